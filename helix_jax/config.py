@@ -1,0 +1,99 @@
+"""Frozen dataclasses, one per station of the pipeline; every default is written once, here.
+
+Frozen means hashable, so each one can be a static argument of ``jax.jit``. ``override`` applies
+``path=value`` assignments and names the fields when a path is wrong.
+"""
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Shape of the video tokenizer: Haar patches -> causal conv net -> FSQ digits.
+
+    width: channels of the latent grid.
+    encoder_blocks, decoder_blocks: residual blocks (3x3 spatial conv + causal 3-tap temporal mix).
+    digits: base-4 digits per token (k). One token covers 4 x 8 x 8 pixels, so raw tokens cost
+        2 * digits / 256 bits per pixel.
+    tile: core of one tile in latent units (t, h, w); halos come on top (``tokenizer.tiles``).
+    """
+
+    width: int = 128
+    encoder_blocks: int = 2
+    decoder_blocks: int = 3
+    digits: int = 8
+    tile: tuple[int, int, int] = (8, 16, 16)
+
+
+@dataclass(frozen=True)
+class StrandConfig:
+    """How packets become strands.
+
+    length: nucleotides per strand (L), primers not counted.
+    redundancy: repair packets as a share of the source packets (0 = none).
+    left_primer, right_primer: fixed bases written on every strand; the constraints hold across
+        the joints.
+    """
+
+    length: int = 150
+    redundancy: float = 0.1
+    left_primer: str = ""
+    right_primer: str = ""
+
+
+@dataclass(frozen=True)
+class MixingConfig:
+    """Which parts of the mixing are on (``tk_scone.mixing``)."""
+
+    interleave: bool = True
+    kronecker: bool = False
+    offset: bool = True
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Everything ``codec.encode`` needs besides the weights.
+
+    constraints: name of a constraint set (``tk_scone.constraints.NAMED``).
+    """
+
+    constraints: str = "helix"
+    strands: StrandConfig = field(default_factory=StrandConfig)
+    mixing: MixingConfig = field(default_factory=MixingConfig)
+
+
+def override(config, assignments):
+    """Return ``config`` with ``path=value`` strings applied.
+
+    config: a frozen dataclass, possibly nested. assignments: strings such as ``strands.length=200``.
+    Raises ValueError for an unknown field (naming the known ones) or a value of the wrong type.
+    """
+    for assignment in assignments:
+        path, _, text = assignment.partition("=")
+        config = _replace(config, path.split("."), path, text)
+    return config
+
+
+def _replace(config, parts, path, text):
+    names = [f.name for f in dataclasses.fields(config)]
+    if parts[0] not in names:
+        raise ValueError(f"--set {path}: no field {parts[0]!r}; {type(config).__name__} has {', '.join(names)}")
+    old = getattr(config, parts[0])
+    if len(parts) > 1:
+        if not dataclasses.is_dataclass(old):
+            raise ValueError(f"--set {path}: {parts[0]} is a single value, it has no field {parts[1]!r}")
+        return dataclasses.replace(config, **{parts[0]: _replace(old, parts[1:], path, text)})
+    return dataclasses.replace(config, **{parts[0]: _parse(text, type(old), path)})
+
+
+def _parse(text, kind: typing.Any, path):
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind is tuple:
+            return tuple(int(part) for part in text.split(","))
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"--set {path}={text}: not a {kind.__name__}") from error
