@@ -1,0 +1,151 @@
+"""Mixing: token digits -> payload digits whose order and values tell nothing of the picture.
+
+HELIX (abstract) mixes with Kronecker-structured matrices before its finite-state machine; the matrices are not public. Ours has
+three parts, each invertible and each with its own switch:
+
+    1. interleave  P_t x P_h x P_w, one fixed permutation per token axis, then dealing the tokens out to the
+                   strands in turn: neighbours in time and space go to different strands, so a
+                   lost strand is a scatter of single tokens.
+    2. kronecker   A (x) B over Z4 on blocks of digits inside one strand: spreads each digit's value, and
+                   so a substituted digit's damage, over its block.
+    3. offset      a keyed, position-dependent digit added mod 4: the only one that makes the digits uniform
+                   for every source (a linear map keeps zero blocks zero).
+
+Entropy coding, where it is on, comes before. All functions take NumPy or JAX arrays and work under jit.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from helix_jax.config import MixingConfig
+
+# ---- interleaving ---------------------------------------------------------------------------------
+
+
+def axis_permutation(n):
+    """int64[n]: steps around the axis by the odd-one-out nearest to n / golden ratio that is coprime to n.
+
+    Successive entries are far apart on the axis, for every n (a Kronecker sequence on the integers).
+    """
+    step = max(1, round(n * (math.sqrt(5) - 1) / 2))
+    while math.gcd(step, n) != 1:
+        step += 1
+    return np.arange(n) * step % n
+
+
+def token_order(grid, per_strand, config: MixingConfig):
+    """Which token stands where in the payload.
+
+    grid: (t, h, w). per_strand: tokens per strand. Returns int64[strands, per_strand]: number of the token
+    (row-major in the grid); numbers past the last token are padding.
+    """
+    t, h, w = grid
+    tokens = t * h * w
+    strands = -(-tokens // per_strand)
+    padding = np.arange(tokens, strands * per_strand)
+    if not config.interleave:
+        return np.arange(strands * per_strand).reshape(strands, per_strand)
+    pt, ph, pw = axis_permutation(t), axis_permutation(h), axis_permutation(w)
+    order = ((pt[:, None, None] * h + ph[None, :, None]) * w + pw[None, None, :]).reshape(-1)
+    return np.concatenate([order, padding]).reshape(per_strand, strands).T
+
+
+# ---- Kronecker matrix over Z4 -----------------------------------------------------------------------
+
+
+def z4_matrix(n):
+    """(matrix, inverse), int32[n, n] mod 4: lower times upper triangle of ones, determinant 1."""
+    lower = np.tril(np.ones((n, n), np.int64))
+    unit = np.eye(n, dtype=np.int64) - np.eye(n, k=-1, dtype=np.int64)  # inverse of `lower`
+    return (lower @ lower.T % 4).astype(np.int32), (unit.T @ unit % 4).astype(np.int32)
+
+
+def _kronecker(digits, inverse):
+    """Blocks of 4 x g digits X -> A X B^T mod 4, with g as large as fits the strand (at most 8)."""
+    columns = math.gcd(digits.shape[1] // 4, 8)
+    a, b = z4_matrix(4)[inverse], z4_matrix(columns)[inverse]
+    blocks = jnp.asarray(digits, jnp.int32).reshape(digits.shape[0], -1, 4, columns)
+    mixed = jnp.einsum("ij,nbjk,lk->nbil", a, blocks, b) & 3
+    return mixed.reshape(digits.shape).astype(jnp.uint8)
+
+
+# ---- keyed offset -------------------------------------------------------------------------------------
+
+
+def keystream(key, count):
+    """uint32[count] pseudo-random words: word n is a keyed hash of the counter n.
+
+    key: 8 bytes. Two rounds of multiply and xor-shift (the finaliser of MurmurHash3, a mixing function and no
+    cipher: the offset makes digits uniform, it does not hide them).
+    """
+    halves = np.frombuffer(key, ">u4").astype(np.uint32)
+    x = np.arange(count, dtype=np.uint32)
+    for half in halves:
+        x = (x + half) * np.uint32(0x9E3779B1)
+        x ^= x >> np.uint32(16)
+        x *= np.uint32(0x85EBCA6B)
+        x ^= x >> np.uint32(13)
+        x *= np.uint32(0xC2B2AE35)
+        x ^= x >> np.uint32(16)
+    return x
+
+
+def offset_digits(key, shape):
+    """uint8 digits 0..3 of ``shape`` from the keystream, 16 per word, first digit most significant."""
+    size = math.prod(shape)
+    words = keystream(key, -(-size // 16))
+    digits = (words[:, None] >> np.arange(30, -2, -2, dtype=np.uint32)) & 3
+    return digits.reshape(-1)[:size].reshape(shape).astype(np.uint8)
+
+
+# ---- all three ----------------------------------------------------------------------------------------
+
+
+def mix(digits, key, config: MixingConfig):
+    """Strand digits -> mixed strand digits: the Kronecker matrix, then the offset. uint8[strands, digits per strand]."""
+    if config.kronecker:
+        digits = _kronecker(digits, inverse=0)
+    if config.offset:
+        digits = (digits + offset_digits(key, digits.shape)) & 3
+    return digits
+
+
+def unmix(digits, key, config: MixingConfig):
+    """Inverse of ``mix``."""
+    if config.offset:
+        digits = (digits - offset_digits(key, digits.shape)) & 3
+    if config.kronecker:
+        digits = _kronecker(digits, inverse=1)
+    return digits
+
+
+def interleave(tokens, per_strand, config: MixingConfig):
+    """Tokens uint8[t, h, w, k] -> uint8[strands, per_strand * k], zeros as padding."""
+    t, h, w, k = tokens.shape
+    order = token_order((t, h, w), per_strand, config)
+    flat = np.asarray(tokens).reshape(-1, k)
+    flat = np.concatenate([flat, np.zeros((order.size - len(flat), k), np.uint8)])
+    return flat[order].reshape(len(order), per_strand * k)
+
+
+def deinterleave(strands, grid, digits, config: MixingConfig):
+    """Inverse of ``interleave``. strands: [strands, per_strand * k] of any dtype. Returns [t, h, w, k]."""
+    per_strand = strands.shape[1] // digits
+    order = token_order(grid, per_strand, config)
+    flat = np.empty((order.size, digits), np.asarray(strands).dtype)
+    flat[order.reshape(-1)] = np.asarray(strands).reshape(-1, digits)
+    return flat[: math.prod(grid)].reshape(*grid, digits)
+
+
+def to_bytes(digits):
+    """Digits uint8[n, 4 m] -> uint8[n, m], first digit most significant."""
+    quads = np.asarray(digits).reshape(len(digits), -1, 4)
+    return (quads[..., 0] << 6) | (quads[..., 1] << 4) | (quads[..., 2] << 2) | quads[..., 3]
+
+
+def from_bytes(data):
+    """Inverse of ``to_bytes``."""
+    shifts = np.array([6, 4, 2, 0], np.uint8)
+    return ((np.asarray(data)[:, :, None] >> shifts) & 3).reshape(len(data), -1)

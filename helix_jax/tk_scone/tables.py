@@ -1,0 +1,338 @@
+"""Integer tables of the constrained coder, and the proof of how many bits a strand carries.
+
+Head and tail. All but the last bases of a strand are coded with stationary max-entropic (Parry) weights:
+base b is chosen in proportion to the number of ways to go on after it. For the last ``tail`` bases (all
+of them when the rules depend on the position) the weights are the exact numbers of ways to finish the
+strand, on the minimal automaton of what is still allowed: states with the same future are merged, so
+these tables are small.
+
+Every float here is an IEEE float64 worked on element by element in a fixed order (no BLAS, no log, no exp)
+and scaled by powers of two, so the tables are bit-identical on every machine; their SHA-256 is in the
+pool's header.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from helix_jax import files
+from helix_jax.reference import TOTAL
+from helix_jax.tk_scone import constraints as constraint_sets
+from helix_jax.tk_scone.automaton import ConstraintError
+
+FORMAT = 1  # part of the cache key: raise it when the way the tables are made changes
+LONGEST_POWER = 512  # at most this many steps of the power iteration for the stationary weights
+TAIL = 8  # bases at the end with exact weights
+LARGEST_TAIL = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What the coder needs for one constraint set and one strand length.
+
+    rows: uint32[R, 8], one row per state: [c1 | c2 << 16, c3, next0, next1, next2, next3, 0, 0], where c are
+        the inner cumulative counts (out of 2^15) of the differences 0..3 and next the rows after them.
+    joint: int32[S], row of the tail for each row of the head (identity is never used: head states only).
+    head: number of bases coded with head rows. length: bases per strand (L).
+    start: first row. first_base: the base before the strand (0 without a primer).
+    bits: payload bits that every strand carries (K), proven for every payload.
+    digest: SHA-256 over all of the above but ``bits``.
+    """
+
+    rows: np.ndarray
+    joint: np.ndarray
+    head: int
+    length: int
+    start: int
+    first_base: int
+    bits: int
+    digest: bytes
+
+
+def load(constraints, length):
+    """Tables of a constraint set for strands of ``length`` bases: from the user's cache, or built (about 2 s).
+
+    Raises ConstraintError with the reason when the set cannot be met at this length.
+    """
+    key = hashlib.sha256(repr((FORMAT, constraints, length)).encode()).hexdigest()[:32]
+    path = Path(platformdirs.user_cache_dir("helix_jax")) / f"tables-{key}.npz"
+    try:
+        with np.load(path) as stored:
+            numbers = [int(n) for n in stored["numbers"]]
+            rows, joint = stored["rows"], stored["joint"]
+            digest = _digest(rows, joint, *numbers[:4])
+            if digest == stored["digest"].tobytes():
+                return Tables(rows, joint, *numbers, digest)
+            logging.warning("%s is damaged: building the tables again", path)
+    except (OSError, ValueError, KeyError, EOFError):
+        pass  # not cached yet, or unreadable: build
+    tables = build(constraints, length)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        numbers = [tables.head, length, tables.start, tables.first_base, tables.bits]
+        with files.atomic(path) as temporary, open(temporary, "wb") as out:
+            digest = np.frombuffer(tables.digest, np.uint8)
+            np.savez(out, rows=tables.rows, joint=tables.joint, numbers=np.array(numbers), digest=digest)
+    except OSError as error:
+        logging.info("tables not cached: %s", error)
+    return tables
+
+
+def _digest(rows, joint, head, length, start, first_base):
+    blob = hashlib.sha256(repr((FORMAT, head, length, start, first_base)).encode())
+    blob.update(rows.astype("<u4").tobytes())
+    blob.update(joint.astype("<i4").tobytes())
+    return blob.digest()
+
+
+def build(constraints, length):
+    """Build the tables and prove ``bits``; see the module's docstring. Raises ConstraintError."""
+    automaton = constraint_sets.build(constraints, length)
+    reached = positions(automaton, length)
+    tail = length if constraints.positional else min(TAIL, length)
+    while True:
+        head = length - tail
+        levels = _tail_levels(automaton, reached, tail)
+        finish = levels[-1].count[levels[-1].state_class] > 0
+        if not levels[-1].count.any():
+            raise ConstraintError(f"no strand of {length} nt obeys {constraints.describe()}: use another length or set")
+        ways = _stationary_ways(automaton, reached, head)
+        # a head state that can go on but not finish would be a trap: lengthen the exact tail until there is none
+        if not head or (ways[automaton.start] > 0 and finish[reached[head]][ways[reached[head]] > 0].all()):
+            break
+        tail = min(2 * tail, length)
+    rows, joint = _assemble(automaton, levels, ways, head)
+    left = constraints.left.upper()
+    first_base = int(constraint_sets.to_bases(left, "left primer")[-1]) if left else 0
+    start = automaton.start if head else int(joint[automaton.start])
+    bits = -widest_interval(rows, automaton, reached[: head + 1], levels).exponent  # width <= 2^exponent
+    if bits < 1:
+        raise ConstraintError(f"a strand of {length} nt under {constraints.describe()} carries no bit: use a longer one")
+    return Tables(rows, joint, head, length, start, first_base, bits, _digest(rows, joint, head, length, start, first_base))
+
+
+def positions(automaton, length):
+    """States that can occur after 0, 1, ..., length bases: a list of int arrays (shared once stationary)."""
+    reached = [np.array([automaton.start])]
+    for _ in range(length):
+        mark = np.zeros(automaton.states + 1, bool)
+        mark[automaton.next[reached[-1]]] = True  # -1 marks the extra last entry
+        after = np.flatnonzero(mark[:-1])
+        if np.array_equal(after, reached[-1]):
+            return reached + [reached[-1]] * (length + 1 - len(reached))
+        reached.append(after)
+    return reached
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Classes of states with the same future, ``j`` bases before the end.
+
+    state_class: int64[S], class of each state (0: cannot finish, or not reached here). count: float64[n], number of ways to
+    finish over a power of two common to the level. next: int64[n, 4], classes one level nearer the end.
+    """
+
+    state_class: np.ndarray
+    count: np.ndarray
+    next: np.ndarray
+
+
+def _tail_levels(automaton, reached, tail):
+    """Levels 0 (the end) to ``tail``. Class 0 of each level is the dead one, with count 0."""
+    length = len(reached) - 1
+    levels = [_Level(automaton.accept.astype(np.int64), np.array([0.0, 1.0]), np.zeros((2, 4), np.int64))]
+    total = 0
+    for j in range(1, tail + 1):
+        below = levels[-1]
+        states = reached[length - j]
+        after = automaton.next[states]
+        keys = np.where(after >= 0, below.state_class[after], 0)
+        # one number per row of four classes, in two steps so that it stays below 2^63
+        base = len(below.count)
+        left, lefts = _number(keys[:, 0] * base + keys[:, 1], base * base)
+        right, rights = _number(keys[:, 2] * base + keys[:, 3], base * base)
+        both, classes = _number(left * rights + right, lefts * rights)
+        # 0 is the dead class: the row of four dead classes, in every level whether it occurs or not
+        alive = keys.any(axis=1)
+        inverse = np.where(alive, both + 1, 0)
+        rows = np.zeros((classes + 1, 4), np.int64)
+        rows[inverse] = keys
+        count = _sum4(below.count[rows].T)
+        state_class = np.zeros(automaton.states, np.int64)
+        state_class[states] = inverse
+        levels.append(_Level(state_class, count * 2.0 ** -_exponent(count), rows))
+        total += len(rows)
+        if total > LARGEST_TAIL:
+            raise ConstraintError(
+                f"the exact tables need more than {LARGEST_TAIL} rows: use shorter strands, or drop the window or the strand's GC"
+            )
+    return levels
+
+
+def _number(values, size):
+    """Number the distinct values (0 <= value < size) in order: (number of each value, how many there are)."""
+    if size > 1 << 26:
+        distinct, number = np.unique(values, return_inverse=True)
+        return number, len(distinct)
+    mark = np.zeros(size, bool)
+    mark[values] = True
+    number = np.cumsum(mark) - 1
+    return number[values], int(number[-1]) + 1
+
+
+def _stationary_ways(automaton, reached, head):
+    """float64[S + 1]: the ways to go on for ever from each state, up to a common factor (Perron vector); last entry 0."""
+    ways = np.zeros(automaton.states + 1)
+    if not head:
+        return ways
+    stationary = reached[head - 1] is reached[head]
+    core = reached[head] if stationary else np.arange(automaton.states)
+    columns = _columns(automaton, core, core)
+    alive = np.append(np.ones(len(core), bool), False)
+    while True:  # states that cannot go on for ever have none
+        after = alive[columns].any(axis=0)
+        if np.array_equal(after, alive[:-1]):
+            break
+        alive[:-1] = after
+    vector = alive.astype(np.float64)
+    growth = 2.0
+    for step in range(LONGEST_POWER):
+        new = _sum4(vector[columns])
+        if step % 16 == 15 and alive.any():
+            ratio = new[alive[:-1]] / vector[:-1][alive[:-1]]
+            growth = float(ratio.max())
+            if growth < 1.0001 * ratio.min():
+                break
+        vector[:-1] = new * 2.0 ** -_exponent(new)
+    ways[core] = vector[:-1]
+    outside = np.append(np.ones(automaton.states, bool), False)
+    outside[core] = False
+    for states in reversed(reached[:head]):  # the first positions, where fewer bases are remembered
+        early = states[outside[states]]
+        if len(early):
+            ways[early] = _sum4(ways[automaton.next[early].T]) / growth
+    return ways
+
+
+def _columns(automaton, states, following):
+    """int32[4, n]: next states of ``states`` as positions in ``following``; len(following) where forbidden."""
+    place = np.full(automaton.states + 1, len(following), np.int32)
+    place[following] = np.arange(len(following), dtype=np.int32)
+    place[-1] = len(following)
+    return np.ascontiguousarray(place[automaton.next[states]].T)
+
+
+def _sum4(columns):
+    return ((columns[0] + columns[1]) + columns[2]) + columns[3]
+
+
+def _exponent(values):
+    return int(np.frexp(values.max())[1])
+
+
+def counts_of(weights):
+    """Weights float64[n, 4] -> integer counts int64[n, 4] with sum TOTAL.
+
+    Largest remainder; every positive weight keeps at least one count, a zero weight gets none. A row of zeros
+    stays zero.
+    """
+    columns = np.ascontiguousarray(weights.T)
+    total = _sum4(columns)
+    share = columns / np.where(total > 0, total, 1.0) * TOTAL
+    counts = np.where(columns > 0, np.maximum(np.floor(share), 1.0), 0.0)
+    missing = np.where(total > 0, TOTAL - _sum4(counts), 0.0)
+    remainder = np.where(columns > 0, share - counts, -2.0)
+    for n in range(4):  # the `missing` largest remainders get one count more; ties go to the first
+        larger = sum((remainder[m] >= remainder[n]) if m < n else (remainder[m] > remainder[n]) for m in range(4) if m != n)
+        counts[n] += larger < missing
+    largest = np.argmax(counts, axis=0)
+    counts[largest, np.arange(counts.shape[1])] += np.minimum(missing, 0.0)
+    return counts.T.astype(np.int64)
+
+
+def _assemble(automaton, levels, ways, head):
+    """Rows of the head (one per state) then of the tail, level by level; and the joint between them."""
+    blocks = []
+    size = 0
+    if head:
+        blocks.append(_pack(counts_of(ways[automaton.next]), np.maximum(automaton.next, 0)))
+        size = automaton.states
+    starts = {}
+    for j in range(len(levels) - 1, 0, -1):
+        starts[j] = size
+        size += len(levels[j].count)
+    starts[0] = 0  # after the last base the row is not used
+    for j in range(len(levels) - 1, 0, -1):
+        weights = levels[j - 1].count[levels[j].next]
+        after = levels[j].next + starts[j - 1] if j > 1 else np.zeros_like(levels[j].next)
+        blocks.append(_pack(counts_of(weights), after))
+    joint = levels[-1].state_class + starts[len(levels) - 1]
+    return np.concatenate(blocks), joint.astype(np.int32)
+
+
+def _pack(counts, after):
+    cumulative = np.cumsum(counts, axis=1).astype(np.uint32)
+    rows = np.zeros((len(counts), 8), np.uint32)
+    rows[:, 0] = cumulative[:, 0] | (cumulative[:, 1] << 16)
+    rows[:, 1] = cumulative[:, 2]
+    rows[:, 2:6] = after
+    return rows
+
+
+def unpack(rows):
+    """rows uint32[n, 8] -> (counts int64[n, 4], next int64[n, 4]). A row without counts allows nothing."""
+    c1, c2, c3 = rows[:, 0] & 0xFFFF, rows[:, 0] >> 16, rows[:, 1]
+    edges = np.stack([np.zeros_like(c1), c1, c2, c3, np.full_like(c1, TOTAL)], axis=1).astype(np.int64)
+    counts = np.diff(edges, axis=1)
+    counts[(rows[:, 0] == 0) & (rows[:, 1] == 0) & (rows[:, 2:6] == 0).all(axis=1)] = 0
+    return counts, rows[:, 2:6].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A width of at most ``fraction`` * 2^``exponent``, fraction in (0.5, 1]."""
+
+    fraction: float
+    exponent: int
+
+
+def widest_interval(rows, automaton, reached, levels):
+    """Upper bound on the width of the coder's interval over *all* strands.
+
+    One step narrows ``range`` r >= 2^31 to at most r * w / TOTAL + 1 (both ends are rounded down), that is by a
+    factor of at most w / TOTAL + 2^-31. The greatest product of these factors over all paths is found from the
+    end backwards; every product is inflated by 2^-50 to cover float64 rounding.
+    reached: states possible at each position of the head, and at the joint.
+    """
+    widest, exponent = np.where(levels[0].count > 0, 1.0, 0.0), 0
+    end = len(rows)
+    for level in levels[1:]:
+        counts, _ = unpack(rows[end - len(level.count) : end])
+        end -= len(level.count)
+        widest, exponent = _step(_factors(counts), widest[level.next.T], exponent)
+    widest = np.append(widest[levels[-1].state_class[reached[-1]]], 0.0)
+    columns = factors = None
+    for i in range(len(reached) - 2, -1, -1):
+        if columns is None or reached[i] is not reached[i + 1] or reached[i + 1] is not reached[i + 2]:
+            columns = _columns(automaton, reached[i], reached[i + 1])
+            factors = _factors(unpack(rows[reached[i]])[0])
+        widest, exponent = _step(factors, widest[columns], exponent)
+        widest = np.append(widest, 0.0)
+    fraction, shift = np.frexp(widest[0])
+    return Bound(float(fraction), exponent + int(shift))
+
+
+def _factors(counts):
+    return np.ascontiguousarray(np.where(counts > 0, counts / TOTAL + 2.0**-31, 0.0).T)
+
+
+def _step(factors, after, exponent):
+    """Greatest factor * after over the four symbols, over a power of two, with the new exponent."""
+    reach = factors * after
+    widest = np.maximum(np.maximum(reach[0], reach[1]), np.maximum(reach[2], reach[3])) * (1 + 2.0**-50)
+    shift = _exponent(widest)
+    return widest * 2.0**-shift, exponent + shift

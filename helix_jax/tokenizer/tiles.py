@@ -1,0 +1,183 @@
+"""Clips of any size through the tokenizer: tiles of one padded shape, streamed.
+
+A tile is a core of ``config.tile`` latents (t, h, w) plus the context that its network can see: latent
+frames of the past and a border on each side (``model.receptive_halo``); nothing of the future, as the
+network is causal. Beyond the picture the edge pixel (decoder: the edge token) repeats, before the
+first frame the first one. Only the core is kept, and each layer's own padding reaches no further than
+the context, so the result does not depend on how the clip was cut: no seams, and no token is stored
+twice. One shape means one compilation for every clip, and memory for one row of tiles in time.
+"""
+
+import functools
+import math
+
+import jax
+import numpy as np
+
+from helix_jax.tokenizer import model
+from helix_jax.tokenizer.haar import PATCH
+
+
+def grid_shape(frames, height, width):
+    """Latent grid (t, h, w) of a clip of ``frames`` x ``height`` x ``width`` pixels, edges rounded up."""
+    return tuple(math.ceil(size / patch) for size, patch in zip((frames, height, width), PATCH, strict=True))
+
+
+def encode(params, config, blocks, height, width, progress=None, batch=1):
+    """Frames -> token digits.
+
+    params: from ``model.init`` or a weights file. config: TokenizerConfig. blocks: iterable of
+    uint8[n, H, W, 3], the clip in pieces of any length, read once and not kept. progress: called
+    with the number of frames just done. batch: tiles per call of the network; 1 is fastest on CPU, where
+    more leave the cache, and an accelerator wants more. It changes no result but for float ties.
+    Returns uint8[t, h, w, k] in 0..3 with (t, h, w) = ``grid_shape``; the last frame and the right and
+    bottom edges repeat to fill whole tokens.
+    Raises ValueError for an empty clip, or frames of another size or type than stated.
+    """
+    core = config.tile[0] * PATCH[0]
+    past = model.receptive_halo(config.encoder_blocks)[0] * PATCH[0]
+    window, done, digits = None, 0, []
+    for chunk in _chunks(_checked(blocks, height, width), core):
+        first = window is None
+        context = np.repeat(chunk[:1], past, axis=0) if first else window[core:]
+        window = np.concatenate([context, chunk, np.repeat(chunk[-1:], core - len(chunk), axis=0)])
+        grid = _encode_window(params, config, window, batch)
+        digits.append(grid[: math.ceil(len(chunk) / PATCH[0])])
+        done += len(chunk)
+        if progress:
+            progress(len(chunk))
+    if not done:
+        raise ValueError("the clip has no frames: give at least one")
+    return np.concatenate(digits)
+
+
+def decode(params, config, levels, frames, height, width, progress=None, batch=1):
+    """Token digits -> frames, a generator of uint8[n, H, W, 3] blocks that cover exactly the clip.
+
+    levels: [t, h, w, k], uint8 digits or float values between them (for tokens that are guessed).
+    frames, height, width: of the clip in pixels. progress: called with the number of frames just done.
+    batch: tiles per call, as in ``encode``.
+    Raises ValueError where ``levels`` does not fit the clip or the model.
+    """
+    expected = (*grid_shape(frames, height, width), config.digits)
+    if frames < 1 or levels.shape != expected:
+        raise ValueError(
+            f"tokens of shape {list(levels.shape)} do not fit: {frames} frames of {width}x{height} pixels and "
+            f"{config.digits} digits per token need {list(expected)}"
+        )
+    return _decode_blocks(params, config, levels, frames, height, width, progress, batch)
+
+
+def _decode_blocks(params, config, levels, frames, height, width, progress, batch):
+    past = model.receptive_halo(config.decoder_blocks)[0]
+    core = config.tile[0]
+    for start in range(0, len(levels), core):
+        at = np.clip(np.arange(start - past, start + core), 0, len(levels) - 1)
+        count = min(core * PATCH[0], frames - start * PATCH[0])
+        block = _decode_window(params, config, levels[at].astype(np.float32), height, width, batch)
+        yield block[:count]
+        if progress:
+            progress(count)
+
+
+# ---- one step in time: all tiles of a window -----------------------------------------------
+
+
+def _encode_window(params, config, frames, batch):
+    """uint8[past + core frames, H, W, 3] -> uint8[core t, h, w, k]."""
+    halo = model.receptive_halo(config.encoder_blocks)[1]
+    _, height, width, _ = frames.shape
+    h, w = grid_shape(1, height, width)[1:]
+    out = np.empty((config.tile[0], h, w, config.digits), np.uint8)
+
+    def cut(y, x):
+        rows = _clamped((y - halo) * PATCH[1], (config.tile[1] + 2 * halo) * PATCH[1], height)
+        columns = _clamped((x - halo) * PATCH[2], (config.tile[2] + 2 * halo) * PATCH[2], width)
+        return frames[:, rows[:, None], columns]
+
+    for corners in _batches(config, h, w, batch):
+        cores = np.asarray(_encode_tiles(params, np.stack([cut(y, x) for y, x in corners]), config))
+        for (y, x), core in zip(corners, cores, strict=True):
+            _paste(out, core, y, x)
+    return out
+
+
+def _decode_window(params, config, levels, height, width, batch):
+    """float32[past + core t, h, w, k] -> uint8[core frames, H, W, 3]."""
+    halo = model.receptive_halo(config.decoder_blocks)[1]
+    _, h, w, _ = levels.shape
+    out = np.empty((config.tile[0] * PATCH[0], height, width, 3), np.uint8)
+
+    def cut(y, x):
+        rows = _clamped(y - halo, config.tile[1] + 2 * halo, h)
+        columns = _clamped(x - halo, config.tile[2] + 2 * halo, w)
+        return levels[:, rows[:, None], columns]
+
+    for corners in _batches(config, h, w, batch):
+        cores = np.asarray(_decode_tiles(params, np.stack([cut(y, x) for y, x in corners]), config))
+        for (y, x), core in zip(corners, cores, strict=True):
+            _paste(out, core, y * PATCH[1], x * PATCH[2])
+    return out
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _encode_tiles(params, pixels, config):
+    past, side = model.receptive_halo(config.encoder_blocks)
+    return _core(model.encode(params, pixels, config), (past, side, side), config.tile)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _decode_tiles(params, levels, config):
+    past, side = model.receptive_halo(config.decoder_blocks)
+    start = (past * PATCH[0], side * PATCH[1], side * PATCH[2])
+    size = tuple(n * patch for n, patch in zip(config.tile, PATCH, strict=True))
+    return _core(model.decode(params, levels, config), start, size)
+
+
+def _core(grid, start, size):
+    (t, h, w), (nt, nh, nw) = start, size
+    return grid[:, t : t + nt, h : h + nh, w : w + nw]
+
+
+def _batches(config, h, w, batch):
+    """Top left corners (y, x) of the tiles, ``batch`` at a time; the last corner repeats to fill."""
+    corners = [(y, x) for y in range(0, h, config.tile[1]) for x in range(0, w, config.tile[2])]
+    corners += corners[-1:] * (-len(corners) % batch)
+    return [corners[at : at + batch] for at in range(0, len(corners), batch)]
+
+
+def _paste(out, core, y, x):
+    """Write a core into the picture at (y, x), cropped at its edges."""
+    part = out[:, y : y + core.shape[1], x : x + core.shape[2]]
+    part[...] = core[:, : part.shape[1], : part.shape[2]]
+
+
+def _clamped(start, count, size):
+    return np.clip(np.arange(start, start + count), 0, size - 1)
+
+
+# ---- frames in, frames of the right number out ---------------------------------------------
+
+
+def _checked(blocks, height, width):
+    for block in blocks:
+        if block.dtype != np.uint8 or block.shape[1:] != (height, width, 3):
+            raise ValueError(
+                f"frames are {block.dtype}{list(block.shape)}; the clip was announced as uint8[n, {height}, {width}, 3]"
+            )
+        yield block
+
+
+def _chunks(blocks, size):
+    """Regroup blocks into uint8[size, ...]; the last may be shorter."""
+    held, count = [], 0
+    for block in blocks:
+        while len(block):
+            take = block[: size - count]
+            held.append(take)
+            block, count = block[len(take) :], count + len(take)
+            if count == size:
+                yield np.concatenate(held)
+                held, count = [], 0
+    if held:
+        yield np.concatenate(held)
