@@ -89,7 +89,8 @@ def open_video(path):
         raise VideoError(f"{path}: the file is empty; copy it again from its source")
     with _reading(path) as container:
         stream = _video_stream(path, container)
-        rates = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
+        guessed = stream.guessed_rate
+        rates = [rate for rate in (stream.average_rate, guessed, stream.base_rate) if rate]
         has_audio = bool(container.streams.audio)
         aspect = stream.sample_aspect_ratio or Fraction(1)
     timestamps, shape, orientation, tick = [], None, UPRIGHT, Fraction(1)
@@ -105,7 +106,7 @@ def open_video(path):
         timestamps.append(frame.pts)
     if shape is None:
         raise VideoError(f"{path}: no frame can be decoded; {_reencode(path)}")
-    fps = _constant_rate(path, timestamps, tick, rates)
+    fps = _constant_rate(path, timestamps, tick, rates, guessed)
     turned = orientation[0] == 0
     height, width = shape[::-1] if turned else shape
     info = VideoInfo(len(timestamps), height, width, fps)
@@ -153,7 +154,8 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=self.info.fps)
         stream.width, stream.height, stream.pix_fmt = self.info.width, self.info.height, "yuv444p"
         quality = {"qp": "0"} if self.lossless else {"crf": str(NEAR_LOSSLESS_CRF)}
-        stream.options = {"preset": "veryfast", **quality}
+        # tune=psnr: x264's psychovisual and adaptive quantisation move hard colour edges by up to 50 levels
+        stream.options = {"preset": "veryfast", "tune": "psnr", **quality}
         codec = stream.codec_context
         codec.time_base = 1 / self.info.fps
         codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
@@ -186,7 +188,9 @@ def _reading(path):
         with av.open(str(path.absolute())) as container:
             yield container
     except av.FFmpegError as error:
-        raise VideoError(f"{path}: not a readable video ({error.strerror}); give a video file such as MP4 or MKV") from error
+        raise VideoError(
+            f"{path}: not a readable video ({error.strerror}); give a video file such as MP4 or MKV"
+        ) from error
 
 
 def _video_stream(path, container):
@@ -202,6 +206,7 @@ def _video_stream(path, container):
 def _decoded(path):
     """Yield every frame as an av.VideoFrame; VideoError where the file turns out damaged or cut short."""
     packets = frames = 0
+    last = None
     with _reading(path) as container:
         stream = _video_stream(path, container)
         stream.thread_type = "AUTO"
@@ -213,7 +218,7 @@ def _decoded(path):
                         raise _damaged(path, frames, "a frame is incomplete")
                     yield frame
                     frames += 1
-                    end = frame.pts, frame.time_base
+                    last = frame
                 if packet.is_corrupt:
                     raise _damaged(path, frames, "the data end inside a frame")
         except av.FFmpegError as error:
@@ -222,8 +227,8 @@ def _decoded(path):
         announced = min(stream.frames, len(stream.index_entries) or stream.frames)
         if packets < announced:
             raise _damaged(path, frames, f"its header announces {announced} frames")
-        if frames and end[0] is not None and "matroska" in container.format.name:
-            missing = _seconds(stream.metadata.get("DURATION")) - float(end[0] * end[1])
+        if last is not None and last.pts is not None and "matroska" in container.format.name:
+            missing = _seconds(stream.metadata.get("DURATION")) - float(last.pts * last.time_base)
             rate = stream.average_rate or 25
             if missing * rate > 3:
                 raise _damaged(path, frames, f"its header announces {missing:.1f} s more")
@@ -259,7 +264,12 @@ def _orientation(path, frame):
     matrix = np.frombuffer(side_data, np.int32)[[0, 1, 3, 4]] / 65536  # 16.16 fixed point
     rounded = np.round(matrix).astype(int)
     a, b, c, d = (int(value) for value in rounded)
-    if np.abs(matrix - rounded).max() > 1e-3 or sorted((abs(a), abs(b))) != [0, 1] or abs(a) != abs(d) or abs(b) != abs(c):
+    if (
+        np.abs(matrix - rounded).max() > 1e-3
+        or sorted((abs(a), abs(b))) != [0, 1]
+        or abs(a) != abs(d)
+        or abs(b) != abs(c)
+    ):
         raise VideoError(f"{path}: turned by {frame.rotation} degrees, not a multiple of 90; {_reencode(path)}")
     return a, b, c, d
 
@@ -272,9 +282,11 @@ def _upright(rgb, orientation):
     return rgb[::d, ::a]
 
 
-def _constant_rate(path, timestamps, tick, rates):
+def _constant_rate(path, timestamps, tick, rates, guessed):
     """The exact rate that explains the timestamps (counts of ``tick`` seconds), as a Fraction."""
-    if len(timestamps) == 1 or None in timestamps:  # raw streams carry no timestamps: constant by definition
+    if None in timestamps:  # raw streams have none: constant by definition, and only the guess reads their header
+        return guessed or Fraction(25)
+    if len(timestamps) == 1:
         return rates[0] if rates else Fraction(25)
     pts = np.array(timestamps, np.float64)
     pts -= pts[0]

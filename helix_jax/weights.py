@@ -7,6 +7,7 @@ is the JSON of the TokenizerConfig. The model hash is the SHA-256 of the whole f
 import dataclasses
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -15,9 +16,19 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from helix_jax import files
 from helix_jax.config import TokenizerConfig
 
 DEFAULT = Path(__file__).parent / "pretrained" / "tokenizer.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Parameters (nested dict of float32 arrays), their configuration, and the SHA-256 of the file they came from."""
+
+    params: dict
+    config: TokenizerConfig
+    digest: bytes
 
 
 class WeightsError(ValueError):
@@ -30,17 +41,12 @@ def save(path, params, config, notes):
     flat = {".".join(str(k.key) for k in keys): np.asarray(leaf, np.float16) for keys, leaf in leaves}
     metadata = {"config": json.dumps(dataclasses.asdict(config)), **notes}
     blob = safetensors.numpy.save(flat, metadata=metadata)
-    temporary = Path(path).with_suffix(".partial")
-    temporary.write_bytes(blob)
-    temporary.replace(path)
+    with files.atomic(path) as temporary:
+        temporary.write_bytes(blob)
 
 
-def load(path=DEFAULT):
-    """Read a weights file.
-
-    Returns (params as nested dict of float32 jax arrays, TokenizerConfig, SHA-256 of the file as bytes).
-    Raises WeightsError when the file is missing or is not a tokenizer's.
-    """
+def load(path=DEFAULT) -> Model:
+    """Read a weights file. Raises WeightsError when it is missing or is not a tokenizer's."""
     try:
         blob = Path(path).read_bytes()
         flat = safetensors.numpy.load(blob)
@@ -59,4 +65,4 @@ def load(path=DEFAULT):
         for part in parents:
             node = node.setdefault(part, {})
         node[last] = jnp.asarray(array, jnp.float32)
-    return params, config, hashlib.sha256(blob).digest()
+    return Model(params, config, hashlib.sha256(blob).digest())

@@ -30,7 +30,7 @@ class TokenizerTraining:
     """One tokenizer run.
 
     full_share: share of examples trained with all digits; the others keep a random prefix of at
-        least ``min_digits`` (tail dropout). haar_l1: weight of the L1 loss on Haar coefficients.
+        least ``min_digits`` (tail dropout).
     """
 
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -40,7 +40,6 @@ class TokenizerTraining:
     batch: int = 8
     seed: int = 0
     min_digits: int = 3
-    full_share: float = 0.6
-    haar_l1: float = 0.0
+    full_share: float = 0.75
     log_every: int = 50
     save_every: int = 500

@@ -8,7 +8,6 @@ the coarse picture and any prefix of them decodes.
 import functools
 
 import chex
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -36,7 +35,7 @@ class Net(nnx.Module):
         x = self.from_digits(centred)
         for block in self.decoder:
             x = block(x)
-        return haar.from_patches(self.unembed(nets.rms_norm(x)) * haar.band_scale())
+        return haar.from_patches(self.unembed(nets.rms_norm(x)) * haar.band_scale().reshape(1, 1, 1, 1, -1))
 
 
 @functools.lru_cache(maxsize=8)

@@ -38,8 +38,7 @@ def encode(params, config, blocks, height, width, progress=None, batch=1):
     past = model.receptive_halo(config.encoder_blocks)[0] * PATCH[0]
     window, done, digits = None, 0, []
     for chunk in _chunks(_checked(blocks, height, width), core):
-        first = window is None
-        context = np.repeat(chunk[:1], past, axis=0) if first else window[core:]
+        context = np.repeat(chunk[:1], past, axis=0) if window is None else window[core:]
         window = np.concatenate([context, chunk, np.repeat(chunk[-1:], core - len(chunk), axis=0)])
         grid = _encode_window(params, config, window, batch)
         digits.append(grid[: math.ceil(len(chunk) / PATCH[0])])

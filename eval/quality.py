@@ -1,0 +1,80 @@
+"""PSNR and MS-SSIM of the tokenizer on every clip of a folder, at full digits and at shorter prefixes.
+
+    python -m eval.quality VIDEOS [--model FILE] [--frames N] [--digits 8 4] [--json FILE]
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from eval import metrics
+from helix_jax import parallel, video, weights
+from helix_jax.tokenizer import tiles
+
+
+def measure(path, model, digits, frames):
+    """Figures of one clip, decoded from the first ``digits`` of each token (the others set to the middle)."""
+    reader = video.open_video(path)
+    original, count = [], 0
+    for block in reader.blocks():
+        original.append(block)
+        count += len(block)
+        if frames and count >= frames:
+            break
+    original = np.concatenate(original)[: frames or None]
+    _, height, width, _ = original.shape
+    tokens = tiles.encode(model.params, model.config, [original], height, width)
+    figures = []
+    for kept in digits:
+        levels = tokens.astype(np.float32)
+        levels[..., kept:] = 1.5
+        decoded = np.concatenate(list(tiles.decode(model.params, model.config, levels, len(original), height, width)))
+        figures.append(
+            {
+                "clip": Path(path).name,
+                "digits": kept,
+                "bits_per_pixel": 2 * kept * tokens[..., 0].size / original[..., 0].size,
+                "psnr": metrics.psnr(original, decoded),
+                "ms_ssim": metrics.ms_ssim(original[::8], decoded[::8]),
+            }
+        )
+    return figures
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
+    parser.add_argument("--model", default=weights.DEFAULT, help="weights file; default: the shipped one")
+    parser.add_argument("--frames", type=int, default=0, help="use the first N frames only (0: all)")
+    parser.add_argument("--digits", type=int, nargs="+", default=[8], help="digits per token to decode from")
+    parser.add_argument("--json", help="also write the figures to this file")
+    args = parser.parse_args()
+    parallel.use_all_cores()
+    model = weights.load(args.model)
+    paths = sorted(p for p in Path(args.folder).iterdir() if p.suffix in (".mp4", ".y4m"))
+    figures = []
+    for path in track(paths, description="clips", console=Console(stderr=True)):
+        figures += measure(path, model, args.digits, args.frames)
+    table = Table(title="tokenizer (MS-SSIM on every 8th frame)")
+    for name in ("clip", "digits", "bit/pixel", "PSNR dB", "MS-SSIM"):
+        table.add_column(name, justify="left" if name == "clip" else "right")
+    for digits in args.digits:
+        rows = [f for f in figures if f["digits"] == digits]
+        mean = {key: float(np.mean([f[key] for f in rows])) for key in ("bits_per_pixel", "psnr", "ms_ssim")}
+        for row in [*rows, {"clip": "mean", "digits": digits, **mean}]:
+            table.add_row(
+                row["clip"], str(digits), f"{row['bits_per_pixel']:.4f}", f"{row['psnr']:.2f}", f"{row['ms_ssim']:.4f}"
+            )
+        table.add_section()
+    Console().print(table)
+    if args.json:
+        Path(args.json).write_text(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

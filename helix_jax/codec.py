@@ -1,0 +1,323 @@
+"""THE MAP: video (or bytes) -> strands of DNA and back, in the order of the data.
+
+    clip uint8[T, H, W, 3]
+      | tokenizer.tiles      Haar patches -> causal conv net -> FSQ: k base-4 digits per token
+    tokens uint8[t, h, w, k]
+      | tk_scone.mixing      neighbours to different strands; digits made uniform
+    payload bytes
+      | strands.outer        RaptorQ: repair packets
+      | strands.packets      index + payload + check
+      | strands.header       what the decoder must know, in strands of its own
+    words uint32[n, ceil(K / 32)]
+      | tk_scone.coder       constraint automaton + range coder: bits -> bases
+    strands uint8[n, L] -> FASTA
+
+``encode`` and ``decode`` do this for video, ``pack`` and ``unpack`` for bytes.
+"""
+
+import dataclasses
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from helix_jax import parallel
+from helix_jax.config import CodecConfig, MixingConfig
+from helix_jax.strands import header as headers
+from helix_jax.strands import outer, packets
+from helix_jax.tk_scone import coder, constraints, mixing, tables
+from helix_jax.tokenizer import conceal, tiles
+from helix_jax.video import VideoInfo
+from helix_jax.weights import Model
+
+BATCH = 16384  # strands per call of the constrained coder: one compilation serves pools of any size
+
+
+class DecodeError(ValueError):
+    """The pool cannot be decoded; the message says why and what would help."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """A written pool.
+
+    strands: uint8[n, L + primers], header strands first. header: what the decoder will read.
+    layout: how the bits of a strand are shared out. constraints: the set they obey. capacity figures: see ``densities``.
+    """
+
+    strands: np.ndarray
+    header: headers.Header
+    layout: packets.PacketLayout
+    constraints: constraints.Constraints
+    header_strands: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a pool's strands; counts of strands, packets and tokens.
+
+    unreadable: strands that break the constraints or fail their check (damaged, or of another pool).
+    rejected: packets that passed their check and were found to be wrong by the payload's hash.
+    lost_packets of source_packets: past the outer code's reach. lost_tokens: share of tokens concealed.
+    verified: the hash of the whole payload matches.
+    """
+
+    strands: int
+    header_strands: int
+    unreadable: int
+    duplicates: int
+    packets: int
+    packets_received: int
+    source_packets: int
+    lost_packets: int
+    rejected: int
+    lost_tokens: float
+    verified: bool
+
+
+# ---- video -----------------------------------------------------------------------------------------
+
+
+def encode(video, model: Model, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Pool:
+    """Video -> pool of strands.
+
+    video: helix_jax.video reader (``info`` and ``blocks(n)``). key: 8 bytes, the pool's id; by default a hash of the
+    content, so that the same clip gives the same pool. progress: called as progress(station, done, total).
+    Raises ConstraintError, VideoError or ValueError with the reason.
+    """
+    info = video.info
+    chosen, table = _station(config, motifs)
+    step = _at(progress, "tokens", info.frames)
+    tokens = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step)
+    digits = model.config.digits
+    layout = packets.plan(table.bits, tokens.size // 4, config.strands.redundancy, multiple=digits // math.gcd(digits, 4))
+    key = key or _content_key(tokens, info)
+    symbols = mixing.interleave(tokens, 4 * layout.symbol_bytes // digits, config.mixing)
+    payload = mixing.to_bytes(mixing.mix(symbols, key, config.mixing))
+    fields = {
+        "kind": "video",
+        "frames": info.frames,
+        "height": info.height,
+        "width": info.width,
+        "fps": info.fps,
+        "digits": digits,
+        "model_hash": model.digest[:8],
+    }
+    return _write(payload, tokens.size // 4, fields, chosen, table, layout, config, key, progress)
+
+
+def decode(strands, model: Model, *, motifs=(), primers=("", ""), key=None, progress=None):
+    """Pool -> video.
+
+    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives. model: as given to ``encode``.
+    Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted in the report.
+    Raises DecodeError when nothing can be shown or the data are known to be wrong.
+    """
+    received = read_pool(strands, motifs=motifs, primers=primers, key=key, progress=progress)
+    head, recovered = received.header, received.recovered
+    if head.kind != "video":
+        raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
+    if head.model_hash != model.digest[:8]:
+        raise DecodeError(
+            f"this pool was encoded with model {head.model_hash.hex()}, not {model.digest[:8].hex()}: give that one with --model"
+        )
+    lost = recovered.lost
+    if lost.all():
+        raise DecodeError(f"none of the {len(lost)} source packets can be recovered: more strands are needed")
+    info = VideoInfo(frames=head.frames, height=head.height, width=head.width, fps=head.fps)
+    grid = tiles.grid_shape(info.frames, info.height, info.width)
+    symbols = mixing.unmix(_digits(received), head.key, head.mixing)
+    tokens = mixing.deinterleave(symbols, grid, head.digits, head.mixing)
+    where = np.broadcast_to(lost[:, None], symbols.shape)
+    missing = mixing.deinterleave(where, grid, head.digits, head.mixing)[..., 0]
+    if missing.any():
+        tokens = conceal.fill_lost(tokens, missing)
+    step = _at(progress, "pictures", info.frames)
+    blocks = tiles.decode(model.params, model.config, tokens, info.frames, info.height, info.width, step)
+    return info, blocks, dataclasses.replace(received.report, lost_tokens=float(missing.mean()))
+
+
+# ---- bytes -----------------------------------------------------------------------------------------
+
+
+def pack(data, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Pool:
+    """Bytes -> pool of strands; 0 bytes and 1 byte work too. See ``encode``."""
+    chosen, table = _station(config, motifs)
+    layout = packets.plan(table.bits, len(data), config.strands.redundancy)
+    key = key or _content_key(np.frombuffer(data, np.uint8), None)
+    padded = data.ljust(layout.sources * layout.symbol_bytes, b"\0")
+    symbols = mixing.from_bytes(np.frombuffer(padded, np.uint8).reshape(-1, layout.symbol_bytes))
+    payload = mixing.to_bytes(mixing.mix(symbols, key, config.mixing))
+    return _write(payload, len(data), {"kind": "bytes"}, chosen, table, layout, config, key, progress)
+
+
+def unpack(strands, *, motifs=(), primers=("", ""), key=None, progress=None):
+    """Pool -> (bytes, Report). Raises DecodeError unless every byte is recovered and the payload's hash matches."""
+    received = read_pool(strands, motifs=motifs, primers=primers, key=key, progress=progress)
+    if received.header.kind != "bytes":
+        raise DecodeError("this pool holds video, not bytes: use `helix-jax decode`")
+    lost = received.report.lost_packets
+    if lost:
+        raise DecodeError(
+            f"{lost} of {received.report.source_packets} source packets are lost past the repair packets: more strands are needed"
+        )
+    symbols = mixing.unmix(_digits(received), received.header.key, received.header.mixing)
+    return mixing.to_bytes(symbols).tobytes()[: received.header.content_bytes], received.report
+
+
+# ---- strands, both ways ----------------------------------------------------------------------------------
+
+
+def _station(config, motifs):
+    primers = config.strands
+    chosen = constraints.custom(
+        constraints.named(config.constraints), motifs=motifs, left=primers.left_primer, right=primers.right_primer
+    )
+    return chosen, tables.load(chosen, config.strands.length)
+
+
+def _write(payload, content_bytes, fields, chosen, table, layout, config, key, progress):
+    """Payload uint8[sources, symbol bytes] -> Pool."""
+    blob = payload.tobytes()
+    layout = dataclasses.replace(layout, payload_bytes=len(blob))
+    symbols = outer.encode(layout, blob)
+    head = headers.Header(
+        constraints=chosen.name,
+        tables_hash=table.digest[:8],
+        key=key,
+        content_bytes=content_bytes,
+        digest=hashlib.sha256(blob).digest()[:16],
+        sources=layout.sources,
+        symbol_bytes=layout.symbol_bytes,
+        index_bits=layout.index_bits,
+        check_bits=layout.check_bits,
+        repairs=layout.repairs,
+        mixing=config.mixing,
+        **fields,
+    )
+    first = headers.header_packets(head, table.bits)
+    words = np.concatenate([first, packets.pack(layout, key, np.arange(len(symbols)), symbols)])
+    arrays, shape = coder.on_device(table)
+    step = _at(progress, "strands", len(words))
+    bases = parallel.map_batches(coder.write, arrays, words, batch=BATCH, progress=step, shape=shape)
+    left, right = (constraints.to_bases(p, "primer").astype(np.uint8) for p in (chosen.left, chosen.right))
+    ends = [np.tile(p, (len(bases), 1)) for p in (left, right)]
+    return Pool(np.concatenate([ends[0], bases, ends[1]], axis=1), head, layout, chosen, len(first))
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """What ``read_pool`` found: the header, the layout it implies, the payload as far as it goes, and the report."""
+
+    header: headers.Header
+    layout: packets.PacketLayout
+    constraints: constraints.Constraints
+    length: int
+    recovered: outer.Recovered
+    report: Report
+
+
+def find_header(strands, *, motifs=(), primers=("", ""), key=None, progress=None):
+    """Find the header of a pool by trying the named sets on each strand length.
+
+    Returns (Header, Constraints, Tables, words uint32[n, W] of the readable strands that are not header strands, counts).
+    Raises DecodeError if there is none, or more than one and ``key`` does not pick one.
+    """
+    found = {}
+    for total, group in sorted(strands.items(), key=lambda item: -len(item[1])):
+        length = total - len(primers[0]) - len(primers[1])
+        if length < 1:
+            continue
+        core = np.unique(group[:, len(primers[0]) : len(primers[0]) + length], axis=0)
+        for name in constraints.NAMED:
+            chosen = constraints.custom(constraints.NAMED[name], motifs=motifs, left=primers[0], right=primers[1])
+            try:
+                table = tables.load(chosen, length)
+                readable = headers.usable(table.bits)
+            except constraints.ConstraintError:
+                continue
+            if not readable:
+                continue
+            arrays, shape = coder.on_device(table)
+            words, ok = parallel.map_batches(coder.read, arrays, core, batch=BATCH, shape=shape)
+            valid, is_header = headers.find_headers(words[ok], table.bits)
+            valid = [h for h in valid if h.constraints == chosen.name and h.tables_hash == table.digest[:8]]
+            for head in valid:
+                found[head.key] = (head, chosen, table, words[ok][~is_header], len(core), int(is_header.sum()))
+            if valid:
+                break
+    if key is not None:
+        found = {k: v for k, v in found.items() if k == key}
+    if not found:
+        raise DecodeError(
+            "no header strand of a helix_jax pool can be read"
+            + (f" with key {key.hex()}" if key else "")
+            + ": too few strands, other primers or motifs (give the ones used when writing), or not such a pool"
+        )
+    if len(found) > 1:
+        raise DecodeError("several pools are mixed: pick one with --key " + " or --key ".join(k.hex() for k in found))
+    return next(iter(found.values()))
+
+
+def read_pool(strands, *, motifs=(), primers=("", ""), key=None, progress=None) -> Received:
+    """Strands -> payload, as far as the outer code reaches; see ``decode``."""
+    if not strands:
+        raise DecodeError("no strands")
+    head, chosen, table, words, distinct, header_strands = find_header(
+        strands, motifs=motifs, primers=primers, key=key, progress=progress
+    )
+    layout = dataclasses.replace(head.layout(table.bits), payload_bytes=head.sources * head.symbol_bytes)
+    index, symbols, good = packets.unpack(layout, head.key, words)
+    index, symbols = index[good], symbols[good]
+    recovered = outer.decode(layout, index, symbols, head.digest, _at(progress, "repair"))
+    everything = sum(len(group) for group in strands.values())
+    report = Report(
+        strands=everything,
+        header_strands=header_strands,
+        unreadable=distinct - header_strands - len(index),
+        duplicates=everything - distinct,
+        packets=layout.packets,
+        packets_received=len(np.unique(index)),
+        source_packets=layout.sources,
+        lost_packets=int(recovered.lost.sum()),
+        rejected=len(recovered.rejected),
+        lost_tokens=0.0,
+        verified=recovered.verified,
+    )
+    if not recovered.verified and not recovered.lost.any():
+        raise DecodeError(
+            "the payload does not match its hash: a damaged packet passed its check and cannot be located "
+            "without more repair packets; nothing is returned"
+        )
+    return Received(head, layout, chosen, table.length, recovered, report)
+
+
+def _digits(received):
+    """Recovered payload as digits uint8[sources, 4 * symbol bytes]."""
+    payload = np.frombuffer(received.recovered.payload, np.uint8)
+    return mixing.from_bytes(payload.reshape(received.layout.sources, received.layout.symbol_bytes))
+
+
+def _content_key(content, info):
+    return hashlib.sha256(repr((info, content.shape)).encode() + content.tobytes()).digest()[:8]
+
+
+def _at(progress, station, total):
+    """The progress callback of one station: called with how many more of ``total`` are done."""
+    return progress and (lambda done: progress(station, done, total))
+
+
+# ---- figures -----------------------------------------------------------------------------------------
+
+
+def densities(strands, bits, length, content_bytes):
+    """(gross, net) in bits per nucleotide (DESIGN section 1, promise 3).
+
+    gross: K / L of the constrained coder. net: content bits over all nucleotides of all strands, header, index, check,
+    repair and primers included.
+    """
+    return bits / length, 8 * content_bytes / strands.size if strands.size else 0.0
+
+
+__all__ = ["DecodeError", "MixingConfig", "Pool", "Report", "decode", "densities", "encode", "pack", "read_pool", "unpack"]

@@ -1,0 +1,288 @@
+"""Packets <-> strand words: index, payload symbol and keyed check in the K bits of a strand.
+
+Bit 0 of a strand is the most significant bit of word 0 of its uint32[ceil(K/32)]. The fields follow each other:
+index, symbol, check, unused bits (zero); the bits of the last word after K are zero too.
+
+A packet is accepted when its check matches, its unused bits are zero and its index is in range. The check is a
+CRC-32 over key, index and symbol, xored with a mask hashed from (key, index). A garbled strand, or one of another
+pool, matches it with probability 2**-check_bits (2**-16 at the least, before range and unused bits are looked at).
+The mask makes that true for each strand by itself: two pools' plain keyed CRCs differ by one constant, so that all
+strands of a foreign pool would pass together or fail together.
+"""
+
+import math
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+CHECK_BITS = (16, 32)  # narrowest and widest check of a planned layout
+BLOCK_SYMBOLS = 8192  # most source symbols in one block of the outer code
+# RaptorQ cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
+_BLOCK_BYTES = 8 << 20
+_SYMBOL_BYTES = 65528  # widest symbol of RFC 6330, a multiple of 8 in 16 bits
+_CHUNK = 1 << 16  # strands handled at once, so that memory does not grow with the pool
+
+
+@dataclass(frozen=True)
+class PacketLayout:
+    """Widths and counts of a pool's packets.
+
+    bits: K, bits carried by a strand. symbol_bytes: payload bytes in one packet. index_bits, check_bits: widths
+    of those fields. payload_bytes: bytes stored in the pool. repairs: repair packets of each source block.
+    The global index counts the source symbols of all blocks in payload order, then the repair symbols block by
+    block. Raises ValueError when the numbers contradict each other.
+    """
+
+    bits: int
+    symbol_bytes: int
+    index_bits: int
+    check_bits: int
+    payload_bytes: int
+    repairs: int
+
+    def __post_init__(self):
+        if not (1 <= self.symbol_bytes <= _SYMBOL_BYTES and 1 <= self.index_bits <= 32 and 1 <= self.check_bits <= 32):
+            raise ValueError(f"impossible field widths in {self}")
+        if self.payload_bytes < 0 or self.repairs < 0:
+            raise ValueError(f"negative count in {self}")
+        if self.unused_bits < 0:
+            raise ValueError(f"fields take {self.bits - self.unused_bits} bits, a strand has {self.bits}")
+        if self.packets > 1 << self.index_bits:
+            raise ValueError(f"{self.packets} packets do not fit an index of {self.index_bits} bits")
+        if self.block_sources[0] + self.repairs > 1 << 24:
+            raise ValueError(f"{self.repairs} repair packets per block are more than RaptorQ's 2^24 symbols allow")
+
+    @property
+    def unused_bits(self):
+        """Bits of a strand that carry nothing."""
+        return self.bits - self.index_bits - 8 * self.symbol_bytes - self.check_bits
+
+    @property
+    def sources(self):
+        """Source packets over all blocks; an empty payload takes one symbol of zeros."""
+        return max(1, -(-self.payload_bytes // self.symbol_bytes))
+
+    @property
+    def blocks(self):
+        """Source blocks of the outer code."""
+        padded = -(-self.symbol_bytes // 8) * 8
+        return -(-self.sources // min(BLOCK_SYMBOLS, _BLOCK_BYTES // padded))
+
+    @property
+    def block_sources(self):
+        """Source symbols of each block, a tuple; sizes differ by at most one, the larger ones first."""
+        size, larger = divmod(self.sources, self.blocks)
+        return (size + 1,) * larger + (size,) * (self.blocks - larger)
+
+    @property
+    def packets(self):
+        """Packets of the pool, source and repair."""
+        return self.sources + self.blocks * self.repairs
+
+    def locate(self, index):
+        """Global indices int[n] -> (block int64[n], symbol id within the block int64[n]).
+
+        Source symbols of a block of s have ids 0..s-1, repair symbols s, s+1 and so on (RFC 6330).
+        Raises ValueError for an index out of range.
+        """
+        index = np.asarray(index, np.int64)
+        if index.size and not 0 <= index.min() <= index.max() < self.packets:
+            raise ValueError(f"packet index out of range: {index.min()}..{index.max()} of {self.packets} packets")
+        sizes = np.asarray(self.block_sources, np.int64)
+        starts = np.cumsum(sizes) - sizes
+        repair = index - self.sources
+        source_block = np.searchsorted(starts, index, side="right") - 1
+        block = np.where(repair < 0, source_block, repair // max(1, self.repairs))
+        block = np.clip(block, 0, self.blocks - 1)
+        symbol = np.where(repair < 0, index - starts[block], sizes[block] + repair % max(1, self.repairs))
+        return block, symbol
+
+    def index_of(self, block, symbol):
+        """(block, symbol ids within the block) -> global indices, the inverse of ``locate``. int64[n]."""
+        sizes = np.asarray(self.block_sources, np.int64)
+        block, symbol = np.asarray(block, np.int64), np.asarray(symbol, np.int64)
+        start = (np.cumsum(sizes) - sizes)[block]
+        repair = symbol - sizes[block]
+        return np.where(repair < 0, start + symbol, self.sources + block * self.repairs + repair)
+
+
+def plan(bits, payload_bytes, redundancy):
+    """Choose the layout that puts the most payload bytes into each strand of ``bits`` bits.
+
+    redundancy: repair packets as a share of the source packets of a block, >= 0. Above 0 every block gets two
+    packets more, as RaptorQ fails about once in 300 with exactly as many packets as sources.
+    The index is as wide as the number of packets needs, the check at least 16 bits; what is left after whole
+    payload bytes widens the check to at most 32 bits.
+    Raises ValueError when a strand is too short for one payload byte or the payload too large for a pool.
+    """
+    if not (math.isfinite(redundancy) and redundancy >= 0):
+        raise ValueError(f"redundancy {redundancy} is not a share >= 0; 0.1 adds one repair packet to ten")
+    if payload_bytes < 0:
+        raise ValueError(f"payload of {payload_bytes} bytes")
+    least = CHECK_BITS[0]
+    for symbol_bytes in range(min(_SYMBOL_BYTES, (bits - least - 1) // 8), 0, -1):
+        # index 32 and check 1 only count the packets here; the widths are set below
+        trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, min(payload_bytes, symbol_bytes << 32), 0)
+        # 1e-9: 0.07 * 100 is a hair above 7 in binary and would be rounded up to 8
+        repairs = math.ceil(redundancy * trial.block_sources[0] - 1e-9) + 2 if redundancy > 0 else 0
+        packets = max(1, -(-payload_bytes // symbol_bytes)) + trial.blocks * repairs
+        index_bits = max(1, (packets - 1).bit_length())
+        room = bits - 8 * symbol_bytes - index_bits
+        if room >= least and index_bits <= 32:
+            return PacketLayout(bits, symbol_bytes, index_bits, min(CHECK_BITS[1], room), payload_bytes, repairs)
+    raise ValueError(
+        f"strands of {bits} bits have no room for {payload_bytes} payload bytes at redundancy {redundancy:g} beside an "
+        f"index (at most 32 bits) and a check of {least} bits; use longer strands, or split the payload"
+    )
+
+
+def pack(layout, key, index, symbols):
+    """Packets -> strand words.
+
+    key: 8 bytes, the pool's id. index: int[n], global indices. symbols: uint8[n, symbol_bytes].
+    Returns uint32[n, ceil(bits / 32)]. Raises ValueError for wrong shapes or an index out of range.
+    """
+    index, symbols = np.asarray(index, np.int64), np.asarray(symbols)
+    if symbols.shape != (index.size, layout.symbol_bytes) or symbols.dtype != np.uint8 or index.ndim != 1:
+        raise ValueError(
+            f"{index.shape} indices and {symbols.dtype}{list(symbols.shape)} symbols; "
+            f"the layout wants int[n] and uint8[n, {layout.symbol_bytes}]"
+        )
+    if index.size and not 0 <= index.min() <= index.max() < layout.packets:
+        raise ValueError(f"packet index out of range: {index.min()}..{index.max()} of {layout.packets} packets")
+    return pack_fields(layout.bits, layout.index_bits, layout.check_bits, key, index, symbols)
+
+
+def unpack(layout, key, words):
+    """Strand words uint32[n, ceil(bits / 32)] -> (index int64[n], symbols uint8[n, symbol_bytes], ok bool[n]).
+
+    ok: the check matches, unused bits are zero and the index is in range. The index is -1 where check or unused
+    bits are wrong; an index of ``layout.packets`` or more is one that passed the check but is out of range, which
+    says that the layout is not the one the pool was written with. Undetected errors: see the module's docstring.
+    """
+    index, symbols, ok = unpack_fields(
+        layout.bits, layout.index_bits, layout.symbol_bytes, layout.check_bits, key, words
+    )
+    return np.where(ok, index, -1), symbols, ok & (index < layout.packets)
+
+
+def pack_fields(bits, index_bits, check_bits, key, index, symbols):
+    """Lay out index int64[n], symbols uint8[n, s] and their check: uint32[n, ceil(bits / 32)]. Nothing is checked."""
+    words = np.zeros((len(index), -(-bits // 32)), np.uint32)
+    for start in range(0, len(index), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        check = packet_check(key, index[part], symbols[part]) >> np.uint32(32 - check_bits)
+        buffer = np.zeros((len(check), 4 * words.shape[1] + 5), np.uint8)
+        _put(buffer, 0, _left_aligned(index[part].astype(np.uint32), index_bits))
+        _put(buffer, index_bits, symbols[part])
+        _put(buffer, index_bits + 8 * symbols.shape[1], _left_aligned(check, check_bits))
+        words[part] = np.ascontiguousarray(buffer[:, : 4 * words.shape[1]]).view(">u4")
+    return words
+
+
+def unpack_fields(bits, index_bits, symbol_bytes, check_bits, key, words):
+    """Inverse of ``pack_fields``: (index int64[n], symbols uint8[n, symbol_bytes], ok bool[n]).
+
+    ok: the check matches and every bit after it is zero. Raises ValueError for words of another shape or dtype.
+    """
+    words = np.asarray(words)
+    width = -(-bits // 32)
+    if words.ndim != 2 or words.shape[1] != width or words.dtype != np.uint32:
+        raise ValueError(
+            f"strand words {words.dtype}{list(words.shape)}; strands of {bits} bits are uint32[n, {width}]"
+        )
+    n = len(words)
+    index, symbols, ok = np.zeros(n, np.int64), np.zeros((n, symbol_bytes), np.uint8), np.zeros(n, bool)
+    check_at = index_bits + 8 * symbol_bytes
+    end = check_at + check_bits
+    for start in range(0, n, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        rows = words[part].astype(">u4").view(np.uint8)
+        buffer = np.pad(rows, ((0, 0), (0, 5)))
+        index[part] = _number(_get(buffer, 0, 4), index_bits)
+        symbols[part] = _get(buffer, index_bits, symbol_bytes)
+        check = packet_check(key, index[part], symbols[part]) >> np.uint32(32 - check_bits)
+        tail = rows[:, end // 8 :].copy()
+        tail[:, :1] &= 0xFF >> end % 8
+        ok[part] = (_number(_get(buffer, check_at, 4), check_bits) == check) & ~tail.any(axis=1)
+    return index, symbols, ok
+
+
+def packet_check(key, index, symbols):
+    """Keyed check of packets: uint32[n], of which a layout keeps the leading bits.
+
+    CRC-32 of key (8 bytes), index (4 bytes, big-endian) and symbol, xored with a 32-bit hash of (key, index).
+    index: int[n] below 2**32. symbols: uint8[n, s]. Guards against accidents, not against forgery.
+    """
+    index = np.asarray(index, np.int64)
+    return crc32(symbols, crc32(_bytes_of(index), zlib.crc32(_key(key)))) ^ _mask(key, index)
+
+
+def crc32(data, start=0):
+    """CRC-32 (as ``zlib.crc32``) of each row of uint8[n, m]; start: checksum so far, int or uint32[n]."""
+    crc = np.broadcast_to(np.asarray(start, np.uint32), len(data)) ^ np.uint32(0xFFFFFFFF)
+    for column in np.ascontiguousarray(np.asarray(data, np.uint8).T):
+        crc = _CRC_TABLE[(crc ^ column) & 0xFF] ^ (crc >> np.uint32(8))
+    return crc ^ np.uint32(0xFFFFFFFF)
+
+
+def _crc_table():
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(0xEDB88320), table >> 1)
+    return table
+
+
+_CRC_TABLE = _crc_table()
+
+
+def _mask(key, index):
+    """Hash of (key, index): two rounds of the SplitMix64 finaliser (Steele et al., OOPSLA 2014), top 32 bits."""
+    seed = _splitmix(np.frombuffer(_key(key), ">u8").astype(np.uint64))
+    return (_splitmix(_splitmix(seed ^ index.astype(np.uint64))) >> np.uint64(32)).astype(np.uint32)
+
+
+def _splitmix(x):
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _key(key):
+    if not isinstance(key, bytes) or len(key) != 8:
+        raise ValueError(f"a pool's key is 8 bytes, not {key!r}")
+    return key
+
+
+def _bytes_of(numbers):
+    return np.asarray(numbers).astype(">u4")[:, None].view(np.uint8)
+
+
+def _left_aligned(numbers, bits):
+    """uint32[n] below 2**bits -> uint8[n, 4], the bits leading and zeros after them."""
+    return _bytes_of(numbers << np.uint32(32 - bits))
+
+
+def _number(aligned, bits):
+    """uint8[n, 4] -> the leading bits as uint32[n]."""
+    return np.ascontiguousarray(aligned).view(">u4")[:, 0].astype(np.uint32) >> np.uint32(32 - bits)
+
+
+def _put(buffer, offset, data):
+    """Or the bytes uint8[n, m] into rows of bits at a bit offset; trailing zeros of data leave no trace."""
+    byte, shift = divmod(offset, 8)
+    width = data.shape[1]
+    buffer[:, byte : byte + width] |= data >> shift
+    if shift:
+        buffer[:, byte + 1 : byte + 1 + width] |= data << (8 - shift)
+
+
+def _get(buffer, offset, width):
+    """width bytes of each row from a bit offset on: uint8[n, width]."""
+    byte, shift = divmod(offset, 8)
+    data = buffer[:, byte : byte + width] << shift
+    if shift:
+        data |= buffer[:, byte + 1 : byte + 1 + width] >> (8 - shift)
+    return data

@@ -1,0 +1,353 @@
+"""Every clip is made here with PyAV: damaged, turned and odd ones included."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import helix_jax
+from helix_jax.video import VideoError, VideoInfo, VideoWriter, open_video
+
+NTSC = Fraction(30000, 1001)
+
+
+def ramp(frames=8, height=48, width=64, seed=0):
+    """Smooth coloured frames that move, so that lossy codecs keep them: uint8[n, H, W, 3]."""
+    t, y, x = np.mgrid[:frames, :height, :width]
+    return np.stack([40 + 3 * t + x, 60 + y + seed, 200 - x - 2 * t], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def make(
+    path, clip, *, rate=NTSC, codec="libx264", pix_fmt="yuv444p", pts=None, options=None, prepare=None, sound=False
+):
+    """Write a clip by PyAV alone. pts: timestamps in units of 1/1000 s. prepare: called with the stream."""
+    container_options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
+    with av.open(str(path), "w", container_options=container_options) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = clip.shape[1:3]
+        stream.pix_fmt, stream.options = pix_fmt, {"crf": "4"} if codec == "libx264" else {}
+        if pts is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if prepare:
+            prepare(stream)
+        audio = container.add_stream("aac", rate=48000) if sound else None
+        for number, rgb in enumerate(clip):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = (number, 1 / rate) if pts is None else (pts[number], Fraction(1, 1000))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if audio:
+            mux_silence(container, audio)
+    return path
+
+
+def mux_silence(container, stream):
+    silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+    silence.rate, silence.pts = 48000, 0
+    container.mux(stream.encode(silence))
+    container.mux(stream.encode())
+
+
+def make_sound(path):
+    with av.open(str(path), "w") as container:
+        mux_silence(container, container.add_stream("aac", rate=48000))
+    return path
+
+
+def read(reader, frames=32):
+    return np.concatenate(list(reader.blocks(frames)))
+
+
+def write(path, clip, rate=NTSC, lossless=False):
+    with VideoWriter(path, VideoInfo(len(clip), *clip.shape[1:3], rate), lossless) as out:
+        out.write(clip)
+    return path
+
+
+def close(clip, other, most):
+    return clip.shape == other.shape and np.abs(clip.astype(int) - other).max() <= most
+
+
+# ---- reading -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "most"),
+    [
+        ("a.mp4", "libx264", "yuv420p", 12),
+        ("a.mkv", "libx264", "yuv444p", 8),
+        ("a.avi", "ffv1", "bgr0", 0),
+        ("a.mov", "qtrle", "argb", 0),
+        ("a.y4m", "wrapped_avframe", "yuv444p", 4),
+        ("a.webm", "libvpx-vp9", "yuv420p", 24),
+        ("a.h264", "libx264", "yuv444p", 8),
+        ("a.ts", "libx264", "yuv444p", 8),
+    ],
+)
+def test_containers(tmp_path, name, codec, pix_fmt, most):
+    clip = ramp()
+    reader = open_video(make(tmp_path / name, clip, codec=codec, pix_fmt=pix_fmt))
+    assert reader.info == VideoInfo(8, 48, 64, NTSC)
+    assert not reader.has_audio
+    assert close(read(reader), clip, most)
+
+
+def test_gif_and_alpha(tmp_path):
+    reader = open_video(make(tmp_path / "a.gif", ramp(), rate=Fraction(10), codec="gif", pix_fmt="rgb8"))
+    assert reader.info == VideoInfo(8, 48, 64, Fraction(10))
+    assert read(reader).shape == (8, 48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "rate", [Fraction(24000, 1001), NTSC, Fraction(25), Fraction(60), Fraction(15, 2), Fraction(1, 60)]
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_rates_are_exact_also_where_timestamps_are_rounded(tmp_path, rate, suffix):
+    path = make(tmp_path / f"a{suffix}", ramp(40, 16, 16), rate=Fraction(rate))
+    assert open_video(path).info == VideoInfo(40, 16, 16, rate)
+
+
+def test_blocks_have_the_size_asked_for(tmp_path):
+    clip = ramp(11, 13, 17)
+    reader = open_video(make(tmp_path / "a.mkv", clip, codec="ffv1", pix_fmt="bgr0"))
+    assert [len(block) for block in reader.blocks(4)] == [4, 4, 3]
+    assert close(read(reader, 4), clip, 0)  # a second time, from the start
+
+
+def test_sound_is_reported(tmp_path):
+    assert open_video(make(tmp_path / "a.mp4", ramp(), sound=True)).has_audio
+
+
+def test_unsquare_pixels_are_reported(tmp_path):
+    def wide(stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(12, 11)
+
+    assert open_video(make(tmp_path / "a.mp4", ramp(), prepare=wide)).pixel_aspect == Fraction(12, 11)
+    assert open_video(make(tmp_path / "b.mp4", ramp())).pixel_aspect == 1
+
+
+@pytest.mark.parametrize("tagged", [1, 6])  # BT.709, BT.601
+def test_colours_follow_the_tagged_matrix(tmp_path, tagged):
+    red = np.full((2, 16, 16, 3), (220, 30, 40), np.uint8)
+    luma = {1: 0.2126 * 220 + 0.7152 * 30 + 0.0722 * 40, 6: 0.299 * 220 + 0.587 * 30 + 0.114 * 40}[tagged]
+    blue, red_share = {1: (1.8556, 1.5748), 6: (1.772, 1.402)}[tagged]
+    values = 16 + 219 / 255 * luma, 128 + 224 / 255 * (40 - luma) / blue, 128 + 224 / 255 * (220 - luma) / red_share
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height = stream.width = 16
+        stream.pix_fmt, stream.options = "yuv444p", {"qp": "0"}
+        stream.codec_context.colorspace = tagged
+        for number in range(2):
+            planes = np.broadcast_to(np.round(values).astype(np.uint8)[:, None, None], (3, 16, 16))
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv444p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert close(read(open_video(path)), red, 2)
+
+
+TURNS = {  # display matrix (a, b, c, d): what a viewer sees of the stored frames
+    (1, 0, 0, 1): lambda x: x,
+    (0, 1, -1, 0): lambda x: np.rot90(x, -1, (1, 2)),  # a phone held upright: turned clockwise
+    (-1, 0, 0, -1): lambda x: np.rot90(x, 2, (1, 2)),
+    (0, -1, 1, 0): lambda x: np.rot90(x, 1, (1, 2)),
+    (-1, 0, 0, 1): lambda x: x[:, :, ::-1],
+    (1, 0, 0, -1): lambda x: x[:, ::-1],
+    (0, 1, 1, 0): lambda x: x.transpose(0, 2, 1, 3),
+    (0, -1, -1, 0): lambda x: x[:, ::-1, ::-1].transpose(0, 2, 1, 3),
+}
+
+
+def turned(path, matrix):
+    """Patch the display matrix of an MP4: 9 int32 at the end of the track header."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (round(value * 65536) for value in matrix)
+    data[at : at + 36] = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("matrix", TURNS)
+def test_rotation_is_applied(tmp_path, matrix):
+    clip = ramp(3, 18, 31)
+    stored = read(open_video(make(tmp_path / "a.mp4", clip)))
+    reader = open_video(turned(tmp_path / "a.mp4", matrix))
+    shown = TURNS[matrix](stored)
+    assert (reader.info.height, reader.info.width) == shown.shape[1:3]
+    np.testing.assert_array_equal(read(reader), shown)
+
+
+def test_rotation_written_by_ffmpeg(tmp_path):
+    """The same, by FFmpeg's own idea of a rotation (degrees counterclockwise)."""
+    clip = ramp(3, 18, 31)
+    stored = read(open_video(make(tmp_path / "a.mp4", clip)))
+    path = make(tmp_path / "b.mp4", clip, prepare=lambda stream: stream.set_display_rotation(90))
+    with av.open(str(path)) as container:
+        rotation = next(container.decode(video=0)).rotation
+    np.testing.assert_array_equal(read(open_video(path)), np.rot90(stored, rotation // 90, (1, 2)))
+    assert rotation % 180 == 90
+
+
+# ---- refused -------------------------------------------------------------------------------
+
+
+def refused(path, match):
+    with pytest.raises(VideoError, match=match) as caught:
+        open_video(path)
+    assert str(path) in str(caught.value)
+
+
+def test_not_a_video(tmp_path):
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video\n" * 100)
+    refused(text, "not a readable video")
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    refused(empty, "is empty")
+    refused(tmp_path / "nothing.mp4", "no such file")
+    refused(tmp_path, "no such file")
+    refused(make_sound(tmp_path / "sound.m4a"), "sound but no picture")
+
+
+def test_a_name_is_never_a_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "a.mkv", ramp())
+    (tmp_path / "a.mkv").rename(tmp_path / "http:a.mkv")
+    assert open_video("http:a.mkv").info.frames == 8
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize("share", [0.02, 0.4, 0.9])
+def test_cut_short(tmp_path, suffix, share):
+    codec = ("mpeg4", "yuv420p") if suffix == ".avi" else ("libx264", "yuv420p")
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
+    path = make(tmp_path / f"a{suffix}", noise, codec=codec[0], pix_fmt=codec[1])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    refused(path, "cut short|not a readable video|no frame")
+
+
+def test_variable_rate(tmp_path):
+    steady = [40 * n for n in range(20)]
+    assert open_video(make(tmp_path / "a.mkv", ramp(20), rate=Fraction(25), pts=steady)).info.fps == 25
+    late = [pts + (20 if n == 7 else 0) for n, pts in enumerate(steady)]
+    refused(make(tmp_path / "b.mkv", ramp(20), rate=Fraction(25), pts=late), "variable frame rate.*-fps_mode cfr")
+    dropped = [40 * n for n in range(21) if n != 9]
+    refused(make(tmp_path / "c.mkv", ramp(20), rate=Fraction(25), pts=dropped), "variable frame rate")
+    refused(make(tmp_path / "d.mp4", ramp(20), rate=Fraction(25), pts=dropped), "0.04 to 0.08 s")
+    slower = [40 * n + max(0, n - 10) * 10 for n in range(20)]
+    refused(make(tmp_path / "e.mkv", ramp(20), rate=Fraction(25), pts=slower), "variable frame rate")
+
+
+def test_oblique_rotation(tmp_path):
+    path = turned(make(tmp_path / "a.mp4", ramp()), (0.8, 0.6, -0.6, 0.8))
+    refused(path, "not a multiple of 90")
+
+
+def test_changed_between_the_passes(tmp_path):
+    path = make(tmp_path / "a.mkv", ramp(8))
+    reader = open_video(path)
+    make(path, ramp(6))
+    with pytest.raises(VideoError, match="changed while it was read"):
+        read(reader)
+
+
+# ---- writing -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 17, 13), (5, 13, 17), (9, 48, 64)])
+@pytest.mark.parametrize("rate", [NTSC, Fraction(25), Fraction(37, 2), Fraction(18728, 625)])
+def test_size_count_and_rate_come_back(tmp_path, shape, rate):
+    reader = open_video(write(tmp_path / "a.mp4", ramp(*shape), rate))
+    assert reader.info == VideoInfo(*shape, rate)
+
+
+@given(rate=st.fractions(Fraction(1, 10), 240, max_denominator=1001), frames=st.integers(1, 12))
+@settings(deadline=None, max_examples=15)
+def test_any_rate_comes_back(tmp_path_factory, rate, frames):
+    path = tmp_path_factory.mktemp("rate") / "a.mp4"
+    assert open_video(write(path, ramp(frames, 16, 16), rate)).info.fps == rate
+
+
+def test_colour_bars_survive(tmp_path):
+    on, half = 255, 191
+    bars = [
+        (on, on, on),
+        (half, half, 0),
+        (0, half, half),
+        (0, half, 0),
+        (half, 0, half),
+        (on, 0, 0),
+        (0, 0, on),
+        (0, 0, 0),
+    ]
+    bars = np.array(bars, np.uint8)
+    clip = np.broadcast_to(np.repeat(bars, 9, axis=0)[None, None], (6, 33, 72, 3))
+    path = write(tmp_path / "a.mp4", clip)
+    assert close(read(open_video(path)), clip, 3)
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, frame.format.name) == ("h264", "yuv444p")
+        assert (frame.colorspace, frame.color_range) == (1, 1)  # BT.709, limited
+
+
+def test_lossless_keeps_noise_within_the_colour_conversion(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
+    assert close(read(open_video(write(tmp_path / "a.mp4", noise, lossless=True))), noise, 2)
+    assert not close(read(open_video(write(tmp_path / "b.mp4", noise))), noise, 2)
+
+
+def test_near_lossless_by_default(tmp_path):
+    demo = open_video(Path(helix_jax.__file__).parent / "assets" / "flower.mp4")
+    clip = next(demo.blocks(8))
+    error = read(open_video(write(tmp_path / "a.mp4", clip, demo.info.fps))).astype(float) - clip
+    assert 10 * np.log10(255**2 / np.mean(error**2)) > 40
+
+
+def test_demo_clip():
+    folder = Path(helix_jax.__file__).parent / "assets"
+    reader = open_video(folder / "flower.mp4")
+    assert reader.info == VideoInfo(48, 180, 320, NTSC)
+    assert not reader.has_audio
+    assert (folder / "flower.mp4").stat().st_size < 300_000
+    assert "CC0" in (folder / "CREDITS.md").read_text()
+
+
+def test_nothing_is_left_after_an_error(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_text("precious")
+    info = VideoInfo(8, 48, 64, NTSC)
+
+    def write_from(blocks):
+        with VideoWriter(path, info) as out:
+            for block in blocks:
+                out.write(block)
+
+    def stop():
+        yield ramp(4)
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_from(stop())
+    with pytest.raises(VideoError, match="4 frames written, 8 promised"):
+        write_from([ramp(4)])
+    with pytest.raises(VideoError, match="float32"):
+        write_from([ramp().astype(np.float32)])
+    with pytest.raises(VideoError, match=r"\[8, 48, 32, 3\]"):
+        write_from([ramp(8, 48, 32)])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    assert path.read_text() == "precious"
+
+
+def test_only_mp4_is_written(tmp_path):
+    with pytest.raises(VideoError, match=r"ends in \.mp4"):
+        VideoWriter(tmp_path / "a.avi", VideoInfo(1, 2, 2, NTSC))
+    with pytest.raises(VideoError, match="nothing to write"):
+        VideoWriter(tmp_path / "a.mp4", VideoInfo(0, 2, 2, NTSC))

@@ -1,0 +1,191 @@
+import dataclasses
+import itertools
+
+import chex
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helix_jax.config import TokenizerConfig
+from helix_jax.tokenizer import fsq, model, tiles
+
+SMALL = TokenizerConfig(width=16)
+TINY = dataclasses.replace(SMALL, tile=(2, 3, 4))
+KERNELS = ("_encode_tiles", "_decode_tiles")
+
+
+@pytest.fixture(scope="module")
+def params():
+    return model.init(jax.random.key(0), SMALL)
+
+
+@pytest.fixture
+def count_traces(monkeypatch):
+    """At most one compilation of each kernel within the test."""
+    chex.clear_trace_counter()
+    for name in KERNELS:
+        kernel = chex.assert_max_traces(getattr(tiles, name).__wrapped__, n=1)
+        monkeypatch.setattr(tiles, name, jax.jit(kernel, static_argnames="config"))
+
+
+def noise(frames, height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def gradient(frames, height, width):
+    """Smooth in space and time: 1 level per pixel or frame and less."""
+    t, y, x = np.mgrid[:frames, :height, :width]
+    return np.stack([60 + x / 2, 60 + y / 2, 200 - (x + y) / 4 - t], axis=-1).astype(np.uint8)
+
+
+def encode(params, config, clip, size=32, **options):
+    blocks = (clip[start : start + size] for start in range(0, len(clip), size))
+    return tiles.encode(params, config, blocks, *clip.shape[1:3], **options)
+
+
+def decode(params, config, levels, shape, **options):
+    return np.concatenate(list(tiles.decode(params, config, levels, *shape, **options)))
+
+
+def unquantised(params, config, clip):
+    """The channel values before rounding, over the whole clip at once, edges extended as tiles do."""
+    past, side = model.receptive_halo(config.encoder_blocks)
+    t, h, w = tiles.grid_shape(*clip.shape[:3])
+    sizes = zip((past, side, side), (0, side, side), (4, 8, 8), (t, h, w), clip.shape[:3], strict=True)
+    index = [
+        np.clip(np.arange(-before * patch, (n + after) * patch), 0, size - 1) for before, after, patch, n, size in sizes
+    ]
+    extended = clip[np.ix_(*index)]
+    z = model.latents(params, model.to_float(extended[None]), config)[0]
+    return np.asarray(z)[past:, side : side + h, side : side + w]
+
+
+def test_tokens_do_not_depend_on_the_cut(params):
+    clip = noise(21, 77, 101)
+    whole = unquantised(params, SMALL, clip)
+    position = np.asarray(fsq.bound(whole))
+    tie = np.abs(position - np.floor(position) - 0.5) < 1e-4  # between two digits: float rounding decides
+    assert tie.mean() < 0.01
+    for config in (SMALL, TINY):
+        digits = encode(params, config, clip)
+        assert digits.shape == (6, 10, 13, SMALL.digits)
+        assert digits.dtype == np.uint8
+        assert not np.any((digits != fsq.quantise(whole)) & ~tie)
+
+
+def test_pixels_do_not_depend_on_the_cut(params):
+    shape = (21, 77, 101)
+    digits = np.random.default_rng(1).integers(0, 4, (6, 10, 13, SMALL.digits), dtype=np.uint8)
+    one, other = decode(params, SMALL, digits, shape), decode(params, TINY, digits, shape)
+    assert one.shape == (*shape, 3)
+    assert one.dtype == np.uint8
+    assert one.std() > 10
+    assert np.abs(one.astype(int) - other).max() <= 1
+    batched = decode(params, TINY, digits, shape, batch=3)
+    assert np.abs(one.astype(int) - batched).max() <= 1
+
+
+def seams(params, clip):
+    """What cutting a clip adds: (share of tokens that change, largest change of a step across a tile border).
+
+    Steps are measured against the same steps where the whole clip is one tile. Measured against steps
+    inside tiles they say little: an untrained net is rough on its own, more in some places than others.
+    """
+    whole = dataclasses.replace(TINY, tile=tiles.grid_shape(*clip.shape[:3]))
+    digits = encode(params, whole, clip)
+    changed = np.mean(encode(params, TINY, clip) != digits)
+    difference = decode(params, TINY, digits, clip.shape[:3]).astype(int) - decode(
+        params, whole, digits, clip.shape[:3]
+    )
+    worst = 0
+    for axis, size in enumerate((4 * TINY.tile[0], 8 * TINY.tile[1], 8 * TINY.tile[2])):
+        steps = np.moveaxis(np.diff(difference, axis=axis), axis, 0)
+        worst = max(worst, np.abs(steps[size - 1 :: size]).max())
+    return changed, worst
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_seams_on_a_gradient(seed):
+    changed, step = seams(model.init(jax.random.key(seed), SMALL), gradient(20, 56, 80))
+    assert changed < 1e-3
+    assert step <= 2  # two roundings
+
+
+def test_without_the_halo_there_are_seams(params, monkeypatch):
+    """The test above can fail: tiles that see nothing of their neighbours do show."""
+    monkeypatch.setattr(model, "receptive_halo", lambda blocks: (0, 0))
+    for name in KERNELS:
+        monkeypatch.setattr(tiles, name, jax.jit(getattr(tiles, name).__wrapped__, static_argnames="config"))
+    changed, step = seams(params, gradient(20, 56, 80))
+    assert changed > 0.01
+    assert step > 20
+
+
+def test_one_compilation_serves_clips_of_any_size(params, count_traces):
+    for shape in [(1, 1, 1), (4, 8, 8), (5, 30, 9), (9, 25, 70), (17, 48, 33)]:
+        clip = noise(*shape)
+        digits = encode(params, TINY, clip, size=3)
+        assert digits.shape == (*tiles.grid_shape(*shape), TINY.digits)
+        assert decode(params, TINY, digits, shape).shape == clip.shape
+
+
+@given(cuts=st.lists(st.integers(0, 21), max_size=6))
+@settings(deadline=None, max_examples=8)
+def test_blocks_may_be_cut_anywhere(params, cuts):
+    clip = noise(21, 17, 33)
+    edges = [0, *sorted(cuts), len(clip)]
+    blocks = (clip[start:end] for start, end in itertools.pairwise(edges))
+    np.testing.assert_array_equal(tiles.encode(params, TINY, blocks, 17, 33), encode(params, TINY, clip))
+
+
+def test_edges_repeat(params):
+    """Padding by hand, as the docstring says, gives the same tokens."""
+    clip = noise(5, 13, 21)
+    padded = np.pad(clip, ((0, 3), (0, 3), (0, 3), (0, 0)), mode="edge")
+    np.testing.assert_array_equal(encode(params, TINY, clip), encode(params, TINY, padded))
+
+
+def test_streams_with_bounded_memory(params):
+    """No more frames are read ahead than one window; decoded blocks come one at a time."""
+    frames_read, lead = [0], []
+
+    def source():
+        for _ in range(16):
+            frames_read[0] += 4
+            yield noise(4, 16, 16)
+
+    finished = [0]
+
+    def progress(count):
+        finished[0] += count
+        lead.append(frames_read[0] - finished[0])
+
+    digits = tiles.encode(params, TINY, source(), 16, 16, progress=progress)
+    assert finished[0] == 64
+    assert max(lead) <= 4 * TINY.tile[0]
+    counts = []
+    blocks = tiles.decode(params, TINY, digits, 63, 16, 16, progress=counts.append)
+    assert len(next(blocks)) == 4 * TINY.tile[0]
+    assert counts == []
+    assert sum(map(len, blocks)) == 63 - 4 * TINY.tile[0]
+    assert sum(counts) == 63
+
+
+def test_levels_between_digits_decode(params, count_traces):
+    digits = encode(params, TINY, noise(8, 16, 16))
+    exact = decode(params, TINY, digits, (8, 16, 16))
+    np.testing.assert_array_equal(decode(params, TINY, digits.astype(np.float32), (8, 16, 16)), exact)
+    assert not np.array_equal(decode(params, TINY, np.full(digits.shape, 1.5, np.float32), (8, 16, 16)), exact)
+
+
+def test_wrong_input_is_named(params):
+    with pytest.raises(ValueError, match="no frames"):
+        tiles.encode(params, TINY, [], 16, 16)
+    with pytest.raises(ValueError, match=r"uint8\[4, 16, 16, 3\]; the clip was announced as uint8\[n, 16, 24, 3\]"):
+        tiles.encode(params, TINY, [noise(4, 16, 16)], 16, 24)
+    with pytest.raises(ValueError, match="float32"):
+        tiles.encode(params, TINY, [noise(4, 16, 16).astype(np.float32)], 16, 16)
+    with pytest.raises(ValueError, match=r"\[1, 2, 2, 7\] do not fit: 4 frames of 16x16 .* need \[1, 2, 2, 8\]"):
+        tiles.decode(params, TINY, np.zeros((1, 2, 2, 7), np.uint8), 4, 16, 16)
