@@ -80,7 +80,8 @@ def encode(
     """
     from helix_jax import codec, video
 
-    with _problems(WRONG_USE), video.open_video(clip) as reader, _progress(as_json) as step:
+    with _problems(WRONG_USE), _progress(as_json) as step:
+        reader = video.open_video(clip)
         if reader.has_audio:
             _warn(f"{clip.name} has sound, which is not stored")
         config = _config(constraints, strand_length, redundancy, left_primer, right_primer)

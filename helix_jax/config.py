@@ -24,7 +24,7 @@ class TokenizerConfig:
     encoder_blocks: int = 2
     decoder_blocks: int = 3
     digits: int = 8
-    tile: tuple[int, int, int] = (8, 16, 16)
+    tile: tuple[int, int, int] = (8, 12, 16)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+SMALL_BATCH = 1024  # rows up to which ``map_batches`` takes the small shape
+
 
 def use_all_cores():
     """Give JAX one CPU device per core. Call before anything touches a device; no effect on GPU and TPU."""
@@ -51,13 +53,14 @@ def replicate(tree):
 def map_batches(function, constants, *batched, batch, progress=None, **static):
     """Apply ``function`` (see ``spread``) to arrays of any length in batches of one padded shape.
 
-    batched: NumPy arrays [n, ...]. batch: rows per call, rounded up to a multiple of the device count; one
-    compilation serves every n. progress: called with the number of rows done after each batch.
+    batched: NumPy arrays [n, ...]. batch: rows per call, rounded up to a multiple of the device count (fewer for small n);
+    two compilations serve every n. progress: called with the number of rows done after each batch.
     Returns a pytree of NumPy arrays [n, ...].
     """
     count = len(jax.local_devices())
     rows = len(batched[0])
-    batch = -(-min(batch, _ceil_power(max(rows, 1))) // count) * count
+    batch = min(batch, SMALL_BATCH) if rows <= SMALL_BATCH else batch
+    batch = -(-batch // count) * count
     call = spread(function, **static)
     constants = replicate(constants)
     pieces = []
@@ -71,6 +74,3 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
             progress(used)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
 
-
-def _ceil_power(n):
-    return 1 << (n - 1).bit_length()

@@ -18,8 +18,8 @@ import numpy as np
 
 CHECK_BITS = (16, 32)  # narrowest and widest check of a planned layout
 BLOCK_SYMBOLS = 8192  # most source symbols in one block of the outer code
-# RaptorQ cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
-_BLOCK_BYTES = 8 << 20
+# RaptorQ (outer.py) cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
+BLOCK_BYTES = 8 << 20
 _SYMBOL_BYTES = 65528  # widest symbol of RFC 6330, a multiple of 8 in 16 bits
 _CHUNK = 1 << 16  # strands handled at once, so that memory does not grow with the pool
 
@@ -67,7 +67,7 @@ class PacketLayout:
     def blocks(self):
         """Source blocks of the outer code."""
         padded = -(-self.symbol_bytes // 8) * 8
-        return -(-self.sources // min(BLOCK_SYMBOLS, _BLOCK_BYTES // padded))
+        return -(-self.sources // min(BLOCK_SYMBOLS, BLOCK_BYTES // padded))
 
     @property
     def block_sources(self):
@@ -107,21 +107,24 @@ class PacketLayout:
         return np.where(repair < 0, start + symbol, self.sources + block * self.repairs + repair)
 
 
-def plan(bits, payload_bytes, redundancy):
+def plan(bits, payload_bytes, redundancy, multiple=1):
     """Choose the layout that puts the most payload bytes into each strand of ``bits`` bits.
 
     redundancy: repair packets as a share of the source packets of a block, >= 0. Above 0 every block gets two
     packets more, as RaptorQ fails about once in 300 with exactly as many packets as sources.
+    multiple: payload bytes per packet are a multiple of it (so that a packet holds whole tokens).
+    multiple: symbol_bytes is a multiple of it, so that packets carry whole tokens.
     The index is as wide as the number of packets needs, the check at least 16 bits; what is left after whole
     payload bytes widens the check to at most 32 bits.
-    Raises ValueError when a strand is too short for one payload byte or the payload too large for a pool.
+    Raises ValueError when a strand is too short for ``multiple`` payload bytes or the payload too large for a pool.
     """
     if not (math.isfinite(redundancy) and redundancy >= 0):
         raise ValueError(f"redundancy {redundancy} is not a share >= 0; 0.1 adds one repair packet to ten")
     if payload_bytes < 0:
         raise ValueError(f"payload of {payload_bytes} bytes")
     least = CHECK_BITS[0]
-    for symbol_bytes in range(min(_SYMBOL_BYTES, (bits - least - 1) // 8), 0, -1):
+    widest = min(_SYMBOL_BYTES, (bits - least - 1) // 8) // multiple * multiple
+    for symbol_bytes in range(widest, 0, -multiple):
         # index 32 and check 1 only count the packets here; the widths are set below
         trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, min(payload_bytes, symbol_bytes << 32), 0)
         # 1e-9: 0.07 * 100 is a hair above 7 in binary and would be rounded up to 8
@@ -132,8 +135,9 @@ def plan(bits, payload_bytes, redundancy):
         if room >= least and index_bits <= 32:
             return PacketLayout(bits, symbol_bytes, index_bits, min(CHECK_BITS[1], room), payload_bytes, repairs)
     raise ValueError(
-        f"strands of {bits} bits have no room for {payload_bytes} payload bytes at redundancy {redundancy:g} beside an "
-        f"index (at most 32 bits) and a check of {least} bits; use longer strands, or split the payload"
+        f"strands of {bits} bits cannot hold {payload_bytes} payload bytes at redundancy {redundancy:g}: no room for "
+        f"{multiple} payload byte(s), an index (of at most 32 bits) and a check of {least} bits; "
+        "use longer strands, or split the payload"
     )
 
 

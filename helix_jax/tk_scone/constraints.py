@@ -59,12 +59,13 @@ class Constraints:
         return self.strand_gc is not None
 
 
+# from the tightest to the loosest
 NAMED = {
-    "helix": Constraints("helix", longest_run=3, window=20, window_gc=(0.40, 0.60)),
-    "strict": Constraints("strict", longest_run=3, window=20, window_gc=(0.45, 0.55)),
-    "strand": Constraints("strand", longest_run=3, strand_gc=(0.45, 0.55)),
     "goldman": Constraints("goldman", longest_run=1),
+    "strict": Constraints("strict", longest_run=3, window=20, window_gc=(0.45, 0.55)),
+    "helix": Constraints("helix", longest_run=3, window=20, window_gc=(0.40, 0.60)),
     "wide": Constraints("wide", longest_run=3, balance=5),
+    "strand": Constraints("strand", longest_run=3, strand_gc=(0.45, 0.55)),
 }
 
 

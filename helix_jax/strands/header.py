@@ -1,0 +1,257 @@
+"""Header: what a decoder must know of a pool <-> strands of the pool itself.
+
+Header strands have a bootstrap layout that depends on the bits K of a strand alone and one fixed check key, so that
+they are found before anything is known of the pool:
+
+    pool tag 16 | symbol index 8 | chunk, whole bytes | check 32 | zeros
+
+The header's 112 bytes are one RaptorQ block of chunks with three times as many repair chunks, at least 16 packets in
+all and at most 255. So 7 in 10 of them may be lost (5 in 10 where strands have fewer than 72 bits). The check lets a
+garbled or foreign strand through with probability 2**-32, and a CRC-32 inside the 112 bytes covers the whole.
+"""
+
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from helix_jax.config import MixingConfig
+from helix_jax.strands import outer
+from helix_jax.strands.packets import PacketLayout, pack_fields, unpack_fields
+
+VERSION = 1
+SIZE = 112  # bytes of a header, CRC included
+SHORTEST = 64  # bits of a strand that can carry one byte of it
+_KINDS = ("bytes", "video")
+_MODES = ("raw",)  # place = number in the file format; entropy-coded modes will follow
+_KEY = b"helixjax"  # check key of every header strand
+_TAG_BITS, _SYMBOL_BITS, _CHECK_BITS = 16, 8, 32
+_CRC = struct.Struct(">I")
+# version kind mode digits mixing index_bits check_bits symbol_bytes | constraints tables_hash key content_bytes digest
+# | sources repairs | frames height width fps (2) | model_hash; the rest of SIZE is zero, its last 4 bytes the CRC-32
+_FORMAT = struct.Struct(">7BH16s8s8sQ16s7I8s")
+
+
+class HeaderError(ValueError):
+    """A header cannot be written or read; the message names the field."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything that a decoder needs besides the strands and the model.
+
+    kind: 'bytes' or 'video'. constraints: name of the constraint set, 1 to 16 ASCII characters. tables_hash: first 8
+    bytes of the hash of its coder tables. key: 8 bytes, the pool's id. content_bytes: bytes of the content, at most
+    sources * symbol_bytes; the payload of the outer code is filled up to whole symbols. digest: 16 bytes,
+    ``outer.payload_digest`` of that payload. sources: source packets over all blocks. symbol_bytes, index_bits,
+    check_bits, repairs: as in ``packets.PacketLayout``. mixing: the switches. mode: coding of tokens, 'raw'.
+    Video only (zero otherwise): frames, height, width in pixels, fps: frames per second, exact. digits: base-4 digits
+    of a token. model_hash: first 8 bytes of the SHA-256 of the weights file.
+    Raises HeaderError for a value that does not fit its field or makes no sense.
+    """
+
+    kind: str
+    constraints: str
+    tables_hash: bytes
+    key: bytes
+    content_bytes: int
+    digest: bytes
+    sources: int
+    symbol_bytes: int
+    index_bits: int
+    check_bits: int
+    repairs: int
+    mixing: MixingConfig
+    mode: str = "raw"
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    fps: Fraction = Fraction(0)
+    digits: int = 0
+    model_hash: bytes = bytes(8)
+
+    def __post_init__(self):
+        if self.kind not in _KINDS:
+            raise HeaderError(f"header: kind {self.kind!r} is not one of {', '.join(_KINDS)}")
+        if self.mode not in _MODES:
+            raise HeaderError(f"header: mode {self.mode!r} is not one of {', '.join(_MODES)}")
+        name = self.constraints
+        if not (1 <= len(name) <= 16 and name.isascii() and name.isprintable() and name == name.strip()):
+            raise HeaderError(f"header: constraint set name {name!r} is not 1 to 16 printable ASCII characters")
+        for field, size in (("tables_hash", 8), ("key", 8), ("digest", 16), ("model_hash", 8)):
+            value = getattr(self, field)
+            if not isinstance(value, bytes) or len(value) != size:
+                raise HeaderError(f"header: {field} {value!r} is not {size} bytes")
+        video = self.kind == "video"
+        for field, least, bits in (
+            ("content_bytes", 0, 64),
+            ("sources", 1, 32),
+            ("symbol_bytes", 1, 16),
+            ("index_bits", 1, 8),
+            ("check_bits", 1, 8),
+            ("repairs", 0, 32),
+            ("frames", video, 32),
+            ("height", video, 32),
+            ("width", video, 32),
+            ("digits", video, 8),
+        ):
+            if not least <= getattr(self, field) < 1 << bits:
+                raise HeaderError(f"header: {field} {getattr(self, field)} is not {int(least)} to 2^{bits} - 1")
+        fps = Fraction(self.fps)
+        if fps < 0 or (video and fps == 0) or max(fps.numerator, fps.denominator) >= 1 << 32:
+            raise HeaderError(f"header: {self.fps} frames per second is not a positive fraction of 32-bit numbers")
+        if self.content_bytes > self.sources * self.symbol_bytes:
+            raise HeaderError(
+                f"header: {self.content_bytes} bytes of content are more than "
+                f"{self.sources} packets of {self.symbol_bytes} bytes hold"
+            )
+
+    def to_bytes(self):
+        """The header as ``SIZE`` bytes, big-endian."""
+        switches = self.mixing.interleave | self.mixing.kronecker << 1 | self.mixing.offset << 2
+        fps = Fraction(self.fps)
+        fields = _FORMAT.pack(
+            *(VERSION, _KINDS.index(self.kind), _MODES.index(self.mode), self.digits, switches),
+            *(self.index_bits, self.check_bits, self.symbol_bytes),
+            *(self.constraints.encode("ascii"), self.tables_hash, self.key, self.content_bytes, self.digest),
+            *(self.sources, self.repairs, self.frames, self.height, self.width, fps.numerator, fps.denominator),
+            self.model_hash,
+        )
+        content = fields.ljust(SIZE - _CRC.size, b"\0")
+        return content + _CRC.pack(zlib.crc32(content))
+
+    @classmethod
+    def from_bytes(cls, data):
+        """Inverse of ``to_bytes``. Raises HeaderError for damage, a newer format version, or values without sense."""
+        if not _intact(data):
+            raise HeaderError("header: damaged, its CRC does not match")
+        if data[0] != VERSION:
+            raise HeaderError(
+                f"header: the pool has format version {data[0]}, this helix_jax reads version {VERSION}; "
+                "use the release that wrote it"
+            )
+        if any(data[_FORMAT.size : -_CRC.size]):
+            raise HeaderError("header: the unused bytes of format version 1 are not zero")
+        _, kind, mode, digits, switches, index_bits, check_bits, symbol_bytes, *rest = _FORMAT.unpack_from(data)
+        name, tables_hash, key, content_bytes, digest, sources, repairs, frames, height, width, *rest = rest
+        numerator, denominator, model_hash = rest
+        if kind >= len(_KINDS) or mode >= len(_MODES) or switches > 7 or denominator == 0:
+            raise HeaderError(f"header: kind {kind}, mode {mode}, mixing {switches} or fps /{denominator} is unknown")
+        return cls(
+            kind=_KINDS[kind],
+            constraints=name.rstrip(b"\0").decode("ascii", "replace"),
+            tables_hash=tables_hash,
+            key=key,
+            content_bytes=content_bytes,
+            digest=digest,
+            sources=sources,
+            symbol_bytes=symbol_bytes,
+            index_bits=index_bits,
+            check_bits=check_bits,
+            repairs=repairs,
+            mixing=MixingConfig(bool(switches & 1), bool(switches & 2), bool(switches & 4)),
+            mode=_MODES[mode],
+            frames=frames,
+            height=height,
+            width=width,
+            fps=Fraction(numerator, denominator),
+            digits=digits,
+            model_hash=model_hash,
+        )
+
+    def layout(self, bits):
+        """PacketLayout of the pool, given the bits K of a strand; its payload is whole symbols.
+
+        Raises HeaderError when the header does not fit strands of that many bits.
+        """
+        payload_bytes = self.sources * self.symbol_bytes
+        try:
+            return PacketLayout(bits, self.symbol_bytes, self.index_bits, self.check_bits, payload_bytes, self.repairs)
+        except ValueError as error:
+            raise HeaderError(f"header: does not fit strands of {bits} bits: {error}") from error
+
+
+def usable(bits):
+    """Whether strands of ``bits`` bits can carry a header."""
+    return bits >= SHORTEST
+
+
+def header_packets(header, bits):
+    """Header -> header strands: uint32[m, ceil(bits / 32)], 16 <= m <= 255.
+
+    Raises HeaderError when a strand is too short (fewer than 64 bits).
+    """
+    layout = _bootstrap(bits)
+    chunks = outer.encode(layout, header.to_bytes())
+    index = _tag(header.key) << _SYMBOL_BITS | np.arange(len(chunks))
+    return pack_fields(bits, _TAG_BITS + _SYMBOL_BITS, _CHECK_BITS, _KEY, index, chunks)
+
+
+def find_headers(words, bits):
+    """Strand words uint32[n, ceil(bits / 32)] in any order, of any number of pools -> their headers.
+
+    Returns (tuple of distinct Headers in order of pool tag, is_header bool[n]: the strand has the form of a header
+    strand and passes its check). Strands that are none are passed over, and so are headers of which too little is
+    left, and two pools that share a tag (1 in 65,536).
+    Raises HeaderError when nothing but headers of another format version or without sense is found, and for strands
+    of fewer than 64 bits.
+    """
+    layout = _bootstrap(bits)
+    index, chunks, is_header = unpack_fields(
+        bits, _TAG_BITS + _SYMBOL_BITS, layout.symbol_bytes, _CHECK_BITS, _KEY, words
+    )
+    is_header = is_header & (index % (1 << _SYMBOL_BITS) < layout.packets)
+    tags, symbols, chunks = index[is_header] >> _SYMBOL_BITS, index[is_header] % (1 << _SYMBOL_BITS), chunks[is_header]
+    headers, refused = [], None
+    for tag in np.unique(tags):
+        data = _decode(layout, symbols[tags == tag], chunks[tags == tag])
+        if data is None:
+            continue
+        try:
+            header = Header.from_bytes(data)
+        except HeaderError as error:
+            refused = refused or error
+            continue
+        if _tag(header.key) == tag:
+            headers.append(header)
+    if refused is not None and not headers:
+        raise refused
+    return tuple(headers), is_header
+
+
+def _bootstrap(bits):
+    """Layout of header strands as the outer code sees it (tag and symbol index count as its index)."""
+    if not usable(bits):
+        raise HeaderError(
+            f"strands of {bits} bits are too short for a header, which needs {SHORTEST}: use longer strands"
+        )
+    chunk = min(SIZE, (bits - _TAG_BITS - _SYMBOL_BITS - _CHECK_BITS) // 8)
+    sources = -(-SIZE // chunk)
+    packets = min(255, max(16, 4 * sources))
+    return PacketLayout(bits, chunk, _TAG_BITS + _SYMBOL_BITS, _CHECK_BITS, SIZE, packets - sources)
+
+
+def _tag(key):
+    return int.from_bytes(hashlib.sha256(key).digest()[:2], "big")
+
+
+def _decode(layout, index, chunks):
+    """The header's bytes from one pool's chunks, or None.
+
+    One wrong chunk among them (2**-32 each) is passed over by solving from other chunks; the inner CRC decides.
+    """
+    index, first = np.unique(index, return_index=True)
+    chunks = chunks[first]
+    for leave_out in range(-1, len(index)):
+        keep = np.arange(len(index)) != leave_out
+        data, _ = outer.solve(layout.sources, index[keep], chunks[keep])
+        if data is not None and _intact(data.tobytes()[:SIZE]):
+            return data.tobytes()[:SIZE]
+    return None
+
+
+def _intact(data):
+    return len(data) == SIZE and _CRC.pack(zlib.crc32(data[: -_CRC.size])) == data[-_CRC.size :]
