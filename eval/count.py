@@ -3,8 +3,8 @@
     python -m eval.count [--json FILE] [--length 150 200] [SET ...]
 
 Two formulations, both over absolute GC classes and runs, where the library works with differences of bases:
-sets with a GC window are arrays indexed by the GC bits of the last window - 1 bases, one array per length of the current
-run, and one base more is a few slices; the others are dictionaries over (G and C so far, class, run).
+sets with a GC window are arrays indexed by the GC bits of the last window - 1 bases, one array per length of
+the current run, and one base more is a few slices; the others are dictionaries over (G and C so far, class, run).
 Array entries are residues modulo primes below 2^57, put together to whole Python integers by the
 Chinese remainder theorem, so that every count is exact.
 """
@@ -73,11 +73,9 @@ def _modulo(longest, window, low, high, lengths, prime):
     """{L: N(L) mod prime}. ways[run - 1, history]: strands with that run whose last GC bits are the history."""
     ways = np.zeros((longest, 2), np.int64)
     ways[0] = 2
-    counts = {}
+    counts, lawful = {}, _lawful(window, low, high)
     for size in range(1, max(lengths) + 1):
         if size > 1:
-            if size == window:
-                lawful = _lawful(window, low, high)
             if size < window:  # no bit leaves yet
                 before = np.repeat(ways.reshape(longest, -1, 2, 1), 2, axis=3)
             else:  # oldest bit (it leaves), the bits between, newest bit, and the bit of the base to come

@@ -8,9 +8,11 @@ No K may exceed its limit: the program fails if one does.
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import sys
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -31,7 +33,7 @@ PUBLISHED = [
     {
         "name": "SCONE, as printed by its README",
         "bits_per_nt": 1.864,
-        "note": "window 20, 45-55 %, runs <= 3: above that set's capacity of 1.798; bits of its description of a strand",
+        "note": "window 20, 45-55 %, runs <= 3: above that capacity of 1.798; bits that describe a strand",
     },
     {
         "name": "SCONE, payload it truly carries",
@@ -46,26 +48,30 @@ PUBLISHED = [
 ]
 
 
+@dataclass(frozen=True)
+class Density:
+    """One set at one length. bits: K. Bits per strand where not said otherwise."""
+
+    set: str
+    rules: str
+    length: int
+    bits: int
+    gross_bits_per_nt: float
+    limit_bits: float
+    limit_bits_per_nt: float
+    share_of_limit: float
+    capacity: float
+
+
 def measure():
-    """One dict per set and length: set, rules, length, bits (K), gross, limit, share, capacity."""
+    """A Density for every named set and length."""
     rows = []
     for name, constraints in NAMED.items():
-        asymptotic = capacity(constraints)
+        asymptotic, rules = capacity(constraints), constraints.describe()
         for length, number in count.strands(constraints, LENGTHS).items():
             bits, limit = tables.load(constraints, length).bits, math.log2(number)
-            rows.append(
-                {
-                    "set": name,
-                    "rules": constraints.describe(),
-                    "length": length,
-                    "bits": bits,
-                    "gross_bits_per_nt": bits / length,
-                    "limit_bits": limit,
-                    "limit_bits_per_nt": limit / length,
-                    "share_of_limit": bits / limit,
-                    "capacity": asymptotic,
-                }
-            )
+            shares = bits / length, limit, limit / length, bits / limit
+            rows.append(Density(name, rules, length, bits, *shares, asymptotic))
     return rows
 
 
@@ -77,13 +83,12 @@ def main():
     table = Table("set", "L", "K", "K/L", "log2 N(L)", "log2 N(L)/L", "K / limit", "capacity")
     for row in rows:
         table.add_row(
-            row["set"], str(row["length"]), str(row["bits"]), f"{row['gross_bits_per_nt']:.4f}",
-            f"{row['limit_bits']:.2f}", f"{row['limit_bits_per_nt']:.4f}", f"{row['share_of_limit']:.2%}",
-            f"{row['capacity']:.4f}",
+            row.set, str(row.length), str(row.bits), f"{row.gross_bits_per_nt:.4f}", f"{row.limit_bits:.2f}",
+            f"{row.limit_bits_per_nt:.4f}", f"{row.share_of_limit:.2%}", f"{row.capacity:.4f}",
         )  # fmt: skip
     published = Table("published", "bit/nt", "what it is")
     for row in PUBLISHED:
-        published.add_row(row["name"], str(row["bits_per_nt"]), row["note"])
+        published.add_row(str(row["name"]), str(row["bits_per_nt"]), str(row["note"]))
     console = Console()
     console.print(table)
     for constraints in NAMED.values():
@@ -91,10 +96,10 @@ def main():
     console.print(published)
     if options.json:
         with open(options.json, "w") as out:
-            json.dump({"sets": rows, "published": PUBLISHED}, out, indent=2)
-    above = [row for row in rows if row["share_of_limit"] > 1]
+            json.dump({"sets": [dataclasses.asdict(row) for row in rows], "published": PUBLISHED}, out, indent=2)
+    above = [row for row in rows if row.share_of_limit > 1]
     if above:
-        sys.exit(f"K is above the limit for {above[0]['set']} at {above[0]['length']} nt: tables and counts disagree")
+        sys.exit(f"K is above the limit for {above[0].set} at {above[0].length} nt: tables and counts disagree")
 
 
 if __name__ == "__main__":

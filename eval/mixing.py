@@ -93,7 +93,17 @@ def main():
             }
         )
     table = Table(title=f"mixing on {Path(args.clip).name}, {tokens[..., 0].size} tokens")
-    for name in ("interleave", "Kronecker", "offset", "runs", "windows", "nearest", "touching", "digits hurt", "tokens hurt"):
+    for name in (
+        "interleave",
+        "Kronecker",
+        "offset",
+        "runs",
+        "windows",
+        "nearest",
+        "touching",
+        "digits hurt",
+        "tokens hurt",
+    ):
         table.add_column(name, justify="right")
     for row in rows:
         values = list(row.values())

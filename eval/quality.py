@@ -1,6 +1,6 @@
 """PSNR and MS-SSIM of the tokenizer on every clip of a folder, at full digits and at shorter prefixes.
 
-    python -m eval.quality VIDEOS [--model FILE] [--frames N] [--digits 8 4] [--json FILE]
+python -m eval.quality VIDEOS [--model FILE] [--frames N] [--digits 8 4] [--json FILE]
 """
 
 import argparse

@@ -52,8 +52,12 @@ Motif = Annotated[
 ]
 LeftPrimer = Annotated[str, typer.Option("--left-primer", help="Bases written before every strand.")]
 RightPrimer = Annotated[str, typer.Option("--right-primer", help="Bases written after every strand.")]
-ModelPath = Annotated[Path | None, typer.Option("--model", help="Tokenizer weights (.safetensors); default: the shipped ones.")]
-Key = Annotated[str | None, typer.Option("--key", help="The pool's id, 16 hexadecimal digits; default: a hash of the content.")]
+ModelPath = Annotated[
+    Path | None, typer.Option("--model", help="Tokenizer weights (.safetensors); default: the shipped ones.")
+]
+Key = Annotated[
+    str | None, typer.Option("--key", help="The pool's id, 16 hexadecimal digits; default: a hash of the content.")
+]
 PoolIn = Annotated[Path, typer.Argument(metavar="POOL", help="FASTA file (plain or gzip); strands in any order.")]
 
 
@@ -62,7 +66,9 @@ PoolIn = Annotated[Path, typer.Argument(metavar="POOL", help="FASTA file (plain 
 
 @app.command()
 def encode(
-    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Video file (anything PyAV reads). Sound is not stored.")],
+    clip: Annotated[
+        Path, typer.Argument(metavar="CLIP", help="Video file (anything PyAV reads). Sound is not stored.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="FASTA file to write.")],
     constraints: Set = "helix",
     strand_length: Length = 150,
@@ -87,6 +93,7 @@ def encode(
         config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
         pool = codec.encode(reader, _model(model), config, motifs=tuple(forbid), key=_key(key), progress=step)
         _write_pool(output, pool)
+    _primer_warning(pool)
     pixels = reader.info.frames * reader.info.height * reader.info.width
     _print(_pool_figures(output, pool) | {"nt_per_pixel": round(pool.strands.size / pixels, 5)}, as_json)
 
@@ -97,7 +104,9 @@ def decode(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", help="MP4 to write: H.264, 4:4:4 (odd sizes need it), at a quality that adds no visible loss (crf 8)."
+            "-o",
+            "--output",
+            help="MP4 to write: H.264, 4:4:4 (odd sizes need it), at a quality that adds no visible loss (crf 8).",
         ),
     ],
     model: ModelPath = None,
@@ -117,12 +126,23 @@ def decode(
     with _problems(UNDECODABLE), _progress(as_json) as step:
         strands = _read(pool)
         info, blocks, report = codec.decode(
-            strands, _model(model), motifs=tuple(forbid), primers=(left_primer, right_primer), key=_key(key), progress=step
+            strands,
+            _model(model),
+            motifs=tuple(forbid),
+            primers=(left_primer, right_primer),
+            key=_key(key),
+            progress=step,
         )
         with video.VideoWriter(output, info) as writer:
             for block in blocks:
                 writer.write(block)
-    figures = {"output": str(output), "frames": info.frames, "height": info.height, "width": info.width, "fps": str(info.fps)}
+    figures = {
+        "output": str(output),
+        "frames": info.frames,
+        "height": info.height,
+        "width": info.width,
+        "fps": str(info.fps),
+    }
     _print(figures | dataclasses.asdict(report), as_json)
     if report.lost_packets:
         _warn(f"{report.lost_tokens:.1%} of the tokens were lost past repair and were filled from their neighbours")
@@ -149,6 +169,7 @@ def pack(
         config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
         pool = codec.pack(file.read_bytes(), config, motifs=tuple(forbid), key=_key(key), progress=step)
         _write_pool(output, pool)
+    _primer_warning(pool)
     _print(_pool_figures(output, pool), as_json)
 
 
@@ -178,7 +199,8 @@ def unpack(
 def inspect(
     pool: PoolIn,
     constraints: Annotated[
-        str | None, typer.Option("--constraints", help="Set to check against; default: the one that the pool's header names.")
+        str | None,
+        typer.Option("--constraints", help="Set to check against; default: the one that the pool's header names."),
     ] = None,
     key: Key = None,
     forbid: Motif = [],  # noqa: B006
@@ -280,7 +302,13 @@ class _progress:
 
     def __init__(self, as_json):
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:>9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self.bars = Progress(*columns, console=console, disable=not console.is_terminal or as_json)
         self.tasks = {}
 
@@ -341,6 +369,19 @@ def _write_pool(path, pool):
         return f"source {i}" if i < pool.layout.sources else f"repair {i - pool.layout.sources}"
 
     fasta.write(path, pool.strands, describe)
+
+
+def _primer_warning(pool):
+    from helix_jax.strands import primers
+
+    left, right = pool.constraints.left, pool.constraints.right
+    core = pool.strands[:, len(left) : pool.strands.shape[1] - len(right)]
+    for primer in filter(None, (left, right)):
+        count = primers.alike(core, primer)
+        if count:
+            _warn(
+                f"primer {primer} nearly occurs inside {count} strands and may bind there: choose another, or --forbid part of it"
+            )
 
 
 def _pool_figures(path, pool):

@@ -91,7 +91,9 @@ def encode(video, model: Model, config: CodecConfig, *, motifs=(), key=None, pro
     step = _at(progress, "tokens", info.frames)
     tokens = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step)
     digits = model.config.digits
-    layout = packets.plan(table.bits, tokens.size // 4, config.strands.redundancy, multiple=digits // math.gcd(digits, 4))
+    layout = packets.plan(
+        table.bits, tokens.size // 4, config.strands.redundancy, multiple=digits // math.gcd(digits, 4)
+    )
     key = key or _content_key(tokens, info)
     symbols = mixing.interleave(tokens, 4 * layout.symbol_bytes // digits, config.mixing)
     payload = mixing.to_bytes(mixing.mix(symbols, key, config.mixing))
@@ -164,7 +166,9 @@ def unpack(strands, *, motifs=(), primers=("", ""), key=None, progress=None):
             "more strands are needed"
         )
     if not report.verified:
-        raise DecodeError("the bytes do not match their hash, and the wrong packet cannot be located: nothing is returned")
+        raise DecodeError(
+            "the bytes do not match their hash, and the wrong packet cannot be located: nothing is returned"
+        )
     symbols = mixing.unmix(_digits(received), received.header.key, received.header.mixing)
     return mixing.to_bytes(symbols).tobytes()[: received.header.content_bytes], report
 
@@ -265,7 +269,9 @@ def find_header(strands, *, motifs=(), primers=("", ""), key=None, progress=None
 def _likely_sets(core, motifs, primers):
     """The named sets in the order worth trying: fewest violations in a sample first, then the tightest rules."""
     sample = core[np.linspace(0, len(core) - 1, min(len(core), 2000)).astype(int)]
-    choices = [constraints.custom(s, motifs=motifs, left=primers[0], right=primers[1]) for s in constraints.NAMED.values()]
+    choices = [
+        constraints.custom(s, motifs=motifs, left=primers[0], right=primers[1]) for s in constraints.NAMED.values()
+    ]
     broken = [checker.check(sample, choice).violations for choice in choices]
     order = sorted(range(len(choices)), key=lambda n: (broken[n], n))
     return [choices[n] for n in order if broken[n] < len(sample)]
@@ -327,4 +333,15 @@ def densities(strands, bits, length, content_bytes):
     return bits / length, 8 * content_bytes / strands.size if strands.size else 0.0
 
 
-__all__ = ["DecodeError", "MixingConfig", "Pool", "Report", "decode", "densities", "encode", "pack", "read_pool", "unpack"]
+__all__ = [
+    "DecodeError",
+    "MixingConfig",
+    "Pool",
+    "Report",
+    "decode",
+    "densities",
+    "encode",
+    "pack",
+    "read_pool",
+    "unpack",
+]

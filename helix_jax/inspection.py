@@ -18,7 +18,9 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), key=None, progre
     length = None
     if name is None:
         try:
-            head, chosen, table, *_ = codec.find_header(strands, motifs=motifs, primers=primers, key=key, progress=progress)
+            head, chosen, table, *_ = codec.find_header(
+                strands, motifs=motifs, primers=primers, key=key, progress=progress
+            )
         except codec.DecodeError as error:
             raise ValueError(f"{error}. To check the strands alone, name the set with --constraints") from error
         layout = head.layout(table.bits)

@@ -73,4 +73,3 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
         if progress:
             progress(used)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
-

@@ -32,7 +32,6 @@ from jax import lax
 from helix_jax.reference import FIRST_BITS, TOTAL_BITS
 
 
-
 class Model(NamedTuple):
     """See the module's docstring. ``state``: pytree of scalars, the state before the first symbol."""
 
@@ -72,7 +71,7 @@ def bits_to_symbols(model, words, *, xs=None, length):
         width = high - low
         shift = lax.clz(width)
         window = windows.at[position >> 4].get(mode="clip")
-        fresh = (((window << (position & 15)) >> 1)) >> (31 - shift)
+        fresh = ((window << (position & 15)) >> 1) >> (31 - shift)
         value = ((value - low) << shift) | fresh
         return (model.advance(state, x, symbol), value, width << shift, position + shift), symbol
 

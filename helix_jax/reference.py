@@ -1,8 +1,11 @@
 """Slow, plain twins of the integer kernels, in NumPy and Python integers: the specification.
 
 Written from the definitions, one stream at a time, without JAX: they are the oracle of the tests and the
-archival decoder (``python -m helix_jax.reference POOL.fasta FILE`` is `helix-jax unpack` without JAX).
+archival decoder: ``python -m helix_jax.reference POOL.fasta FILE`` writes the bytes of a pool, or, for a video, its
+token digits uint8[t, h, w, k] as .npy.
 """
+
+import sys
 
 import numpy as np
 
@@ -100,3 +103,59 @@ def int_to_words(payload, bits):
     """Inverse of ``words_to_int``."""
     count = -(-bits // 32)
     return np.frombuffer((payload << (32 * count - bits)).to_bytes(4 * count, "big"), ">u4").astype(np.uint32)
+
+
+# ---- archival decoder -----------------------------------------------------------------------------
+
+
+def read_pool(strands):
+    """Strands (dict of length -> uint8[n, length], no primers) -> bytes, or token digits uint8[t, h, w, k] of a video.
+
+    Raises ValueError when no header of a named constraint set is found, or the payload is not whole.
+    """
+    # imported here: these modules take the coder's constants from this one
+    from helix_jax.strands import header, outer, packets
+    from helix_jax.tk_scone import constraints, mixing, tables
+
+    for length, group in strands.items():
+        for chosen in constraints.NAMED.values():
+            table = tables.load(chosen, length)
+            if not header.usable(table.bits):
+                continue
+            pairs = [read_strand(table, strand) for strand in group]
+            words = np.array([int_to_words(payload, table.bits) for payload, ok in pairs if ok])
+            headers, is_header = header.find_headers(words, table.bits) if len(words) else ((), None)
+            for head in headers:
+                layout = head.layout(table.bits)
+                index, symbols, ok = packets.unpack(layout, head.key, words[~is_header])
+                recovered = outer.decode(layout, index[ok], symbols[ok], head.digest)
+                if not recovered.verified:
+                    raise ValueError(f"pool {head.key.hex()}: {int(recovered.lost.sum())} packets are lost past repair")
+                payload = np.frombuffer(recovered.payload, np.uint8).reshape(layout.sources, layout.symbol_bytes)
+                digits = mixing.unmix(mixing.from_bytes(payload), head.key, head.mixing)
+                if head.kind == "bytes":
+                    return mixing.to_bytes(digits).tobytes()[: head.content_bytes]
+                grid = (-(-head.frames // 4), -(-head.height // 8), -(-head.width // 8))
+                return mixing.deinterleave(digits, grid, head.digits, head.mixing)
+    raise ValueError("no header of a helix_jax pool in a named constraint set: more strands are needed, or it has primers")
+
+
+def main():
+    from helix_jax import files
+    from helix_jax.strands import fasta
+
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m helix_jax.reference POOL.fasta FILE")
+    try:
+        content = read_pool(fasta.read(sys.argv[1]))
+    except ValueError as error:
+        sys.exit(f"{sys.argv[1]}: {error}")
+    with files.atomic(sys.argv[2]) as temporary, open(temporary, "wb") as out:
+        if isinstance(content, bytes):
+            out.write(content)
+        else:
+            np.save(out, content)
+
+
+if __name__ == "__main__":
+    main()

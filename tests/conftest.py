@@ -10,10 +10,12 @@ _CACHE = tempfile.mkdtemp(prefix="helix-jax-tests-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ["XDG_CACHE_HOME"] = _CACHE
 
+import fractions  # noqa: E402
 import functools  # noqa: E402
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -37,3 +39,62 @@ def own_cache(tmp_path, monkeypatch):
     """A cache directory of this test alone (pathlib.Path)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory):
+    """Weights of a tiny random tokenizer (pathlib.Path): one compilation each way for all tests that take it."""
+    from helix_jax import weights
+    from helix_jax.config import TokenizerConfig
+    from helix_jax.tokenizer import model
+
+    config = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    weights.save(path, model.init(jax.random.key(0), config), config, {})
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_clip():
+    """make_clip(path, frames, height, width, fps="30000/1001", sound=False): a moving picture by PyAV alone; returns path."""
+    return _make_clip
+
+
+def _make_clip(path, frames, height, width, fps="30000/1001", sound=False):
+    import av
+
+    t, y, x = np.mgrid[:frames, :height, :width]
+    pictures = np.stack([40 + 5 * t + x, 60 + 2 * y + t, 200 - x - 2 * t], axis=-1).clip(0, 255).astype(np.uint8)
+    rate = fractions.Fraction(fps)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv444p"
+        audio = container.add_stream("aac", rate=48000) if sound else None
+        for number, rgb in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = number, 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if audio:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            silence.rate, silence.pts = 48000, 0
+            container.mux(audio.encode(silence))
+            container.mux(audio.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_cli():
+    """run_cli(*arguments): `helix-jax` in this process. The result has exit_code, stdout and stderr; a traceback is raised."""
+    return _run_cli
+
+
+def _run_cli(*arguments):
+    from typer.testing import CliRunner
+
+    from helix_jax import cli
+
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result

@@ -65,6 +65,11 @@ def _flip(crop, generator):
 def batches(crops, *, seed, batch, start):
     """Endless iterator of uint8[batch, T, H, W, 3] from step ``start`` on; crops: array or memory map."""
     data = (
-        grain.MapDataset.source(crops).seed(seed).shuffle().repeat(None).random_map(_flip).batch(batch, drop_remainder=True)
+        grain.MapDataset.source(crops)
+        .seed(seed)
+        .shuffle()
+        .repeat(None)
+        .random_map(_flip)
+        .batch(batch, drop_remainder=True)
     )
     return iter(data[start:].to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))

@@ -139,7 +139,9 @@ def main():
     parser.add_argument("--config", required=True, help="a file of configs/, for example configs/tokenizer_cpu.py")
     parser.add_argument("--data", required=True, help="folder of .mp4 files")
     parser.add_argument("--run", required=True, help="folder for crops, log, checkpoints and weights")
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override, for example steps=100")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="override, for example steps=100"
+    )
     args = parser.parse_args()
     cfg = configuration.override(runpy.run_path(args.config)["get"](), args.set)
     run(cfg, args.data, args.run)

@@ -45,8 +45,8 @@ class Finding:
 class Report:
     """What the checker saw.
 
-    strands: how many were checked. length: nucleotides of each, without primers. violations: strands that break at least
-    one rule. findings: one per rule, kept rules included.
+    strands: how many were checked. length: nucleotides of each, without primers. violations: strands that break at
+    least one rule. findings: one per rule, kept rules included.
     longest_runs: int64[r + 1], number of strands by their longest homopolymer run (primers included).
     gc_percent: int64[101], number of strands by the GC share of the strand alone, in whole percent rounded down.
     """
@@ -64,7 +64,8 @@ def check(strands, constraints):
 
     strands: uint8[n, L] in 0..3 = A C G T, or a sequence of n strings of L letters (either case).
     constraints: tk_scone.constraints.Constraints; only its fields are read.
-    Returns a Report. Raises ValueError for other letters or values, and for strings of unequal length, naming the strand.
+    Returns a Report. Raises ValueError for other letters or values and for strings of unequal length, naming the
+    strand.
     """
     bases = _as_bases(strands)
     count, length = bases.shape
@@ -247,7 +248,9 @@ def _as_bases(strands):
     length = len(strands[0]) if strands else 1
     for number, strand in enumerate(strands):
         if len(strand) != length or not length:
-            raise ValueError(f"strand {number} has {len(strand)} nt, the first has {length}: check one length at a time")
+            raise ValueError(
+                f"strand {number} has {len(strand)} nt, the first has {length}: check one length at a time"
+            )
     values = np.full(256, 255, np.uint8)
     for value, letter in enumerate(LETTERS):
         values[ord(letter)] = values[ord(letter.lower())] = value

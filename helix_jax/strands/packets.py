@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helix_jax import keyed
+
 CHECK_BITS = (16, 32)  # narrowest and widest check of a planned layout
 BLOCK_SYMBOLS = 8192  # most source symbols in one block of the outer code
 # RaptorQ (outer.py) cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
@@ -220,7 +222,7 @@ def packet_check(key, index, symbols):
     index: int[n] below 2**32. symbols: uint8[n, s]. Guards against accidents, not against forgery.
     """
     index = np.asarray(index, np.int64)
-    return crc32(symbols, crc32(_bytes_of(index), zlib.crc32(_key(key)))) ^ _mask(key, index)
+    return crc32(symbols, crc32(_bytes_of(index), zlib.crc32(key))) ^ (keyed.stream(key, index) >> np.uint64(32)).astype(np.uint32)
 
 
 def crc32(data, start=0):
@@ -239,25 +241,6 @@ def _crc_table():
 
 
 _CRC_TABLE = _crc_table()
-
-
-def _mask(key, index):
-    """Hash of (key, index): two rounds of the SplitMix64 finaliser (Steele et al., OOPSLA 2014), top 32 bits."""
-    seed = _splitmix(np.frombuffer(_key(key), ">u8").astype(np.uint64))
-    return (_splitmix(_splitmix(seed ^ index.astype(np.uint64))) >> np.uint64(32)).astype(np.uint32)
-
-
-def _splitmix(x):
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _key(key):
-    if not isinstance(key, bytes) or len(key) != 8:
-        raise ValueError(f"a pool's key is 8 bytes, not {key!r}")
-    return key
 
 
 def _bytes_of(numbers):

@@ -47,8 +47,8 @@ def capacity(constraints):
     and Siegel, "Constrained systems and coding for recording channels", 1998), found by power iteration
     to PRECISION, for periodic and reducible automata too. A band for the GC share of the whole strand costs nothing
     where it holds the share that the other rules lead to (one half for `strand`). Where it does not, the
-    capacity is the least of log2 growth(t) - share * t over tilts t, each G or C counting 2^t times and ``share`` being the
-    band's edge (Cramer). Lengths at which the band holds no whole number of bases are left out of that limit.
+    capacity is the least of log2 growth(t) - share * t over tilts t, each G or C counting 2^t times and ``share``
+    being the band's edge (Cramer). Lengths at which the band holds no whole number of bases are left out of that limit.
     Raises ConstraintError, with the reason, when the set is contradictory or allows no long strands.
     """
     c = constraints
@@ -84,7 +84,9 @@ def capacity(constraints):
 
     bits = _least(tilted)
     if bits < -1e-6:
-        raise ConstraintError(f"no long strand obeys {c.describe()}: its GC band and its other rules exclude each other")
+        raise ConstraintError(
+            f"no long strand obeys {c.describe()}: its GC band and its other rules exclude each other"
+        )
     return max(bits, 0.0)
 
 

@@ -90,7 +90,7 @@ def counts(band, length):
 
 
 def to_bases(word, what):
-    """"ACGT" string -> uint8 array. Raises ConstraintError naming ``what``."""
+    """ "ACGT" string -> uint8 array. Raises ConstraintError naming ``what``."""
     bases = np.array([automaton.BASES.find(letter) for letter in word.upper()], np.int64)
     if (bases < 0).any():
         raise ConstraintError(f"{what} {word!r} holds letters other than A, C, G, T")

@@ -11,14 +11,15 @@ three parts, each invertible and each with its own switch:
     3. offset      a keyed, position-dependent digit added mod 4: the only one that makes the digits uniform
                    for every source (a linear map keeps zero blocks zero).
 
-Entropy coding, where it is on, comes before. All functions take NumPy or JAX arrays and work under jit.
+Entropy coding, where it is on, comes before. ``mix``, ``unmix`` and the interleaver work on NumPy arrays, and on JAX arrays
+under jit with the same result; permutations, matrices and offsets are constants there.
 """
 
 import math
 
-import jax.numpy as jnp
 import numpy as np
 
+from helix_jax import keyed
 from helix_jax.config import MixingConfig
 
 # ---- interleaving ---------------------------------------------------------------------------------
@@ -66,38 +67,24 @@ def _kronecker(digits, inverse):
     """Blocks of 4 x g digits X -> A X B^T mod 4, with g as large as fits the strand (at most 8)."""
     columns = math.gcd(digits.shape[1] // 4, 8)
     a, b = z4_matrix(4)[inverse], z4_matrix(columns)[inverse]
-    blocks = jnp.asarray(digits, jnp.int32).reshape(digits.shape[0], -1, 4, columns)
-    mixed = jnp.einsum("ij,nbjk,lk->nbil", a, blocks, b) & 3
-    return mixed.reshape(digits.shape).astype(jnp.uint8)
+    xp = digits.__array_namespace__()
+    blocks = digits.astype(np.int32).reshape(digits.shape[0], -1, 4, columns)
+    mixed = xp.einsum("ij,nbjk,lk->nbil", a, blocks, b) & 3
+    return mixed.reshape(digits.shape).astype(np.uint8)
 
 
 # ---- keyed offset -------------------------------------------------------------------------------------
 
 
-def keystream(key, count):
-    """uint32[count] pseudo-random words: word n is a keyed hash of the counter n.
-
-    key: 8 bytes. Two rounds of multiply and xor-shift (the finaliser of MurmurHash3, a mixing function and no
-    cipher: the offset makes digits uniform, it does not hide them).
-    """
-    halves = np.frombuffer(key, ">u4").astype(np.uint32)
-    x = np.arange(count, dtype=np.uint32)
-    for half in halves:
-        x = (x + half) * np.uint32(0x9E3779B1)
-        x ^= x >> np.uint32(16)
-        x *= np.uint32(0x85EBCA6B)
-        x ^= x >> np.uint32(13)
-        x *= np.uint32(0xC2B2AE35)
-        x ^= x >> np.uint32(16)
-    return x
-
-
 def offset_digits(key, shape):
-    """uint8 digits 0..3 of ``shape`` from the keystream, 16 per word, first digit most significant."""
+    """Pseudo-random digits uint8 of ``shape``: 32 from each word of the keyed stream, first digit most significant.
+
+    key: 8 bytes. The offset makes digits uniform; it does not hide them.
+    """
     size = math.prod(shape)
-    words = keystream(key, -(-size // 16))
-    digits = (words[:, None] >> np.arange(30, -2, -2, dtype=np.uint32)) & 3
-    return digits.reshape(-1)[:size].reshape(shape).astype(np.uint8)
+    words = keyed.stream(key, np.arange(-(-size // 32)))
+    digits = (words[:, None] >> np.arange(62, -2, -2).astype(np.uint64)) & np.uint64(3)
+    return digits.astype(np.uint8).reshape(-1)[:size].reshape(shape)
 
 
 # ---- all three ----------------------------------------------------------------------------------------
@@ -125,27 +112,26 @@ def interleave(tokens, per_strand, config: MixingConfig):
     """Tokens uint8[t, h, w, k] -> uint8[strands, per_strand * k], zeros as padding."""
     t, h, w, k = tokens.shape
     order = token_order((t, h, w), per_strand, config)
-    flat = np.asarray(tokens).reshape(-1, k)
-    flat = np.concatenate([flat, np.zeros((order.size - len(flat), k), np.uint8)])
+    xp = tokens.__array_namespace__()
+    padding = np.zeros((order.size - t * h * w, k), np.uint8)
+    flat = xp.concatenate([tokens.reshape(-1, k), padding])
     return flat[order].reshape(len(order), per_strand * k)
 
 
 def deinterleave(strands, grid, digits, config: MixingConfig):
     """Inverse of ``interleave``. strands: [strands, per_strand * k] of any dtype. Returns [t, h, w, k]."""
-    per_strand = strands.shape[1] // digits
-    order = token_order(grid, per_strand, config)
-    flat = np.empty((order.size, digits), np.asarray(strands).dtype)
-    flat[order.reshape(-1)] = np.asarray(strands).reshape(-1, digits)
-    return flat[: math.prod(grid)].reshape(*grid, digits)
+    order = token_order(grid, strands.shape[1] // digits, config)
+    place = np.argsort(order.reshape(-1))[: math.prod(grid)]
+    return strands.reshape(-1, digits)[place].reshape(*grid, digits)
 
 
 def to_bytes(digits):
     """Digits uint8[n, 4 m] -> uint8[n, m], first digit most significant."""
-    quads = np.asarray(digits).reshape(len(digits), -1, 4)
+    quads = digits.reshape(len(digits), -1, 4)
     return (quads[..., 0] << 6) | (quads[..., 1] << 4) | (quads[..., 2] << 2) | quads[..., 3]
 
 
 def from_bytes(data):
     """Inverse of ``to_bytes``."""
     shifts = np.array([6, 4, 2, 0], np.uint8)
-    return ((np.asarray(data)[:, :, None] >> shifts) & 3).reshape(len(data), -1)
+    return ((data[:, :, None] >> shifts) & 3).reshape(len(data), -1)

@@ -111,8 +111,12 @@ def build(constraints, length):
     start = automaton.start if head else int(joint[automaton.start])
     bits = -widest_interval(rows, automaton, reached[: head + 1], levels).exponent  # width <= 2^exponent
     if bits < 1:
-        raise ConstraintError(f"a strand of {length} nt under {constraints.describe()} carries no bit: use a longer one")
-    return Tables(rows, joint, head, length, start, first_base, bits, _digest(rows, joint, head, length, start, first_base))
+        raise ConstraintError(
+            f"a strand of {length} nt under {constraints.describe()} carries no bit: use a longer one"
+        )
+    return Tables(
+        rows, joint, head, length, start, first_base, bits, _digest(rows, joint, head, length, start, first_base)
+    )
 
 
 def positions(automaton, length):
@@ -247,7 +251,9 @@ def counts_of(weights):
     missing = np.where(total > 0, TOTAL - _sum4(counts), 0.0)
     remainder = np.where(columns > 0, share - counts, -2.0)
     for n in range(4):  # the `missing` largest remainders get one count more; ties go to the first
-        larger = sum((remainder[m] >= remainder[n]) if m < n else (remainder[m] > remainder[n]) for m in range(4) if m != n)
+        larger = sum(
+            (remainder[m] >= remainder[n]) if m < n else (remainder[m] > remainder[n]) for m in range(4) if m != n
+        )
         counts[n] += larger < missing
     largest = np.argmax(counts, axis=0)
     counts[largest, np.arange(counts.shape[1])] += np.minimum(missing, 0.0)

@@ -48,7 +48,12 @@ def test_primes():
 
 @pytest.mark.parametrize(
     "constraints",
-    [Constraints(motifs=("GAT",)), Constraints(left="A"), Constraints(window=6, balance=3), Constraints(longest_run=16)],
+    [
+        Constraints(motifs=("GAT",)),
+        Constraints(left="A"),
+        Constraints(window=6, balance=3),
+        Constraints(longest_run=16),
+    ],
 )
 def test_what_is_not_counted_is_refused(constraints):
     with pytest.raises(ValueError, match="counted"):

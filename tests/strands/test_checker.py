@@ -22,7 +22,7 @@ def broken_rules(strand, c):
     """Names of the rules that one strand breaks; written with string methods alone."""
     molecule = c.left + strand + c.right
     broken = set()
-    if re.search(r"(.)\1{%d}" % c.longest_run, molecule):
+    if re.search(rf"(.)\1{{{c.longest_run}}}", molecule):
         broken.add("run")
     if c.window:
         low, high = (round(share * 100) * c.window for share in c.window_gc)
@@ -86,7 +86,9 @@ def test_histograms(strands):
     report = checker.check(strands, Constraints(left="AC"))
     longest = [max(len(m.group()) for m in re.finditer(r"(.)\1*", "AC" + s)) for s in strands]
     np.testing.assert_array_equal(report.longest_runs, np.bincount(longest))
-    np.testing.assert_array_equal(report.gc_percent, np.bincount([100 * gc(s) // len(s) for s in strands], minlength=101))
+    np.testing.assert_array_equal(
+        report.gc_percent, np.bincount([100 * gc(s) // len(s) for s in strands], minlength=101)
+    )
     assert (report.strands, report.length) == (len(strands), len(strands[0]))
 
 
@@ -100,7 +102,13 @@ def test_array_and_text_agree_in_either_case():
 def test_examples_name_strand_position_and_piece():
     good = "ACGT" * 10
     c = Constraints(longest_run=3, window=20, window_gc=(0.4, 0.6), motifs=("GAATTC",), left="TT", right="GG")
-    strands = [good, "TT" + good[2:], good[:20] + "GAATTC" + good[26:], good[:10] + "GGGGG" + good[15:], good[:-2] + "GG"]
+    strands = [
+        good,
+        "TT" + good[2:],
+        good[:20] + "GAATTC" + good[26:],
+        good[:10] + "GGGGG" + good[15:],
+        good[:-2] + "GG",
+    ]
     report = checker.check(strands, c)
     runs, window, motif = report.findings
     assert runs.strands == 3

@@ -140,8 +140,8 @@ def test_one_wrong_packet_with_one_to_spare_in_a_small_block():
     assert (result.payload, result.verified, result.rejected.tolist()) == (payload, True, [4])
 
 
-def test_a_packet_that_adds_nothing_is_not_blamed():
-    """Where as many packets as sources do not suffice, one more is used, and one of them has no say."""
+def test_wrong_packets_are_named_where_one_more_was_needed():
+    """As many packets as sources fail to solve a block about once in 300; one more is then used."""
     layout, _, _, symbols, _, rng = pool(300, 2.0, 3)
     assert layout.blocks == 1
     while True:
@@ -149,14 +149,25 @@ def test_a_packet_that_adds_nothing_is_not_blamed():
         used = outer.solve(layout.sources, ids, symbols[ids])[1]
         if used > layout.sources:
             break
-    blamed = 0
     for bad in ids[:used]:
-        findings = outer._audit(layout.sources, ids, spoil(symbols, [bad], rng)[ids], layout.symbol_bytes)
-        assert len(findings) == 1
-        assert findings[0].rejected in ((bad,), ())
-        assert findings[0].data.tobytes() == symbols[: layout.sources].tobytes()
-        blamed += findings[0].rejected == (bad,)
-    assert layout.sources - 1 <= blamed <= used
+        (finding,) = outer._audit(layout.sources, ids, spoil(symbols, [bad], rng)[ids], layout.symbol_bytes)
+        assert finding.rejected == (bad,)
+        assert finding.data.tobytes() == symbols[: layout.sources].tobytes()
+
+
+def test_packets_without_effect_are_not_blamed():
+    """With one packet to spare, a wrong one shows unless its coefficient is zero (1 in 256)."""
+    layout, _, _, symbols, _, rng = pool(33 * 600, 0.01, 3)
+    ids = np.arange(layout.sources + 1)
+    wrong, rank = outer._blame(
+        layout.sources, ids, layout.sources, ids[-1:], np.ones((1, layout.symbol_bytes), np.uint8)
+    )
+    assert rank == 1
+    silent = np.setdiff1d(ids, wrong)
+    assert 1 <= silent.size <= 12
+    for bad in silent:
+        (finding,) = outer._audit(layout.sources, ids, spoil(symbols, [bad], rng)[ids], layout.symbol_bytes)
+        assert (finding.rejected, finding.surplus) == ((), 1)
 
 
 def test_wrong_packets_in_two_blocks():

@@ -85,7 +85,8 @@ def comes_back(table, constraints, words):
     """Write, check, read: the strands."""
     write, read = roads(table)
     strands = np.asarray(write(words))
-    assert strands.dtype == np.uint8 and strands.shape == (len(words), table.length)
+    assert strands.dtype == np.uint8
+    assert strands.shape == (len(words), table.length)
     assert checker.check(strands, constraints).violations == 0
     back, ok = read(strands)
     assert np.asarray(ok).all()
@@ -97,7 +98,9 @@ def comes_back(table, constraints, words):
 def test_round_trip_equals_the_reference(name, tables_of):
     table = tables_of(name, LENGTH)
     full = (1 << table.bits) - 1
-    edge = st.integers(0, table.bits).flatmap(lambda at: st.sampled_from([full >> at, full ^ (full >> at), (1 << at) & full]))
+    edge = st.integers(0, table.bits).flatmap(
+        lambda at: st.sampled_from([full >> at, full ^ (full >> at), (1 << at) & full])
+    )
 
     @given(st.lists(st.integers(0, full) | edge, min_size=4, max_size=4))
     @example([0, full, 1, full - 1])
@@ -130,7 +133,7 @@ def test_hostile_payloads(name, tables_of):
     table = tables_of(name, LENGTH)
     hostile = hostile_strands(table, 512)
     assert checker.check(hostile, NAMED[name]).violations == 0
-    write, read = roads(table)
+    _write, read = roads(table)
     words, ok = read(hostile)
     assert np.asarray(ok).all()
     strands = comes_back(table, NAMED[name], np.asarray(words))
@@ -203,7 +206,9 @@ def test_shard_map_over_eight_devices(helix):
 def test_map_batches_of_any_length(helix):
     table, words, strands = helix
     arrays, shape = coder.on_device(table)
-    np.testing.assert_array_equal(parallel.map_batches(coder.write, arrays, words[:77], batch=32, shape=shape), strands[:77])
+    np.testing.assert_array_equal(
+        parallel.map_batches(coder.write, arrays, words[:77], batch=32, shape=shape), strands[:77]
+    )
 
 
 def test_pmap_twin(helix):
@@ -226,7 +231,9 @@ def test_one_trace_serves_every_payload(tables_of):
 
 
 @pytest.mark.parametrize(
-    "words", [np.zeros((4, 7), np.uint32), np.zeros((4, 8), np.int32), np.zeros(8, np.uint32)], ids=["width", "type", "rank"]
+    "words",
+    [np.zeros((4, 7), np.uint32), np.zeros((4, 8), np.int32), np.zeros(8, np.uint32)],
+    ids=["width", "type", "rank"],
 )
 def test_wrong_words_are_refused(words, tables_of):
     arrays, shape = coder.on_device(tables_of("goldman", LENGTH))

@@ -57,9 +57,8 @@ def test_language_is_what_the_checker_lets_pass(constraints):
     try:
         accepted = language(constraints)
     except ConstraintError as refusal:
+        # else it is refused for a primer: then no strand at all may pass
         assume("no whole number" not in str(refusal))
-        assert "itself breaks" in str(refusal)
-        # refused for a primer: then no strand at all passes
         accepted = np.zeros(len(EVERY), bool)
     np.testing.assert_array_equal(accepted[::9], verdict(constraints))
     if accepted.any():

@@ -1,4 +1,4 @@
-"""Tables: sums, laws and bits that are proven, against every strand of small lengths; golden hashes of the named sets."""
+"""Tables: their sums, the proof of K against every strand of small lengths, golden hashes, and the cache."""
 
 import itertools
 import logging
@@ -196,8 +196,9 @@ CACHED = Constraints(longest_run=2, balance=3)
 
 
 def same(a, b):
-    assert a.digest == b.digest and a.bits == b.bits and (a.head, a.length, a.start, a.first_base) == (
-        b.head, b.length, b.start, b.first_base)  # fmt: skip
+    assert a.digest == b.digest
+    assert a.bits == b.bits
+    assert (a.head, a.length, a.start, a.first_base) == (b.head, b.length, b.start, b.first_base)
     np.testing.assert_array_equal(a.rows, b.rows)
     np.testing.assert_array_equal(a.joint, b.joint)
 

@@ -1,0 +1,22 @@
+"""Keyed hash of counters: the pool's key makes the checks its own and the mixed digits uniform. It hides nothing."""
+
+import numpy as np
+
+
+def stream(key, counters):
+    """Pseudo-random uint64, one for each of ``counters`` (int array); key: 8 bytes.
+
+    Two rounds of the SplitMix64 finaliser (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014)
+    over the counter and the hashed key. Raises ValueError for another key length.
+    """
+    if not isinstance(key, bytes) or len(key) != 8:
+        raise ValueError(f"a pool's key is 8 bytes, not {key!r}")
+    seed = _splitmix(np.frombuffer(key, ">u8").astype(np.uint64))
+    return _splitmix(_splitmix(seed ^ np.asarray(counters).astype(np.uint64)))
+
+
+def _splitmix(x):
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,60 @@
+"""The archival decoder: no JAX, the same bytes and tokens."""
+
+import subprocess
+import sys
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+
+from helix_jax import codec, reference, video
+from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.strands import fasta
+from helix_jax.tokenizer import model as nets
+from helix_jax.tokenizer import tiles
+from helix_jax.weights import Model
+
+CONFIG = CodecConfig(constraints="wide", strands=StrandConfig(length=120, redundancy=0.2))
+
+NO_JAX = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("jax", "jaxlib", "flax", "chex"):
+            raise ImportError(f"{name} is not installed")
+sys.meta_path.insert(0, Refuse())
+sys.argv = sys.argv[1:]
+runpy.run_module("helix_jax.reference", run_name="__main__")
+"""
+
+
+def test_bytes_without_jax(tmp_path):
+    blob = np.random.default_rng(0).bytes(700)
+    pool = codec.pack(blob, CONFIG)
+    fasta.write(tmp_path / "pool.fasta", pool.strands[3:], lambda i: "")
+    command = [sys.executable, "-c", NO_JAX, "reference", str(tmp_path / "pool.fasta"), str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out").read_bytes() == blob
+
+
+def test_tokens_of_a_video():
+    config = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
+    model = Model(nets.init(jax.random.key(0), config), config, bytes(32))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 17, 30, 3), dtype=np.uint8)
+
+    class Clip:
+        info = video.VideoInfo(5, 17, 30, Fraction(25))
+
+        def blocks(self):
+            return [pixels]
+
+    pool = codec.encode(Clip(), model, CONFIG)
+    expected = tiles.encode(model.params, config, [pixels], 17, 30)
+    np.testing.assert_array_equal(reference.read_pool({120: pool.strands}), expected)
+
+
+def test_no_pool_is_refused():
+    with pytest.raises(ValueError, match="no header"):
+        reference.read_pool({100: np.tile(np.arange(4, dtype=np.uint8), (5, 25))})
