@@ -1,8 +1,9 @@
 """What each part of the mixing does, on the default model's tokens: ``python -m eval.mixing [CLIP] [--json FILE]``.
 
 For every combination of interleaver, Kronecker matrix and keyed offset:
-  runs, windows   share of 150-nt strands of the *unconstrained* mapping (digit = base) that break runs <= 3 / GC 40-60 % in
-                  every 20 nt. TK-SCONE itself never breaks them; this shows how uniform the mixed digits are.
+  runs, windows   share of 150-nt strands of the *unconstrained* mapping (digit = base) that break runs <= 3, or
+                  GC 40-60 % in every 20 nt. TK-SCONE itself never breaks them; this shows how uniform the mixed
+                  digits are.
   spread          of one lost strand: mean distance in latents from a lost token to the nearest other one, and
                   the share of its tokens that touch another (26-neighbourhood).
   damage          digits and tokens changed after one digit of a strand is substituted.

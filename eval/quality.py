@@ -68,7 +68,11 @@ def main():
         mean = {key: float(np.mean([f[key] for f in rows])) for key in ("bits_per_pixel", "psnr", "ms_ssim")}
         for row in [*rows, {"clip": "mean", "digits": digits, **mean}]:
             table.add_row(
-                row["clip"], str(digits), f"{row['bits_per_pixel']:.4f}", f"{row['psnr']:.2f}", f"{row['ms_ssim']:.4f}"
+                str(row["clip"]),
+                str(digits),
+                f"{row['bits_per_pixel']:.4f}",
+                f"{row['psnr']:.2f}",
+                f"{row['ms_ssim']:.4f}",
             )
         table.add_section()
     Console().print(table)

@@ -1,6 +1,7 @@
 """The command `helix-jax`.
 
-Exit status: 0 done, 1 a check failed, 2 wrong use or unreadable input, 3 done with loss (concealed), 4 cannot be decoded.
+Exit status: 0 done, 1 a check failed, 2 wrong use or unreadable input, 3 done with loss (concealed), 4 cannot be
+decoded.
 """
 
 import dataclasses
@@ -26,7 +27,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Store video in DNA, and read it back.\n\n"
     "A clip becomes tokens (a learned tokenizer), the tokens become strands of A, C, G and T that obey biochemical "
-    "constraints at almost their capacity, and the strands become the clip again. A FASTA file is all that decoding needs.\n\n"
+    "constraints at almost their capacity, and the strands become the clip again. "
+    "A FASTA file is all that decoding needs.\n\n"
     "Start with [bold]helix-jax demo[/bold].\n\n"
     "Exit status: 0 done, 1 a check failed, 2 wrong use, 3 done with loss (concealed), 4 cannot be decoded.",
 )
@@ -36,15 +38,17 @@ Set = Annotated[
     str,
     typer.Option(
         "--constraints",
-        help="helix: GC 40-60 % in every 20 nt, runs <= 3. strict: 45-55 %. strand: GC of the whole strand 45-55 %, runs <= 3. "
-        "goldman: no repeats. wide: every window within 5 of half GC, runs <= 3.",
+        help="helix: GC 40-60 % in every 20 nt, runs <= 3. strict: 45-55 %. "
+        "strand: GC of the whole strand 45-55 %, runs <= 3. goldman: no repeats. "
+        "wide: every window within 5 of half GC, runs <= 3.",
     ),
 ]
 Length = Annotated[int, typer.Option("--strand-length", help="Nucleotides per strand, primers not counted.")]
 Redundancy = Annotated[
     float,
     typer.Option(
-        help="Repair strands as a share of the source strands, plus two per block: about that share of lost strands is repaired exactly."
+        help="Repair strands as a share of the source strands, plus two per block: "
+        "lost strands up to that number are repaired exactly."
     ),
 ]
 Motif = Annotated[
@@ -86,7 +90,7 @@ def encode(
     """
     from helix_jax import codec, video
 
-    with _problems(WRONG_USE), _progress(as_json) as step:
+    with _problems(), _progress(as_json) as step:
         reader = video.open_video(clip)
         if reader.has_audio:
             _warn(f"{clip.name} has sound, which is not stored")
@@ -118,12 +122,12 @@ def decode(
 ):
     """Read a pool back into a video.
 
-    Lost strands are repaired by the outer code. Past its reach the lost tokens are filled from their neighbours, the loss is
-    reported, and the exit status is 3. Motifs and primers are given as they were for encoding.
+    Lost strands are repaired by the outer code. Past its reach the lost tokens are filled from their neighbours,
+    the loss is reported, and the exit status is 3. Motifs and primers are given as they were for encoding.
     """
     from helix_jax import codec, video
 
-    with _problems(UNDECODABLE), _progress(as_json) as step:
+    with _problems(), _progress(as_json) as step:
         strands = _read(pool)
         info, blocks, report = codec.decode(
             strands,
@@ -165,7 +169,7 @@ def pack(
     """Write any file as strands of DNA, bit for bit."""
     from helix_jax import codec
 
-    with _problems(WRONG_USE), _progress(as_json) as step:
+    with _problems(), _progress(as_json) as step:
         config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
         pool = codec.pack(file.read_bytes(), config, motifs=tuple(forbid), key=_key(key), progress=step)
         _write_pool(output, pool)
@@ -186,7 +190,7 @@ def unpack(
     """Read a packed file back. Bytes are returned exactly or not at all (exit status 4)."""
     from helix_jax import codec, files
 
-    with _problems(UNDECODABLE), _progress(as_json) as step:
+    with _problems(), _progress(as_json) as step:
         data, report = codec.unpack(
             _read(pool), motifs=tuple(forbid), primers=(left_primer, right_primer), key=_key(key), progress=step
         )
@@ -214,7 +218,7 @@ def inspect(
     """
     from helix_jax import inspection
 
-    with _problems(WRONG_USE), _progress(as_json) as step:
+    with _problems(), _progress(as_json) as step:
         report = inspection.inspect(
             _read(pool),
             name=constraints,
@@ -242,13 +246,14 @@ def capacity(
 ):
     """Capacity of a constraint set, its exact limit at a strand length, and what the coder carries there.
 
-    All in bits per nucleotide: capacity as strands grow long; limit = log2(number of valid strands) / length; carried = K / length.
+    All in bits per nucleotide: capacity as strands grow long; limit = log2(number of valid strands) / length;
+    carried = K / length.
     """
     from helix_jax.tk_scone import capacity as rates
     from helix_jax.tk_scone import constraints as sets
     from helix_jax.tk_scone import tables
 
-    with _problems(WRONG_USE):
+    with _problems():
         chosen = sets.custom(sets.named(constraints), motifs=tuple(forbid), left=left_primer, right=right_primer)
         table = tables.load(chosen, strand_length)
         limit = rates.limit(chosen, strand_length)
@@ -269,10 +274,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the FASTA, the decoded MP4 and the picture.")] = Path("demo"),
     as_json: Json = False,
 ):
-    """A shipped clip through everything: FASTA, decoded MP4, a picture of original and decoded frames, and the figures."""
+    """A shipped clip through everything: FASTA, decoded MP4, a picture of original and decoded frames, and figures."""
     from helix_jax import demonstration
 
-    with _problems(WRONG_USE), _progress(as_json) as step:
+    with _problems(), _progress(as_json) as step:
         figures = demonstration.run(out, _model(None), step)
     _print(figures, as_json)
 
@@ -283,22 +288,23 @@ def demo(
 class _problems:
     """Turn every foreseen error into one line on standard error and an exit status."""
 
-    def __init__(self, status):
-        self.status = status
-
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace):
-        if kind is None or issubclass(kind, (typer.Exit, typer.Abort, KeyboardInterrupt)):
+        if kind is None or not issubclass(kind, (ValueError, OSError)):
             return
-        if issubclass(kind, (ValueError, OSError)):
-            Console(stderr=True, soft_wrap=True).print(f"helix-jax: {error}", markup=False, highlight=False)
-            raise typer.Exit(self.status) from error
+        from helix_jax.codec import DecodeError
+
+        text = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            text = f"{error.filename}: {error.strerror}; check the path"
+        _warn(" ".join(text.split()))
+        raise typer.Exit(UNDECODABLE if isinstance(error, DecodeError) else WRONG_USE) from error
 
 
 class _progress:
-    """Progress bars on standard error while it is a terminal; nothing otherwise. Enters as step(station, done, total)."""
+    """Progress bars on standard error while it is a terminal, else nothing. Enters as step(station, done, total)."""
 
     def __init__(self, as_json):
         console = Console(stderr=True)
@@ -380,7 +386,8 @@ def _primer_warning(pool):
         count = primers.alike(core, primer)
         if count:
             _warn(
-                f"primer {primer} nearly occurs inside {count} strands and may bind there: choose another, or --forbid part of it"
+                f"primer {primer} nearly occurs inside {count} strands and may bind there: "
+                "choose another, or --forbid part of it"
             )
 
 

@@ -24,8 +24,8 @@ import numpy as np
 
 from helix_jax import parallel
 from helix_jax.config import CodecConfig, MixingConfig
-from helix_jax.strands import header as headers
 from helix_jax.strands import checker, outer, packets
+from helix_jax.strands import header as headers
 from helix_jax.tk_scone import coder, constraints, mixing, tables
 from helix_jax.tokenizer import conceal, tiles
 from helix_jax.video import VideoInfo
@@ -43,7 +43,8 @@ class Pool:
     """A written pool.
 
     strands: uint8[n, L + primers], header strands first. header: what the decoder will read.
-    layout: how the bits of a strand are shared out. constraints: the set they obey. capacity figures: see ``densities``.
+    layout: how the bits of a strand are shared out. constraints: the set they obey.
+    header_strands: how many of them carry the header.
     """
 
     strands: np.ndarray
@@ -113,8 +114,8 @@ def decode(strands, model: Model, *, motifs=(), primers=("", ""), key=None, prog
     """Pool -> video.
 
     strands: dict of length -> uint8[n, length], as ``fasta.read`` gives. model: as given to ``encode``.
-    Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted in the report.
-    Raises DecodeError when nothing can be shown or the data are known to be wrong.
+    Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted
+    in the report. Raises DecodeError when nothing can be shown.
     """
     received = read_pool(strands, motifs=motifs, primers=primers, key=key, progress=progress)
     head, recovered = received.header, received.recovered
@@ -122,7 +123,8 @@ def decode(strands, model: Model, *, motifs=(), primers=("", ""), key=None, prog
         raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
     if head.model_hash != model.digest[:8]:
         raise DecodeError(
-            f"this pool was encoded with model {head.model_hash.hex()}, not {model.digest[:8].hex()}: give that one with --model"
+            f"this pool was encoded with model {head.model_hash.hex()}, not {model.digest[:8].hex()}: "
+            "give that one with --model"
         )
     lost = recovered.lost | recovered.suspect
     if lost.all():
@@ -162,8 +164,8 @@ def unpack(strands, *, motifs=(), primers=("", ""), key=None, progress=None):
     report = received.report
     if report.lost_packets:
         raise DecodeError(
-            f"{report.lost_packets} of {report.source_packets} source packets are lost or doubtful past the repair packets: "
-            "more strands are needed"
+            f"{report.lost_packets} of {report.source_packets} source packets are lost or doubtful, "
+            "past the repair packets: more strands are needed"
         )
     if not report.verified:
         raise DecodeError(
@@ -228,10 +230,11 @@ class Received:
 def find_header(strands, *, motifs=(), primers=("", ""), key=None, progress=None):
     """Find the header of a pool by trying the named sets on each strand length.
 
-    Returns (Header, Constraints, Tables, words uint32[n, W] of the readable strands that are not header strands, counts).
+    Returns (Header, Constraints, Tables, words uint32[n, W] of the readable strands that are not header strands,
+    number of distinct strands, number of header strands).
     Raises DecodeError if there is none, or more than one and ``key`` does not pick one.
     """
-    found = {}
+    found, refused = {}, None
     for total, group in sorted(strands.items(), key=lambda item: -len(item[1])):
         length = total - len(primers[0]) - len(primers[1])
         if length < 1:
@@ -247,7 +250,11 @@ def find_header(strands, *, motifs=(), primers=("", ""), key=None, progress=None
                 continue
             arrays, shape = coder.on_device(table)
             words, ok = parallel.map_batches(coder.read, arrays, core, batch=BATCH, shape=shape)
-            valid, is_header = headers.find_headers(words[ok], table.bits)
+            try:
+                valid, is_header = headers.find_headers(words[ok], table.bits)
+            except headers.HeaderError as error:
+                refused = error
+                continue
             valid = [h for h in valid if h.constraints == chosen.name and h.tables_hash == table.digest[:8]]
             for head in valid:
                 found[head.key] = (head, chosen, table, words[ok][~is_header], len(core), int(is_header.sum()))
@@ -255,6 +262,8 @@ def find_header(strands, *, motifs=(), primers=("", ""), key=None, progress=None
                 break
     if key is not None:
         found = {k: v for k, v in found.items() if k == key}
+    if not found and refused:
+        raise DecodeError(str(refused)) from refused
     if not found:
         raise DecodeError(
             "no header strand of a helix_jax pool can be read"

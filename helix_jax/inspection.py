@@ -10,7 +10,8 @@ from helix_jax.tk_scone import capacity, constraints
 def inspect(strands, *, name=None, motifs=(), primers=("", ""), key=None, progress=None):
     """Check every strand of a pool and count what it holds.
 
-    strands: dict of length -> uint8[n, length]. name: constraint set to check against; None reads it from the pool's header.
+    strands: dict of length -> uint8[n, length]. name: constraint set to check against; None reads it from the pool's
+    header.
     Returns a dict of plain numbers, strings, lists and dicts (what ``--json`` prints).
     Raises ValueError when no header can be read and no set is named.
     """

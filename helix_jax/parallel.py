@@ -53,8 +53,8 @@ def replicate(tree):
 def map_batches(function, constants, *batched, batch, progress=None, **static):
     """Apply ``function`` (see ``spread``) to arrays of any length in batches of one padded shape.
 
-    batched: NumPy arrays [n, ...]. batch: rows per call, rounded up to a multiple of the device count (fewer for small n);
-    two compilations serve every n. progress: called with the number of rows done after each batch.
+    batched: NumPy arrays [n, ...]. batch: rows per call, rounded up to a multiple of the device count (fewer for
+    small n); two compilations serve every n. progress: called with the number of rows done after each batch.
     Returns a pytree of NumPy arrays [n, ...].
     """
     count = len(jax.local_devices())

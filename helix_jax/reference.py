@@ -124,7 +124,9 @@ def read_pool(strands):
                 continue
             pairs = [read_strand(table, strand) for strand in group]
             words = np.array([int_to_words(payload, table.bits) for payload, ok in pairs if ok])
-            headers, is_header = header.find_headers(words, table.bits) if len(words) else ((), None)
+            if not len(words):
+                continue
+            headers, is_header = header.find_headers(words, table.bits)
             for head in headers:
                 layout = head.layout(table.bits)
                 index, symbols, ok = packets.unpack(layout, head.key, words[~is_header])
@@ -137,7 +139,9 @@ def read_pool(strands):
                     return mixing.to_bytes(digits).tobytes()[: head.content_bytes]
                 grid = (-(-head.frames // 4), -(-head.height // 8), -(-head.width // 8))
                 return mixing.deinterleave(digits, grid, head.digits, head.mixing)
-    raise ValueError("no header of a helix_jax pool in a named constraint set: more strands are needed, or it has primers")
+    raise ValueError(
+        "no header of a helix_jax pool in a named constraint set: more strands are needed, or it has primers"
+    )
 
 
 def main():

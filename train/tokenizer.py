@@ -23,14 +23,14 @@ from helix_jax import weights
 from helix_jax.tokenizer import fsq, model
 from train import data
 
-
 MSE_FLOOR = 1e-4  # in [-1, 1] units, 46 dB: better than this is good enough
 
 
 def loss_fn(params, clip, key, cfg):
     """Mean over examples of log MSE, that is the mean PSNR, with random tail dropout of the digits.
 
-    The logarithm gives an easy clip as much weight as a hard one. clip: uint8[B, T, H, W, 3]. The key is consumed. Returns (loss, {"mse"}).
+    The logarithm gives an easy clip as much weight as a hard one. clip: uint8[B, T, H, W, 3]. The key is consumed.
+    Returns (loss, {"mse"}).
     """
     target = model.to_float(clip)
     centred = fsq.centre(fsq.straight_through(model.latents(params, target, cfg.model)))

@@ -222,7 +222,9 @@ def packet_check(key, index, symbols):
     index: int[n] below 2**32. symbols: uint8[n, s]. Guards against accidents, not against forgery.
     """
     index = np.asarray(index, np.int64)
-    return crc32(symbols, crc32(_bytes_of(index), zlib.crc32(key))) ^ (keyed.stream(key, index) >> np.uint64(32)).astype(np.uint32)
+    return crc32(symbols, crc32(_bytes_of(index), zlib.crc32(key))) ^ (
+        keyed.stream(key, index) >> np.uint64(32)
+    ).astype(np.uint32)
 
 
 def crc32(data, start=0):

@@ -1,6 +1,6 @@
 """Are the primers unlike the strands? A primer that nearly occurs inside a strand would bind there in PCR."""
 
-import edlib
+import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
 
 BASES = np.frombuffer(b"ACGT", np.uint8)

@@ -1,4 +1,4 @@
-"""Bits <-> bases: the constraint automaton's tables driving the range coder. Pure, batched, jitted by the caller or here."""
+"""Bits <-> bases: the constraint automaton's tables driving the range coder. Pure and batched; the caller jits."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from helix_jax.tk_scone.tables import Tables
 
 
 class DeviceTables(NamedTuple):
-    """The arrays of ``Tables`` on the device: rows uint32[8 R] (flat, so that a row shares a cache line), joint uint32[S]."""
+    """The arrays of ``Tables`` on the device: rows uint32[8 R] (flat: a row shares a cache line), joint uint32[S]."""
 
     rows: jax.Array
     joint: jax.Array

@@ -1,7 +1,7 @@
 """Mixing: token digits -> payload digits whose order and values tell nothing of the picture.
 
-HELIX (abstract) mixes with Kronecker-structured matrices before its finite-state machine; the matrices are not public. Ours has
-three parts, each invertible and each with its own switch:
+HELIX (abstract) mixes with Kronecker-structured matrices before its finite-state machine; the matrices are not
+public. Ours has three parts, each invertible and each with its own switch:
 
     1. interleave  P_t x P_h x P_w, one fixed permutation per token axis, then dealing the tokens out to the
                    strands in turn: neighbours in time and space go to different strands, so a
@@ -11,8 +11,8 @@ three parts, each invertible and each with its own switch:
     3. offset      a keyed, position-dependent digit added mod 4: the only one that makes the digits uniform
                    for every source (a linear map keeps zero blocks zero).
 
-Entropy coding, where it is on, comes before. ``mix``, ``unmix`` and the interleaver work on NumPy arrays, and on JAX arrays
-under jit with the same result; permutations, matrices and offsets are constants there.
+Entropy coding, where it is on, comes before. ``mix``, ``unmix`` and the interleaver work on NumPy arrays, and on JAX
+arrays under jit with the same result; permutations, matrices and offsets are constants there.
 """
 
 import math
@@ -91,7 +91,7 @@ def offset_digits(key, shape):
 
 
 def mix(digits, key, config: MixingConfig):
-    """Strand digits -> mixed strand digits: the Kronecker matrix, then the offset. uint8[strands, digits per strand]."""
+    """Strand digits -> mixed digits: the Kronecker matrix, then the offset. uint8[strands, digits per strand]."""
     if config.kronecker:
         digits = _kronecker(digits, inverse=0)
     if config.offset:

@@ -62,11 +62,11 @@ def load(constraints, length):
     path = Path(platformdirs.user_cache_dir("helix_jax")) / f"tables-{key}.npz"
     try:
         with np.load(path) as stored:
-            numbers = [int(n) for n in stored["numbers"]]
+            head, _, start, first_base, bits = (int(n) for n in stored["numbers"])
             rows, joint = stored["rows"], stored["joint"]
-            digest = _digest(rows, joint, *numbers[:4])
+            digest = _digest(rows, joint, head, length, start, first_base)
             if digest == stored["digest"].tobytes():
-                return Tables(rows, joint, *numbers, digest)
+                return Tables(rows, joint, head, length, start, first_base, bits, digest)
             logging.warning("%s is damaged: building the tables again", path)
     except (OSError, ValueError, KeyError, EOFError):
         pass  # not cached yet, or unreadable: build
@@ -136,8 +136,8 @@ def positions(automaton, length):
 class _Level:
     """Classes of states with the same future, ``j`` bases before the end.
 
-    state_class: int64[S], class of each state (0: cannot finish, or not reached here). count: float64[n], number of ways to
-    finish over a power of two common to the level. next: int64[n, 4], classes one level nearer the end.
+    state_class: int64[S], class of each state (0: cannot finish, or not reached here). count: float64[n], number of
+    ways to finish over a power of two common to the level. next: int64[n, 4], classes one level nearer the end.
     """
 
     state_class: np.ndarray
@@ -172,7 +172,8 @@ def _tail_levels(automaton, reached, tail):
         total += len(rows)
         if total > LARGEST_TAIL:
             raise ConstraintError(
-                f"the exact tables need more than {LARGEST_TAIL} rows: use shorter strands, or drop the window or the strand's GC"
+                f"the exact tables need more than {LARGEST_TAIL} rows: "
+                "use shorter strands, or drop the window or the strand's GC"
             )
     return levels
 
@@ -189,7 +190,7 @@ def _number(values, size):
 
 
 def _stationary_ways(automaton, reached, head):
-    """float64[S + 1]: the ways to go on for ever from each state, up to a common factor (Perron vector); last entry 0."""
+    """float64[S + 1]: the ways to go on for ever from each state, up to a factor (Perron vector); last entry 0."""
     ways = np.zeros(automaton.states + 1)
     if not head:
         return ways
