@@ -22,7 +22,7 @@ class Constraints:
     longest_run: longest homopolymer run allowed.
     window, window_gc: every window of that many bases holds a share of G + C in [low, high]; 0 = no rule.
     strand_gc: share of G + C of the whole strand (primers not counted), or None.
-    balance: the count of G + C minus that of A + T, from the strand's start to any base, stays in
+    balance: the count of G + C minus that of A + T, from the start (of the left primer) to any base, stays in
         [-balance, balance]; 0 = no rule. Any window of any length is then within balance of half.
     motifs: forbidden words over ACGT; their reverse complements are forbidden with them.
     left, right: fixed bases before and after the strand (primers); runs, windows and motifs
@@ -107,6 +107,8 @@ def build(constraints, length) -> Automaton:
         raise ConstraintError(f"longest run {c.longest_run}: at least 1 base is needed")
     if length < 1:
         raise ConstraintError(f"strand length {length}: at least 1 base is needed")
+    if c.balance < 0:
+        raise ConstraintError(f"balance {c.balance}: at least 1, or 0 for no rule")
     left, right = to_bases(c.left, "left primer"), to_bases(c.right, "right primer")
     parts = [automaton.run_limit(c.longest_run)]
     if c.balance:
@@ -136,15 +138,13 @@ def _between(whole, left, right, constraints):
         raise ConstraintError(f"the left primer {constraints.left!r} itself breaks {constraints.describe()}")
     accept = whole.accept
     if len(right):
-        # last_base is the last factor but the window, whose states are the minor ones: find it by walking
-        alone = whole.walk(np.array([whole.start]), right, 0)[0]
-        if alone < 0:
-            raise ConstraintError(f"the right primer {constraints.right!r} itself breaks {constraints.describe()}")
         accept = np.zeros(whole.states, bool)
         bases = last_bases(whole, start, int(left[-1]) if len(left) else 0)
         for base in range(4):
             states = np.flatnonzero(bases == base)
             accept[states] = whole.walk(states, right, base) >= 0
+        if not accept.any():
+            raise ConstraintError(f"the right primer {constraints.right!r} itself breaks {constraints.describe()}")
     return Automaton(whole.next, start, accept)
 
 

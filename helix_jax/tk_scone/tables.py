@@ -13,6 +13,7 @@ pool's header.
 
 import hashlib
 import logging
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,14 +62,14 @@ def load(constraints, length):
     key = hashlib.sha256(repr((FORMAT, constraints, length)).encode()).hexdigest()[:32]
     path = Path(platformdirs.user_cache_dir("helix_jax")) / f"tables-{key}.npz"
     try:
-        with np.load(path) as stored:
+        with open(path, "rb") as source, np.load(source) as stored:
             head, _, start, first_base, bits = (int(n) for n in stored["numbers"])
             rows, joint = stored["rows"], stored["joint"]
             digest = _digest(rows, joint, head, length, start, first_base)
             if digest == stored["digest"].tobytes():
                 return Tables(rows, joint, head, length, start, first_base, bits, digest)
             logging.warning("%s is damaged: building the tables again", path)
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # not cached yet, or unreadable: build
     tables = build(constraints, length)
     try:
@@ -93,6 +94,8 @@ def build(constraints, length):
     """Build the tables and prove ``bits``; see the module's docstring. Raises ConstraintError."""
     automaton = constraint_sets.build(constraints, length)
     reached = positions(automaton, length)
+    if not len(reached[-1]):
+        raise ConstraintError(f"no strand of {length} nt obeys {constraints.describe()}: use another length or set")
     tail = length if constraints.positional else min(TAIL, length)
     while True:
         head = length - tail
@@ -291,12 +294,13 @@ def _pack(counts, after):
 
 
 def unpack(rows):
-    """rows uint32[n, 8] -> (counts int64[n, 4], next int64[n, 4]). A row without counts allows nothing."""
+    """rows uint32[n, 8] -> (counts int64[n, 4], next int64[n, 4]).
+
+    A dead row, which no path enters, cannot be told from one that allows difference 3 alone: it reads as that.
+    """
     c1, c2, c3 = rows[:, 0] & 0xFFFF, rows[:, 0] >> 16, rows[:, 1]
     edges = np.stack([np.zeros_like(c1), c1, c2, c3, np.full_like(c1, TOTAL)], axis=1).astype(np.int64)
-    counts = np.diff(edges, axis=1)
-    counts[(rows[:, 0] == 0) & (rows[:, 1] == 0) & (rows[:, 2:6] == 0).all(axis=1)] = 0
-    return counts, rows[:, 2:6].astype(np.int64)
+    return np.diff(edges, axis=1), rows[:, 2:6].astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""Overrides: values of the right type into the right field, and errors that name the fields."""
+
+import dataclasses
+import typing
+
+import pytest
+
+from helix_jax.config import CodecConfig, MixingConfig, StrandConfig, TokenizerConfig, override
+from train.config import TokenizerTraining
+
+
+def test_override_reaches_nested_fields():
+    config = override(CodecConfig(), ["strands.length=200", "mixing.kronecker=True", "constraints=strict"])
+    expected = CodecConfig("strict", dataclasses.replace(StrandConfig(), length=200), MixingConfig(kronecker=True))
+    assert config == expected
+    assert CodecConfig() == CodecConfig()  # the original is frozen and unchanged
+    assert CodecConfig().strands.length == 150
+
+
+@pytest.mark.parametrize(
+    ("config", "assignment", "path", "value"),
+    [
+        (TokenizerConfig(), "width=96", "width", 96),
+        (TokenizerConfig(), "tile=4,8,8", "tile", (4, 8, 8)),
+        (StrandConfig(), "redundancy=1", "redundancy", 1.0),
+        (StrandConfig(), "left_primer=ACGT", "left_primer", "ACGT"),
+        (StrandConfig(), "left_primer=A=C", "left_primer", "A=C"),
+        (MixingConfig(), "offset=false", "offset", False),
+        (TokenizerTraining(), "optimiser.muon_learning_rate=1e-3", "optimiser.muon_learning_rate", 1e-3),
+        (TokenizerTraining(), "data.exclude=foreman,bus", "data.exclude", ("foreman", "bus")),
+    ],
+)
+def test_types(config, assignment, path, value):
+    found = override(config, [assignment])
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert found == value and type(found) is type(value)
+
+
+def test_last_assignment_wins_and_none_changes_nothing():
+    assert override(StrandConfig(), ["length=10", "length=20"]).length == 20
+    assert override(StrandConfig(), []) == StrandConfig()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("lenght=3", ["lenght", "CodecConfig", "constraints", "strands", "mixing"]),
+        ("strands.lenght=3", ["strands.lenght", "StrandConfig", "length", "redundancy"]),
+        ("strands.length.more=3", ["strands.length.more", "single value"]),
+        ("strands.length=long", ["strands.length=long", "int"]),
+        ("strands.length=1.5", ["int"]),
+        ("strands.redundancy=some", ["float"]),
+        ("mixing.offset=maybe", ["mixing.offset=maybe", "bool"]),
+        ("strands=3", ["strands", "length"]),
+        ("strands.length", ["strands.length", "="]),
+        ("", ["CodecConfig"]),
+    ],
+)
+def test_errors_name_field_and_type(assignment, words):
+    with pytest.raises(ValueError, match="--set") as caught:
+        override(CodecConfig(), [assignment])
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [CodecConfig(), TokenizerTraining()])
+def test_configs_are_hashable_and_frozen(config):
+    """So each can be a static argument of jit."""
+    assert hash(config) == hash(dataclasses.replace(config))
+    first = dataclasses.fields(config)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, first, None)
+
+
+def test_every_field_says_its_type():
+    for config in (CodecConfig(), StrandConfig(), MixingConfig(), TokenizerConfig(), TokenizerTraining()):
+        kinds = typing.get_type_hints(type(config))
+        for field in dataclasses.fields(config):
+            assert isinstance(getattr(config, field.name), typing.get_origin(kinds[field.name]) or kinds[field.name])

@@ -1,0 +1,102 @@
+"""Weights files: float16 and back, the hash of the file, and damage named."""
+
+import dataclasses
+import hashlib
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from helix_jax import weights
+from helix_jax.config import TokenizerConfig
+from helix_jax.tokenizer import model
+
+CONFIG = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=2, digits=4, tile=(4, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return model.init(jax.random.key(3), CONFIG)
+
+
+@pytest.fixture
+def path(tmp_path, params):
+    weights.save(tmp_path / "a.safetensors", params, CONFIG, {"steps": "7"})
+    return tmp_path / "a.safetensors"
+
+
+def test_round_trip_to_float16(path, params):
+    loaded = weights.load(path)
+    assert loaded.config == CONFIG
+    assert loaded.digest == hashlib.sha256(path.read_bytes()).digest()
+    assert jax.tree.structure(loaded.params) == jax.tree.structure(params)
+    for one, other in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(params), strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_array_equal(one, np.asarray(other).astype(np.float16).astype(np.float32))
+
+
+def test_loaded_weights_save_to_the_same_file(path):
+    """So a model's hash is the model's, wherever it was saved."""
+    loaded = weights.load(path)
+    weights.save(path.with_name("b.safetensors"), loaded.params, loaded.config, {"steps": "7"})
+    assert weights.load(path.with_name("b.safetensors")).digest == loaded.digest
+
+
+def test_loaded_weights_run(path):
+    loaded = weights.load(path)
+    clip = np.random.default_rng(0).integers(0, 256, (1, 4, 16, 16, 3), dtype=np.uint8)
+    tokens = model.encode(loaded.params, clip, loaded.config)
+    assert tokens.shape == (1, 1, 2, 2, 4)
+    assert model.decode(loaded.params, tokens, loaded.config).shape == clip.shape
+
+
+def test_missing(tmp_path):
+    with pytest.raises(weights.WeightsError, match=r"gone\.safetensors.*--model"):
+        weights.load(tmp_path / "gone.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 0.5, 0.999])
+def test_cut_short(path, keep):
+    blob = path.read_bytes()
+    path.write_bytes(blob[: keep if isinstance(keep, int) else int(keep * len(blob))])
+    with pytest.raises(weights.WeightsError, match="is not a tokenizer weights file"):
+        weights.load(path)
+
+
+def rewritten(path, flat=None, metadata=None):
+    with safetensors.safe_open(str(path), framework="numpy") as handle:
+        kept = handle.metadata()
+    flat = safetensors.numpy.load(path.read_bytes()) if flat is None else flat
+    path.write_bytes(safetensors.numpy.save(flat, metadata=kept if metadata is None else metadata))
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"config": "no json"}, {"config": "{}"}, {"config": '{"tile": [1, 2, 3], "breadth": 4}'}]
+)
+def test_other_safetensors(path, metadata):
+    rewritten(path, metadata=metadata)
+    with pytest.raises(weights.WeightsError, match="is not a tokenizer weights file"):
+        weights.load(path)
+
+
+def test_tensors_that_do_not_fit_their_config(path):
+    """A tensor gone, one too many, one of another shape: named, not found out in the middle of a clip."""
+    flat = safetensors.numpy.load(path.read_bytes())
+    without = {name: array for name, array in flat.items() if name != "encoder.0.gain"}
+    for changed, word in (
+        (without, "encoder.0.gain"),
+        ({**flat, "encoder.9.gain": flat["encoder.0.gain"]}, "encoder.9.gain"),
+        ({**flat, "embed.b": flat["embed.b"][:-1]}, "embed.b"),
+    ):
+        rewritten(path, flat=changed)
+        with pytest.raises(weights.WeightsError, match=word):
+            weights.load(path)
+
+
+def test_shipped_weights():
+    """The default model loads, is small enough to ship, and has the default shape."""
+    if not weights.DEFAULT.exists():
+        pytest.skip("no default weights in this checkout")
+    assert weights.DEFAULT.stat().st_size <= 10e6
+    assert dataclasses.asdict(weights.load().config)["digits"] == 8
