@@ -15,10 +15,14 @@ from rich.table import Table
 from eval import metrics
 from helix_jax import parallel, video, weights
 from helix_jax.tokenizer import tiles
+from train.data import halve
 
 
-def measure(path, model, digits, frames):
-    """Figures of one clip, decoded from the first ``digits`` of each token (the others set to the middle)."""
+def measure(path, model, digits, frames, half=False):
+    """Figures of one clip, decoded from the first ``digits`` of each token (the others set to the middle).
+
+    half: measure the clip at half size (the mean of 2 x 2 pixels), which takes most of an earlier coder's traces out.
+    """
     reader = video.open_video(path)
     original, count = [], 0
     for block in reader.blocks():
@@ -27,6 +31,8 @@ def measure(path, model, digits, frames):
         if frames and count >= frames:
             break
     original = np.concatenate(original)[: frames or None]
+    if half:
+        original = halve(original)
     _, height, width, _ = original.shape
     tokens = tiles.encode(model.params, model.config, [original], height, width)
     figures = []
@@ -36,7 +42,7 @@ def measure(path, model, digits, frames):
         decoded = np.concatenate(list(tiles.decode(model.params, model.config, levels, len(original), height, width)))
         figures.append(
             {
-                "clip": Path(path).name,
+                "clip": Path(path).name + (" (half size)" if half else ""),
                 "digits": kept,
                 "bits_per_pixel": 2 * kept * tokens[..., 0].size / original[..., 0].size,
                 "psnr": metrics.psnr(original, decoded),
@@ -52,6 +58,7 @@ def main():
     parser.add_argument("--model", default=weights.DEFAULT, help="weights file; default: the shipped one")
     parser.add_argument("--frames", type=int, default=0, help="use the first N frames only (0: all)")
     parser.add_argument("--digits", type=int, nargs="+", default=[8], help="digits per token to decode from")
+    parser.add_argument("--half", nargs="*", default=[], metavar="CLIP", help="clips to measure at half size too")
     parser.add_argument("--json", help="also write the figures to this file")
     args = parser.parse_args()
     parallel.use_all_cores()
@@ -60,6 +67,8 @@ def main():
     figures = []
     for path in track(paths, description="clips", console=Console(stderr=True)):
         figures += measure(path, model, args.digits, args.frames)
+        if path.name in args.half:
+            figures += measure(path, model, args.digits, args.frames, half=True)
     table = Table(title="tokenizer (MS-SSIM on every 8th frame)")
     for name in ("clip", "digits", "bit/pixel", "PSNR dB", "MS-SSIM"):
         table.add_column(name, justify="left" if name == "clip" else "right")

@@ -128,7 +128,12 @@ def decode(strands, model: Model, *, motifs=(), primers=("", ""), key=None, prog
         )
     lost = recovered.lost | recovered.suspect
     if lost.all():
-        raise DecodeError(f"none of the {len(lost)} source packets can be recovered: more strands are needed")
+        raise DecodeError(
+            "the payload does not match its hash, and no surplus of strands tells which packet is wrong: "
+            "more strands are needed"
+            if recovered.suspect.any()
+            else f"none of the {len(lost)} source packets can be recovered: more strands are needed"
+        )
     info = VideoInfo(frames=head.frames, height=head.height, width=head.width, fps=head.fps)
     grid = tiles.grid_shape(info.frames, info.height, info.width)
     symbols = mixing.unmix(_digits(received), head.key, head.mixing)

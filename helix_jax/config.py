@@ -67,33 +67,48 @@ class CodecConfig:
 def override(config, assignments):
     """Return ``config`` with ``path=value`` strings applied.
 
-    config: a frozen dataclass, possibly nested. assignments: strings such as ``strands.length=200``.
+    config: a frozen dataclass, possibly nested. assignments: strings such as ``strands.length=200``; the parts of a
+    tuple are separated by commas.
     Raises ValueError for an unknown field (naming the known ones) or a value of the wrong type.
     """
     for assignment in assignments:
-        path, _, text = assignment.partition("=")
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set {assignment}: write it as path=value, for {', '.join(_names(config))}")
         config = _replace(config, path.split("."), path, text)
     return config
 
 
+def _names(config):
+    return [field.name for field in dataclasses.fields(config)]
+
+
 def _replace(config, parts, path, text):
-    names = [f.name for f in dataclasses.fields(config)]
-    if parts[0] not in names:
-        raise ValueError(f"--set {path}: no field {parts[0]!r}; {type(config).__name__} has {', '.join(names)}")
+    if parts[0] not in _names(config):
+        raise ValueError(
+            f"--set {path}: no field {parts[0]!r}; {type(config).__name__} has {', '.join(_names(config))}"
+        )
     old = getattr(config, parts[0])
     if len(parts) > 1:
         if not dataclasses.is_dataclass(old):
             raise ValueError(f"--set {path}: {parts[0]} is a single value, it has no field {parts[1]!r}")
         return dataclasses.replace(config, **{parts[0]: _replace(old, parts[1:], path, text)})
-    return dataclasses.replace(config, **{parts[0]: _parse(text, type(old), path)})
+    if dataclasses.is_dataclass(old):
+        raise ValueError(f"--set {path}: not a single value; set one of its fields, {', '.join(_names(old))}")
+    kind = typing.get_type_hints(type(config))[parts[0]]
+    return dataclasses.replace(config, **{parts[0]: _parse(text, kind, path)})
 
 
 def _parse(text, kind: typing.Any, path):
+    if typing.get_origin(kind) is tuple:
+        items, words = typing.get_args(kind), [word for word in text.split(",") if word]
+        count = len(words) if items[-1] is Ellipsis else len(items)
+        if len(words) != count:
+            raise ValueError(f"--set {path}={text}: {count} values separated by commas are needed")
+        return tuple(_parse(word, items[0], path) for word in words)
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        if kind is tuple:
-            return tuple(int(part) for part in text.split(","))
         return kind(text)
     except (ValueError, KeyError) as error:
         raise ValueError(f"--set {path}={text}: not a {kind.__name__}") from error

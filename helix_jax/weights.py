@@ -1,7 +1,7 @@
 """Weights file <-> parameters: one safetensors file, config and notes in its metadata.
 
 Tensors are stored as float16 under dotted names ("encoder.0.spatial.w"); the metadata entry "config"
-is the JSON of the TokenizerConfig. The model hash is the SHA-256 of the whole file.
+is the JSON of the TokenizerConfig. The model hash covers tensors and configuration, not the notes.
 """
 
 import dataclasses
@@ -18,13 +18,14 @@ import safetensors.numpy
 
 from helix_jax import files
 from helix_jax.config import TokenizerConfig
+from helix_jax.tokenizer import model
 
 DEFAULT = Path(__file__).parent / "pretrained" / "tokenizer.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Parameters (nested dict of float32 arrays), their configuration, and the SHA-256 of the file they came from."""
+    """Parameters (nested dict of float32 arrays), their configuration, and the SHA-256 of both (``_digest``)."""
 
     params: dict
     config: TokenizerConfig
@@ -36,9 +37,17 @@ class WeightsError(ValueError):
 
 
 def save(path, params, config, notes):
-    """Write params (nested dict of arrays) as float16. notes: dict of str for the metadata."""
+    """Write params (nested dict of arrays) as float16. notes: dict of str for the metadata.
+
+    Raises WeightsError naming a tensor with values that float16 cannot hold.
+    """
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    flat = {".".join(str(k.key) for k in keys): np.asarray(leaf, np.float16) for keys, leaf in leaves}
+    flat = {}
+    for keys, leaf in leaves:
+        name, values = ".".join(str(k.key) for k in keys), np.asarray(leaf)
+        if not (np.abs(values) <= np.finfo(np.float16).max).all():
+            raise WeightsError(f"{name} holds values that float16 cannot, or that are not numbers: train again")
+        flat[name] = values.astype(np.float16)
     metadata = {"config": json.dumps(dataclasses.asdict(config)), **notes}
     blob = safetensors.numpy.save(flat, metadata=metadata)
     with files.atomic(path) as temporary:
@@ -65,4 +74,32 @@ def load(path=DEFAULT) -> Model:
         for part in parents:
             node = node.setdefault(part, {})
         node[last] = jnp.asarray(array, jnp.float32)
-    return Model(params, config, hashlib.sha256(blob).digest())
+    _check_tensors(path, params, config)
+    return Model(params, config, _digest(flat, config))
+
+
+def _digest(flat, config):
+    """SHA-256 of the net's shape and of its tensors as stored, in the order of their names; tiling is left out."""
+    fields = dataclasses.asdict(config)
+    del fields["tile"]
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    for name in sorted(flat):
+        digest.update(f"{name} {flat[name].shape} {flat[name].dtype.str}".encode())
+        digest.update(flat[name].tobytes())
+    return digest.digest()
+
+
+def _check_tensors(path, params, config):
+    """WeightsError naming a tensor that the configuration wants and the file lacks, or the other way round."""
+    wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), config))
+    shapes = [
+        {".".join(str(k.key) for k in keys): leaf.shape for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+        for tree in (params, wanted)
+    ]
+    for name in sorted(shapes[0].keys() | shapes[1].keys()):
+        there, needed = (shape.get(name, "no tensor") for shape in shapes)
+        if there != needed:
+            raise WeightsError(
+                f"{path} is not a tokenizer weights file of helix_jax: {name} is {there}, "
+                f"its configuration needs {needed}"
+            )

@@ -56,7 +56,7 @@ def weights_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_clip():
-    """make_clip(path, frames, height, width, fps="30000/1001", sound=False): a moving picture by PyAV alone; returns path."""
+    """make_clip(path, frames, height, width, fps="30000/1001", sound=False) -> path: a moving picture by PyAV."""
     return _make_clip
 
 
@@ -85,7 +85,7 @@ def _make_clip(path, frames, height, width, fps="30000/1001", sound=False):
 
 @pytest.fixture(scope="session")
 def run_cli():
-    """run_cli(*arguments): `helix-jax` in this process. The result has exit_code, stdout and stderr; a traceback is raised."""
+    """run_cli(*arguments): `helix-jax` in this process; the result has exit_code, stdout and stderr."""
     return _run_cli
 
 

@@ -63,7 +63,8 @@ def test_video_round_trip(model, shape, mixing):
     pool = codec.encode(clip, model, dataclasses.replace(FAST, mixing=mixing))
     info, blocks, report = codec.decode(grouped(pool.strands), model)
     assert info == clip.info
-    assert report.verified and report.lost_packets == report.unreadable == 0
+    assert report.verified
+    assert report.lost_packets == report.unreadable == 0
     expected = np.concatenate(list(tiles.decode(model.params, SMALL, tokens_of(clip, model), *shape)))
     np.testing.assert_array_equal(np.concatenate(list(blocks)), expected)
 
@@ -91,7 +92,9 @@ def test_two_headers_need_a_key(model):
     with pytest.raises(codec.DecodeError, match="--key"):
         codec.decode(both, model)
     info, blocks, report = codec.decode(both, model, key=second.header.key)
-    assert report.verified and info.frames == 4 and len(np.concatenate(list(blocks))) == 4
+    assert report.verified
+    assert info.frames == 4
+    assert len(np.concatenate(list(blocks))) == 4
 
 
 def test_loss_up_to_the_redundancy_is_repaired_bit_for_bit(model):
@@ -103,7 +106,8 @@ def test_loss_up_to_the_redundancy_is_repaired_bit_for_bit(model):
         lost = generator.choice(data, pool.layout.repairs - 2, replace=False)
         kept = np.delete(pool.strands, lost, axis=0)
         _, blocks, report = codec.decode(grouped(kept), model)
-        assert report.verified and report.lost_tokens == 0
+        assert report.verified
+        assert report.lost_tokens == 0
     shape = clip.pixels.shape[:3]
     expected = np.concatenate(list(tiles.decode(model.params, SMALL, tokens_of(clip, model), *shape)))
     np.testing.assert_array_equal(np.concatenate(list(blocks)), expected)
@@ -114,8 +118,10 @@ def test_loss_past_the_redundancy_is_concealed_and_reported(model):
     pool = codec.encode(clip, model, FAST)
     kept = np.random.default_rng(0).permutation(pool.strands)[: len(pool.strands) // 2]
     info, blocks, report = codec.decode(grouped(kept), model)
-    assert info == clip.info and not report.verified
-    assert 0.1 < report.lost_tokens < 0.7 and report.lost_packets > 0
+    assert info == clip.info
+    assert not report.verified
+    assert 0.1 < report.lost_tokens < 0.7
+    assert report.lost_packets > 0
     assert np.concatenate(list(blocks)).shape == clip.pixels.shape
 
 
@@ -133,10 +139,13 @@ def test_bytes_round_trip(data):
     blob = data.draw(st.binary(max_size=600))
     name = data.draw(st.sampled_from(["strand", "goldman", "wide"]))
     length = data.draw(st.sampled_from([90, 120]))
-    config = CodecConfig(constraints=name, strands=StrandConfig(length=length, redundancy=data.draw(st.sampled_from([0, 0.2]))))
+    config = CodecConfig(
+        constraints=name, strands=StrandConfig(length=length, redundancy=data.draw(st.sampled_from([0, 0.2])))
+    )
     pool = codec.pack(blob, config)
     back, report = codec.unpack(grouped(pool.strands))
-    assert back == blob and report.verified
+    assert back == blob
+    assert report.verified
     assert checker.check(pool.strands, pool.constraints).violations == 0
 
 
@@ -154,9 +163,12 @@ def test_substitutions_become_erasures():
     generator = np.random.default_rng(1)
     strands = pool.strands.copy()
     hurt = generator.choice(np.arange(pool.header_strands, len(strands)), pool.layout.repairs // 2, replace=False)
-    strands[hurt, generator.integers(0, strands.shape[1], len(hurt))] ^= generator.integers(1, 4, len(hurt)).astype(np.uint8)
+    strands[hurt, generator.integers(0, strands.shape[1], len(hurt))] ^= generator.integers(1, 4, len(hurt)).astype(
+        np.uint8
+    )
     back, report = codec.unpack(grouped(strands))
-    assert back == blob and report.unreadable == len(hurt)
+    assert back == blob
+    assert report.unreadable == len(hurt)
 
 
 def test_primers_and_motifs():

@@ -34,7 +34,8 @@ def test_types(config, assignment, path, value):
     found = override(config, [assignment])
     for name in path.split("."):
         found = getattr(found, name)
-    assert found == value and type(found) is type(value)
+    assert found == value
+    assert type(found) is type(value)
 
 
 def test_last_assignment_wins_and_none_changes_nothing():
@@ -53,8 +54,8 @@ def test_last_assignment_wins_and_none_changes_nothing():
         ("strands.redundancy=some", ["float"]),
         ("mixing.offset=maybe", ["mixing.offset=maybe", "bool"]),
         ("strands=3", ["strands", "length"]),
-        ("strands.length", ["strands.length", "="]),
-        ("", ["CodecConfig"]),
+        ("strands.length", ["strands.length", "path=value"]),
+        ("", ["constraints, strands, mixing"]),
     ],
 )
 def test_errors_name_field_and_type(assignment, words):
@@ -62,6 +63,14 @@ def test_errors_name_field_and_type(assignment, words):
         override(CodecConfig(), [assignment])
     for word in words:
         assert word in str(caught.value)
+
+
+def test_tuples_have_their_length():
+    with pytest.raises(ValueError, match="--set tile=4,8: 3 values"):
+        override(TokenizerConfig(), ["tile=4,8"])
+    with pytest.raises(ValueError, match="--set tile=x: not a int"):
+        override(TokenizerConfig(), ["tile=4,8,x"])
+    assert override(TokenizerTraining(), ["data.exclude="]).data.exclude == ()
 
 
 @pytest.mark.parametrize("config", [CodecConfig(), TokenizerTraining()])

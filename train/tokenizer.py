@@ -49,8 +49,10 @@ def loss_fn(params, clip, key, cfg):
 def make_optimiser(cfg):
     """Muon for 2D weights but the digit projections, which stay with Adam as vectors do."""
 
+    warmup = min(cfg.optimiser.warmup_steps, cfg.steps // 2)  # a short trial run has a shorter one
+
     def schedule(peak):
-        return optax.warmup_cosine_decay_schedule(0.0, peak, cfg.optimiser.warmup_steps, cfg.steps)
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, cfg.steps)
 
     def matrices(params):
         def choose(path, leaf):
@@ -101,7 +103,7 @@ def run(cfg, videos, workdir):
         rate = jnp.minimum(cfg.optimiser.ema, (state["step"] + 1) / (state["step"] + 10))
         average = jax.tree.map(lambda a, p: rate * a + (1 - rate) * p, state["average"], params)
         new = {"params": params, "average": average, "optimiser": opt, "step": state["step"] + 1}
-        return new, {"loss": loss, "grad_norm": optax.global_norm(grads), **aux}
+        return new, {"loss": loss, "grad_norm": optax.tree.norm(grads), **aux}
 
     step_fn = jax.jit(train_step, donate_argnums=0)
 
@@ -143,7 +145,10 @@ def main():
         "--set", action="append", default=[], metavar="PATH=VALUE", help="override, for example steps=100"
     )
     args = parser.parse_args()
-    cfg = configuration.override(runpy.run_path(args.config)["get"](), args.set)
+    try:
+        cfg = configuration.override(runpy.run_path(args.config)["get"](), args.set)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     run(cfg, args.data, args.run)
 
 

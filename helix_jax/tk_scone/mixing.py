@@ -4,8 +4,8 @@ HELIX (abstract) mixes with Kronecker-structured matrices before its finite-stat
 public. Ours has three parts, each invertible and each with its own switch:
 
     1. interleave  P_t x P_h x P_w, one fixed permutation per token axis, then dealing the tokens out to the
-                   strands in turn: neighbours in time and space go to different strands, so a
-                   lost strand is a scatter of single tokens.
+                   strands in turn, each round from another strand on: neighbours in time and space go to different
+                   strands, so a lost strand is a scatter of single tokens.
     2. kronecker   A (x) B over Z4 on blocks of digits inside one strand: spreads each digit's value, and
                    so a substituted digit's damage, over its block.
     3. offset      a keyed, position-dependent digit added mod 4: the only one that makes the digits uniform
@@ -50,7 +50,11 @@ def token_order(grid, per_strand, config: MixingConfig):
         return np.arange(strands * per_strand).reshape(strands, per_strand)
     pt, ph, pw = axis_permutation(t), axis_permutation(h), axis_permutation(w)
     order = ((pt[:, None, None] * h + ph[None, :, None]) * w + pw[None, None, :]).reshape(-1)
-    return np.concatenate([order, padding]).reshape(per_strand, strands).T
+    rounds = np.concatenate([order, padding]).reshape(per_strand, strands)
+    # Each round of dealing begins at another strand. Else, where h * w is a multiple of the number of strands, a strand
+    # would get one place in all frames. The turns grow as triangular numbers, so that no step in the grid repeats.
+    turn = np.arange(per_strand) * np.arange(1, per_strand + 1) // 2 * axis_permutation(strands)[1 % strands]
+    return np.take_along_axis(rounds, (np.arange(strands) - turn[:, None]) % strands, axis=1).T
 
 
 # ---- Kronecker matrix over Z4 -----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Mixing: every combination of its parts is undone exactly, neighbours part, and only the offset makes digits uniform."""
+"""Mixing: every combination of its parts is undone exactly, neighbours part, only the offset makes digits uniform."""
 
 import itertools
 
@@ -13,7 +13,13 @@ from helix_jax.tk_scone import mixing
 
 KEY = b"mix this"
 SWITCHES = [MixingConfig(*on) for on in itertools.product((False, True), repeat=3)]
-GRIDS = [(12, 23, 40), (8, 18, 22), (16, 45, 80), (5, 3, 3), (2, 36, 44)]  # latents of real clips, tiny and flat ones too
+GRIDS = [
+    (12, 23, 40),
+    (8, 18, 22),
+    (16, 45, 80),
+    (5, 3, 3),
+    (2, 36, 44),
+]  # latents of real clips, tiny and flat ones too
 
 
 def digits(shape, seed=0):
@@ -35,9 +41,12 @@ def digits(shape, seed=0):
 def test_both_ways(config, grid, k, per_strand, key, seed):
     tokens = digits((*grid, k), seed)
     symbols = mixing.interleave(tokens, per_strand, config)
-    assert symbols.shape == (-(-np.prod(grid) // per_strand), per_strand * k) and symbols.dtype == np.uint8
+    assert symbols.shape == (-(-np.prod(grid) // per_strand), per_strand * k)
+    assert symbols.dtype == np.uint8
     mixed = mixing.mix(symbols, key, config)
-    assert mixed.shape == symbols.shape and mixed.dtype == np.uint8 and mixed.max() <= 3
+    assert mixed.shape == symbols.shape
+    assert mixed.dtype == np.uint8
+    assert mixed.max() <= 3
     np.testing.assert_array_equal(mixing.unmix(mixed, key, config), symbols)
     np.testing.assert_array_equal(mixing.deinterleave(symbols, grid, k, config), tokens)
     np.testing.assert_array_equal(mixing.from_bytes(mixing.to_bytes(mixed)), mixed)
@@ -47,7 +56,8 @@ def test_both_ways(config, grid, k, per_strand, key, seed):
 def test_bytes(rows):
     data = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 3)
     numbers = mixing.from_bytes(data)
-    assert numbers.shape == (len(rows), 12) and numbers.max() <= 3
+    assert numbers.shape == (len(rows), 12)
+    assert numbers.max() <= 3
     np.testing.assert_array_equal(mixing.to_bytes(numbers), data)
     for row, blob in zip(numbers, rows, strict=True):  # first digit most significant: the base-4 number itself
         assert int("".join(map(str, row)), 4) == int.from_bytes(blob, "big")
@@ -79,7 +89,9 @@ def test_axis_permutation(n):
 
 
 @hypothesis.given(
-    grid=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)), per_strand=st.integers(1, 40), on=st.booleans()
+    grid=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
+    per_strand=st.integers(1, 40),
+    on=st.booleans(),
 )
 def test_order_is_a_permutation(grid, per_strand, on):
     """Each token stands once; numbers past the last token are padding."""
@@ -98,7 +110,8 @@ def shared_strand(grid, per_strand, config):
     for step in itertools.product((-1, 0, 1), repeat=3):
         if step > (0, 0, 0):  # each pair once
             one, other = (
-                tuple(slice(max(0, sign * s), n + min(0, sign * s)) for s, n in zip(step, grid, strict=True)) for sign in (1, -1)
+                tuple(slice(max(0, sign * s), n + min(0, sign * s)) for s, n in zip(step, grid, strict=True))
+                for sign in (1, -1)
             )
             shared += (strand[one] == strand[other]).sum()
             pairs += strand[one].size
@@ -106,12 +119,28 @@ def shared_strand(grid, per_strand, config):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("per_strand", [11, 16])
+@pytest.mark.parametrize("per_strand", [8, 11, 16])
 def test_neighbours_go_to_different_strands(grid, per_strand):
+    """A random permutation would leave a share of 1 / strands together; some grids may have a few times as many."""
+    strands = np.prod(grid) / per_strand
     apart = shared_strand(grid, per_strand, MixingConfig(interleave=True))
     row_major = shared_strand(grid, per_strand, MixingConfig(interleave=False))
     assert row_major > 0.05
-    assert apart < 0.02 if np.prod(grid) > 1000 else apart < row_major
+    assert apart < 7 / strands
+    assert apart < row_major
+
+
+def test_neighbours_of_any_grid():
+    """In the mean over grids, fewer together than by a random permutation, and no grid where h * w, a multiple of the
+    number of strands, puts one place of all frames into one strand."""
+    generator = np.random.default_rng(0)
+    worst = []
+    for _ in range(60):
+        grid = tuple(int(n) for n in generator.integers((1, 8, 8), (20, 40, 50)))
+        per_strand = int(generator.integers(6, 17))
+        worst.append(shared_strand(grid, per_strand, MixingConfig()) * np.prod(grid) / per_strand)
+    assert np.mean(worst) < 1
+    assert max(worst) < 8
 
 
 # ---- Kronecker matrix ----------------------------------------------------------------------
@@ -132,7 +161,8 @@ def test_kronecker_is_linear_and_stays_in_its_strand():
     touched = one.copy()
     touched[2, 10] = (touched[2, 10] + 1) & 3
     changed = mixing.mix(touched, KEY, config) != mixing.mix(one, KEY, config)
-    assert changed[2].sum() > 4 and not changed[[0, 1, 3, 4]].any()
+    assert changed[2].sum() > 4
+    assert not changed[[0, 1, 3, 4]].any()
 
 
 # ---- uniform digits ------------------------------------------------------------------------

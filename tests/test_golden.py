@@ -1,0 +1,93 @@
+"""Pools kept in tests/golden: the same input must give the same strands for ever, and they must stay readable.
+
+Only integers are on the way (tokens, not pictures: float nets differ in their last bits between machines).
+``UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py`` writes the files anew.
+"""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helix_jax import codec, video
+from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.strands import fasta, header
+from helix_jax.weights import Model
+
+GOLDEN = Path(__file__).parent / "golden"
+BLOB = bytes(n * n % 251 for n in range(300))
+CONFIG = TokenizerConfig(width=16, tile=(4, 8, 8))
+MODEL = Model({}, CONFIG, bytes(range(32)))  # never run
+INFO = video.VideoInfo(frames=9, height=33, width=47, fps=Fraction(30000, 1001))
+GRID = (3, 5, 6, 8)
+TOKENS = (np.arange(np.prod(GRID)) ** 2 // 7 % 4).astype(np.uint8).reshape(GRID)
+
+CHANGED = """
+{name}: strand {strand} of {count} is not the one of tests/golden.
+The same input now gives other strands, so pools written by earlier releases can no longer be read, or this one's cannot
+be read by them. If that is not meant, something in the integer path has changed: tables, range coder, mixing, layout,
+check, outer code or header. If it is meant, raise header.VERSION (now {version}), say so in CHANGELOG.md, and write the
+files anew with
+UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py
+"""
+
+
+class Clip:
+    info = INFO
+
+    def blocks(self):
+        return ()
+
+
+@pytest.fixture
+def given_tokens(monkeypatch):
+    """The tokenizer's two ends: encode gives TOKENS, decode notes what it gets."""
+    seen = []
+    monkeypatch.setattr(codec.tiles, "encode", lambda *_: TOKENS)
+    monkeypatch.setattr(codec.tiles, "decode", lambda params, config, tokens, *_: seen.append(tokens) or iter(()))
+    return seen
+
+
+def config(name, length):
+    return CodecConfig(constraints=name, strands=StrandConfig(length=length, redundancy=0.1))
+
+
+def compare(name, pool):
+    """The golden pool as ``fasta.read`` gives it, once it is found equal to ``pool``."""
+    path = GOLDEN / f"{name}.fasta"
+    if os.environ.get("UPDATE_GOLDEN"):
+        fasta.write(path, pool.strands, lambda i: "header" if i < pool.header_strands else "data")
+    kept = fasta.read(path)
+    strands = kept.get(pool.strands.shape[1], np.zeros((0, 1), np.uint8))
+    if strands.shape != pool.strands.shape or (strands != pool.strands).any():
+        rows = min(len(strands), len(pool.strands))
+        differ = np.flatnonzero((strands[:rows] != pool.strands[:rows]).any(axis=1))
+        first = int(differ[0]) if differ.size else rows
+        pytest.fail(CHANGED.format(name=name, strand=first, count=len(pool.strands), version=header.VERSION))
+    return kept
+
+
+def test_bytes():
+    pool = codec.pack(BLOB, config("helix", 150))
+    kept = compare("bytes_helix_150", pool)
+    assert codec.unpack(kept)[0] == BLOB
+
+
+def test_tokens(given_tokens):
+    pool = codec.encode(Clip(), MODEL, config("strand", 100))
+    kept = compare("tokens_strand_100", pool)
+    info, _, report = codec.decode(kept, MODEL)
+    assert info == INFO
+    assert report.verified
+    np.testing.assert_array_equal(given_tokens[0], TOKENS)
+
+
+def test_a_change_is_explained(monkeypatch):
+    """The message says what it means, and which strand it is."""
+    monkeypatch.delenv("UPDATE_GOLDEN", raising=False)
+    pool = codec.pack(BLOB, config("helix", 150))
+    pool.strands[20] ^= 1
+    with pytest.raises(pytest.fail.Exception, match=r"(?s)strand 20 of 29 .*no longer be read.*VERSION \(now 1\)"):
+        compare("bytes_helix_150", pool)

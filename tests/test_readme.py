@@ -1,0 +1,124 @@
+"""The README's commands run as they stand there, in a folder with stand-ins for the files that they name.
+
+In this process, to share what is compiled: ``python -m X`` by runpy, ``helix-jax`` by its app. Training is cut to
+two steps of a tiny net, and other commands that say they take hours are left out.
+"""
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from helix_jax import demonstration
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+KINDS = ("helix-jax ", "python -m ", "make ")
+SLOW = ("eval.density", "eval.throughput")  # a minute or more each: with -m slow
+TINY = (
+    "steps=2",
+    "batch=1",
+    "log_every=1",
+    "model.width=8",
+    "data.per_clip=2",
+    "data.frames=8",
+    "data.size=16",
+)
+WRITES = ("-o", "--output", "--out", "--run", "--json")  # options whose value is made by the command
+
+
+def commands():
+    """Command lines of the README's ```bash blocks, comments included."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip().startswith(KINDS)]
+
+
+def words(line):
+    return shlex.split(line, comments=True)
+
+
+def takes_hours(line):
+    return "hours" in line.partition("#")[2] and "train." not in line
+
+
+def is_slow(line):
+    return any(name in line for name in SLOW)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, make_clip):
+    """The working folder: the configurations, and a short clip in place of the shipped one."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "shipped").mkdir()
+    monkeypatch.setattr(demonstration, "CLIP", make_clip(tmp_path / "shipped" / "flower.mp4", 16, 64, 72))
+    monkeypatch.setattr("helix_jax.parallel.use_all_cores", lambda: None)  # a test session has eight devices
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def stand_in(arguments, make_clip):
+    """Make the files and folders that a command reads and that are not there yet."""
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        path = Path(word)
+        if path.exists() or before in WRITES or word.startswith("-"):
+            continue
+        if path.suffix == ".mp4":
+            make_clip(path, 9, 24, 32)
+        elif path.suffix == ".txt":
+            path.write_text("Some notes.\n" * 20)
+        elif before == "--data" or word.endswith("/"):
+            path.mkdir(parents=True)
+            for name in ("one.mp4", "two.mp4"):
+                make_clip(path / name, 12, 24, 40)
+
+
+def perform(line, run_cli, make_clip, monkeypatch):
+    program, *arguments = words(line)
+    if program == "helix-jax":
+        stand_in(arguments, make_clip)
+        result = run_cli(*arguments)
+        assert result.exit_code == 0, f"{line}\n{result.stderr}"
+        return
+    module, arguments = arguments[1], arguments[2:]
+    stand_in(arguments, make_clip)
+    if module.startswith("train."):
+        arguments += [word for value in TINY for word in ("--set", value)]
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    # runpy warns where the module is loaded already, and has it run as a copy of its own
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    runpy.run_module(module, run_name="__main__")
+
+
+def test_commands_run(folder, run_cli, make_clip, monkeypatch, capsys):
+    """In the order of the page, since one reads what another wrote."""
+    chosen = [c for c in commands() if not (c.startswith("make ") or takes_hours(c) or is_slow(c))]
+    assert len(chosen) >= 5
+    for line in chosen:
+        with monkeypatch.context() as patch:
+            perform(line, run_cli, make_clip, patch)
+        for option, value in zip(words(line), words(line)[1:], strict=False):
+            assert option not in WRITES or Path(value).exists(), f"{line}: {value} was not written"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [c for c in commands() if is_slow(c)])
+def test_long_commands_run(line, folder, run_cli, make_clip, monkeypatch, capsys):
+    perform(line, run_cli, make_clip, monkeypatch)
+
+
+def test_make_targets():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = {target for line in commands() if line.startswith("make ") for target in words(line)[1:]}
+    used |= set(re.findall(r"`make ([a-z]+)`", README.read_text()))
+    assert {"demo", "test"} <= used <= targets
+
+
+def test_links_and_figures():
+    text = README.read_text()
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), f"README: no file {target}"
+    assert not re.findall(r"@[A-Z]+@", text), "README: a figure is still to be filled in"
