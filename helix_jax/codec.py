@@ -88,7 +88,7 @@ def encode(video, model: Model, config: CodecConfig, *, motifs=(), key=None, pro
     Raises ConstraintError, VideoError or ValueError with the reason.
     """
     info = video.info
-    chosen, table = _station(config, motifs)
+    chosen, table = _station(config, motifs, progress)
     step = _at(progress, "tokens", info.frames)
     tokens = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step)
     digits = model.config.digits
@@ -152,7 +152,7 @@ def decode(strands, model: Model, *, motifs=(), primers=("", ""), key=None, prog
 
 def pack(data, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Pool:
     """Bytes -> pool of strands; 0 bytes and 1 byte work too. See ``encode``."""
-    chosen, table = _station(config, motifs)
+    chosen, table = _station(config, motifs, progress)
     layout = packets.plan(table.bits, len(data), config.strands.redundancy)
     key = key or _content_key(np.frombuffer(data, np.uint8), None)
     padded = data.ljust(layout.sources * layout.symbol_bytes, b"\0")
@@ -183,12 +183,18 @@ def unpack(strands, *, motifs=(), primers=("", ""), key=None, progress=None):
 # ---- strands, both ways ----------------------------------------------------------------------------------
 
 
-def _station(config, motifs):
+def _station(config, motifs, progress):
+    step = _at(progress, "tables", 1)  # seconds where motifs or a right primer make the automaton large
+    if step:
+        step(0)
     primers = config.strands
     chosen = constraints.custom(
         constraints.named(config.constraints), motifs=motifs, left=primers.left_primer, right=primers.right_primer
     )
-    return chosen, tables.load(chosen, config.strands.length)
+    table = tables.load(chosen, config.strands.length)
+    if step:
+        step(1)
+    return chosen, table
 
 
 def _write(payload, content_bytes, fields, chosen, table, layout, config, key, progress):

@@ -103,9 +103,8 @@ def build(constraints, length):
         finish = levels[-1].count[levels[-1].state_class] > 0
         if not levels[-1].count.any():
             raise ConstraintError(f"no strand of {length} nt obeys {constraints.describe()}: use another length or set")
-        ways = _stationary_ways(automaton, reached, head)
-        # a head state that can go on but not finish would be a trap: lengthen the exact tail until there is none
-        if not head or (ways[automaton.start] > 0 and finish[reached[head]][ways[reached[head]] > 0].all()):
+        ways = _stationary_ways(automaton, reached, head, finish)
+        if not head or ways[automaton.start] > 0:
             break
         tail = min(2 * tail, length)
     rows, joint = _assemble(automaton, levels, ways, head)
@@ -192,24 +191,30 @@ def _number(values, size):
     return number[values], int(number[-1]) + 1
 
 
-def _stationary_ways(automaton, reached, head):
-    """float64[S + 1]: the ways to go on for ever from each state, up to a factor (Perron vector); last entry 0."""
+def _stationary_ways(automaton, reached, head, finish):
+    """float64[S + 1]: the ways to go on for ever from each state, up to a factor (Perron vector); last entry 0.
+
+    A state that cannot finish from the joint (``finish``; a right primer may see to that) would be a trap there. It is
+    avoided all along the head, so that the same weights serve every position.
+    """
     ways = np.zeros(automaton.states + 1)
     if not head:
         return ways
     stationary = reached[head - 1] is reached[head]
     core = reached[head] if stationary else np.arange(automaton.states)
     columns = _columns(automaton, core, core)
-    alive = np.append(np.ones(len(core), bool), False)
+    safe = np.ones(automaton.states, bool)
+    safe[reached[head]] = finish[reached[head]]
+    alive = np.append(safe[core], False)
     while True:  # states that cannot go on for ever have none
-        after = alive[columns].any(axis=0)
+        after = alive[columns].any(axis=0) & alive[:-1]
         if np.array_equal(after, alive[:-1]):
             break
         alive[:-1] = after
     vector = alive.astype(np.float64)
     growth = 2.0
     for step in range(LONGEST_POWER):
-        new = _sum4(vector[columns])
+        new = np.where(alive[:-1], _sum4(vector[columns]), 0.0)
         if step % 16 == 15 and alive.any():
             ratio = new[alive[:-1]] / vector[:-1][alive[:-1]]
             growth = float(ratio.max())
