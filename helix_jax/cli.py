@@ -88,7 +88,7 @@ def encode(
 
     Sound is not stored. Frame rate, size and number of frames are kept exactly; variable frame rates are refused.
     """
-    from helix_jax import codec, video
+    from helix_jax import codec, inspection, video
 
     with _problems(), _progress(as_json) as step:
         reader = video.open_video(clip)
@@ -99,7 +99,7 @@ def encode(
         _write_pool(output, pool)
     _primer_warning(pool)
     pixels = reader.info.frames * reader.info.height * reader.info.width
-    _print(_pool_figures(output, pool) | {"nt_per_pixel": round(pool.strands.size / pixels, 5)}, as_json)
+    _print(inspection.figures(pool, output) | {"nt_per_pixel": round(pool.strands.size / pixels, 5)}, as_json)
 
 
 @app.command()
@@ -167,14 +167,14 @@ def pack(
     as_json: Json = False,
 ):
     """Write any file as strands of DNA, bit for bit."""
-    from helix_jax import codec
+    from helix_jax import codec, inspection
 
     with _problems(), _progress(as_json) as step:
         config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
         pool = codec.pack(file.read_bytes(), config, motifs=tuple(forbid), key=_key(key), progress=step)
         _write_pool(output, pool)
     _primer_warning(pool)
-    _print(_pool_figures(output, pool), as_json)
+    _print(inspection.figures(pool, output), as_json)
 
 
 @app.command()
@@ -389,25 +389,6 @@ def _primer_warning(pool):
                 f"primer {primer} nearly occurs inside {count} strands and may bind there: "
                 "choose another, or --forbid part of it"
             )
-
-
-def _pool_figures(path, pool):
-    from helix_jax import codec
-    from helix_jax.tk_scone import capacity
-
-    layout = pool.layout
-    length = pool.strands.shape[1] - len(pool.constraints.left) - len(pool.constraints.right)
-    gross, net = codec.densities(pool.strands, layout.bits, length, pool.header.content_bytes)
-    return {
-        "output": str(path),
-        "constraints": pool.constraints.describe(),
-        "strands": len(pool.strands),
-        "nucleotides": int(pool.strands.size),
-        "gross_bits_per_nt": round(gross, 4),
-        "net_bits_per_nt": round(net, 4),
-        "capacity": round(capacity.capacity(pool.constraints), 4),
-        "key": pool.header.key.hex(),
-    }
 
 
 def _warn(text):

@@ -72,6 +72,23 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), key=None, progre
     }
 
 
+def figures(pool, path):
+    """Figures of a pool just written to ``path``, as plain numbers and strings."""
+    c = pool.constraints
+    length = pool.strands.shape[1] - len(c.left) - len(c.right)
+    gross, net = codec.densities(pool.strands, pool.layout.bits, length, pool.header.content_bytes)
+    return {
+        "output": str(path),
+        "constraints": c.describe(),
+        "strands": len(pool.strands),
+        "nucleotides": int(pool.strands.size),
+        "gross_bits_per_nt": round(gross, 4),
+        "net_bits_per_nt": round(net, 4),
+        "capacity": round(capacity.capacity(c), 4),
+        "key": pool.header.key.hex(),
+    }
+
+
 def _add(total, counts):
     for value, count in enumerate(counts):
         if count:
