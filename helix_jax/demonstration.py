@@ -89,5 +89,5 @@ def _picture(path, original, pictures, figures, summary, checked):
         f"{summary['nt_per_pixel']:.4f} nucleotides per pixel",
     ]
     text.text(0.02, 0.5, "\n\n".join(lines), fontsize=11, va="center")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90)
     plt.close(figure)
