@@ -17,14 +17,15 @@ class TokenizerConfig:
     encoder_blocks, decoder_blocks: residual blocks (3x3 spatial conv + causal 3-tap temporal mix).
     digits: base-4 digits per token (k). One token covers 4 x 8 x 8 pixels, so raw tokens cost
         2 * digits / 256 bits per pixel.
-    tile: core of one tile in latent units (t, h, w); halos come on top (``tokenizer.tiles``).
+    tile: (t, h, w) in latents: frames coded as one group, part of the model, and the core of a tile in space,
+        which only matters for speed (``tokenizer.tiles``).
     """
 
     width: int = 128
     encoder_blocks: int = 2
     decoder_blocks: int = 3
     digits: int = 8
-    tile: tuple[int, int, int] = (8, 12, 16)
+    tile: tuple[int, int, int] = (4, 16, 16)
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,8 @@ def load(path=DEFAULT) -> Model:
 
 
 def _digest(flat, config):
-    """SHA-256 of the net's shape and of its tensors as stored, in the order of their names; tiling is left out."""
-    fields = dataclasses.asdict(config)
-    del fields["tile"]
+    """SHA-256 of the net's shape and of its tensors as stored, in the order of their names; not of tiles in space."""
+    fields = dataclasses.asdict(config) | {"tile": config.tile[0]}
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for name in sorted(flat):
         digest.update(f"{name} {flat[name].shape} {flat[name].dtype.str}".encode())

@@ -1,5 +1,6 @@
 """Bad input at the command line: one clear line, the right exit status, and no file left, not even a temporary one."""
 
+import contextlib
 import errno
 import gzip
 import json
@@ -339,15 +340,18 @@ def test_output_that_cannot_be_written(tmp_path, clip, video_pool, refused, fold
     assert not nowhere.exists()
 
 
-@pytest.fixture
-def small_disk():
-    """small_disk(bytes): no file of this process may grow past that, as on a full disk."""
+@contextlib.contextmanager
+def small_disk(size):
+    """No file of this process may grow past ``size`` bytes, as on a full disk. Lifted before pytest prints again."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_disk_full(tmp_path, clip, video_pool, refused, run_cli, folder, small_disk, weights_file):
+def test_disk_full(tmp_path, clip, video_pool, refused, run_cli, folder, weights_file):
     """The old output stays, the new one is not there by half. Every command that writes a file."""
     (tmp_path / "file").write_bytes(BLOB)
     pool = write(tmp_path / "a.fasta", packed().strands)
@@ -358,12 +362,12 @@ def test_disk_full(tmp_path, clip, video_pool, refused, run_cli, folder, small_d
         ("encode", clip, "-o", folder / "a.fasta", "--model", weights_file, *CHEAP),
         ("decode", video_pool, "-o", folder / "a.mp4", "--model", weights_file),
     )
-    small_disk(600)
-    for command in commands:
-        refused(WRONG_USE, [command[3].name], *command)
     old = folder / "a"
-    old.write_bytes(b"old")
-    assert run_cli(*commands[2]).exit_code == WRONG_USE
+    with small_disk(600):
+        for command in commands:
+            refused(WRONG_USE, [command[3].name], *command)
+        old.write_bytes(b"old")
+        assert run_cli(*commands[2]).exit_code == WRONG_USE
     assert list(folder.iterdir()) == [old]
     assert old.read_bytes() == b"old"
 

@@ -51,7 +51,7 @@ def test_another_model_has_another_hash(path, params):
     changed["unembed"]["b"] = changed["unembed"]["b"] + 1
     weights.save(path.with_name("c.safetensors"), changed, CONFIG, {})
     assert weights.load(path.with_name("c.safetensors")).digest != loaded.digest
-    retiled = dataclasses.replace(CONFIG, tile=(4, 4, 4))
+    retiled = dataclasses.replace(CONFIG, tile=(4, 4, 4))  # the same group in time
     weights.save(path.with_name("d.safetensors"), params, retiled, {})
     assert weights.load(path.with_name("d.safetensors")).digest == loaded.digest
 

@@ -88,5 +88,5 @@ def decode(params, levels, config):
 
 
 def receptive_halo(blocks):
-    """(past latent frames, latents to each side) that ``blocks`` blocks can see."""
-    return 2 * blocks, blocks
+    """Latents to each side that ``blocks`` blocks can see."""
+    return blocks

@@ -1,11 +1,14 @@
 """Clips of any size through the tokenizer: tiles of one padded shape, streamed.
 
-A tile is a core of ``config.tile`` latents (t, h, w) plus the context that its network can see: latent
-frames of the past and a border on each side (``model.receptive_halo``); nothing of the future, as the
-network is causal. Beyond the picture the edge pixel (decoder: the edge token) repeats, before the
-first frame the first one. Only the core is kept, and each layer's own padding reaches no further than
-the context, so the result does not depend on how the clip was cut: no seams, and no token is stored
-twice. One shape means one compilation for every clip, and memory for one row of tiles in time.
+In time a clip is cut into groups of ``config.tile[0]`` latent frames, as long as the clips of training, which the
+net codes on their own (a group of pictures): a damaged group harms no other, and the net never sees more of the past
+than it was trained with, which cost up to 2 dB. The group's length is part of the model. Frames fill up the last group.
+
+In space a tile is a core of ``config.tile[1:]`` latents plus a border on each side that its network can see
+(``model.receptive_halo``). Beyond the picture the edge pixel (decoder: the edge token) repeats. Only the core is kept,
+and each layer's own padding reaches no further than the border, so the result does not depend on how the
+picture was cut: no seams, and no token is stored twice. One shape means one compilation for every clip, and memory
+for one group.
 """
 
 import functools
@@ -35,12 +38,10 @@ def encode(params, config, blocks, height, width, progress=None, batch=1):
     Raises ValueError for an empty clip, or frames of another size or type than stated.
     """
     core = config.tile[0] * PATCH[0]
-    past = model.receptive_halo(config.encoder_blocks)[0] * PATCH[0]
-    window, done, digits = None, 0, []
+    done, digits = 0, []
     for chunk in _chunks(_checked(blocks, height, width), core):
-        context = np.repeat(chunk[:1], past, axis=0) if window is None else window[core:]
-        window = np.concatenate([context, chunk, np.repeat(chunk[-1:], core - len(chunk), axis=0)])
-        grid = _encode_window(params, config, window, batch)
+        group = np.concatenate([chunk, np.repeat(chunk[-1:], core - len(chunk), axis=0)])
+        grid = _encode_group(params, config, group, batch)
         digits.append(grid[: math.ceil(len(chunk) / PATCH[0])])
         done += len(chunk)
         if progress:
@@ -68,23 +69,22 @@ def decode(params, config, levels, frames, height, width, progress=None, batch=1
 
 
 def _decode_blocks(params, config, levels, frames, height, width, progress, batch):
-    past = model.receptive_halo(config.decoder_blocks)[0]
     core = config.tile[0]
     for start in range(0, len(levels), core):
-        at = np.clip(np.arange(start - past, start + core), 0, len(levels) - 1)
+        at = np.minimum(np.arange(start, start + core), len(levels) - 1)
         count = min(core * PATCH[0], frames - start * PATCH[0])
-        block = _decode_window(params, config, levels[at].astype(np.float32), height, width, batch)
+        block = _decode_group(params, config, levels[at].astype(np.float32), height, width, batch)
         yield block[:count]
         if progress:
             progress(count)
 
 
-# ---- one step in time: all tiles of a window -----------------------------------------------
+# ---- one step in time: all tiles of a group -----------------------------------------------
 
 
-def _encode_window(params, config, frames, batch):
-    """uint8[past + core frames, H, W, 3] -> uint8[core t, h, w, k]."""
-    halo = model.receptive_halo(config.encoder_blocks)[1]
+def _encode_group(params, config, frames, batch):
+    """uint8[frames of a group, H, W, 3] -> uint8[t, h, w, k]."""
+    halo = model.receptive_halo(config.encoder_blocks)
     _, height, width, _ = frames.shape
     h, w = grid_shape(1, height, width)[1:]
     out = np.empty((config.tile[0], h, w, config.digits), np.uint8)
@@ -101,9 +101,9 @@ def _encode_window(params, config, frames, batch):
     return out
 
 
-def _decode_window(params, config, levels, height, width, batch):
-    """float32[past + core t, h, w, k] -> uint8[core frames, H, W, 3]."""
-    halo = model.receptive_halo(config.decoder_blocks)[1]
+def _decode_group(params, config, levels, height, width, batch):
+    """float32[t of a group, h, w, k] -> uint8[frames, H, W, 3]."""
+    halo = model.receptive_halo(config.decoder_blocks)
     _, h, w, _ = levels.shape
     out = np.empty((config.tile[0] * PATCH[0], height, width, 3), np.uint8)
 
@@ -121,21 +121,21 @@ def _decode_window(params, config, levels, height, width, batch):
 
 @functools.partial(jax.jit, static_argnames="config")
 def _encode_tiles(params, pixels, config):
-    past, side = model.receptive_halo(config.encoder_blocks)
-    return _core(model.encode(params, pixels, config), (past, side, side), config.tile)
+    side = model.receptive_halo(config.encoder_blocks)
+    return _core(model.encode(params, pixels, config), (side, side), config.tile[1:])
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _decode_tiles(params, levels, config):
-    past, side = model.receptive_halo(config.decoder_blocks)
-    start = (past * PATCH[0], side * PATCH[1], side * PATCH[2])
-    size = tuple(n * patch for n, patch in zip(config.tile, PATCH, strict=True))
+    side = model.receptive_halo(config.decoder_blocks)
+    start = (side * PATCH[1], side * PATCH[2])
+    size = (config.tile[1] * PATCH[1], config.tile[2] * PATCH[2])
     return _core(model.decode(params, levels, config), start, size)
 
 
 def _core(grid, start, size):
-    (t, h, w), (nt, nh, nw) = start, size
-    return grid[:, t : t + nt, h : h + nh, w : w + nw]
+    (h, w), (nh, nw) = start, size
+    return grid[:, :, h : h + nh, w : w + nw]
 
 
 def _batches(config, h, w, batch):
