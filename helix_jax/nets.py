@@ -50,8 +50,8 @@ class CausalBlock(nnx.Module):
     """Residual block on a latent grid: RMS norm, 3x3 spatial conv, GELU, causal 3-tap temporal mix.
 
     Both kernels are stored as matrices (9d x d and 3d x d), which is how Muon orthogonalises them.
-    A conv3d would compute the same and is far slower on XLA. Borders repeat the edge (space) or the
-    first latent frame (time), as tiles with a halo do.
+    A conv3d would compute the same and is far slower on XLA. Beyond the borders the edge repeats (space), or the
+    first latent frame (time).
     """
 
     def __init__(self, width, rngs):
@@ -59,10 +59,20 @@ class CausalBlock(nnx.Module):
         self.spatial = Linear(9 * width, width, rngs)
         self.temporal = Linear(3 * width, width, rngs)
 
-    def __call__(self, x):  # float32[B, t, h, w, d]
+    def __call__(self, x, bounds):
+        """float32[B, t, h, w, d] -> the same shape.
+
+        bounds: None, or int32[4] (first row, last row, first column, last column) of the picture within the grid: what
+        lies outside is then taken from the picture's edge, as if the grid ended there.
+        """
         batch, t, h, w, d = x.shape
         y = rms_norm(x) * jnp.reshape(self.gain[...], (1, 1, 1, 1, d))
-        y = jnp.pad(y.reshape(batch * t, h, w, d), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        y = y.reshape(batch * t, h, w, d)
+        if bounds is None:
+            y = jnp.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        else:
+            y = jnp.take(y, jnp.clip(jnp.arange(-1, h + 1), bounds[0], bounds[1]), axis=1, mode="clip")
+            y = jnp.take(y, jnp.clip(jnp.arange(-1, w + 1), bounds[2], bounds[3]), axis=2, mode="clip")
         kernel = self.spatial.w[...].reshape(3, 3, d, d)
         y = jax.lax.conv_general_dilated(y, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         y = jax.nn.gelu(y + jnp.reshape(self.spatial.b[...], (1, 1, 1, d))).reshape(x.shape)

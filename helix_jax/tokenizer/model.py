@@ -25,16 +25,16 @@ class Net(nnx.Module):
         self.decoder = nnx.List([nets.CausalBlock(width, rngs) for _ in range(config.decoder_blocks)])
         self.unembed = nets.Linear(width, haar.CHANNELS, rngs)
 
-    def encode(self, pixels):
+    def encode(self, pixels, bounds):
         x = self.embed(haar.to_patches(pixels))
         for block in self.encoder:
-            x = block(x)
+            x = block(x, bounds)
         return self.to_digits(nets.rms_norm(x))
 
-    def decode(self, centred):
+    def decode(self, centred, bounds):
         x = self.from_digits(centred)
         for block in self.decoder:
-            x = block(x)
+            x = block(x, bounds)
         return haar.from_patches(self.unembed(nets.rms_norm(x)) * haar.band_scale().reshape(1, 1, 1, 1, -1))
 
 
@@ -58,33 +58,36 @@ def to_uint8(pixels):
     return jnp.clip(jnp.round((pixels + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
-def latents(params, pixels, config):
-    """float32[B, T, H, W, 3] in [-1, 1] -> unquantised channels float32[B, t, h, w, k]."""
-    return _functional(config)[1](params, pixels, method="encode")
+def latents(params, pixels, config, bounds=None):
+    """float32[B, T, H, W, 3] in [-1, 1] -> unquantised channels float32[B, t, h, w, k].
+
+    bounds: where the picture lies in the grid, see ``nets.CausalBlock``; None: everywhere.
+    """
+    return _functional(config)[1](params, pixels, bounds, method="encode")
 
 
-def pixels(params, centred, config):
+def pixels(params, centred, config, bounds=None):
     """Centred levels float32[B, t, h, w, k] -> float32[B, 4t, 8h, 8w, 3], not clipped."""
-    return _functional(config)[1](params, centred, method="decode")
+    return _functional(config)[1](params, centred, bounds, method="decode")
 
 
-def encode(params, clip, config):
+def encode(params, clip, config, bounds=None):
     """Pixels -> token digits; no tiling, the whole clip at once.
 
     clip: uint8[B, T, H, W, 3], T a multiple of 4, H and W of 8. Returns uint8[B, T/4, H/8, W/8, k] in 0..3.
     """
     chex.assert_type(clip, jnp.uint8)
     chex.assert_rank(clip, 5)
-    return fsq.quantise(latents(params, to_float(clip), config))
+    return fsq.quantise(latents(params, to_float(clip), config, bounds))
 
 
-def decode(params, levels, config):
+def decode(params, levels, config, bounds=None):
     """Token digits -> pixels; no tiling.
 
     levels: uint8 digits or float32 values between levels, [B, t, h, w, k]. Returns uint8[B, 4t, 8h, 8w, 3].
     """
     chex.assert_rank(levels, 5)
-    return to_uint8(pixels(params, fsq.centre(levels), config))
+    return to_uint8(pixels(params, fsq.centre(levels), config, bounds))
 
 
 def receptive_halo(blocks):

@@ -1,14 +1,14 @@
 """Clips of any size through the tokenizer: tiles of one padded shape, streamed.
 
-In time a clip is cut into groups of ``config.tile[0]`` latent frames, as long as the clips of training, which the
-net codes on their own (a group of pictures): a damaged group harms no other, and the net never sees more of the past
-than it was trained with, which cost up to 2 dB. The group's length is part of the model. Frames fill up the last group.
+In time a clip is cut into groups of ``config.tile[0]`` latent frames, as long as the clips of training, which the net
+codes on their own (a group of pictures): a damaged group harms no other, and no context is computed twice. The
+length of a group is part of the model. Frames fill up the last group.
 
 In space a tile is a core of ``config.tile[1:]`` latents plus a border on each side that its network can see
-(``model.receptive_halo``). Beyond the picture the edge pixel (decoder: the edge token) repeats. Only the core is kept,
-and each layer's own padding reaches no further than the border, so the result does not depend on how the
-picture was cut: no seams, and no token is stored twice. One shape means one compilation for every clip, and memory
-for one group.
+(``model.receptive_halo``); where the picture ends within the tile, every layer repeats the picture's edge. Only the
+core is kept, and a tile's own end reaches no further than the border, so the result is that of the whole picture at
+once, however it is cut: no seams, and no token is stored twice. One shape means one compilation for every clip, and
+memory for one group.
 """
 
 import functools
@@ -95,7 +95,8 @@ def _encode_group(params, config, frames, batch):
         return frames[:, rows[:, None], columns]
 
     for corners in _batches(config, h, w, batch):
-        cores = np.asarray(_encode_tiles(params, np.stack([cut(y, x) for y, x in corners]), config))
+        bounds = np.stack([_bounds(config, halo, corner, h, w) for corner in corners])
+        cores = np.asarray(_encode_tiles(params, np.stack([cut(y, x) for y, x in corners]), bounds, config))
         for (y, x), core in zip(corners, cores, strict=True):
             _paste(out, core, y, x)
     return out
@@ -113,24 +114,27 @@ def _decode_group(params, config, levels, height, width, batch):
         return levels[:, rows[:, None], columns]
 
     for corners in _batches(config, h, w, batch):
-        cores = np.asarray(_decode_tiles(params, np.stack([cut(y, x) for y, x in corners]), config))
+        bounds = np.stack([_bounds(config, halo, corner, h, w) for corner in corners])
+        cores = np.asarray(_decode_tiles(params, np.stack([cut(y, x) for y, x in corners]), bounds, config))
         for (y, x), core in zip(corners, cores, strict=True):
             _paste(out, core, y * PATCH[1], x * PATCH[2])
     return out
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _encode_tiles(params, pixels, config):
+def _encode_tiles(params, pixels, bounds, config):
     side = model.receptive_halo(config.encoder_blocks)
-    return _core(model.encode(params, pixels, config), (side, side), config.tile[1:])
+    digits = jax.vmap(lambda one, its: model.encode(params, one[None], config, its)[0])(pixels, bounds)
+    return _core(digits, (side, side), config.tile[1:])
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _decode_tiles(params, levels, config):
+def _decode_tiles(params, levels, bounds, config):
     side = model.receptive_halo(config.decoder_blocks)
     start = (side * PATCH[1], side * PATCH[2])
     size = (config.tile[1] * PATCH[1], config.tile[2] * PATCH[2])
-    return _core(model.decode(params, levels, config), start, size)
+    pixels = jax.vmap(lambda one, its: model.decode(params, one[None], config, its)[0])(levels, bounds)
+    return _core(pixels, start, size)
 
 
 def _core(grid, start, size):
@@ -143,6 +147,14 @@ def _batches(config, h, w, batch):
     corners = [(y, x) for y in range(0, h, config.tile[1]) for x in range(0, w, config.tile[2])]
     corners += corners[-1:] * (-len(corners) % batch)
     return [corners[at : at + batch] for at in range(0, len(corners), batch)]
+
+
+def _bounds(config, halo, corner, h, w):
+    """Where the picture of h x w latents lies in the tile whose core begins at ``corner``: int32[4], see the net."""
+    limits = []
+    for start, core, size in zip(corner, config.tile[1:], (h, w), strict=True):
+        limits += [max(0, halo - start), min(core + 2 * halo, size + halo - start) - 1]
+    return np.array(limits, np.int32)
 
 
 def _paste(out, core, y, x):
