@@ -211,10 +211,11 @@ def _stationary_ways(automaton, reached, head, finish):
         if np.array_equal(after, alive[:-1]):
             break
         alive[:-1] = after
-    vector = alive.astype(np.float64)
+    vector, dead = alive.astype(np.float64), np.flatnonzero(~alive[:-1])
     growth = 2.0
     for step in range(LONGEST_POWER):
-        new = np.where(alive[:-1], _sum4(vector[columns]), 0.0)
+        new = _sum4(vector[columns])
+        new[dead] = 0.0
         if step % 16 == 15 and alive.any():
             ratio = new[alive[:-1]] / vector[:-1][alive[:-1]]
             growth = float(ratio.max())
