@@ -1,7 +1,7 @@
 """The default weights, trained on two CPU cores.
 
 Command:  python -m train.tokenizer --config configs/tokenizer_cpu.py --data VIDEOS --run runs/tokenizer_cpu
-Expected: about 1.5 hours; see helix_jax/pretrained/CARD.md for the result.
+Expected: about 2 hours; see helix_jax/pretrained/CARD.md for the result.
 """
 
 from train.config import DataConfig, TokenizerTraining

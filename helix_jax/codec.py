@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix_jax import parallel
-from helix_jax.config import CodecConfig, MixingConfig
+from helix_jax.config import CodecConfig
 from helix_jax.strands import checker, outer, packets
 from helix_jax.strands import header as headers
 from helix_jax.tk_scone import coder, constraints, mixing, tables
@@ -355,7 +355,6 @@ def densities(strands, bits, length, content_bytes):
 
 __all__ = [
     "DecodeError",
-    "MixingConfig",
     "Pool",
     "Report",
     "decode",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helix_jax import cli, demonstration, video, weights
+from helix_jax import cli, demonstration, video
 from helix_jax.strands import fasta
 
 CHEAP = ("--constraints", "strand", "--strand-length", 100)
@@ -275,8 +275,6 @@ def test_capacity(run_cli):
 def test_demo(tmp_path, make_clip, run_cli, weights_file, monkeypatch):
     """The whole demonstration with the shipped weights, on a shorter clip."""
     monkeypatch.setattr(demonstration, "CLIP", make_clip(tmp_path / "short.mp4", 8, 64, 96))
-    if not weights.DEFAULT.exists():
-        monkeypatch.setattr(weights, "DEFAULT", weights_file)
     result = run_cli("demo", "--out", tmp_path / "demo", "--json")
     assert (result.exit_code, result.stderr) == (DONE, "")
     figures = only_json(result)
