@@ -1,0 +1,407 @@
+"""Quantisers: the run lengths of N copies -> which of the allowed times was used; and the choice of those times.
+
+ISIT 2020, "Framework", asks for times t^(1) < t^(2) < ... of each transition and a quantiser with
+Pr[wrong level | time t^(i)] <= delta for every i. How they are found the talk does not say; what follows is ours.
+
+The rule: sum a score of each copy's run length, log f(r | b, a, t^(i)), add a weight w_i, take the largest. The weights
+make the largest error of any level as small as cuts between neighbouring levels can. Under a Poisson law that is a rule
+on the sum S of the run lengths, which is sufficient; under others S is not, and it is maximum likelihood on the whole
+vector. Scores and weights are integers, so every device decides alike, and the errors stated are those of this rule,
+computed, not simulated (see ``evidence``). A round that every copy lost counts as an error of its level.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from helix_jax.timing import capacity, evidence
+from helix_jax.timing.channel import Law, Poisson, Tabulated, pmf_table
+from helix_jax.timing.graph import BASES, TimeTable
+
+BISECTIONS = 50
+SETS_LIMIT = 5000
+CONTENDERS = 12  # sets of times of one transition that ``design`` compares in full
+NO_LEVEL = -1e9  # log-likelihood of a level that does not exist
+
+
+class QuantizerError(ValueError):
+    """A demand that no quantiser meets; the message names the transition, the level, and the delta that can be had."""
+
+
+# ---- the rule of one transition ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The rule for one transition: the level with the largest sum of scores over the copies, plus its weight.
+
+    times: ascending, one per level. scores: int32[levels, r_max + 1]. weights: int32[levels].
+    errors: chance of each level to be misread, or lost in all copies. exact: False where errors are upper bounds.
+    """
+
+    times: tuple[int, ...]
+    scores: np.ndarray
+    weights: np.ndarray
+    errors: tuple[float, ...]
+    exact: bool
+
+    @property
+    def error(self):
+        """The largest of the errors."""
+        return max(self.errors)
+
+
+class _Transition:
+    """Decisions for one transition; remembers what its copies can show."""
+
+    def __init__(self, law, b, a, copies):
+        self.law, self.b, self.a, self.copies = law, b, a, copies
+        self.known = {}
+
+    def times(self, longest):
+        """Times up to ``longest`` that the law knows."""
+        rows = self.law.pmfs[self.b][self.a] if isinstance(self.law, Tabulated) else itertools.repeat(True, longest)
+        return [t for t, row in enumerate(rows, 1) if row and t <= longest]
+
+    def shown(self, times):
+        """Evidence on the given times, and the column of each in it."""
+        if isinstance(self.law, Poisson):
+            return evidence.of_sums(self.law.mean[self.b][self.a], times, self.copies), list(range(len(times)))
+        # at all times up to the longest: one list serves many sets, and ``design`` and ``decide`` rule alike
+        known = self.times(times[-1])
+        if times[-1] not in self.known:
+            rows = [self.law.pmf(self.b, self.a, t) for t in known]
+            pmfs = np.array([np.pad(row, (0, max(map(len, rows)) - len(row))) for row in rows])
+            self.known[times[-1]] = evidence.of_runs(pmfs, self.copies)
+        return self.known[times[-1]], [known.index(t) for t in times]
+
+    def decide(self, times):
+        """``Decision`` for ascending times."""
+        for t in times:
+            self.law.pmf(self.b, self.a, t)  # refuses a time that the law lacks
+        found, columns = self.shown(times)
+        cuts = [found.cuts(i, j) for i, j in itertools.pairwise(columns)]
+        weights = _weights([found.lost(i) for i in columns], cuts)
+        errors = found.errors(columns, weights)
+        scores = found.scores[columns].astype(np.int32)
+        return Decision(times, scores, weights.astype(np.int32), tuple(errors), found.exact or len(times) <= 2)
+
+
+def _weights(lost, cuts):
+    """Weights int64[levels] that make the largest error least, as far as neighbouring levels make it.
+
+    By bisection on that error. A trial error can be kept if, from the highest level down, each can take the highest cut
+    that it bears, which leaves the next one the most room. Of the cuts that keep the best error, those of least sum of
+    errors are taken, and their middle.
+    """
+
+    def highest(most):
+        out, spent = [], lost[-1]
+        for pair, lost_below in zip(cuts[::-1], lost[-2::-1], strict=True):
+            k = int(np.searchsorted(pair.below, most - spent, side="right")) - 1
+            if k < 0:
+                return None
+            out.append(k)
+            spent = lost_below + pair.above[k]
+        return out[::-1] if spent <= most else None
+
+    low, high, best = 0.0, 2.0, [len(pair.values) for pair in cuts]
+    for _ in range(BISECTIONS if cuts else 0):
+        middle = (low + high) / 2
+        found = highest(middle)
+        if found is None:
+            low = middle
+        else:
+            high, best = middle, found
+    weights, spent = [0], lost[0]
+    for pair, top, lost_above in zip(cuts, best, lost[1:], strict=True):
+        bottom = min(int(np.searchsorted(-pair.above, spent - high)), top)
+        total = (pair.above + pair.below)[bottom : top + 1]
+        least = bottom + np.flatnonzero(total <= total.min() + evidence.NEGLIGIBLE)
+        place = (pair.place(least[0]) + pair.place(least[-1])) // 2
+        weights.append(weights[-1] - place)
+        spent = lost_above + pair.below[np.searchsorted(pair.values, place, side="right")]
+    return np.clip(weights, -evidence.WEIGHT_LIMIT, evidence.WEIGHT_LIMIT)
+
+
+def decide(law, b, a, times, copies):
+    """The ``Decision`` for transition b -> a with the given ascending times and N = copies.
+
+    Raises QuantizerError for a bad number of copies, ChannelError for a time that the law lacks.
+    """
+    _check_copies(copies)
+    if not times or any(t >= u for t, u in itertools.pairwise(times)):
+        raise QuantizerError(f"{BASES[b]}->{BASES[a]}: times {times}; give at least one, ascending")
+    return _Transition(law, b, a, copies).decide(tuple(times))
+
+
+def _check_copies(copies):
+    if copies != int(copies) or not 1 <= copies <= evidence.MOST_COPIES:
+        raise QuantizerError(f"copies: {copies}; give a whole number in 1..{evidence.MOST_COPIES}")
+
+
+def _transitions(law, copies, longest):
+    """_Transition of each pair b != a as a dict; pairs that the law treats alike share one."""
+    out, alike = {}, {}
+    for b, a in np.ndindex(4, 4):
+        if b != a:
+            new = _Transition(law, b, a, copies)
+            times = new.times(longest)
+            key = (*times, *(law.pmf(b, a, t).tobytes() for t in times))
+            out[b, a] = alike.setdefault(key, new)
+    return out
+
+
+# ---- all transitions -----------------------------------------------------------------------------------------------
+
+
+class Arrays(NamedTuple):
+    """Tables for ``quantise`` and ``log_likelihoods``.
+
+    scores: int32[4, 4, r_max + 1, levels]; weights: int32[4, 4, levels]; levels: int32[4, 4], how many there are;
+    log_likelihoods: float32[4, 4, r_max + 1, levels], natural logarithms.
+    """
+
+    scores: np.ndarray
+    weights: np.ndarray
+    levels: np.ndarray
+    log_likelihoods: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Quantizer:
+    """A time table with its decisions. decisions[b][a]: Decision, None where the transition is not used."""
+
+    law: Law
+    table: TimeTable
+    copies: int
+    decisions: tuple[tuple[Decision | None, ...], ...]
+
+    @property
+    def error(self):
+        """The largest error of any level: the delta that this quantiser keeps."""
+        return max(decision.error for row in self.decisions for decision in row if decision)
+
+    def errors(self):
+        """Error of each level: float64[4, 4, levels], 0 where there is no such level."""
+        out = np.zeros((4, 4, self.table.levels))
+        for b, a in np.ndindex(4, 4):
+            if decision := self.decisions[b][a]:
+                out[b, a, : len(decision.times)] = decision.errors
+        return out
+
+    def arrays(self, misread=1e-4):
+        """``Arrays`` for the kernels.
+
+        misread: chance, added to every pmf in the log-likelihoods only, that a copy shows a run length for another
+        reason than the law (sequencer, alignment); it bounds what one copy can say.
+        """
+        if not 0 < misread < 1:
+            raise QuantizerError(f"misread: {misread} is no chance between 0 and 1")
+        pmfs = pmf_table(self.law, self.table)
+        used = [(b, a, d) for b, row in enumerate(self.decisions) for a, d in enumerate(row) if d]
+        width = max(pmfs.shape[3], *(d.scores.shape[1] for _, _, d in used))
+        pmfs = np.pad(pmfs, [(0, 0)] * 3 + [(0, width - pmfs.shape[3])])
+        scores = np.zeros((4, 4, width, self.table.levels), np.int32)
+        weights, levels = np.zeros((4, 4, self.table.levels), np.int32), np.zeros((4, 4), np.int32)
+        logs = np.full(scores.shape, NO_LEVEL, np.float32)
+        for b, a, decision in used:
+            count = len(decision.times)
+            # a run longer than the law allows says as much as the longest that it does
+            run = np.minimum(np.arange(width), np.flatnonzero(pmfs[b, a].any(axis=0))[-1])
+            scores[b, a, :, :count] = decision.scores[:, np.minimum(run, decision.scores.shape[1] - 1)].T
+            weights[b, a, :count], levels[b, a] = decision.weights, count
+            logs[b, a, :, :count] = np.log(pmfs[b, a, :count][:, run] + misread).T
+        return Arrays(scores, weights, levels, logs)
+
+
+def quantizer(law, table, copies):
+    """``Quantizer`` for a given TimeTable, whatever its errors are. Raises as ``decide`` does."""
+    _check_copies(copies)
+    transitions = _transitions(law, copies, table.longest)
+
+    def decision(b, a):
+        return transitions[b, a].decide(table.times[b][a]) if table.times[b][a] else None
+
+    return Quantizer(law, table, copies, _square(decision, None))
+
+
+def _square(function, diagonal):
+    """function(b, a) for b != a as 4 x 4 tuples."""
+    return tuple(tuple(diagonal if a == b else function(b, a) for a in range(4)) for b in range(4))
+
+
+def _over_copies(table, runs, b, a, levels):
+    """Sum over copies of table[b, a, run], [..., levels], and which of these levels exist, bool[..., levels]."""
+    rows = jnp.asarray(table)[b[..., None], a[..., None], jnp.clip(runs, 0, table.shape[2] - 1)]
+    total = jnp.sum(jnp.where(runs[..., None] >= 0, rows, jnp.zeros_like(rows)), axis=-2)
+    level = lax.broadcasted_iota(jnp.int32, total.shape, total.ndim - 1)
+    return total, level < jnp.asarray(levels)[b, a][..., None]
+
+
+@jax.jit
+def quantise(runs, b, a, arrays):
+    """Level of each round.
+
+    runs: int32[..., N], run lengths in the copies, -1 where a copy is missing (it has no say); b, a: uint8[...], base
+    before and base written; arrays: ``Arrays``. Returns uint8[...].
+    """
+    total, exists = _over_copies(arrays.scores, runs, b, a, arrays.levels)
+    total += jnp.asarray(arrays.weights)[b, a]
+    return jnp.argmax(jnp.where(exists, total, jnp.iinfo(jnp.int32).min), axis=-1).astype(jnp.uint8)
+
+
+@jax.jit
+def log_likelihoods(runs, b, a, arrays):
+    """log Pr[runs | level] of each level, natural, without a prior: float32[..., levels], -1e9 where there is none.
+
+    Arguments as for ``quantise``.
+    """
+    total, exists = _over_copies(arrays.log_likelihoods, runs, b, a, arrays.levels)
+    return jnp.where(exists, total, jnp.float32(NO_LEVEL))
+
+
+# ---- the choice of times -------------------------------------------------------------------------------------------
+
+
+def achieved_rate(table, decisions, *, overhead=0.0):
+    """Bits per time unit of a time table, parity and all, each transition charged with its own largest error e:
+
+        cap / (1 + alpha P),   P = mean over rounds of (1/C_{e,l} - 1) log2(l) / letters_capacity
+
+    the theorem of ISIT 2020 as ``capacity.theorem_rate`` has it, with what is achieved in place of delta. For 12 like
+    transitions of shortest time t_1 it is cap / (1 + alpha (1/C - 1) log_3(l) t_1). A transition of one level has no
+    index and needs no parity; one whose index tells nothing (e of 1 - 1/l or more) gives 0.
+    decisions: [b][a] Decision, as in ``Quantizer``. overhead: time units added to every round.
+    """
+    c = capacity.chain(table, overhead=overhead)
+    share = c.stationary[:, None] * c.probability.sum(axis=2)
+    parity = sum(share[b, a] * _parity(decisions[b][a]) for b, a in np.argwhere(share > 0))
+    return float(c.capacity) / (1 + c.alpha * parity / capacity.letters_capacity(table, overhead=overhead))
+
+
+def _parity(decision):
+    """Bits of parity per round of a transition."""
+    levels = len(decision.times)
+    if decision.error >= 1 - 1 / levels:
+        return 0.0 if levels == 1 else math.inf
+    return (1 / capacity.index_capacity(decision.error, levels) - 1) * math.log2(levels)
+
+
+def design(law, copies, delta, longest, levels, *, overhead=0.0, fewest=1):
+    """The times, at most ``levels`` and at least ``fewest`` of each transition and none above ``longest``, that keep
+    every error within delta and make ``achieved_rate`` greatest. Returns a Quantizer, whose ``table`` they are.
+
+    copies: N; delta in (0, 1); longest: M, time units; overhead: time units of a round beside its run.
+    Raises QuantizerError for a demand out of range, and for one that cannot be met, with the delta that could.
+
+    The search is exact up to this: a set is tried only if its shorter times alone keep delta. First each
+    transition takes the set with the largest sum of 2^(-R (t_i + parity time)): for R with Perron root 1 that is the
+    best table if the inputs were matched to the parity too. From there single transitions are exchanged for one of
+    their best CONTENDERS while that raises the rate.
+    """
+    _check_demand(copies, delta, longest, levels, overhead, fewest)
+    transitions = _transitions(law, copies, longest)
+    found = {}  # like transitions are searched once
+    for where, transition in transitions.items():
+        if id(transition) not in found:
+            found[id(transition)] = _candidates(transition, delta, longest, levels, fewest, where)
+    sets = _contenders({where: found[id(transition)] for where, transition in transitions.items()}, overhead)
+    chosen = {where: options[0] for where, options in sets.items()}
+    best = _rate_of(chosen, overhead)
+    before = 0.0
+    while best > before:
+        before = best
+        for where, option in ((where, option) for where, options in sets.items() for option in options):
+            trial = _rate_of(chosen | {where: option}, overhead)
+            if trial > best + 1e-12:
+                chosen, best = chosen | {where: option}, trial
+    return Quantizer(law, _table_of(chosen), copies, _square(lambda b, a: chosen[b, a], None))
+
+
+def _check_demand(copies, delta, longest, levels, overhead, fewest):
+    _check_copies(copies)
+    if not 0 < delta < 1:
+        raise QuantizerError(f"delta: {delta}; an error probability between 0 and 1, both excluded")
+    for name, value in (("longest", longest), ("levels", levels), ("fewest", fewest)):
+        if value != int(value) or value < 1:
+            raise QuantizerError(f"{name}: {value}; give a whole number, at least 1")
+    if not fewest <= levels <= longest:
+        raise QuantizerError(f"{levels} levels, at least {fewest}, of {longest} times: fewest <= levels <= longest")
+    if not 0 <= overhead < math.inf:
+        raise QuantizerError(f"overhead: {overhead}; time units, at least 0")
+    if sum(math.comb(longest, n) for n in range(1, levels + 1)) > SETS_LIMIT:
+        raise QuantizerError(f"{levels} of {longest} times can be chosen in over {SETS_LIMIT} ways; lower one of them")
+
+
+def _candidates(transition, delta, longest, levels, fewest, where):
+    """All decisions of a transition that keep delta. Raises QuantizerError if there is none."""
+    times = transition.times(longest)
+    out, grow = [], [()]
+    while grow:
+        start = grow.pop()
+        for t in times:
+            if t > (start[-1] if start else 0):
+                decision = transition.decide((*start, t))
+                if decision.error <= delta:
+                    out.append(decision)
+                    if len(decision.times) < levels:
+                        grow.append(decision.times)
+    out = [decision for decision in out if len(decision.times) >= fewest and _parity(decision) < math.inf]
+    if not out:
+        raise QuantizerError(_refusal(transition, times, delta, longest, fewest, where))
+    return out
+
+
+def _refusal(transition, times, delta, longest, fewest, where):
+    name = f"{BASES[where[0]]}->{BASES[where[1]]}"
+    if len(times) < fewest:
+        return f"{name}: the law's table has {len(times)} times up to {longest}, not {fewest}; measure more of them"
+    best = min((transition.decide(s) for s in itertools.combinations(times, fewest)), key=lambda d: d.error)
+    if best.error <= delta:
+        return f"{name}: with delta {delta} {fewest} times carry no index; ask for a smaller delta or fewer levels"
+    level = int(np.argmax(best.errors))
+    what = "a time" if fewest == 1 else f"{fewest} times"
+    return (
+        f"{name}: delta {delta} cannot be had with {what} up to {longest} and {transition.copies} copies: of the best, "
+        f"{{{','.join(map(str, best.times))}}}, level {level} is wrong with {best.error:.4g}; allow delta "
+        f"{best.error * 1.00001:.6g}, longer times, more copies or fewer levels"
+    )
+
+
+def _contenders(sets, overhead):
+    """The best decisions of each transition, best first, at the R described in ``design``."""
+    shortest = TimeTable(_square(lambda b, a: (min(d.times[0] for d in sets[b, a]),), ()))
+    letters = capacity.letters_capacity(shortest, overhead=overhead)
+    most = max(len(d.times) for options in sets.values() for d in options)
+
+    def cost(decision):
+        padding = [math.inf] * (most - len(decision.times))
+        return [*(t + overhead + _parity(decision) / letters for t in decision.times), *padding]
+
+    costs = {where: np.array([cost(d) for d in options]) for where, options in sets.items()}
+    low, high = 0.0, math.log2(3 * most) + 1
+    for _ in range(BISECTIONS):
+        middle, best = (low + high) / 2, np.zeros((4, 4))
+        for where, rows in costs.items():
+            best[where] = (2.0 ** (-middle * rows)).sum(axis=1).max()
+        low, high = (middle, high) if abs(np.linalg.eigvals(best)).max() > 1 else (low, middle)
+    out = {}
+    for where, rows in costs.items():
+        order = np.argsort(-(2.0 ** (-low * rows)).sum(axis=1), kind="stable")[:CONTENDERS]
+        out[where] = [sets[where][n] for n in order]
+    return out
+
+
+def _table_of(chosen):
+    return TimeTable(_square(lambda b, a: chosen[b, a].times, ()))
+
+
+def _rate_of(chosen, overhead):
+    return achieved_rate(_table_of(chosen), _square(lambda b, a: chosen[b, a], None), overhead=overhead)

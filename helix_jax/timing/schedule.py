@@ -1,0 +1,117 @@
+"""Schedule: what the synthesiser does for each strand, and its file.
+
+    # helix_jax timing schedule 1
+    # scheme: talk
+    # strand  letters  durations
+    0	CGTA...	1,2,1,1...
+
+One line per strand, three columns separated by tabs: its number, the base of each round, and the time of each round in
+time units. The base before the first round is A. Lines that begin with # are for people, but for the first two.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from helix_jax import files
+from helix_jax.timing import channel
+from helix_jax.timing.graph import BASES
+
+_BATCH = 1024  # strands simulated at a time
+_DURATIONS = set(range(1, 256))
+_FIRST = "# helix_jax timing schedule 1"
+_SCHEME = "# scheme: "
+
+
+class ScheduleError(ValueError):
+    """A file that is no schedule; the message names file and line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Letters and durations of strands that all have the same number of rounds.
+
+    letters: uint8[n, R], 0..3. durations: uint8[n, R], time units. scheme: name of the scheme.
+    """
+
+    letters: np.ndarray
+    durations: np.ndarray
+    scheme: str
+
+    def time(self, overhead=0.0):
+        """Time units that all strands together take, with ``overhead`` per round."""
+        return float(self.durations.sum(dtype=np.int64) + overhead * self.durations.size)
+
+    def levels(self, table):
+        """uint8[n, R]: level of each round. Raises ScheduleError where ``table`` has no such time."""
+        before = np.concatenate([np.zeros_like(self.letters[:, :1]), self.letters[:, :-1]], axis=1)
+        same = table.array()[before, self.letters] == self.durations[..., None]
+        if not same.any(axis=-1).all():
+            strand, j = np.argwhere(~same.any(axis=-1))[0]
+            raise ScheduleError(
+                f"strand {strand}, round {j}: {BASES[before[strand, j]]}->{BASES[self.letters[strand, j]]} for "
+                f"{self.durations[strand, j]} time units is not in the time table; was it written with this scheme?"
+            )
+        return same.argmax(axis=-1).astype(np.uint8)
+
+
+def simulate(key, schedule, law, table, copies, sequencer, *, progress=None):
+    """What a synthesiser and a sequencer make of a schedule: N copies of each strand, unlabelled and shuffled.
+
+    law: channel.Law. table: TimeTable of the schedule. copies: N. sequencer: channel.Sequencer. progress: called with
+    the number of strands newly done. Returns (reads, a list of uint8 arrays without those that hold no base; how many
+    runs copies lost; how many runs all N copies lost). The same key gives the same reads.
+    Raises ScheduleError for a time that is not in the table, ChannelError for other numbers out of range.
+    """
+    levels, pmfs = schedule.levels(table), channel.pmf_table(law, table)
+    order, writing, reading = jax.random.split(key, 3)
+    reads, lost, lost_in_all = [], 0, 0
+    for start in range(0, len(levels), _BATCH):
+        letters = schedule.letters[start : start + _BATCH]
+        runs = channel.simulate(
+            jax.random.fold_in(writing, start), letters, levels[start : start + _BATCH], pmfs, copies
+        )
+        bases, lengths = channel.to_reads(jax.random.fold_in(reading, start), letters, runs, sequencer)
+        rows, missing = np.asarray(bases).reshape(len(letters) * copies, -1), np.asarray(runs) == 0
+        reads += [row[:n] for row, n in zip(rows, np.asarray(lengths).reshape(-1).tolist(), strict=True) if n]
+        lost, lost_in_all = lost + int(missing.sum()), lost_in_all + int(missing.all(axis=1).sum())
+        if progress:
+            progress(len(letters))
+    return [reads[i] for i in np.asarray(jax.random.permutation(order, len(reads)))], lost, lost_in_all
+
+
+def write(path, schedule):
+    """Schedule -> file, all or nothing. Raises files.OutputError."""
+    letters = np.frombuffer(BASES.encode(), np.uint8)[schedule.letters]
+    with files.atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
+        print(f"{_FIRST}\n{_SCHEME}{schedule.scheme}\n# strand\tletters\tdurations", file=out)
+        for number, (row, times) in enumerate(zip(letters, schedule.durations.tolist(), strict=True)):
+            print(number, row.tobytes().decode(), ",".join(map(str, times)), sep="\t", file=out)
+
+
+def read(path):
+    """File -> Schedule. Raises ScheduleError naming file and line, OSError where the file cannot be read."""
+    with open(path, encoding="utf-8", errors="replace") as source:
+        lines = source.read().splitlines()
+    if len(lines) < 2 or lines[0] != _FIRST or not lines[1].startswith(_SCHEME):
+        raise ScheduleError(
+            f"{path}: not a timing schedule of format 1, which `helix-jax encode --writer timing` writes"
+        )
+    letters, durations = [], []
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("#") or not line.strip():
+            continue
+        try:
+            _, word, times = line.split("\t")
+            letters.append([BASES.index(base) for base in word])
+            durations.append([int(time) for time in times.split(",")])
+            if not len(word) == len(durations[-1]) == len(durations[0]) or not set(durations[-1]) <= _DURATIONS:
+                raise ValueError
+        except ValueError as error:
+            raise ScheduleError(
+                f"{path}: line {number} is not number, letters A C G T and as many durations of 1 to 255"
+            ) from error
+    if not letters:
+        raise ScheduleError(f"{path}: no strands")
+    return Schedule(np.array(letters, np.uint8), np.array(durations, np.uint8), lines[1][len(_SCHEME) :])

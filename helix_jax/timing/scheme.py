@@ -1,0 +1,232 @@
+"""Scheme: everything that writer and reader of a timing pool agree on beforehand. It holds no data.
+
+A scheme is a name (``NAMED``) or a JSON file; ``design`` makes one from the law of a channel.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helix_jax import files
+from helix_jax.timing import block_coder, capacity, channel, ecc, paths, quantizer
+from helix_jax.timing.frame import CHECK, DATA, Frame, trits
+from helix_jax.timing.graph import TALK, GraphError, TimeTable
+
+MOST_COPIES = 255
+LONGEST_TIME = 255  # a time is a byte of the schedule
+LONGEST_DURATION = 4096  # keeps the coder's tables small
+LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
+
+
+class SchemeError(ValueError):
+    """A scheme that cannot be used or read; the message names the field."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A timing writer and its reader.
+
+    name: for files and messages. law: of the run lengths (channel.Law). table: allowed times; every transition has the
+        same number of levels. copies: N that the quantiser was designed for, and the decoder expects. delta: highest
+        probability of a wrong level. overhead: time of a round beside that of its run, in time units.
+    duration: time units of the data rounds of a strand. data: their number. splitting: (p, q) of the state-splitting
+        coder, or None for the range coder.
+    spacing, index, check: letters of the strand layout (``frame.Frame``). parity: parity bits of a strand, on the level
+        bits. group: strands that share an error-correcting code.
+    redundancy: repair strands as a share of the source strands. beams: strings that alignment follows, one try after
+        the other.
+    Raises SchemeError, and ChannelError where the law lacks a time of the table.
+    """
+
+    name: str
+    law: channel.Law
+    table: TimeTable
+    copies: int
+    delta: float
+    duration: int
+    data: int
+    spacing: int
+    parity: int
+    overhead: float = 0.0
+    splitting: tuple[int, int] | None = None
+    index: int = 8
+    check: int = 8
+    group: int = 64
+    redundancy: float = 0.1
+    beams: tuple[int, ...] = (64, 512)
+
+    def __post_init__(self):
+        counts = {len(times) for b, row in enumerate(self.table.times) for a, times in enumerate(row) if a != b}
+        if len(counts) > 1 or 0 in counts:
+            raise SchemeError(
+                f"scheme {self.name}: times {self.table}: a strand layout needs the same number of levels for all "
+                "12 transitions (`timing design` with --levels fixes it)"
+            )
+        if not (self.name and self.name.isprintable()):
+            raise SchemeError(f"scheme {self.name!r}: a name is one line of letters that can be printed")
+        for field, low, high in (
+            ("copies", 1, MOST_COPIES), ("delta", 0.0, 1.0), ("overhead", 0.0, 1e6), ("duration", 1, LONGEST_DURATION),
+            ("data", 1, self.duration), ("spacing", 1, 1 << 16), ("parity", 0, 1 << 16), ("index", 1, 20),
+            ("check", 1, 64), ("group", 1, 1 << 12), ("redundancy", 0.0, 100.0),
+        ):  # fmt: skip
+            value = getattr(self, field)
+            if not low <= value <= high or (isinstance(low, int) and value != int(value)):
+                whole = "a whole number from " if isinstance(low, int) else ""
+                raise SchemeError(f"scheme {self.name}: {field} is {value}, not {whole}{low} to {high}")
+        if self.table.longest > LONGEST_TIME:
+            raise SchemeError(f"scheme {self.name}: a time of {self.table.longest} units; at most {LONGEST_TIME}")
+        if self.splitting and (len(self.splitting) != 2 or any(n != int(n) or n < 1 for n in self.splitting)):
+            raise SchemeError(f"scheme {self.name}: splitting {self.splitting}: give two whole numbers [p, q], or null")
+        if not self.beams or any(beam != int(beam) or beam < 1 for beam in self.beams):
+            raise SchemeError(f"scheme {self.name}: beams {self.beams}: give at least one, each at least 1")
+        channel.pmf_table(self.law, self.table)
+
+    @property
+    def levels(self):
+        """Levels of every transition."""
+        return self.table.levels
+
+    @property
+    def level_bits(self):
+        """Bits that name a level."""
+        return (self.levels - 1).bit_length()
+
+    @cached_property
+    def frame(self):
+        """Layout of a strand."""
+        return Frame(self.data, self.spacing, trits(self.parity), self.index, self.check)
+
+    @property
+    def strand_time(self):
+        """About the mean time of a strand, in time units: as if all transitions were as frequent beside the path."""
+        times = self.table.array()[~np.eye(4, dtype=bool)]  # of 12 transitions
+        kinds, rounds = self.frame.kinds, self.frame.rounds
+        turned = np.count_nonzero((kinds[1:] == DATA) & (kinds[:-1] == CHECK))  # data rounds after another letter
+        share = capacity.chain(self.table, overhead=self.overhead).level_share
+        path = self.duration * (1 - turned / self.data) + turned * (times @ share).mean()
+        return float(path + (rounds - self.data) * times[:, 0].mean() + rounds * self.overhead)
+
+    @property
+    def window(self):
+        """Positions of a copy that alignment keeps: enough for the longest run, twice, and what copies lost."""
+        longest = channel.pmf_table(self.law, self.table).shape[3] - 1
+        return max(24, 8 * math.ceil((2 * longest + 8) / 8))
+
+
+def to_json(scheme):
+    """Scheme -> JSON text."""
+    kind = next(name for name, law in LAWS.items() if isinstance(scheme.law, law))
+    fields = {field.name: getattr(scheme, field.name) for field in dataclasses.fields(scheme)}
+    fields |= {"law": {"kind": kind} | dataclasses.asdict(scheme.law), "table": str(scheme.table)}
+    return json.dumps({"format": "helix_jax timing scheme 1"} | fields, indent=2) + "\n"
+
+
+def from_json(text, origin="scheme"):
+    """Inverse of ``to_json``. Raises SchemeError naming ``origin`` and what is wrong."""
+    try:
+        fields = json.loads(text)
+        if fields.pop("format", None) != "helix_jax timing scheme 1":
+            raise SchemeError(f"{origin}: not a timing scheme of format 1, which `helix-jax timing design` writes")
+        wrong = sorted(fields.keys() ^ {field.name for field in dataclasses.fields(Scheme)})
+        if wrong:
+            raise SchemeError(f"{origin}: fields missing from it, or unknown: {', '.join(wrong)}")
+        law = fields["law"]
+        kind = law.pop("kind", None)
+        if kind not in LAWS:
+            raise SchemeError(f"{origin}: law of kind {kind!r}: it is one of {', '.join(LAWS)}")
+        fields["law"] = LAWS[kind](**law)
+        fields["table"] = TimeTable.parse(fields["table"])
+        fields["splitting"] = fields["splitting"] and tuple(fields["splitting"])
+        fields["beams"] = tuple(fields["beams"])
+        return Scheme(**fields)
+    except SchemeError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SchemeError(
+            f"{origin}: not a timing scheme: {error}; write one with `helix-jax timing design`"
+        ) from error
+
+
+def write(path, scheme):
+    """Scheme -> JSON file, all or nothing."""
+    with files.atomic(path) as temporary:
+        temporary.write_text(to_json(scheme))
+
+
+def named(name):
+    """A named scheme, or the one in a JSON file of that name. Raises SchemeError."""
+    if name in NAMED:
+        return NAMED[name]
+    path = Path(name)
+    if not path.is_file():
+        raise SchemeError(f"scheme {name!r}: neither a file nor one of {', '.join(NAMED)}")
+    return from_json(path.read_text(errors="replace"), name)
+
+
+def design(law, copies, delta, longest, levels, *, name="designed", overhead=0.0, splitting=None, **fields):
+    """Channel law -> Scheme: the times that carry most per time unit, and a strand layout for them.
+
+    longest: greatest time M. levels: of every transition. Others: fields of Scheme. The parity is sized for the error
+    that the quantiser achieves, not for delta.
+    Raises quantizer.QuantizerError where no times reach delta, state_splitting.SplittingError for p:q above capacity,
+    SchemeError, and GraphError for a duration that no path has.
+    """
+    duration = fields.pop("duration", 256)
+    for field, value, most in (("copies", copies, MOST_COPIES), ("duration", duration, LONGEST_DURATION)):
+        if not 1 <= value <= most:  # before long searches
+            raise SchemeError(f"scheme {name}: {field} is {value}, not 1 to {most}")
+    chosen = quantizer.design(law, copies, delta, longest, levels, overhead=overhead, fewest=levels)
+    if splitting is None:
+        data = _rounds(chosen.table, duration, overhead)
+    else:
+        duration -= duration % splitting[1]
+        data = paths.typical_rounds(chosen.table, splitting, duration)
+    parity = _parity((levels - 1).bit_length() * data, chosen.error, fields) if levels > 1 else 0
+    layout: dict[str, Any] = {"spacing": 16, "parity": parity} | fields
+    return Scheme(
+        name=name, law=law, table=chosen.table, copies=copies, delta=delta, overhead=overhead, splitting=splitting,
+        duration=duration, data=data, **layout,
+    )  # fmt: skip
+
+
+def _parity(bits, error, fields):
+    """Parity bits of a strand of so many level bits: for the quantiser's error, and a quarter of the strands that the
+    redundancy can replace lost in one group."""
+    group, redundancy = (fields.get(name, getattr(Scheme, name)) for name in ("group", "redundancy"))
+    wrong = max(error, 1e-6)
+    surprise = np.log2((1 - wrong) / wrong)
+    entropy = -np.log2(1 - wrong) + wrong * surprise + redundancy / 4
+    return math.ceil(ecc.planned_parity(group * bits, min(entropy, 1.0), wrong * (1 - wrong) * surprise**2) / group)
+
+
+def _rounds(table, duration, overhead):
+    """Rounds in which the range coder uses ``duration`` best: where rounds have a time of their own, fewer of them."""
+    best = block_coder.best_rounds(table, duration)
+    if not overhead:
+        return best
+    wanted = duration / (capacity.chain(table, overhead=overhead).mean_time - overhead)
+    for rounds in sorted(range(1, best + 1), key=lambda rounds: abs(rounds - wanted)):
+        with contextlib.suppress(GraphError):  # no path of so many rounds takes this time
+            block_coder.build_block(table, rounds, duration)
+            return rounds
+    return best
+
+
+# The talk's slide, with a layout for five copies that lose a fifth of their runs each.
+TALK_SCHEME = Scheme(
+    name="talk", law=channel.TALK_LAW, table=TALK, copies=5, delta=0.02, duration=236, data=201, spacing=8, parity=14,
+    check=10, redundancy=0.04, beams=(64, 512, 4096),
+)  # fmt: skip
+# Two bases per time unit and twenty copies, which together lose a run once in 10^17 rounds.
+POISSON_SCHEME = Scheme(
+    name="poisson", law=channel.Poisson.uniform(2.0), table=TimeTable.uniform((1, 2, 4)), copies=20, delta=0.005,
+    duration=256, data=206, spacing=48, parity=30, index=7, check=6, redundancy=0.03, beams=(4, 32),
+)  # fmt: skip
+NAMED = {scheme.name: scheme for scheme in (TALK_SCHEME, POISSON_SCHEME)}

@@ -1,0 +1,387 @@
+"""State splitting: a finite-state encoder of p bits per q edges into a labelled graph.
+
+After Adler, Coppersmith and Hassner (IEEE Trans. Inf. Theory 29(1), 1983); the approximate eigenvector by Franaszek's
+algorithm; see Lind and Marcus, "Symbolic Dynamics and Coding", ch. 5, and Marcus, Roth and Siegel, "Introduction to
+Coding for Constrained Systems", ch. 4 and 5. The steps of ``build``:
+
+1. The graph must be deterministic: the edges of a vertex differ in label.
+2. Power graph: one edge per path of q edges, labelled with its block of q labels. A component of the largest root is
+   taken; when gcd(q, period) > 1 the power graph of an irreducible graph has several, all with the same root.
+3. Approximate eigenvector: whole numbers x, not all 0, with A^q x >= 2^p x. They exist up to capacity, p/q included.
+4. A vertex whose followers are among those of another of the same weight stands in for it.
+5. Rounds of x-consistent splitting until all weights are 1. A part of weight y of the edges of a vertex has targets
+   of total weight 2^p y or more. Each edge keeps its block, and is copied to all children of its target.
+6. Now 2^p edges or more leave every state; 2^p of them get tags. The tag follows from the state and the blocks up to
+   one block ahead for each round of splitting: that is the anticipation.
+
+All decisions are taken on whole numbers and in a fixed order, so the tables are the same on every machine.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from helix_jax.timing import finite_state
+from helix_jax.timing.graph import Graph, GraphError
+
+MOST_EDGES = 1 << 22  # of a power graph
+SEARCH = 16  # approximate eigenvectors followed at a time
+
+
+class SplittingError(ValueError):
+    """No such encoder; the message says why and what can be had."""
+
+
+# ---- the power graph ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PowerGraph:
+    """Paths of q edges between some vertices of a deterministic graph.
+
+    vertices: int64[V], ascending, their numbers in the graph. blocks: int32[W, q], the distinct label blocks in
+    lexicographic order. source, target, block: int64[E], ascending by (source, block); the ends are positions in
+    ``vertices``, the blocks rows of ``blocks``.
+    """
+
+    vertices: np.ndarray
+    blocks: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    block: np.ndarray
+
+
+def require_deterministic(graph):
+    """Raise GraphError unless the edges of every vertex differ in label."""
+    pairs, count = np.unique(np.stack([graph.source, graph.label]), axis=1, return_counts=True)
+    if (count > 1).any():
+        vertex, label = pairs[:, count.argmax()]
+        raise GraphError(
+            f"the graph is not deterministic: {graph.name(vertex)} has {count.max()} edges with label {label}; "
+            "give a presentation whose edges differ in label at each vertex"
+        )
+
+
+def power_matrix(graph, q):
+    """A^q in Python ints (object[V, V]): the number of paths of q edges from u to v."""
+    return np.linalg.matrix_power(graph.adjacency.astype(object), q)
+
+
+def principal_component(matrix):
+    """Vertices (ascending) of the strongly connected component with the largest Perron root; ties go to the first.
+
+    Raises GraphError when there is no cycle.
+    """
+    source, target = np.nonzero(matrix > 0)
+    component = Graph(len(matrix), source, target, np.zeros(len(source), np.int32)).components()
+    parts = [np.flatnonzero(component == number) for number in range(component.max() + 1)]
+    roots = np.array([_root(matrix[np.ix_(part, part)]) for part in parts])
+    if not roots.max() > 0:
+        raise GraphError("the graph has no cycle, so no path goes on for ever: add edges")
+    return min((parts[n] for n in np.flatnonzero(roots > roots.max() * (1 - 1e-9))), key=lambda part: part[0])
+
+
+def _root(matrix):
+    return np.abs(np.linalg.eigvals(matrix.astype(np.float64))).max()
+
+
+def power_graph(graph, q, vertices):
+    """The PowerGraph of all paths of q edges of a deterministic graph from and to ``vertices`` (ascending).
+
+    Raises SplittingError when there are more than MOST_EDGES.
+    """
+    vertices = np.asarray(vertices, np.int64)
+    ways = power_matrix(graph, q)[np.ix_(vertices, vertices)].sum()
+    if ways > MOST_EDGES:
+        raise SplittingError(f"the power graph has {ways} paths of {q} edges, more than {MOST_EDGES}: use a smaller q")
+    order = np.lexsort([graph.label, graph.source])
+    after, label = graph.target[order].astype(np.int64), graph.label[order]
+    degree = np.bincount(graph.source, minlength=graph.vertices)
+    first = np.cumsum(degree) - degree
+    onward = np.ones((q + 1, graph.vertices), bool)  # [k, v]: k more edges can lead from v to `vertices`
+    onward[0] = np.isin(np.arange(graph.vertices), vertices)
+    for k in range(1, q + 1):
+        onward[k] = (graph.adjacency @ onward[k - 1].astype(np.int64)) > 0
+    source, here = np.arange(len(vertices)), vertices
+    prefix, blocks = np.zeros(len(vertices), np.int64), np.zeros((1, 0), np.int32)
+    for k in range(q, 0, -1):
+        edge = np.repeat(first[here], degree[here]) + _ranks(degree[here])
+        origin = np.repeat(np.arange(len(here)), degree[here])
+        keep = onward[k - 1][after[edge]]
+        edge, origin = edge[keep], origin[keep]
+        source, here = source[origin], after[edge]
+        pairs = np.stack([prefix[origin], label[edge]])
+        distinct, prefix = np.unique(pairs, axis=1, return_inverse=True)
+        blocks = np.concatenate([blocks[distinct[0]], distinct[1][:, None].astype(np.int32)], axis=1)
+    order = np.lexsort([prefix, source])
+    target = np.searchsorted(vertices, here)
+    return PowerGraph(vertices, blocks, source[order], target[order], prefix[order])
+
+
+def _ranks(counts):
+    """0..c-1 for each c of ``counts``, one after the other."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+# ---- the approximate eigenvector ------------------------------------------------------------------
+
+
+def reaches(matrix, n):
+    """Whether the Perron root of a matrix of whole numbers >= 0 is at least n: exact.
+
+    It is not if and only if all leading principal minors of n I - matrix are positive (M-matrices). They are the
+    pivots of Bareiss's fraction-free elimination.
+    """
+    rest = np.asarray(n * np.eye(len(matrix), dtype=int).astype(object) - matrix)
+    last = 1
+    while len(rest):
+        pivot = rest[0, 0]
+        if pivot <= 0:
+            return True
+        rest = (pivot * rest[1:, 1:] - np.outer(rest[1:, 0], rest[0, 1:])) // last
+        last = pivot
+    return False
+
+
+def approximate_eigenvector(matrix, n, largest=None):
+    """Small x of whole numbers >= 0, not all 0, with matrix x >= n x; None when the root is less than n.
+
+    Franaszek: the greatest such x within 0..L, for the first L that has one. Then entries are lowered one by one, each
+    time down to the greatest x below; of all ways the SEARCH smallest sums are followed. matrix: Python ints
+    (object[V, V]). largest: give up (None) when an entry above it is needed. Returns object[V].
+    """
+    if not reaches(matrix, n):
+        return None
+    for bound in itertools.count(1):
+        if largest is not None and bound > largest:
+            return None
+        x = _greatest(matrix, n, np.full(len(matrix), bound, object))
+        if x.any():
+            break
+    level, smallest = [x], x
+    while level:
+        smallest = min(smallest, level[0], key=sum)
+        below = [_lowered(matrix, n, x, vertex) for x in level for vertex in np.flatnonzero(x)]
+        distinct = {tuple(x): x for x in below if x.any()}
+        # of equal sums those that keep the first vertices: paths may then start there
+        level = sorted(distinct.values(), key=lambda x: (sum(x), *-x))[:SEARCH]
+    return smallest
+
+
+def _greatest(matrix, n, x):
+    """The greatest y <= x with matrix y >= n y."""
+    while True:
+        y = np.minimum(x, matrix @ x // n)
+        if np.array_equal(x, y):
+            return x
+        x = y
+
+
+def _lowered(matrix, n, x, vertex):
+    x = x.copy()
+    x[vertex] -= 1
+    return _greatest(matrix, n, x)
+
+
+# ---- merging and splitting ------------------------------------------------------------------------
+
+
+def merge(source, block, target, x, n):
+    """Vertices that can stand in for others: int64[V], for each the one that takes its place, itself if none does.
+
+    u takes the place of v when they weigh the same and each edge of u has its like (same block, same target) at v, as
+    long as the targets of unlike edges still weigh n x or more everywhere. All that u leads to, v leads to as well: so
+    what is written stays lawful, and can be read as if v were still there.
+    source, block, target: int64[E], source ascending. x: int64[V], >= 1.
+    """
+    cuts = np.searchsorted(source, np.arange(1, len(x)))
+
+    def unlike_edges(place):
+        return [set(keys.tolist()) for keys in np.split(block * len(x) + place[target], cuts)]
+
+    place, changed = np.arange(len(x)), True
+    edges = unlike_edges(place)
+    while changed:
+        changed = False
+        for u, v in itertools.permutations(np.unique(place), 2):
+            if place[u] == u and place[v] == v and x[u] == x[v] and edges[u] <= edges[v]:
+                trial = np.where(place == v, u, place)
+                fewer = unlike_edges(trial)
+                if all(x[np.array([*fewer[w]], int) % len(x)].sum() >= n * x[w] for w in np.unique(trial)):
+                    place, edges, changed = trial, fewer, True
+    return place
+
+
+def split_edges(weights, n, x):
+    """Partition the out-edges of a vertex of weight x into parts with weights y of sum x, x-consistently.
+
+    weights: int64[E], weights of the targets, >= 1, of sum >= n x. Every part has targets of sum >= n y. Small parts
+    are split off one after the other, by subset sums: as many of weight 1 as can be, then of 2, and so on.
+    Returns (part int64[E], y); y = (x,) when there is no such partition but the trivial one.
+    """
+    part, children, left, size = np.full(len(weights), -1), [], int(x), 1
+    slack = int(weights.sum()) - n * left
+    while size <= left // 2:
+        chosen = _subset(weights, np.flatnonzero(part < 0), n * size, n * size + slack)
+        if chosen is None:
+            size += 1
+            continue
+        part[chosen] = len(children)
+        children.append(size)
+        left -= size
+        slack -= int(weights[chosen].sum()) - n * size
+    part[part < 0] = len(children)
+    return part, (*children, left)
+
+
+def _subset(weights, edges, low, high):
+    """Some of ``edges`` with the smallest sum of weights in [low, high], or None; each weight in its proportion.
+
+    Sums that some numbers of edges of the first few weights can make are the set bits of a Python int.
+    """
+    distinct, counts = np.unique(weights[edges], return_counts=True)
+    pairs = [(int(w), int(c)) for w, c in zip(distinct, counts, strict=True)]
+    reach = [1]
+    for weight, count in pairs:
+        sums, step = reach[-1], 1
+        while count:
+            step = min(step, count)
+            sums |= sums << weight * step & (2 << high) - 1
+            count -= step
+            step *= 2
+        reach.append(sums)
+    if not reach[-1] >> low:
+        return None
+    above = reach[-1] >> low
+    total = low + (above & -above).bit_length() - 1
+    chosen, available = [], int(weights[edges].sum())
+    for (weight, count), sums in reversed(list(zip(pairs, reach, strict=False))):
+        fair = count * total // available
+        possible = (k for d in range(count + 1) for k in (fair - d, fair + d) if 0 <= k <= min(count, total // weight))
+        take = next(k for k in possible if sums >> (total - k * weight) & 1)
+        chosen.append(edges[weights[edges] == weight][:take])
+        total -= take * weight
+        available -= count * weight
+    return np.concatenate(chosen)
+
+
+def split_all(source, target, x, n):
+    """Rounds of splitting until all weights are 1.
+
+    source, target: int64[E], source ascending, of a graph in which the targets of u's edges weigh n x_u together, or
+    more, for all u; x: int64[V], >= 1. Returns (rounds, a ``finite_state.Split``).
+    """
+    rounds, origin, parent = [], np.arange(len(source)), np.arange(len(x))
+    needed = np.ones(len(x), bool)
+    while x.max() > 1:
+        top = x == x.max()
+        if top[target[top[source]]].all():  # closed and of one weight, so they do with weight 1
+            needed = top
+            break
+        edges = np.split(np.arange(len(source)), np.searchsorted(source, np.arange(1, len(x))))
+        splits = [split_edges(x[target[own]], n, x[u]) for u, own in enumerate(edges)]
+        part = np.concatenate([piece for piece, _ in splits])
+        children = np.array([len(weights) for _, weights in splits])
+        first = np.cumsum(children) - children
+        edge = np.repeat(np.arange(len(source)), children[target])
+        child = _ranks(children[target])
+        new_source = first[source[edge]] + part[edge]
+        order = np.argsort(new_source, kind="stable")
+        edge, child, new_source = edge[order], child[order], new_source[order]
+        copy = np.zeros((len(source) + 1, children.max() + 1), np.int32)
+        copy[edge + 1, child + 1] = np.arange(1, len(edge) + 1)
+        rounds.append(finite_state.Round(np.append(0, part + 1).astype(np.int32), copy))
+        origin, source, target = origin[edge], new_source, first[target[edge]] + child
+        x = np.concatenate([weights for _, weights in splits]).astype(np.int64)
+        parent, needed = np.repeat(parent, children), np.ones(len(x), bool)
+    number = np.cumsum(needed) - 1
+    edge = np.flatnonzero(needed[source] & needed[target])
+    ends = number[source[edge]], number[target[edge]]
+    return tuple(rounds), finite_state.Split(edge + 1, origin[edge], *ends, parent[needed])
+
+
+# ---- the encoder ----------------------------------------------------------------------------------
+
+
+def build(graph, p, q):
+    """The finite-state encoder of p bits per q edges.
+
+    graph: deterministic Graph. p, q: whole numbers >= 1. Returns a ``finite_state.Encoder``. Raises GraphError for a
+    graph that cannot be used, SplittingError for p:q above capacity (with the nearest that is not) or too large.
+    """
+    if min(p, q) < 1:
+        raise SplittingError(f"p:q = {p}:{q}: bits and edges are whole numbers, at least 1")
+    require_deterministic(graph)
+    found = _weights(graph, p, q)
+    if found is None:
+        raise SplittingError(_above_capacity(graph, p, q))
+    vertices, x = found
+    if sum(x) << p > MOST_EDGES:
+        raise SplittingError(f"p:q = {p}:{q}: {sum(x)} states with 2^{p} edges each are too many: use a smaller p")
+    power, x, n = power_graph(graph, q, vertices[x > 0]), x[x > 0].astype(np.int64), 1 << p
+    place = merge(power.source, power.block, power.target, x, n)
+    stay, number = np.unique(place, return_inverse=True)
+    keep = np.isin(power.source, stay)
+    base = finite_state.Base(power.blocks, number[power.source[keep]], number[power.target[keep]], power.block[keep])
+    rounds, split = split_all(base.source, base.target, x[stay], n)
+    state = merge(split.source, base.block[split.origin], split.target, np.ones_like(split.parent), n)
+    home = np.full(graph.vertices, -1)
+    home[power.vertices] = number
+    return finite_state.assemble(p, base, rounds, split, state, home)
+
+
+def _weights(graph, p, q, largest=None):
+    """(vertices of a component of the power graph, x on them), or None when there is no x (within 0..largest)."""
+    matrix = power_matrix(graph, q)
+    vertices = principal_component(matrix)
+    x = approximate_eigenvector(matrix[np.ix_(vertices, vertices)], 1 << p, largest)
+    return None if x is None else (vertices, x)
+
+
+def _fits(graph, p, q):
+    return reaches(power_matrix(graph, q), 1 << p)
+
+
+def _capacity(graph):
+    return math.log2(max(1.0, _root(graph.adjacency)))
+
+
+def _above_capacity(graph, p, q):
+    capacity = _capacity(graph)
+    claim = f"p:q = {p}:{q} is {p / q:.6f} bits per edge, above the capacity {capacity:.6f}"
+    if capacity < 1e-6:
+        return f"{claim}: no two cycles of the graph meet, add edges"
+    fewer, more = min(p - 1, int(q * capacity) + 1), max(q + 1, int(p / capacity) - 1)
+    while not _fits(graph, fewer, q):
+        fewer -= 1
+    while not _fits(graph, p, more):
+        more += 1
+    return f"{claim}: use {fewer}:{q}" if fewer * more >= p * q else f"{claim}: use {p}:{more}"
+
+
+def best(graph, limit):
+    """The p:q of most bits per edge whose table has at most ``limit`` entries (states x 2^p); ties: the smallest.
+
+    States are counted before a vertex may stand in for another, so the table that is built may be smaller. Returns
+    (p, q). Raises GraphError for a graph that cannot be used, SplittingError when no p:q fits.
+    """
+    require_deterministic(graph)
+    capacity = _capacity(graph)
+    if capacity < 1e-6:
+        raise SplittingError("no p:q: no two cycles of the graph meet, so its capacity is 0: add edges")
+    top = None  # (bits per edge, -entries, p, q)
+    for p in range(1, max(limit, 1).bit_length()):
+        for q in itertools.count(max(1, int(p / capacity))):
+            if top and Fraction(p, q) < top[0]:
+                break
+            found = _weights(graph, p, q, limit >> p)
+            if found and (entries := int(sum(found[1])) << p) <= limit:
+                rank = (Fraction(p, q), -entries, p, q)
+                top = max(top or rank, rank)
+                break
+    if top is None:
+        raise SplittingError(f"no p:q has a table of at most {limit} entries: use a larger limit")
+    return top[2:]

@@ -1,0 +1,212 @@
+"""Streams: payloads <-> paths of as many rounds as the payload needs, by the range coder.
+
+The weights are those of the stationary max-entropic chain of the timing graph G: state = base,
+p(a, i | b) = z^t r_a / r_b, where P(z) r = r for P(z)_ba = sum_i z^t_ba(i) (timing.md 1). Symbols are the edges that
+leave a base, numbered as in ``enumerative``; ``coder_counts`` makes the counts and proves how many rounds suffice. The
+tables are bit-identical on every machine; their SHA-256 is ``digest``.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from helix_jax import range_coder
+from helix_jax.reference import FIRST_BITS, REGISTER_BITS, TOTAL
+from helix_jax.timing.coder_counts import add, align, pack_counts, payloads_proven, read_counts, share_counts, split
+from helix_jax.timing.enumerative import check_first_base, edge_targets, edge_times, path_to_symbols, symbols_to_path
+from helix_jax.timing.graph import GraphError, timing_graph
+
+PROOF_ROUNDS = 1024  # the bound on the number of rounds is proven for this many at a time
+
+
+# ---- tables -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """What the coder needs for paths of any length from ``first_base``.
+
+    rows: uint32[5, ceil((3 levels - 1) / 2)], packed by ``pack_counts``: one row per last base, and one in which symbol
+        0 is certain, for rounds past the end. levels: most levels of a transition.
+    bits_proven: bits that PROOF_ROUNDS rounds carry at least, whatever the payload.
+    digest: SHA-256 over all of the above but ``bits_proven``.
+    """
+
+    rows: np.ndarray
+    levels: int
+    first_base: int
+    bits_proven: int
+    digest: bytes
+
+    def longest(self, bits):
+        """Rounds that suffice for every payload of ``bits`` bits."""
+        return -(-(bits + 1) // self.bits_proven) * PROOF_ROUNDS
+
+
+def build_stream(table, first_base=0):
+    """TimeTable -> Stream. Raises GraphError for a reducible table, and for one whose paths carry no bit."""
+    check_first_base(first_base)
+    timing_graph(table).require_irreducible()
+    root = _root(table)
+    right = _right_vector(table, root)
+    times, target = edge_times(table), edge_targets(table)
+    counts = share_counts(np.where(times > 0, _powers(root, table.longest)[times] * right[target], 0.0))
+    fraction, exponent = np.full(4, 0.5), np.full(4, 1)
+    for _ in range(PROOF_ROUNDS):
+        values, top = align(fraction[target], exponent[target])
+        fraction, exponent = split(payloads_proven(counts, values), top)
+    bits = int(exponent.min()) - 1
+    if bits < 1:
+        raise GraphError(f"paths of {table} carry no bit: give some transition a second time, or more transitions")
+    certain = np.where(np.arange(len(counts)) == 0, TOTAL, 0)[:, None]
+    rows = pack_counts(np.concatenate([counts, certain], axis=1))
+    digest = hashlib.sha256(repr(("stream", table.levels, first_base)).encode() + rows.astype("<u4").tobytes())
+    return Stream(rows, table.levels, first_base, bits, digest.digest())
+
+
+def _powers(z, longest):
+    """float64[longest + 1]: z^t, by multiplication alone (a library's power may differ between machines)."""
+    return np.multiply.accumulate(np.concatenate([[1.0], np.full(longest, z)]))
+
+
+def _weights(table, z):
+    """P(z), float64[4, 4]."""
+    times = table.array()
+    powers = np.where(times > 0, _powers(z, table.longest)[times], 0.0)
+    return add(np.moveaxis(powers, -1, 0))
+
+
+def _eliminate(matrix):
+    """Gaussian elimination without pivoting, from the last row up; False as soon as a pivot is not positive."""
+    for k in (3, 2, 1):
+        if not matrix[k, k] > 0:
+            return False
+        for row in range(k):
+            matrix[row] -= matrix[row, k] / matrix[k, k] * matrix[k]
+    return bool(matrix[0, 0] > 0)
+
+
+def _root(table):
+    """1 / lambda: the greatest z, by bisection, for which the spectral radius of P(z) is below 1.
+
+    It is below 1 if and only if all pivots of I - P(z) are positive (a nonsingular M-matrix).
+    """
+    low, high = 0.0, 1.0
+    while True:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            return low
+        if _eliminate(np.eye(4) - _weights(table, middle)):
+            low = middle
+        else:
+            high = middle
+
+
+def _right_vector(table, z):
+    """r with P(z) r = r and r_A = 1, up to rounding: float64[4], positive for an irreducible table."""
+    matrix = np.eye(4) - _weights(table, z)
+    _eliminate(matrix)
+    right = np.ones(4)
+    for k in (1, 2, 3):  # row k now has nothing to the right of its pivot
+        right[k] = -add([matrix[k, j] * right[j] for j in range(k)]) / matrix[k, k]
+    return right
+
+
+# ---- bits <-> paths -----------------------------------------------------------------------------------
+
+
+class StreamShape(NamedTuple):
+    """The numbers of a Stream and of its payloads: static under jit. rounds: at most as many."""
+
+    rounds: int
+    levels: int
+    first_base: int
+    bits: int
+
+
+def stream_on_device(stream, bits):
+    """Stream -> (flat rows, StreamShape) for payloads of ``bits`` bits."""
+    return jnp.asarray(stream.rows.reshape(-1)), StreamShape(
+        stream.longest(bits), stream.levels, stream.first_base, bits
+    )
+
+
+def _stream_model(rows, shape, zero):
+    """Model of one path for the range coder; x is True in the rounds of the path. zero: uint32 scalar 0."""
+
+    def cumulative(row, inside):
+        return read_counts(rows, jnp.where(inside, row, jnp.uint32(4)), 3 * shape.levels)
+
+    def advance(row, _, symbol):
+        return row ^ (symbol // shape.levels + 1).astype(jnp.uint32)
+
+    return range_coder.Model(zero + jnp.uint32(shape.first_base), cumulative, advance)
+
+
+def _rounds(model, symbols, shape):
+    """Rounds after which the interval of a path, a 32-bit register over 2^position, is surely below 2^-K wide."""
+
+    def narrow(carry, symbol):
+        row, width, position = carry
+        bounds = range_coder.scale(width, model.cumulative(row, True))
+        bounds = jnp.concatenate([width[None] & 0, bounds, width[None]])
+        width = bounds[symbol + 1] - bounds[symbol]
+        shift = lax.clz(width)
+        return (model.advance(row, None, symbol), width << shift, position + shift), position
+
+    one = model.state * 0 + 1
+    _, positions = lax.scan(narrow, (model.state, one << FIRST_BITS, one * FIRST_BITS), symbols)
+    return jnp.sum(positions < shape.bits + REGISTER_BITS, dtype=jnp.int32)
+
+
+def encode_stream(rows, words, *, shape):
+    """Payloads -> paths.
+
+    words: uint32[B, ceil(K / 32)], first bit most significant, zeros after bit K. Returns (letters uint8[B, R],
+    levels uint8[B, R], rounds int32[B]) with R = ``shape.rounds``; past a path's own number of rounds both are 0.
+    """
+    chex.assert_shape(words, (None, -(-shape.bits // 32)))
+    chex.assert_type(words, jnp.uint32)
+
+    def one(payload):
+        model = _stream_model(rows, shape, payload[0] & 0)
+        everywhere = np.ones(shape.rounds, bool)
+        symbols = range_coder.bits_to_symbols(model, payload, xs=everywhere, length=shape.rounds)
+        return symbols, _rounds(model, symbols, shape)
+
+    symbols, rounds = jax.vmap(one)(words)
+    letters, levels = symbols_to_path(symbols, shape.levels, shape.first_base)
+    inside = _inside(rounds, shape)
+    return jnp.where(inside, letters, jnp.uint8(0)), jnp.where(inside, levels, jnp.uint8(0)), rounds
+
+
+def _inside(rounds, shape):
+    return jnp.arange(shape.rounds, dtype=jnp.int32)[None, :] < rounds[:, None]
+
+
+def decode_stream(rows, letters, levels, rounds, *, shape):
+    """Paths -> payloads.
+
+    letters, levels: uint8[B, R], rounds: int32[B], any values; what lies past the rounds of a path is not looked at.
+    Returns (words uint32[B, ceil(K / 32)], ok bool[B]); ok is False for what is no path of G, or has a transition that
+    is never written, or more or fewer rounds than its payload needs; its words mean nothing.
+    """
+    chex.assert_shape([letters, levels], (None, shape.rounds))
+    chex.assert_type([letters, levels], jnp.uint8)
+    chex.assert_type(rounds, jnp.int32)
+    inside = _inside(rounds, shape)
+    symbols, legal = path_to_symbols(letters, levels, shape.levels, shape.first_base)
+
+    def one(path, here):
+        model = _stream_model(rows, shape, (path[0] & 0).astype(jnp.uint32))
+        words, ok = range_coder.symbols_to_bits(model, path, xs=here, bits=shape.bits)
+        return words, ok, _rounds(model, path, shape)
+
+    words, ok, needed = jax.vmap(one)(jnp.where(inside, symbols, 0), inside)
+    return words, ok & (legal | ~inside).all(axis=1) & (rounds == needed)

@@ -1,0 +1,437 @@
+"""Alignment: exact on strands small enough to try all of them, and measured on simulated copies."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from helix_jax import parallel
+from helix_jax.timing import alignment, capacity, channel, frame
+from helix_jax.timing.alignment import NOTHING, AlignmentError
+from helix_jax.timing.channel import TALK_LAW, Binomial
+from helix_jax.timing.frame import CHECK, DATA, Frame
+from helix_jax.timing.graph import TALK, TimeTable
+
+# ---- all strings, and all ways to read a copy ------------------------------------------------------------------------
+
+SMALL_COPIES, SMALL_READ, SMALL_WINDOW = 3, 16, 32
+
+
+class Small:
+    """A strand so short that all strings can be tried: its channel, its layout, and the functions under test.
+
+    least: the floor under the probabilities of run lengths that ``model`` puts where the sequencer errs.
+    """
+
+    def __init__(self, law, table, layout, substitution=0.0, least=0.0):
+        self.table, self.layout, self.substitution = table, layout, substitution
+        self.known = alignment.model(law, table, substitution=substitution)
+        pmf = channel.pmf_table(law, table)
+        self.pmf = np.where(table.array()[..., None] > 0, np.maximum(pmf, least), 0.0)
+        self.chain = capacity.chain(table).probability
+        self.strings = self.all_strings()
+        beam = sum(len(levels) for levels in self.strings.values())
+        options = {"layout": layout, "window": SMALL_WINDOW}
+        self.align = jax.jit(functools.partial(alignment.align, beam=beam, **options))
+        self.soft_levels = jax.jit(functools.partial(alignment.soft_levels, **options))
+
+    def all_strings(self):
+        """{letters: [levels, ...]} of all strings that obey the check letters (by ``write``, tested elsewhere)."""
+        layout = self.layout
+        data = itertools.product(*[range(1, 4)] * layout.data)
+        digits = list(itertools.product(range(3), repeat=layout.parity + layout.index))
+        letters = np.array([np.cumsum(steps) % 4 for steps in data], np.uint8)
+        every = [np.repeat(letters, len(digits), axis=0), np.zeros((len(letters) * len(digits), layout.data), np.uint8)]
+        strands = frame.write(*every, np.array(digits * len(letters), np.uint8), frame=layout)[0]
+        count = [range(self.table.levels) if kind == DATA else (0,) for kind in layout.kinds]
+        levels = list(itertools.product(*count))
+        return {tuple(strand): levels for strand in np.asarray(strands).tolist()}
+
+    def log_prior(self, letters, levels):
+        """Max-entropic chain in data rounds, three letters alike in the others."""
+        total = 0.0
+        for kind, b, a, level in zip(self.layout.kinds, (0, *letters), letters, levels, strict=False):
+            total += np.log(self.chain[b, a, level] if kind == DATA else 1 / 3)
+        return total
+
+    def ways(self, read, letters):
+        """All run lengths that spell a read: int[ways, R]; and the probability of its misread bases, float64[ways]."""
+        longest, runs, chances = self.pmf.shape[-1] - 1, [], []
+        piece = (self.substitution / 3, 1 - self.substitution)
+
+        def extend(before, place, chance):
+            left = len(letters) - len(before)
+            if not left:
+                runs.append(before)
+                chances.append(chance)
+                return
+            for run in range(min(longest, len(read) - place) + 1):
+                if run:
+                    chance *= piece[read[place + run - 1] == letters[len(before)]]
+                if chance and len(read) - place - run <= longest * (left - 1):
+                    extend((*before, run), place + run, chance)
+
+        extend((), 0, 1.0)
+        return np.array(runs, int).reshape(-1, len(letters)), np.array(chances)
+
+    def probability(self, read, letters, every):
+        """Probability of a read, given letters and each of some levels: float64[len(every)]."""
+        runs, chances = self.ways(read, letters)
+        rows, every = self.pmf[(0, *letters)[: len(letters)], letters], np.array(every)
+        laws = [row[every[:, j, None], runs[None, :, j]] for j, row in enumerate(rows)]  # [len(every), ways] each
+        return (functools.reduce(np.multiply, laws) * chances).sum(axis=1)
+
+    def scores(self, reads):
+        """Log probability of each string and the copies, by trying all of them: {(letters, levels): float}."""
+        scores = {}
+        for letters, every in self.strings.items():
+            likely = functools.reduce(np.multiply, (self.probability(r, letters, every) for r in reads if len(r)))
+            for levels, value in zip(every, likely, strict=True):
+                if value > 0:
+                    scores[letters, levels] = self.log_prior(letters, levels) + np.log(value)
+        return scores
+
+    def rest(self, read):
+        """Log probability of read[place:] under random letters, by place, from ``Model``."""
+        law, merge = np.asarray(self.known.run, float), float(self.known.merge)
+        runs = [len(list(group)) for _, group in itertools.groupby(read)]
+        ends = np.cumsum(runs)
+        out = []
+        for place in range(len(read)):
+            left = ends - np.maximum(ends - runs, place)
+            inside = bool(place) and read[place] == read[place - 1]
+            out.append(law[np.minimum(left[left > 0], len(law) - 1)].sum() + merge * inside)
+        return [*out, 0.0]
+
+    def doubt(self, reads, letters, levels):
+        """How much likelier other letters were at the check letters, given what is before them."""
+
+        def log_probability(letters, levels):
+            """Of the beginnings of the copies that the letters may have made, and of what is left of each."""
+            total = 0.0
+            for read in reads:
+                rest = np.exp(self.rest(read)) if len(read) else np.ones(0)
+                made = [self.probability(read[:place], letters, [levels])[0] for place in range(len(rest))]
+                total += np.log(max(rest @ made, 1e-30)) if len(read) else 0.0
+            return total
+
+        total = 0.0
+        for j in np.flatnonzero(self.layout.kinds == CHECK):
+            others = {a: ((*letters[:j], a), (*levels[:j], 0)) for a in range(4) if a != (0, *letters)[j]}
+            values = {a: log_probability(*string) for a, string in others.items()}
+            total += max(values.values()) - values[letters[j]]
+        return total
+
+    def arrays(self, reads):
+        """Reads as ``align`` takes them; what stands past their end is noise."""
+        out = np.random.default_rng(len(reads[0])).integers(0, 4, (SMALL_COPIES, SMALL_READ)).astype(np.uint8)
+        for row, read in zip(out, reads, strict=True):
+            row[: len(read)] = read
+        return out, np.array([len(read) for read in reads], np.int32)
+
+    def assert_most_likely(self, reads):
+        """``align`` finds a most likely string, with its probability. Returns its letters and levels."""
+        letters, levels, score, doubt = jax.device_get(self.align(self.known, *self.arrays(reads)))
+        if not any(len(read) for read in reads) or not (scores := self.scores(reads)):
+            assert score == NOTHING
+            return None
+        found = tuple(letters.tolist()), tuple(levels.tolist())
+        assert score == pytest.approx(max(scores.values()), abs=2e-3)
+        assert scores[found] == pytest.approx(max(scores.values()), abs=1e-3)
+        expected = self.doubt(reads, *found)
+        assert min(doubt, 50) == pytest.approx(min(expected, 50), abs=2e-3)
+        return found
+
+
+@functools.cache
+def talk():
+    return Small(TALK_LAW, TALK, Frame(3, 2, 0, 1, 1))
+
+
+@functools.cache
+def misread():
+    """Three levels, a sequencer that errs, and a check letter after each data letter."""
+    law, table = Binomial.uniform(0.8), TimeTable.uniform((1, 2, 3))
+    return Small(law, table, Frame(2, 1, 0, 1, 1), substitution=0.02, least=1e-4)
+
+
+def spelled(letters, runs):
+    """A copy: each letter as often as its run length says."""
+    return [letter for letter, run in zip(letters, runs, strict=True) for _ in range(run)]
+
+
+@st.composite
+def copies_of(draw, small):
+    """A string of the layout and copies of it, as likely as not with lost runs."""
+    letters = draw(st.sampled_from(sorted(small.strings)))
+    levels = draw(st.sampled_from(small.strings[letters]))
+    times = small.table.array()[(0, *letters[:-1]), letters, levels]
+    runs = st.tuples(*(st.sampled_from([*range(time + 1), time]) for time in times.tolist()))
+    return letters, levels, [spelled(letters, draw(runs)) for _ in range(SMALL_COPIES)]
+
+
+@settings(max_examples=15)
+@given(copies_of(talk()))
+def test_most_likely_string(case):
+    assert talk().assert_most_likely(case[2]) or not any(case[2])
+
+
+@settings(max_examples=10)
+@given(copies_of(misread()), st.integers(0, SMALL_READ - 1), st.integers(0, 3))
+def test_most_likely_string_with_misread_bases(case, place, base):
+    reads = case[2]
+    if place < len(reads[0]):
+        reads[0][place] = base
+    assert misread().assert_most_likely(reads) or not any(reads)
+
+
+@settings(max_examples=10)
+@given(st.lists(st.lists(st.integers(0, 3), max_size=7), min_size=SMALL_COPIES, max_size=SMALL_COPIES))
+def test_any_reads_are_explained_or_refused(reads):
+    talk().assert_most_likely(reads)
+
+
+def test_neighbours_of_a_lost_run_merge():
+    """A-C-A -> AA where C is lost in a copy: two runs of one base, not one of two; and where it is lost in all."""
+    small = talk()
+    letters = next(s for s in sorted(small.strings) if s[1] == s[3])  # a data letter, the check letter, data again
+    levels = (0,) * len(letters)
+    whole, merged = spelled(letters, (1, 1, 1, 1, 1, 1)), spelled(letters, (1, 1, 0, 1, 1, 1))
+    assert merged[1] == merged[2]
+    assert small.assert_most_likely([whole, merged, whole]) == (letters, levels)
+    assert small.assert_most_likely([merged] * 3)
+    # a copy of length 0 is no copy: the others decide
+    assert small.assert_most_likely([merged, [], whole]) == (letters, levels)
+    assert small.assert_most_likely([[], [], []]) is None
+
+
+def test_levels_come_from_run_lengths():
+    small = talk()
+    letters = sorted(small.strings)[-1]
+    times = small.table.array()[(0, *letters[:-1]), letters]
+    for levels in small.strings[letters]:
+        runs = times[np.arange(len(letters)), levels]
+        assert small.assert_most_likely([spelled(letters, runs)] * 3) == (letters, levels)
+
+
+# ---- soft levels -----------------------------------------------------------------------------------------------------
+
+
+def soft_by_trying(small, letters, levels, reads, doubt=0.03):
+    """Log likelihoods of levels, float64[R, levels], -inf where impossible; run lengths [N, R] with their margins."""
+    rounds = range(len(letters))
+    before = (0, *letters)
+    prior = np.array([
+        small.chain[before[j], letters[j]] if small.layout.kinds[j] == DATA else np.eye(small.table.levels)[0]
+        for j in rounds
+    ])  # fmt: skip
+    weight = doubt * prior / prior.sum(1, keepdims=True) + (1 - doubt) * np.eye(small.table.levels)[list(levels)]
+    rows = small.pmf[before[:-1], letters]
+    mixed = (weight[..., None] * rows).sum(1)  # [R, r + 1]
+    total, found = np.zeros(prior.shape), []
+    for read in reads:
+        if not len(read):
+            found.append(None)
+            continue
+        likelihood, by_run = np.zeros(prior.shape), np.zeros(mixed.shape)
+        for runs, chance in zip(*small.ways(read, letters), strict=True):
+            laws = mixed[rounds, runs]
+            for j in rounds:
+                others = chance * np.prod(np.delete(laws, j))
+                likelihood[j] += others * rows[j, :, runs[j]]
+                by_run[j, runs[j]] += others * laws[j]
+        with np.errstate(divide="ignore"):
+            total += np.log(likelihood)
+        found.append(by_run)
+    return total, found
+
+
+def assert_soft_levels(small, letters, levels, reads):
+    arrays = np.array(letters, np.uint8), np.array(levels, np.uint8)
+    soft, runs = jax.device_get(small.soft_levels(small.known, *arrays, *small.arrays(reads)))
+    total, found = soft_by_trying(small, letters, levels, reads)
+    for row, known in zip(soft, total, strict=True):
+        if np.isfinite(known).all():
+            np.testing.assert_allclose(row, known - known.mean(), atol=2e-3)
+        elif np.isfinite(known).any():  # as good as impossible
+            assert row[np.isfinite(known)].min() > row[~np.isfinite(known)].max() + 20
+    np.testing.assert_allclose(soft.sum(1), 0, atol=1e-3)
+    for row, known in zip(runs, found, strict=True):
+        if known is None:
+            assert (row == -1).all()
+        else:
+            likely = np.take_along_axis(known, row[:, None], axis=1)[:, 0]
+            assert (likely >= known.max(1) * (1 - 1e-4)).all()
+
+
+@settings(max_examples=15)
+@given(copies_of(talk()))
+def test_soft_levels(case):
+    assert_soft_levels(talk(), *case)
+
+
+@settings(max_examples=8)
+@given(copies_of(misread()))
+def test_soft_levels_with_misread_bases(case):
+    assert_soft_levels(misread(), *case)
+
+
+def test_levels_that_do_not_exist_are_nothing():
+    table = TimeTable.parse(str(TALK).replace("A->C{1,2}", "A->C{1}"))
+    known = alignment.model(Binomial.uniform(0.8), table)
+    letters = np.array([1, 0, 1, 2, 3, 0], np.uint8)
+    reads, lengths = np.tile(letters, (2, 1)), np.array([6, 6], np.int32)
+    reads, lengths = np.pad(reads, ((0, 1), (0, SMALL_READ - 6))), np.append(lengths, 0).astype(np.int32)
+    soft, runs = jax.device_get(talk().soft_levels(known, letters, letters * 0, reads, lengths))
+    np.testing.assert_array_equal(soft[[0, 2]], [[0, NOTHING]] * 2)  # A->C
+    assert (abs(soft[[1, 3, 4, 5]]) < 100).all()
+    assert (runs[:2] == 1).all()
+    assert (runs[2] == -1).all()
+
+
+# ---- simulated copies ------------------------------------------------------------------------------------------------
+
+LAYOUT = Frame(60, 6, 0, 6, 8)
+STRANDS, MOST_COPIES, LONGEST = 24, 10, 256
+
+
+@functools.cache
+def aligner(beam=64):
+    """One compilation for all that follows: fewer copies are copies of length 0."""
+
+    def every(known, reads, lengths):
+        return lax.map(
+            lambda pair: alignment.align(known, *pair, layout=LAYOUT, beam=beam, window=24), (reads, lengths)
+        )
+
+    return jax.jit(every)
+
+
+def strands(seed):
+    """Random strands (letters, levels uint8[STRANDS, R]) of the layout, data by the max-entropic chain."""
+    rng = np.random.default_rng(seed)
+    chain = capacity.chain(TALK).probability.reshape(4, 8)
+    letters, levels = np.zeros((2, STRANDS, LAYOUT.data), np.uint8)
+    before = np.zeros(STRANDS, int)
+    for j in range(LAYOUT.data):
+        symbol = [rng.choice(8, p=chain[b]) for b in before]
+        letters[:, j], levels[:, j] = np.divmod(symbol, 2)
+        before = letters[:, j]
+    digits = rng.integers(0, 3, (STRANDS, LAYOUT.index)).astype(np.uint8)
+    return tuple(map(np.array, writer()(letters, levels, digits)))
+
+
+@functools.cache
+def writer():
+    return jax.jit(functools.partial(frame.write, frame=LAYOUT))
+
+
+def simulated(law, strand, copies, seed):
+    """Run lengths int[STRANDS, copies, R] of copies of (letters, levels)."""
+    runs = channel.simulate(jax.random.key(seed), *strand, channel.pmf_table(law, TALK), MOST_COPIES)
+    return np.array(runs)[:, :copies]  # copy n is the same however many there are
+
+
+def reads_of(letters, runs):
+    """Reads uint8[STRANDS, MOST_COPIES, LONGEST] and their lengths, 0 for copies that are not there."""
+    reads, lengths = np.zeros((STRANDS, MOST_COPIES, LONGEST), np.uint8), np.zeros((STRANDS, MOST_COPIES), np.int32)
+    for i, n in np.ndindex(runs.shape[:2]):
+        read = np.repeat(letters[i], runs[i, n])
+        reads[i, n, : len(read)], lengths[i, n] = read, len(read)
+    return reads, lengths
+
+
+def share_right(law, copies, seed, lose=()):
+    """Share of strands with all letters right, and wrong ones accepted. lose: rounds that every copy loses."""
+    letters, levels = strands(seed)
+    runs = simulated(law, (letters, levels), copies, seed)
+    runs[:, :, list(lose)] = 0
+    found, _, score, _ = jax.device_get(aligner()(alignment.model(law, TALK), *reads_of(letters, runs)))
+    accepted, right = score > NOTHING / 2, (found == letters).all(axis=1)
+    return (accepted & right).mean(), (accepted & ~right).sum()
+
+
+def test_without_loss_one_copy_is_enough():
+    assert share_right(Binomial.uniform(1.0), 1, seed=1) == (1, 0)
+
+
+def test_little_loss():
+    assert share_right(Binomial.uniform(0.97), 4, seed=2) == (1, 0)
+
+
+@pytest.mark.parametrize(("copies", "least"), [(10, 0.95), (8, 0.95), (5, 0.7)])
+def test_talk(copies, least):
+    right, accepted = share_right(TALK_LAW, copies, seed=copies)
+    assert right >= least
+    assert accepted <= 1
+
+
+@pytest.mark.parametrize("place", [24, 45])
+def test_a_run_lost_in_every_copy_is_located(place):
+    """Only the check letters and the number of rounds can tell; wider beams do better (256: over 90 %)."""
+    assert LAYOUT.kinds[place] == DATA
+    right, accepted = share_right(Binomial.uniform(0.93), 5, seed=30 + place, lose=[place])
+    assert right >= 0.6
+    assert accepted <= 1
+
+
+def test_wrong_reads_are_refused():
+    letters, levels = strands(5)
+    reads, lengths = reads_of(letters, simulated(TALK_LAW, (letters, levels), 6, seed=5))
+    mixed, mixed_lengths = reads.copy(), lengths.copy()
+    mixed[:, 0], mixed_lengths[:, 0] = np.roll(reads[:, 0], 1, axis=0), np.roll(lengths[:, 0], 1)
+    rng = np.random.default_rng(6)
+    garbage, garbage_lengths = rng.integers(0, 4, reads.shape).astype(np.uint8), lengths
+    longer = np.where(lengths > 0, LONGEST, 0)
+    none = lengths * 0
+    for case in ((mixed, mixed_lengths), (garbage, garbage_lengths), (reads, longer), (reads, none)):
+        found, level, score, _ = jax.device_get(aligner()(alignment.model(TALK_LAW, TALK), *case))
+        assert (score == NOTHING).all()
+        assert found.max() <= 3
+        assert level.max() <= 1
+
+
+def test_same_alone_in_a_batch_and_over_devices():
+    small = talk()
+    rng = np.random.default_rng(8)
+    cases = []
+    for _ in range(8):
+        letters = sorted(small.strings)[rng.integers(len(small.strings))]
+        cases.append(small.arrays([spelled(letters, rng.integers(0, 3, len(letters))) for _ in range(SMALL_COPIES)]))
+    reads, lengths = map(np.stack, zip(*cases, strict=True))
+    alone = [jax.device_get(small.align(small.known, *case)) for case in cases]
+    soft = [
+        jax.device_get(small.soft_levels(small.known, *found[:2], *case))
+        for found, case in zip(alone, cases, strict=True)
+    ]
+
+    def batch(known, reads, lengths):
+        letters, levels, *numbers = jax.vmap(small.align, in_axes=(None, 0, 0))(known, reads, lengths)
+        soft = jax.vmap(small.soft_levels, in_axes=(None, 0, 0, 0, 0))(known, letters, levels, reads, lengths)
+        return letters, levels, *numbers, *soft
+
+    expected = [np.stack(part) for part in (*zip(*alone, strict=True), *zip(*soft, strict=True))]
+    spread = parallel.spread(batch, tuple(jax.devices()[:2]))
+    for found in (jax.jit(batch)(small.known, reads, lengths), spread(small.known, reads, lengths)):
+        for part, known in zip(found, expected, strict=True):
+            assert part.dtype == known.dtype
+            if part.dtype == np.float32:
+                np.testing.assert_allclose(part, known, rtol=1e-5, atol=1e-4)
+            else:
+                np.testing.assert_array_equal(part, known)
+
+
+def test_beam_and_window_are_checked_by_name():
+    small = talk()
+    reads, lengths = small.arrays([[1, 2]] * 3)
+    for beam, window in ((0, 24), (8, 4)):
+        with pytest.raises(AlignmentError, match=f"beam {beam}, window {window}: .* 5 for the longest run"):
+            alignment.align(small.known, reads, lengths, layout=small.layout, beam=beam, window=window)
+    letters = np.array([1, 2, 3, 1, 2, 3], np.uint8)
+    with pytest.raises(AlignmentError, match="window 4: give at least 5"):
+        alignment.soft_levels(small.known, letters, letters * 0, reads, lengths, layout=small.layout, window=4)

@@ -1,0 +1,220 @@
+"""State splitting: each step against its definition, and the choice of bits and edges per block."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from helix_jax.timing import state_splitting
+from helix_jax.timing.graph import TALK, Graph, GraphError, ordinary_graph
+from helix_jax.timing.state_splitting import SplittingError
+
+
+def graph_of(rows):
+    """Rows (source, target, label) -> Graph."""
+    source, target, label = np.array(rows, np.int32).T
+    return Graph(int(max(source.max(), target.max())) + 1, source, target, label)
+
+
+def run_length_limited(d, k):
+    """(d, k): d to k zeros between two ones. Vertex i: i zeros since the last one."""
+    return graph_of([(i, i + 1, 0) for i in range(k)] + [(i, 0, 1) for i in range(d, k + 1)])
+
+
+GOLDEN = graph_of([(0, 0, 0), (0, 1, 1), (1, 0, 0)])  # no two ones in a row
+TALK_GRAPH = ordinary_graph(TALK)
+
+
+@st.composite
+def deterministic_graphs(draw, vertices=5, labels=3):
+    """Any target, or none, for each vertex and label."""
+    size, alphabet = draw(st.integers(1, vertices)), draw(st.integers(1, labels))
+    target = st.one_of(st.none(), st.integers(0, size - 1), st.integers(0, size - 1), st.integers(0, size - 1))
+    rows = [(v, t, 10 * a - 3) for v in range(size) for a in range(alphabet) if (t := draw(target)) is not None]
+    assume(rows)
+    source, target, label = np.array(rows, np.int32).T
+    return Graph(size, source, target, label)
+
+
+def weights_of(graph, p, q):
+    x = state_splitting.approximate_eigenvector(state_splitting.power_matrix(graph, q), 1 << p)
+    assert x is not None
+    return x
+
+
+# ---- the steps, each against its definition --------------------------------------------------------
+
+
+@given(deterministic_graphs(), st.integers(1, 4), st.data())
+@settings(max_examples=40)
+def test_power_graph_holds_all_paths(graph, q, data):
+    vertices = data.draw(st.lists(st.integers(0, graph.vertices - 1), min_size=1, unique=True).map(sorted))
+    edges = list(zip(graph.source.tolist(), graph.target.tolist(), graph.label.tolist(), strict=True))
+    paths = [(v, v, ()) for v in vertices]
+    for _ in range(q):
+        paths = [(first, t, (*word, a)) for first, here, word in paths for s, t, a in edges if s == here]
+    wanted = sorted((first, word, last) for first, last, word in paths if last in vertices)
+    power = state_splitting.power_graph(graph, q, vertices)
+    words = [tuple(word) for word in power.blocks.tolist()]
+    got = [
+        (vertices[s], words[b], vertices[t])
+        for s, b, t in zip(power.source.tolist(), power.block.tolist(), power.target.tolist(), strict=True)
+    ]
+    assert got == wanted
+    assert words == sorted({word for _, word, _ in wanted})
+    matrix = state_splitting.power_matrix(graph, q)[np.ix_(vertices, vertices)]
+    assert len(got) == matrix.sum()
+
+
+matrices = st.integers(1, 4).flatmap(
+    lambda size: st.lists(st.integers(0, 4), min_size=size**2, max_size=size**2).map(
+        lambda entries: np.array(entries, object).reshape(size, size)
+    )
+)
+
+
+@given(matrices, st.integers(1, 9))
+@example(np.array([[0, 1], [4, 0]], object), 2)  # the root is 2, exactly
+@example(np.array([[2, 1], [1, 2]], object), 3)
+@settings(max_examples=150)
+def test_root_is_compared_exactly(matrix, n):
+    root = np.abs(np.linalg.eigvals(matrix.astype(float))).max()
+    if abs(root - n) > 1e-3:  # a double root is computed to half the digits only
+        assert state_splitting.reaches(matrix, n) == (root > n)
+    elif np.linalg.matrix_rank((matrix - n * np.eye(len(matrix), dtype=int)).astype(float)) < len(matrix):
+        assert state_splitting.reaches(matrix, n)
+
+
+@given(matrices, st.integers(1, 6))
+@settings(max_examples=150)
+def test_approximate_eigenvector_by_brute_force(matrix, n):
+    x = state_splitting.approximate_eigenvector(matrix, n)
+    every = [np.array(y, object) for y in itertools.product(range(4), repeat=len(matrix)) if any(y)]
+    sound = [y for y in every if (matrix @ y >= n * y).all()]
+    if x is None:
+        assert not sound
+        return
+    assert x.any()
+    assert (matrix @ x >= n * x).all()
+    if not sound:
+        assert max(x) > 3
+        return
+    largest = min(max(y) for y in sound)
+    assert max(x) >= largest  # no vector has a smaller largest entry, and none within that bound a smaller sum
+    if max(x) == largest:
+        assert sum(x) == min(sum(y) for y in sound if max(y) == largest)
+    assert state_splitting.approximate_eigenvector(matrix, n, largest - 1) is None
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=14), st.integers(1, 9), st.data())
+@settings(max_examples=150)
+def test_splits_are_consistent(weights, n, data):
+    weights = np.array(weights)
+    assume(weights.sum() >= n)
+    x = data.draw(st.integers(1, int(weights.sum()) // n))
+    part, children = state_splitting.split_edges(weights, n, x)
+    assert sum(children) == x
+    assert part.shape == weights.shape
+    for number, weight in enumerate(children):
+        assert weight >= 1
+        assert weights[part == number].sum() >= n * weight
+    if len(children) == 1 and x > 1:  # then no part of any weight can be split off
+        sums = {sum(chosen) for size in range(len(weights)) for chosen in itertools.combinations(weights, size)}
+        assert not any(n * y <= s <= int(weights.sum()) - n * (x - y) for y in range(1, x) for s in sums)
+
+
+@given(deterministic_graphs(vertices=6, labels=2), st.integers(1, 3))
+@settings(max_examples=60)
+def test_merging_keeps_to_the_words(graph, q):
+    """What a stand-in leads to is among what the replaced one leads to, all along."""
+    power = state_splitting.power_graph(graph, q, range(graph.vertices))
+    place = state_splitting.merge(power.source, power.block, power.target, np.ones(graph.vertices, int), 1)
+    assert (place[place] == place).all()
+    table = {(int(s), int(b)): int(t) for s, b, t in zip(power.source, power.block, power.target, strict=True)}
+    for first in range(graph.vertices):
+        pairs, seen = [(int(place[first]), int(first))], set()
+        while pairs:  # the merged graph beside the true one
+            merged, true = pairs.pop()
+            for block in {b for s, b in table if s == merged} if (merged, true) not in seen else ():
+                pairs.append((int(place[table[merged, block]]), table[true, block]))  # KeyError: not lawful
+            seen.add((merged, true))
+
+
+def test_merging_finds_the_known_sizes():
+    """(1, 7) has 17 states by its weights, 5 in the end; with stricter demands nobody is replaced."""
+    graph = run_length_limited(1, 7)
+    assert sum(weights_of(graph, 2, 3)) == 17
+    assert state_splitting.build(graph, 2, 3).states == 5
+    source, target, block = np.array([[0, 0, 1, 1, 1], [0, 1, 0, 1, 1], [0, 1, 0, 1, 2]])
+    assert state_splitting.merge(source, block, target, np.array([1, 1]), 2).tolist() == [0, 0]
+    assert state_splitting.merge(source, block, target, np.array([1, 2]), 1).tolist() == [0, 1]
+    same, ends = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])  # merged, both edges are alike: 1 < n
+    assert state_splitting.merge(same, np.zeros(4, int), ends, np.array([1, 1]), 2).tolist() == [0, 1]
+
+
+# ---- choosing p:q --------------------------------------------------------------------------------
+
+
+def test_weights_of_finer_codes():
+    """Rows of the research table whose 2^p is too large to build, and the 24-state presentation."""
+    for p, q, total in [(14, 8, 4), (16, 9, 4), (18, 10, 19), (29, 16, 76), (49, 27, 414)]:
+        x = weights_of(TALK_GRAPH, p, q)
+        assert (state_splitting.power_matrix(TALK_GRAPH, q) @ x >= (1 << p) * x).all()
+        assert sum(x) == total
+    assert sum(weights_of(ordinary_graph(TALK, merged=False), 9, 5)) == 82
+
+
+def test_best_within_a_limit():
+    assert state_splitting.best(TALK_GRAPH, 29696) == (9, 5)
+    assert state_splitting.best(TALK_GRAPH, 29695) == (7, 4)
+    assert state_splitting.best(TALK_GRAPH, 2175) == (5, 3)
+    assert state_splitting.best(GOLDEN, 1 << 14) == (9, 13)
+    with pytest.raises(SplittingError, match="at most 1 entries: use a larger limit"):
+        state_splitting.best(TALK_GRAPH, 1)
+
+
+@pytest.mark.parametrize("graph", [GOLDEN, run_length_limited(1, 7), TALK_GRAPH], ids=["golden", "1,7", "talk"])
+def test_best_by_trying_all(graph):
+    sizes = {}
+    for p, q in itertools.product(range(1, 8), range(1, 12)):
+        x = state_splitting.approximate_eigenvector(state_splitting.power_matrix(graph, q), 1 << p, 8)
+        if x is not None:
+            sizes[p, q] = sum(x) << p
+    for limit in (2, 7, 24, 60, 130):
+        wanted = max(p / q for (p, q), size in sizes.items() if size <= limit)
+        p, q = state_splitting.best(graph, limit)
+        assert p / q == wanted
+        assert sizes[p, q] == min(size for (i, j), size in sizes.items() if i / j == wanted)
+        assert state_splitting.build(graph, p, q).entries <= limit
+
+
+# ---- refusals --------------------------------------------------------------------------------------
+
+
+def test_refusals():
+    with pytest.raises(SplittingError, match=r"2:1 is 2\.000000 bits per edge, above the capacity 1\.815179: use 1:1"):
+        state_splitting.build(TALK_GRAPH, 2, 1)
+    with pytest.raises(SplittingError, match=r"11:6 .* use 10:6"):
+        state_splitting.build(TALK_GRAPH, 11, 6)
+    with pytest.raises(SplittingError, match=r"1:1 .* above the capacity 0\.694242: use 1:2"):
+        state_splitting.build(GOLDEN, 1, 1)
+    with pytest.raises(SplittingError, match="0:1: bits and edges are whole numbers"):
+        state_splitting.build(TALK_GRAPH, 0, 1)
+    with pytest.raises(SplittingError, match=r"2\^40 edges each are too many: use a smaller p"):
+        state_splitting.build(TALK_GRAPH, 40, 23)
+    with pytest.raises(SplittingError, match="more than 4194304: use a smaller q"):
+        state_splitting.build(TALK_GRAPH, 1, 30)
+    circle = graph_of([(0, 1, 0), (1, 0, 0)])
+    for call in (lambda: state_splitting.build(circle, 1, 9), lambda: state_splitting.best(circle, 99)):
+        with pytest.raises(SplittingError, match="no two cycles of the graph meet"):
+            call()
+    with pytest.raises(GraphError, match="no cycle"):
+        state_splitting.build(graph_of([(0, 1, 0)]), 1, 1)
+    with pytest.raises(SplittingError, match="its capacity is 0"):
+        state_splitting.best(graph_of([(0, 1, 0)]), 99)
+    with pytest.raises(GraphError, match="not deterministic: 0 has 2 edges with label 7"):
+        state_splitting.build(graph_of([(0, 0, 7), (0, 1, 7), (1, 0, 7)]), 1, 2)
+    with pytest.raises(GraphError, match="labels of 100000001 numbers at 2 places make too large a table"):
+        state_splitting.build(graph_of([(0, 0, 0), (0, 0, 100_000_000)]), 1, 1)
