@@ -5,6 +5,7 @@ decoded.
 """
 
 import dataclasses
+import enum
 import json
 import sys
 import warnings
@@ -12,13 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from helix_jax import parallel
-
-CHECK_FAILED, WRONG_USE, WITH_LOSS, UNDECODABLE = 1, 2, 3, 4
+from helix_jax import parallel, timing_cli
+from helix_jax.console import CHECK_FAILED, WITH_LOSS, Json, Scheme, problems, progress, read, show, show_rows, warn
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,11 +26,32 @@ app = typer.Typer(
     "A clip becomes tokens (a learned tokenizer), the tokens become strands of A, C, G and T that obey biochemical "
     "constraints at almost their capacity, and the strands become the clip again. "
     "A FASTA file is all that decoding needs.\n\n"
+    "A second writer puts the same data into the letters and the durations of terminator-free enzymatic synthesis: "
+    "[bold]--writer timing[/bold], and the commands of [bold]helix-jax timing[/bold].\n\n"
     "Start with [bold]helix-jax demo[/bold].\n\n"
     "Exit status: 0 done, 1 a check failed, 2 wrong use, 3 done with loss (concealed), 4 cannot be decoded.",
 )
+app.add_typer(timing_cli.app, name="timing")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of a table.")]
+
+class Writer(enum.StrEnum):
+    """How data becomes DNA. bases: letters under constraints, FASTA. timing: letters and durations, a schedule."""
+
+    BASES = "bases"
+    TIMING = "timing"
+
+
+BASES_ONLY = ("constraints", "strand_length", "redundancy", "key", "forbid", "left_primer", "right_primer")
+TIMING_ONLY = ("scheme",)
+
+WriterKind = Annotated[
+    Writer,
+    typer.Option(
+        "--writer",
+        help="bases: strands of letters that obey constraints, in FASTA. "
+        "timing: letters and durations of enzymatic synthesis, in a schedule file; read back from FASTA.",
+    ),
+]
 Set = Annotated[
     str,
     typer.Option(
@@ -62,18 +80,24 @@ ModelPath = Annotated[
 Key = Annotated[
     str | None, typer.Option("--key", help="The pool's id, 16 hexadecimal digits; default: a hash of the content.")
 ]
-PoolIn = Annotated[Path, typer.Argument(metavar="POOL", help="FASTA file (plain or gzip); strands in any order.")]
+PoolOut = Annotated[Path, typer.Option("-o", "--output", help="FASTA file to write; a schedule for --writer timing.")]
+PoolIn = Annotated[
+    Path, typer.Argument(metavar="POOL", help="FASTA file (plain or gzip); strands, or reads of them, in any order.")
+]
 
 
 # ---- commands ----------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(epilog="Example: helix-jax encode clip.mp4 -o pool.fasta")
 def encode(
+    context: typer.Context,
     clip: Annotated[
         Path, typer.Argument(metavar="CLIP", help="Video file (anything PyAV reads). Sound is not stored.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="FASTA file to write.")],
+    output: PoolOut,
+    writer: WriterKind = Writer.BASES,
+    scheme: Scheme = "talk",
     constraints: Set = "helix",
     strand_length: Length = 150,
     redundancy: Redundancy = 0.1,
@@ -88,22 +112,28 @@ def encode(
 
     Sound is not stored. Frame rate, size and number of frames are kept exactly; variable frame rates are refused.
     """
-    from helix_jax import codec, inspection, video
+    from helix_jax import codec, inspection, timed_files, video
 
-    with _problems(), _progress(as_json) as step:
+    with problems(), progress(as_json) as step:
+        _only_of(writer, context)
         reader = video.open_video(clip)
         if reader.has_audio:
-            _warn(f"{clip.name} has sound, which is not stored")
-        config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
-        pool = codec.encode(reader, _model(model), config, motifs=tuple(forbid), key=_key(key), progress=step)
-        _write_pool(output, pool)
-    _primer_warning(pool)
-    pixels = reader.info.frames * reader.info.height * reader.info.width
-    _print(inspection.figures(pool, output) | {"nt_per_pixel": round(pool.strands.size / pixels, 5)}, as_json)
+            warn(f"{clip.name} has sound, which is not stored")
+        if writer is Writer.TIMING:
+            figures = timed_files.encode(output, reader, _model(model), scheme, progress=step)
+        else:
+            config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
+            pool = codec.encode(reader, _model(model), config, motifs=tuple(forbid), key=_key(key), progress=step)
+            _write_pool(output, pool)
+            _primer_warning(pool)
+            pixels = reader.info.frames * reader.info.height * reader.info.width
+            figures = inspection.figures(pool, output) | {"nt_per_pixel": round(pool.strands.size / pixels, 5)}
+    show(figures, as_json)
 
 
-@app.command()
+@app.command(epilog="Example: helix-jax decode pool.fasta -o back.mp4")
 def decode(
+    context: typer.Context,
     pool: PoolIn,
     output: Annotated[
         Path,
@@ -113,6 +143,8 @@ def decode(
             help="MP4 to write: H.264, 4:4:4 (odd sizes need it), at a quality that adds no visible loss (crf 8).",
         ),
     ],
+    writer: WriterKind = Writer.BASES,
+    scheme: Scheme = "talk",
     model: ModelPath = None,
     key: Key = None,
     forbid: Motif = [],  # noqa: B006
@@ -125,21 +157,22 @@ def decode(
     Lost strands are repaired by the outer code. Past its reach the lost tokens are filled from their neighbours,
     the loss is reported, and the exit status is 3. Motifs and primers are given as they were for encoding.
     """
-    from helix_jax import codec, video
+    from helix_jax import codec, timed_files, video
 
-    with _problems(), _progress(as_json) as step:
-        strands = _read(pool)
-        info, blocks, report = codec.decode(
-            strands,
-            _model(model),
-            motifs=tuple(forbid),
-            primers=(left_primer, right_primer),
-            key=_key(key),
-            progress=step,
-        )
-        with video.VideoWriter(output, info) as writer:
+    with problems(), progress(as_json) as step:
+        _only_of(writer, context)
+        if writer is Writer.TIMING:
+            info, blocks, found, lost = timed_files.decode(pool, _model(model), scheme, progress=step)
+            report, concealed = dataclasses.asdict(found) | {"lost_tokens": lost}, lost > 0
+        else:
+            primers = (left_primer, right_primer)
+            info, blocks, found = codec.decode(
+                read(pool), _model(model), motifs=tuple(forbid), primers=primers, key=_key(key), progress=step
+            )
+            report, concealed = dataclasses.asdict(found), found.lost_packets > 0
+        with video.VideoWriter(output, info) as film:
             for block in blocks:
-                writer.write(block)
+                film.write(block)
     figures = {
         "output": str(output),
         "frames": info.frames,
@@ -147,16 +180,19 @@ def decode(
         "width": info.width,
         "fps": str(info.fps),
     }
-    _print(figures | dataclasses.asdict(report), as_json)
-    if report.lost_packets:
-        _warn(f"{report.lost_tokens:.1%} of the tokens were lost past repair and were filled from their neighbours")
+    show(figures | report, as_json)
+    if concealed:
+        warn(f"{report['lost_tokens']:.1%} of the tokens were lost past repair and were filled from their neighbours")
         raise typer.Exit(WITH_LOSS)
 
 
-@app.command()
+@app.command(epilog="Example: helix-jax pack notes.txt -o notes.fasta --constraints strict")
 def pack(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="FASTA file to write.")],
+    output: PoolOut,
+    writer: WriterKind = Writer.BASES,
+    scheme: Scheme = "talk",
     constraints: Set = "helix",
     strand_length: Length = 150,
     redundancy: Redundancy = 0.1,
@@ -167,20 +203,28 @@ def pack(
     as_json: Json = False,
 ):
     """Write any file as strands of DNA, bit for bit."""
-    from helix_jax import codec, inspection
+    from helix_jax import codec, inspection, timed_files
 
-    with _problems(), _progress(as_json) as step:
-        config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
-        pool = codec.pack(file.read_bytes(), config, motifs=tuple(forbid), key=_key(key), progress=step)
-        _write_pool(output, pool)
-    _primer_warning(pool)
-    _print(inspection.figures(pool, output), as_json)
+    with problems(), progress(as_json) as step:
+        _only_of(writer, context)
+        if writer is Writer.TIMING:
+            figures = timed_files.pack(output, file.read_bytes(), scheme, progress=step)
+        else:
+            config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
+            pool = codec.pack(file.read_bytes(), config, motifs=tuple(forbid), key=_key(key), progress=step)
+            _write_pool(output, pool)
+            _primer_warning(pool)
+            figures = inspection.figures(pool, output)
+    show(figures, as_json)
 
 
-@app.command()
+@app.command(epilog="Example: helix-jax unpack notes.fasta -o notes.txt")
 def unpack(
+    context: typer.Context,
     pool: PoolIn,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    writer: WriterKind = Writer.BASES,
+    scheme: Scheme = "talk",
     key: Key = None,
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
@@ -188,18 +232,21 @@ def unpack(
     as_json: Json = False,
 ):
     """Read a packed file back. Bytes are returned exactly or not at all (exit status 4)."""
-    from helix_jax import codec, files
+    from helix_jax import codec, files, timed_files
 
-    with _problems(), _progress(as_json) as step:
-        data, report = codec.unpack(
-            _read(pool), motifs=tuple(forbid), primers=(left_primer, right_primer), key=_key(key), progress=step
-        )
+    with problems(), progress(as_json) as step:
+        _only_of(writer, context)
+        if writer is Writer.TIMING:
+            data, report = timed_files.unpack(pool, scheme, progress=step)
+        else:
+            primers = (left_primer, right_primer)
+            data, report = codec.unpack(read(pool), motifs=tuple(forbid), primers=primers, key=_key(key), progress=step)
         with files.atomic(output) as temporary:
             temporary.write_bytes(data)
-    _print({"output": str(output), "bytes": len(data)} | dataclasses.asdict(report), as_json)
+    show({"output": str(output), "bytes": len(data)} | dataclasses.asdict(report), as_json)
 
 
-@app.command()
+@app.command(epilog="Example: helix-jax inspect pool.fasta")
 def inspect(
     pool: PoolIn,
     constraints: Annotated[
@@ -218,9 +265,9 @@ def inspect(
     """
     from helix_jax import inspection
 
-    with _problems(), _progress(as_json) as step:
+    with problems(), progress(as_json) as step:
         report = inspection.inspect(
-            _read(pool),
+            read(pool),
             name=constraints,
             motifs=tuple(forbid),
             primers=(left_primer, right_primer),
@@ -235,7 +282,7 @@ def inspect(
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command()
+@app.command(epilog="Example: helix-jax capacity --constraints helix --strand-length 200")
 def capacity(
     constraints: Set = "helix",
     strand_length: Length = 150,
@@ -253,7 +300,7 @@ def capacity(
     from helix_jax.tk_scone import constraints as sets
     from helix_jax.tk_scone import tables
 
-    with _problems():
+    with problems():
         chosen = sets.custom(sets.named(constraints), motifs=tuple(forbid), left=left_primer, right=right_primer)
         table = tables.load(chosen, strand_length)
         limit = rates.limit(chosen, strand_length)
@@ -266,10 +313,10 @@ def capacity(
             "bits_per_strand": table.bits,
             "share_of_limit": round(table.bits / limit, 6),
         }
-    _print(figures, as_json)
+    show(figures, as_json)
 
 
-@app.command()
+@app.command(epilog="Example: helix-jax demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the FASTA, the decoded MP4 and the picture.")] = Path("demo"),
     as_json: Json = False,
@@ -277,59 +324,24 @@ def demo(
     """A shipped clip through everything: FASTA, decoded MP4, a picture of original and decoded frames, and figures."""
     from helix_jax import demonstration
 
-    with _problems(), _progress(as_json) as step:
+    with problems(), progress(as_json) as step:
         figures = demonstration.run(out, _model(None), step)
-    _print(figures, as_json)
+    show(figures, as_json)
 
 
 # ---- shared by the commands ------------------------------------------------------------------------------
 
 
-class _problems:
-    """Turn every foreseen error into one line on standard error and an exit status."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if kind is None or not issubclass(kind, (ValueError, OSError)):
-            return
-        from helix_jax.codec import DecodeError
-
-        text = str(error)
-        if isinstance(error, OSError) and error.filename and error.strerror:
-            text = f"{error.filename}: {error.strerror}; check the path"
-        _warn(" ".join(text.split()))
-        raise typer.Exit(UNDECODABLE if isinstance(error, DecodeError) else WRONG_USE) from error
-
-
-class _progress:
-    """Progress bars on standard error while it is a terminal, else nothing. Enters as step(station, done, total)."""
-
-    def __init__(self, as_json):
-        console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description:>9}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self.bars = Progress(*columns, console=console, disable=not console.is_terminal or as_json)
-        self.tasks = {}
-
-    def __enter__(self):
-        self.bars.start()
-        return self.step
-
-    def __exit__(self, *_):
-        self.bars.stop()
-
-    def step(self, station, done, total):
-        """done: how many more are done now."""
-        if station not in self.tasks:
-            self.tasks[station] = self.bars.add_task(station, total=total)
-        self.bars.update(self.tasks[station], advance=done, total=total)
+def _only_of(writer, context):
+    """Refuse options that the command was given and that only the other writer takes."""
+    foreign = BASES_ONLY if writer is Writer.TIMING else TIMING_ONLY
+    options = {p.name: p.opts[0] for p in context.command.params if p.name in foreign}
+    given = [option for name, option in options.items() if context.get_parameter_source(name).name == "COMMANDLINE"]
+    if not given:
+        return
+    if writer is Writer.TIMING:
+        raise ValueError(f"{', '.join(given)}: not for --writer timing, whose --scheme settles it; leave it out")
+    raise ValueError(f"{', '.join(given)}: only for --writer timing; add that, or leave it out")
 
 
 def _config(constraints, length, redundancy, left, right):
@@ -359,12 +371,6 @@ def _key(text):
     return key
 
 
-def _read(path):
-    from helix_jax.strands import fasta
-
-    return fasta.read(path)
-
-
 def _write_pool(path, pool):
     from helix_jax.strands import fasta
 
@@ -385,41 +391,20 @@ def _primer_warning(pool):
     for primer in filter(None, (left, right)):
         count = primers.alike(core, primer)
         if count:
-            _warn(
+            warn(
                 f"primer {primer} nearly occurs inside {count} strands and may bind there: "
                 "choose another, or --forbid part of it"
             )
 
 
-def _warn(text):
-    Console(stderr=True, soft_wrap=True).print(f"helix-jax: {text}", markup=False, highlight=False)
-
-
-def _print(figures, as_json):
-    if as_json:
-        print(json.dumps(figures))
-        return
-    table = Table(show_header=False, box=None)
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), str(value))
-    Console(soft_wrap=True).print(table)
-
-
 def _inspection_tables(report):
-    plain = {name: value for name, value in report.items() if not isinstance(value, (dict, list))}
-    _print(plain, as_json=False)
-    console = Console(soft_wrap=True)
-    for name in ("runs", "gc"):
-        table = Table(title={"runs": "longest run of a strand", "gc": "GC share of a strand"}[name], box=None)
-        table.add_column("", justify="right")
-        table.add_column("strands", justify="right")
-        table.add_column("")
+    show({name: value for name, value in report.items() if not isinstance(value, (dict, list))}, as_json=False)
+    for name, title in (("runs", "longest run of a strand"), ("gc", "GC share of a strand")):
         top = max(report[name].values(), default=1)
-        for value, count in report[name].items():
-            table.add_row(str(value), str(count), "#" * round(40 * count / top))
-        console.print(table)
+        rows = [(str(value), str(count), "#" * round(40 * count / top)) for value, count in report[name].items()]
+        show_rows(title, ("", "strands", ""), rows)
     for example in report["examples"]:
-        console.print(example, markup=False, highlight=False)
+        print(example)
 
 
 def main():

@@ -308,7 +308,7 @@ def read_pool(strands, *, motifs=(), primers=("", ""), key=None, progress=None) 
     index, symbols, good = packets.unpack(layout, head.key, words)
     index, symbols = index[good], symbols[good]
     step = progress and (lambda _, blocks: progress("repair", 1, blocks))
-    recovered = outer.decode(layout, index, symbols, head.digest, step)
+    recovered = outer.decode(layout, index, symbols, outer.matching(head.digest), step)
     everything = sum(len(group) for group in strands.values())
     report = Report(
         strands=everything,

@@ -130,7 +130,7 @@ def read_pool(strands):
             for head in headers:
                 layout = head.layout(table.bits)
                 index, symbols, ok = packets.unpack(layout, head.key, words[~is_header])
-                recovered = outer.decode(layout, index[ok], symbols[ok], head.digest)
+                recovered = outer.decode(layout, index[ok], symbols[ok], outer.matching(head.digest))
                 if not recovered.verified:
                     raise ValueError(f"pool {head.key.hex()}: {int(recovered.lost.sum())} packets are lost past repair")
                 payload = np.frombuffer(recovered.payload, np.uint8).reshape(layout.sources, layout.symbol_bytes)

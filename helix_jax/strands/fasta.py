@@ -21,27 +21,29 @@ class FastaError(ValueError):
     """A file is not a FASTA pool of A, C, G and T."""
 
 
-def write(path, strands, describe):
+def write(path, strands, describe, *, name="strand"):
     """Write strands as FASTA, one line per strand, all or nothing (``files.atomic``); gzip if named ``.gz``.
 
-    strands: uint8[n, L], bases 0..3 = A C G T. describe: the comment of each record, a callable
+    strands: uint8[n, L], or n arrays uint8[L_i]; bases 0..3 = A C G T. describe: the comment of each record, a callable
     index -> str or a sequence of n str; written as ASCII, other characters escaped.
-    Records are named ``strand_0000000`` upwards.
-    Raises ValueError for other bases, a wrong number of comments or a line break in one;
+    Records are named ``strand_0000000`` upwards (``name``: another word).
+    Raises ValueError for other bases, a strand without any, a wrong number of comments or a line break in one;
     ``files.OutputError`` when the file cannot be written.
     """
-    strands = np.asarray(strands)
-    if strands.ndim != 2 or strands.dtype != np.uint8 or strands.shape[1] == 0:
-        raise ValueError(f"strands must be uint8[n, L] with L >= 1, not {strands.dtype}{list(strands.shape)}")
-    if strands.size and strands.max() > 3:
-        raise ValueError(f"base {strands.max()} in strands; bases are 0..3 = A C G T")
-    n, length = strands.shape
+    rows = [np.asarray(row) for row in (strands if isinstance(strands, list) else np.asarray(strands))]
+    for row in rows:
+        if row.ndim != 1 or row.dtype != np.uint8 or not len(row):
+            raise ValueError(f"strands must be uint8[n, L] with L >= 1; one is {row.dtype}{list(row.shape)}")
+    bases = np.concatenate([np.zeros(0, np.uint8), *rows])
+    if bases.size and bases.max() > 3:
+        raise ValueError(f"base {bases.max()} in strands; bases are 0..3 = A C G T")
+    n, ends = len(rows), np.cumsum([0, *map(len, rows)]).tolist()
     comments = [describe(i) for i in range(n)] if callable(describe) else describe
     if len(comments) != n:
         raise ValueError(f"{len(comments)} comments for {n} strands; give one for each")
-    letters = _LETTERS[strands].tobytes().decode("ascii")
+    letters = _LETTERS[bases].tobytes().decode("ascii")
     text = "".join(
-        f">strand_{i:07d} {comment}\n{letters[i * length : (i + 1) * length]}\n" for i, comment in enumerate(comments)
+        f">{name}_{i:07d} {comment}\n{letters[ends[i] : ends[i + 1]]}\n" for i, comment in enumerate(comments)
     ).encode("ascii", "backslashreplace")
     if text.count(b"\n") != 2 * n or b"\r" in text:
         raise ValueError("a comment contains a line break; FASTA comments are one line")

@@ -48,6 +48,11 @@ def payload_digest(payload):
     return hashlib.sha256(payload).digest()[:16]
 
 
+def matching(digest):
+    """The test "``payload_digest`` of the payload is ``digest``", for ``decode``."""
+    return lambda payload: payload_digest(payload) == digest
+
+
 def encode(layout, payload):
     """Payload bytes -> symbols of all packets in the order of the global index: uint8[packets, symbol_bytes].
 
@@ -75,12 +80,13 @@ def encode(layout, payload):
     return symbols
 
 
-def decode(layout, index, symbols, digest, progress=None):
+def decode(layout, index, symbols, genuine, progress=None):
     """Packets that passed their check -> Recovered.
 
-    index: int[n] global indices, in any order, repeats allowed. symbols: uint8[n, symbol_bytes]. digest: 16 bytes,
-    ``payload_digest`` of the payload. progress: called as progress(blocks done, blocks in all) after each
-    block; where the digest then fails, a second pass of about a second per damaged block looks for wrong packets.
+    index: int[n] global indices, in any order, repeats allowed. symbols: uint8[n, symbol_bytes]. genuine: tells of the
+    bytes of a whole payload whether they are the true ones (see ``matching``). progress: called as progress(blocks
+    done, blocks in all) after each block; where no payload is genuine then, a second pass of about a second per
+    damaged block looks for wrong packets.
 
     Copies of an index that differ are settled by the majority; without one, all are left out. Wrong packets are
     found and left out as long as a block has two surplus packets more than wrong ones (and no more than
@@ -101,10 +107,10 @@ def decode(layout, index, symbols, digest, progress=None):
         found.append([_Finding(solve(*block)[0])])
         if progress is not None:
             progress(done, len(blocks))
-    verified = _choose(layout, found, digest)
+    verified = _choose(layout, found, genuine)
     if verified is None:
         found = [_audit(*block, layout.symbol_bytes) for block in blocks]
-        verified = _choose(layout, found, digest)
+        verified = _choose(layout, found, genuine)
     if verified is not None:
         settled, doubtful = verified, set()
     else:
@@ -258,13 +264,13 @@ def _alternatives(sources, ids, symbols, rejected, wrong, rank):
     return findings
 
 
-def _choose(layout, found, digest):
+def _choose(layout, found, genuine):
     """The findings, one of each block, whose payload has the digest; None when there are none."""
     if any(finding.data is None for findings in found for finding in findings):
         return None
     for choice in itertools.islice(itertools.product(*found), 4 * _ATTEMPTS):
         payload = np.concatenate([finding.data for finding in choice]).tobytes()[: layout.payload_bytes]
-        if payload_digest(payload) == digest:
+        if genuine(payload):
             return list(choice)
     return None
 

@@ -129,8 +129,7 @@ def plan(bits, payload_bytes, redundancy, multiple=1):
     for symbol_bytes in range(widest, 0, -multiple):
         # index 32 and check 1 only count the packets here; the widths are set below
         trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, min(payload_bytes, symbol_bytes << 32), 0)
-        # 1e-9: 0.07 * 100 is a hair above 7 in binary and would be rounded up to 8
-        repairs = math.ceil(redundancy * trial.block_sources[0] - 1e-9) + 2 if redundancy > 0 else 0
+        repairs = repairs_of(redundancy, trial.block_sources[0])
         packets = max(1, -(-payload_bytes // symbol_bytes)) + trial.blocks * repairs
         index_bits = max(1, (packets - 1).bit_length())
         room = bits - 8 * symbol_bytes - index_bits
@@ -141,6 +140,12 @@ def plan(bits, payload_bytes, redundancy, multiple=1):
         f"{multiple} payload byte(s), an index (of at most 32 bits) and a check of {least} bits; "
         "use longer strands, or split the payload"
     )
+
+
+def repairs_of(redundancy, sources):
+    """Repair packets of a block of ``sources`` source packets: that share of them, and two more, or none at all."""
+    # 1e-9: 0.07 * 100 is a hair above 7 in binary and would be rounded up to 8
+    return math.ceil(redundancy * sources - 1e-9) + 2 if redundancy > 0 else 0
 
 
 def pack(layout, key, index, symbols):

@@ -41,12 +41,12 @@ def test_small_payloads_are_systematic(extra, redundancy):
     layout, payload, index, symbols, digest, rng = pool(size, redundancy, 5)
     assert symbols.shape == (layout.packets, layout.symbol_bytes)
     assert symbols[: layout.sources].tobytes() == payload.ljust(layout.sources * layout.symbol_bytes, b"\0")
-    result = outer.decode(layout, index, symbols, digest)
+    result = outer.decode(layout, index, symbols, outer.matching(digest))
     assert (result.payload, result.verified) == (payload, True)
     assert not result.lost.any()
     assert result.lost.shape == result.suspect.shape == (layout.sources,)
     rows = survivors(layout, rng, max(0, layout.repairs - 2))
-    result = outer.decode(layout, index[rows], symbols[rows], digest)
+    result = outer.decode(layout, index[rows], symbols[rows], outer.matching(digest))
     assert (result.payload, result.verified) == (payload, True)
 
 
@@ -60,7 +60,7 @@ def test_small_payloads_are_systematic(extra, redundancy):
 def test_loss_within_reach(payload_bytes, redundancy, bits, seed):
     layout, payload, index, symbols, digest, rng = pool(payload_bytes, redundancy, seed, bits)
     rows = survivors(layout, rng, layout.repairs - 2)
-    result = outer.decode(layout, index[rows], symbols[rows], digest)
+    result = outer.decode(layout, index[rows], symbols[rows], outer.matching(digest))
     assert result.payload == payload
     assert result.verified
     assert not result.lost.any()
@@ -88,7 +88,9 @@ def test_several_blocks_of_3_mib():
     assert layout.blocks > 10
     rows = survivors(layout, rng, layout.repairs - 2)
     seen = []
-    result = outer.decode(layout, index[rows], symbols[rows], digest, progress=lambda *done: seen.append(done))
+    result = outer.decode(
+        layout, index[rows], symbols[rows], outer.matching(digest), progress=lambda *done: seen.append(done)
+    )
     assert result.payload == payload
     assert result.verified
     assert seen == [(done, layout.blocks) for done in range(1, layout.blocks + 1)]
@@ -97,7 +99,7 @@ def test_several_blocks_of_3_mib():
 def test_wide_symbols_stay_one_packet_each():
     layout, payload, index, symbols, digest, rng = pool(400_000, 0.3, 1, bits=20_000)
     rows = survivors(layout, rng, layout.repairs - 2)
-    result = outer.decode(layout, index[rows], symbols[rows], digest)
+    result = outer.decode(layout, index[rows], symbols[rows], outer.matching(digest))
     assert (result.payload, result.verified) == (payload, True)
 
 
@@ -111,7 +113,7 @@ def test_wrong_packets_are_located(wrong, spare):
     rows = rng.permutation(layout.packets)
     if spare == "some":
         rows = np.union1d(survivors(layout, rng, layout.repairs - wrong - 4), bad)
-    result = outer.decode(layout, index[rows], symbols[rows], digest)
+    result = outer.decode(layout, index[rows], symbols[rows], outer.matching(digest))
     assert result.payload == payload
     assert result.verified
     assert result.rejected.tolist() == bad.tolist()
@@ -126,7 +128,7 @@ def test_one_wrong_packet_with_two_to_spare(seed):
     rows = survivors(layout, rng, layout.repairs - 2)
     bad = rng.choice(rows[rows < layout.sources])
     symbols = spoil(symbols, [bad], rng)
-    result = outer.decode(layout, index[rows], symbols[rows], digest)
+    result = outer.decode(layout, index[rows], symbols[rows], outer.matching(digest))
     assert result.payload == payload
     assert result.verified
     assert result.rejected.tolist() == [bad]
@@ -136,7 +138,7 @@ def test_one_wrong_packet_with_one_to_spare_in_a_small_block():
     layout, payload, index, symbols, digest, rng = pool(600, 0.05, 3)
     rows = np.arange(layout.sources + 1)
     symbols = spoil(symbols, [4], rng)
-    result = outer.decode(layout, index[rows], symbols[rows], digest)
+    result = outer.decode(layout, index[rows], symbols[rows], outer.matching(digest))
     assert (result.payload, result.verified, result.rejected.tolist()) == (payload, True, [4])
 
 
@@ -175,7 +177,7 @@ def test_wrong_packets_in_two_blocks():
     assert layout.blocks > 2
     bad = np.array([7, layout.block_sources[0] + 3, layout.packets - 1])
     symbols = spoil(symbols, bad, rng)
-    result = outer.decode(layout, index, symbols, digest)
+    result = outer.decode(layout, index, symbols, outer.matching(digest))
     assert (result.payload, result.verified) == (payload, True)
     # a wrong packet that nothing is solved from need not be found, but this one is: its block was searched anyway
     assert result.rejected.tolist() == bad.tolist()
@@ -188,7 +190,7 @@ def test_wrong_packet_is_found_where_another_block_is_lost():
     bad = size + 11
     symbols = spoil(symbols, [bad], rng)
     rows = np.setdiff1d(index, dropped)
-    result = outer.decode(layout, rows, symbols[rows], digest)
+    result = outer.decode(layout, rows, symbols[rows], outer.matching(digest))
     assert not result.verified
     assert np.flatnonzero(result.lost).tolist() == sorted(dropped)
     assert not result.suspect.any()
@@ -202,7 +204,7 @@ def test_no_surplus_no_trust():
     """A complete systematic block is not believed when the digest says otherwise."""
     layout, payload, index, symbols, digest, rng = pool(5_000, 0, 4)
     wrong = spoil(symbols, [17], rng)
-    result = outer.decode(layout, index, wrong, digest)
+    result = outer.decode(layout, index, wrong, outer.matching(digest))
     assert not result.verified
     assert result.suspect.all()
     assert not result.lost.any()
@@ -214,7 +216,7 @@ def test_too_many_wrong_packets_are_not_verified():
     bad = rng.choice(layout.sources, layout.repairs + 5, replace=False)
     symbols = spoil(symbols, bad, rng)
     rows = np.setdiff1d(index, [np.setdiff1d(np.arange(layout.sources), bad)[0]])
-    result = outer.decode(layout, rows, symbols[rows], digest)
+    result = outer.decode(layout, rows, symbols[rows], outer.matching(digest))
     assert not result.verified
     np.testing.assert_array_equal(np.flatnonzero(result.lost), np.setdiff1d(np.arange(layout.sources), rows))
     assert (result.suspect == ~result.lost).all()
@@ -223,14 +225,14 @@ def test_too_many_wrong_packets_are_not_verified():
 def test_beyond_reach_keeps_what_was_received():
     layout, _, index, symbols, digest, rng = pool(10_000, 0.1, 6)
     rows = rng.permutation(layout.packets)[: layout.sources - 1]
-    result = outer.decode(layout, index[rows], symbols[rows], digest)
+    result = outer.decode(layout, index[rows], symbols[rows], outer.matching(digest))
     here = np.isin(np.arange(layout.sources), rows)
     np.testing.assert_array_equal(result.lost, ~here)
     assert not result.verified
     assert not result.suspect.any()
     wanted = symbols[: layout.sources] * here[:, None].astype(np.uint8)
     assert result.payload == wanted.tobytes()[:10_000]
-    nothing = outer.decode(layout, index[:0], symbols[:0], digest)
+    nothing = outer.decode(layout, index[:0], symbols[:0], outer.matching(digest))
     assert nothing.lost.all()
     assert nothing.payload == bytes(10_000)
 
@@ -242,7 +244,7 @@ def test_copies_of_an_index():
     rows = np.concatenate([index, [1, 3, 1, 2, 5, 5]])
     received = np.concatenate([symbols, symbols[[1, 3]], other[[1, 2, 5, 5]]])
     order = rng.permutation(len(rows))
-    result = outer.decode(layout, rows[order], received[order], digest)
+    result = outer.decode(layout, rows[order], received[order], outer.matching(digest))
     assert (result.payload, result.verified) == (payload, True)
     assert result.rejected.tolist() == [1, 2, 5]
     bare = packets.plan(287, 3_000, 0)
@@ -250,7 +252,7 @@ def test_copies_of_an_index():
         bare,
         np.append(np.arange(bare.packets), 2),
         np.append(symbols[: bare.packets], other[2:3], axis=0),
-        digest,
+        outer.matching(digest),
     )
     assert np.flatnonzero(tie.lost).tolist() == [2]
     assert not tie.verified
@@ -268,7 +270,7 @@ def test_never_wrong_and_verified(data, seed):
     bad = rng.choice(layout.packets, data.draw(st.integers(0, min(6, layout.packets))), replace=False)
     symbols = spoil(symbols, bad, rng)
     rows = rng.choice(layout.packets, data.draw(st.integers(0, layout.packets)))
-    result = outer.decode(layout, index[rows], symbols[rows], digest)
+    result = outer.decode(layout, index[rows], symbols[rows], outer.matching(digest))
     assert result.payload == payload or not result.verified
     assert len(result.payload) == len(payload)
     assert not (result.lost & result.suspect).any()
@@ -280,6 +282,6 @@ def test_refuses():
     with pytest.raises(ValueError, match="planned for 100"):
         outer.encode(layout, payload + b"x")
     with pytest.raises(ValueError, match="out of range"):
-        outer.decode(layout, index + 1, symbols, digest)
+        outer.decode(layout, index + 1, symbols, outer.matching(digest))
     with pytest.raises(ValueError, match="symbols"):
-        outer.decode(layout, index, symbols[1:], digest)
+        outer.decode(layout, index, symbols[1:], outer.matching(digest))
