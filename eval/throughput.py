@@ -1,9 +1,9 @@
-"""Speed: bits to bases and back, beside the NumPy reference and a plain per-base loop; and the tokenizer.
+"""Speed: bits to bases and back, beside the NumPy reference and a plain loop; the timing coders; the tokenizer.
 
     python -m eval.throughput [--json FILE]
 
 The batch is spread over all local devices (CPU cores are devices here), as the library does it. Each figure is the
-best of several runs after one that compiles. The two plain programs run in the same process on the same machine.
+best of several runs after one that compiles. The plain programs run in the same process on the same machine.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from eval import timing_throughput
 from helix_jax import parallel, reference, weights
 from helix_jax.config import TokenizerConfig
 from helix_jax.reference import TOTAL
@@ -190,8 +191,9 @@ def main():
     options = parser.parse_args()
     parallel.use_all_cores()
     clip, encode, decode = tokenizer_row()
-    memory = peak_memory()  # of the tokenizer: the coder comes after
+    memory = peak_memory()  # of the tokenizer: the coders come after
     rows = coder_rows()
+    timed = timing_throughput.rows(seconds_per_call)
     console = Console()
     table = Table(*["program", "batch", "bits to bases, nt/s", "over plain", "bases to bits, nt/s", "over plain"])
     for row in rows:
@@ -202,6 +204,15 @@ def main():
         )  # fmt: skip
     console.print(f"{NAMED[SET].describe()}; {LENGTH} nt", highlight=False)
     console.print(table)
+    rounds = Table("timing coder", "strands", "encode, rounds/s", "over plain", "decode, rounds/s", "over plain")
+    for row in timed:
+        rounds.add_row(
+            row.coder, f"{row.strands:,}",
+            f"{row.encode:,.0f}", f"{row.encode / row.plain_encode:,.1f}",
+            f"{row.decode:,.0f}", f"{row.decode / row.plain_decode:,.1f}",
+        )  # fmt: skip
+    console.print(rounds)
+    console.print("plain: the same code by a walk through its tables in Python, one strand at a time", highlight=False)
     frames = Table("tokenizer", "encode, frames/s", "decode, frames/s", "peak memory")
     frames.add_row(clip, f"{encode:.1f}", f"{decode:.1f}", f"{memory / 2**30:.2f} GiB")
     console.print(frames)
@@ -209,7 +220,8 @@ def main():
         with open(options.json, "w") as out:
             speeds = [dataclasses.asdict(row) for row in rows]
             tokenizer = {"clip": clip, "encode_frames_per_s": encode, "decode_frames_per_s": decode}
-            figures = {"set": SET, "length": LENGTH, "coder": speeds, "tokenizer": tokenizer}
+            timing = [dataclasses.asdict(row) for row in timed]
+            figures = {"set": SET, "length": LENGTH, "coder": speeds, "timing": timing, "tokenizer": tokenizer}
             json.dump(figures | {"peak_memory_bytes": memory}, out, indent=2)
 
 
