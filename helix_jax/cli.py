@@ -1,7 +1,7 @@
 """The command `helix-jax`.
 
-Exit status: 0 done, 1 a check failed, 2 wrong use or unreadable input, 3 done with loss (concealed), 4 cannot be
-decoded.
+Exit status: 0 done, 1 a check or a clip of a batch failed, 2 wrong use or unreadable input, 3 done with loss
+(concealed), 4 cannot be decoded.
 """
 
 import dataclasses
@@ -14,8 +14,22 @@ from typing import Annotated
 
 import typer
 
-from helix_jax import parallel, timing_cli
+from helix_jax import batch_cli, parallel, timing_cli
 from helix_jax.console import CHECK_FAILED, WITH_LOSS, Json, Scheme, problems, progress, read, show, show_rows, warn
+from helix_jax.options import (
+    Key,
+    LeftPrimer,
+    Length,
+    ModelPath,
+    Motif,
+    Redundancy,
+    RightPrimer,
+    Set,
+    codec_config,
+    load_model,
+    parse_key,
+    warn_of_primers,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +43,8 @@ app = typer.Typer(
     "A second writer puts the same data into the letters and the durations of terminator-free enzymatic synthesis: "
     "[bold]--writer timing[/bold], and the commands of [bold]helix-jax timing[/bold].\n\n"
     "Start with [bold]helix-jax demo[/bold].\n\n"
-    "Exit status: 0 done, 1 a check failed, 2 wrong use, 3 done with loss (concealed), 4 cannot be decoded.",
+    "Exit status: 0 done, 1 a check or a clip of a batch failed, 2 wrong use, 3 done with loss (concealed), "
+    "4 cannot be decoded.",
 )
 app.add_typer(timing_cli.app, name="timing")
 
@@ -51,34 +66,6 @@ WriterKind = Annotated[
         help="bases: strands of letters that obey constraints, in FASTA. "
         "timing: letters and durations of enzymatic synthesis, in a schedule file; read back from FASTA.",
     ),
-]
-Set = Annotated[
-    str,
-    typer.Option(
-        "--constraints",
-        help="helix: GC 40-60 % in every 20 nt, runs <= 3. strict: 45-55 %. "
-        "strand: GC of the whole strand 45-55 %, runs <= 3. goldman: no repeats. "
-        "wide: every window within 5 of half GC, runs <= 3.",
-    ),
-]
-Length = Annotated[int, typer.Option("--strand-length", help="Nucleotides per strand, primers not counted.")]
-Redundancy = Annotated[
-    float,
-    typer.Option(
-        help="Repair strands as a share of the source strands, plus two per block: "
-        "lost strands up to that number are repaired exactly."
-    ),
-]
-Motif = Annotated[
-    list[str], typer.Option("--forbid", help="Word that must not occur, nor its reverse complement. May be repeated.")
-]
-LeftPrimer = Annotated[str, typer.Option("--left-primer", help="Bases written before every strand.")]
-RightPrimer = Annotated[str, typer.Option("--right-primer", help="Bases written after every strand.")]
-ModelPath = Annotated[
-    Path | None, typer.Option("--model", help="Tokenizer weights (.safetensors); default: the shipped ones.")
-]
-Key = Annotated[
-    str | None, typer.Option("--key", help="The pool's id, 16 hexadecimal digits; default: a hash of the content.")
 ]
 PoolOut = Annotated[Path, typer.Option("-o", "--output", help="FASTA file to write; a schedule for --writer timing.")]
 PoolIn = Annotated[
@@ -113,6 +100,7 @@ def encode(
     Sound is not stored. Frame rate, size and number of frames are kept exactly; variable frame rates are refused.
     """
     from helix_jax import codec, inspection, timed_files, video
+    from helix_jax.strands import fasta, primers
 
     with problems(), progress(as_json) as step:
         _only_of(writer, context)
@@ -120,15 +108,20 @@ def encode(
         if reader.has_audio:
             warn(f"{clip.name} has sound, which is not stored")
         if writer is Writer.TIMING:
-            figures = timed_files.encode(output, reader, _model(model), scheme, progress=step)
+            figures = timed_files.encode(output, reader, load_model(model), scheme, progress=step)
         else:
-            config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
-            pool = codec.encode(reader, _model(model), config, motifs=tuple(forbid), key=_key(key), progress=step)
-            _write_pool(output, pool)
-            _primer_warning(pool)
+            config = codec_config(constraints, strand_length, redundancy, left_primer, right_primer)
+            pool = codec.encode(
+                reader, load_model(model), config, motifs=tuple(forbid), key=parse_key(key), progress=step
+            )
+            fasta.write_pool(output, pool)
+            warn_of_primers(primers.in_pool(pool))
             pixels = reader.info.frames * reader.info.height * reader.info.width
             figures = inspection.figures(pool, output) | {"nt_per_pixel": round(pool.strands.size / pixels, 5)}
     show(figures, as_json)
+
+
+app.command(epilog="Example: helix-jax encode-batch videos/ --out pools")(batch_cli.encode_batch)
 
 
 @app.command(epilog="Example: helix-jax decode pool.fasta -o back.mp4")
@@ -162,12 +155,12 @@ def decode(
     with problems(), progress(as_json) as step:
         _only_of(writer, context)
         if writer is Writer.TIMING:
-            info, blocks, found, lost = timed_files.decode(pool, _model(model), scheme, progress=step)
+            info, blocks, found, lost = timed_files.decode(pool, load_model(model), scheme, progress=step)
             report, concealed = dataclasses.asdict(found) | {"lost_tokens": lost}, lost > 0
         else:
             primers = (left_primer, right_primer)
             info, blocks, found = codec.decode(
-                read(pool), _model(model), motifs=tuple(forbid), primers=primers, key=_key(key), progress=step
+                read(pool), load_model(model), motifs=tuple(forbid), primers=primers, key=parse_key(key), progress=step
             )
             report, concealed = dataclasses.asdict(found), found.lost_packets > 0
         with video.VideoWriter(output, info) as film:
@@ -204,16 +197,17 @@ def pack(
 ):
     """Write any file as strands of DNA, bit for bit."""
     from helix_jax import codec, inspection, timed_files
+    from helix_jax.strands import fasta, primers
 
     with problems(), progress(as_json) as step:
         _only_of(writer, context)
         if writer is Writer.TIMING:
             figures = timed_files.pack(output, file.read_bytes(), scheme, progress=step)
         else:
-            config = _config(constraints, strand_length, redundancy, left_primer, right_primer)
-            pool = codec.pack(file.read_bytes(), config, motifs=tuple(forbid), key=_key(key), progress=step)
-            _write_pool(output, pool)
-            _primer_warning(pool)
+            config = codec_config(constraints, strand_length, redundancy, left_primer, right_primer)
+            pool = codec.pack(file.read_bytes(), config, motifs=tuple(forbid), key=parse_key(key), progress=step)
+            fasta.write_pool(output, pool)
+            warn_of_primers(primers.in_pool(pool))
             figures = inspection.figures(pool, output)
     show(figures, as_json)
 
@@ -240,7 +234,9 @@ def unpack(
             data, report = timed_files.unpack(pool, scheme, progress=step)
         else:
             primers = (left_primer, right_primer)
-            data, report = codec.unpack(read(pool), motifs=tuple(forbid), primers=primers, key=_key(key), progress=step)
+            data, report = codec.unpack(
+                read(pool), motifs=tuple(forbid), primers=primers, key=parse_key(key), progress=step
+            )
         with files.atomic(output) as temporary:
             temporary.write_bytes(data)
     show({"output": str(output), "bytes": len(data)} | dataclasses.asdict(report), as_json)
@@ -271,7 +267,7 @@ def inspect(
             name=constraints,
             motifs=tuple(forbid),
             primers=(left_primer, right_primer),
-            key=_key(key),
+            key=parse_key(key),
             progress=step,
         )
     if as_json:
@@ -325,7 +321,7 @@ def demo(
     from helix_jax import demonstration
 
     with problems(), progress(as_json) as step:
-        figures = demonstration.run(out, _model(None), step)
+        figures = demonstration.run(out, load_model(None), step)
     show(figures, as_json)
 
 
@@ -342,59 +338,6 @@ def _only_of(writer, context):
     if writer is Writer.TIMING:
         raise ValueError(f"{', '.join(given)}: not for --writer timing, whose --scheme settles it; leave it out")
     raise ValueError(f"{', '.join(given)}: only for --writer timing; add that, or leave it out")
-
-
-def _config(constraints, length, redundancy, left, right):
-    from helix_jax.config import CodecConfig, StrandConfig
-
-    if not 0 <= redundancy <= 100:
-        raise ValueError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")
-    strands = StrandConfig(length=length, redundancy=redundancy, left_primer=left.upper(), right_primer=right.upper())
-    return CodecConfig(constraints=constraints, strands=strands)
-
-
-def _model(path):
-    from helix_jax import weights
-
-    return weights.load(path or weights.DEFAULT)
-
-
-def _key(text):
-    if text is None:
-        return None
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != 8:
-        raise ValueError(f"key {text!r}: 16 hexadecimal digits are needed")
-    return key
-
-
-def _write_pool(path, pool):
-    from helix_jax.strands import fasta
-
-    def describe(i):
-        if i < pool.header_strands:
-            return f"header key={pool.header.key.hex()}"
-        i -= pool.header_strands
-        return f"source {i}" if i < pool.layout.sources else f"repair {i - pool.layout.sources}"
-
-    fasta.write(path, pool.strands, describe)
-
-
-def _primer_warning(pool):
-    from helix_jax.strands import primers
-
-    left, right = pool.constraints.left, pool.constraints.right
-    core = pool.strands[:, len(left) : pool.strands.shape[1] - len(right)]
-    for primer in filter(None, (left, right)):
-        count = primers.alike(core, primer)
-        if count:
-            warn(
-                f"primer {primer} nearly occurs inside {count} strands and may bind there: "
-                "choose another, or --forbid part of it"
-            )
 
 
 def _inspection_tables(report):

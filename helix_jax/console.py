@@ -1,7 +1,7 @@
 """What the commands share: exit statuses, errors in one line, progress bars, and figures as a table or as JSON.
 
-Exit status: 0 done, 1 a check failed, 2 wrong use or unreadable input, 3 done with loss (concealed), 4 cannot be
-decoded.
+Exit status: 0 done, 1 a check or a clip of a batch failed, 2 wrong use or unreadable input, 3 done with loss
+(concealed), 4 cannot be decoded.
 """
 
 import json

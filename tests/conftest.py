@@ -98,3 +98,34 @@ def _run_cli(*arguments):
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+@pytest.fixture(scope="session")
+def on_terminal():
+    """on_terminal(*arguments): `helix-jax` as a process whose standard error is a terminal; the result is its exit
+    status, standard output, and what the terminal got (bytes)."""
+    return _on_terminal
+
+
+def _on_terminal(*arguments):
+    import pty
+    import subprocess
+    import sys
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "helix_jax.cli", *map(str, arguments)]
+    environment = os.environ | {"TERM": "xterm"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment) as child:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # the child's end is closed
+                break
+            if not part:
+                break
+            shown += part
+        printed = child.stdout.read()
+    os.close(ours)
+    return child.returncode, printed, shown

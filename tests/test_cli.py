@@ -1,8 +1,6 @@
 """The command line: what goes in comes out, the promised JSON fields, and every exit status, each produced for real."""
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from fractions import Fraction
@@ -304,7 +302,7 @@ def test_help_and_wrong_use_of_the_process():
     shown = process("--help")
     assert shown.returncode == DONE
     assert shown.stderr == ""
-    for command in ("encode", "decode", "pack", "unpack", "inspect", "capacity", "demo"):
+    for command in ("encode", "encode-batch", "decode", "pack", "unpack", "inspect", "capacity", "demo"):
         assert command in shown.stdout
     assert "Exit status" in shown.stdout
     refused = process("pack", "--nonsense")
@@ -323,27 +321,11 @@ def test_status_and_streams_of_the_process(tmp_path, movie_pool):
     assert json.loads(result.stdout)["violations"] == 1
 
 
-def test_progress_on_a_terminal(tmp_path):
+def test_progress_on_a_terminal(tmp_path, on_terminal):
     """Bars on standard error where it is a terminal; standard output stays what it is."""
     (tmp_path / "file").write_bytes(bytes(500))
-    ours, theirs = pty.openpty()
-    arguments = ["pack", str(tmp_path / "file"), "-o", str(tmp_path / "a.fasta"), *map(str, CHEAP)]
-    command = [sys.executable, "-m", "helix_jax.cli", *arguments]
-    environment = os.environ | {"TERM": "xterm"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment) as child:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                part = os.read(ours, 4096)
-            except OSError:  # the child's end is closed
-                break
-            if not part:
-                break
-            shown += part
-        printed = child.stdout.read()
-    os.close(ours)
-    assert child.returncode == DONE
+    status, printed, shown = on_terminal("pack", tmp_path / "file", "-o", tmp_path / "a.fasta", *CHEAP)
+    assert status == DONE
     assert b"strands" in shown
     assert b"\x1b[" in shown
     assert b"\x1b" not in printed
@@ -351,7 +333,7 @@ def test_progress_on_a_terminal(tmp_path):
 
 def test_every_command_has_help(run_cli):
     for command in cli.app.registered_commands:
-        result = run_cli(command.callback.__name__, "--help")
+        result = run_cli(command.callback.__name__.replace("_", "-"), "--help")
         assert result.exit_code == DONE
         assert command.callback.__doc__.split()[0] in result.stdout
 

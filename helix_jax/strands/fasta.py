@@ -53,6 +53,18 @@ def write(path, strands, describe, *, name="strand"):
         temporary.write_bytes(text)
 
 
+def write_pool(path, pool):
+    """Write a ``codec.Pool``; the comments say what each strand carries. Otherwise as ``write``."""
+
+    def describe(i):
+        if i < pool.header_strands:
+            return f"header key={pool.header.key.hex()}"
+        i -= pool.header_strands
+        return f"source {i}" if i < pool.layout.sources else f"repair {i - pool.layout.sources}"
+
+    write(path, pool.strands, describe)
+
+
 def read(path):
     """Read a FASTA file (gzip too): any letter case, wrapped lines, records in any order.
 

@@ -22,3 +22,10 @@ def alike(strands, primer):
         any(edlib.align(word, row.tobytes().decode(), mode="HW", k=edits)["editDistance"] >= 0 for word in words)
         for row in letters
     )
+
+
+def in_pool(pool):
+    """Of each primer of a ``codec.Pool``, the number of strands that it nearly occurs in: dict of str -> int."""
+    left, right = pool.constraints.left, pool.constraints.right
+    core = pool.strands[:, len(left) : pool.strands.shape[1] - len(right)]
+    return {primer: alike(core, primer) for primer in (left, right) if primer}

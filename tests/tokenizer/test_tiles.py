@@ -184,6 +184,19 @@ def test_streams_with_bounded_memory(params):
     assert sum(counts) == 63
 
 
+@pytest.mark.parametrize(("batch", "spread"), [(3, False), (1, True), (2, True)])
+def test_tokens_do_not_depend_on_batch_and_devices(params, batch, spread):
+    """Eight devices; the last call is not full, and a call takes tiles of several groups."""
+    clip = noise(37, 30, 70)
+    digits = encode(params, TINY, clip, batch=batch, spread=spread)
+    assert np.mean(digits != encode(params, TINY, clip)) < 1e-3  # float ties
+
+
+def test_one_compilation_serves_all_devices(params, count_traces):
+    for shape in [(1, 8, 8), (17, 48, 33)]:
+        encode(params, TINY, noise(*shape), batch=2, spread=True)
+
+
 def test_levels_between_digits_decode(params, count_traces):
     digits = encode(params, TINY, noise(8, 16, 16))
     exact = decode(params, TINY, digits, (8, 16, 16))

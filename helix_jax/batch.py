@@ -1,0 +1,376 @@
+"""Many clips to many pools: which clips are whose, which are done, and the work itself.
+
+A clip's pool is ``OUT/<name>.fasta``, its name being its path, suffix included, below the folder that all arguments
+have in common. So no two clips share an output, and none depends on which other clips there are.
+
+What is done is known from a record beside each pool, ``<name>.fasta.json``: the settings (model and options), and size,
+time of change and SHA-256 of the source and of the pool. A clip is passed over if the settings are the same and both
+files are the recorded ones: same size, and same time or else same hash, so that copied files count and nothing is
+hashed in vain. Otherwise it is encoded again. The record is written just before its pool takes its name: whenever the
+work is cut off, a pool that is there has a record, and one that does not fit its record is made again. A pool without
+a record is somebody else's, and one made from another clip is that clip's: both are refused by name, not replaced.
+
+Hosts share the list by size alone, whatever is done already; so they need not know of each other, and no file has two
+writers. The list must be the same on all of them.
+"""
+
+import concurrent.futures
+import errno
+import functools
+import hashlib
+import heapq
+import json
+import os
+import threading
+import time
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from helix_jax import codec, files, parallel, video
+from helix_jax.config import CodecConfig
+from helix_jax.strands import fasta, primers
+from helix_jax.weights import Model
+
+FORMAT = 1  # of records; to be raised where the same settings give other strands
+VIDEO_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv y4m"  # looked for in folders
+MOST_AT_ONCE = 8
+
+
+class BatchError(ValueError):
+    """A clip, an output or a list that cannot be worked on; the message says which and why."""
+
+
+class _Stopped(Exception):
+    """The batch is being stopped."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """path: of the source. name: of the output below the output folder, without ``.fasta``. size: bytes."""
+
+    path: Path
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is done to every clip. out: output folder. motifs: as for ``codec.encode``."""
+
+    out: Path
+    model: Model
+    config: CodecConfig
+    motifs: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def settings(self):
+        """Everything but the source that a pool depends on, as JSON gives it back."""
+        made_with = {"model": self.model.digest.hex(), "forbid": [word.upper() for word in self.motifs]}
+        return json.loads(json.dumps(asdict(self.config) | made_with))
+
+    def output(self, clip):
+        """Path of the clip's FASTA file."""
+        return self.out / f"{clip.name}.fasta"
+
+
+# ---- which clips -------------------------------------------------------------------------------------------
+
+
+def find_clips(paths) -> list[Clip]:
+    """Clips among files and folders, by name.
+
+    paths: files are taken whatever their name; folders are searched all the way down for files named like videos
+    (``VIDEO_NAMES``), hidden ones left out. A file that is found twice counts once.
+    Raises BatchError for a path that is not there, and for a folder without videos.
+    """
+    found, roots = set(), []
+    for path in map(os.path.abspath, paths):
+        if os.path.isdir(path):
+            below = _search(path)
+            if not below:
+                raise BatchError(f"{path}: no file in this folder is named like a video ({VIDEO_NAMES})")
+            found.update(below)
+            roots.append(path)
+        elif os.path.exists(path):
+            found.add(path)
+            roots.append(os.path.dirname(path))
+        else:
+            raise BatchError(f"{path}: no such file or folder; check the path")
+    if not found:
+        raise BatchError("no videos: give files or folders")
+    root = Path(os.path.commonpath(roots))
+    clips = [Clip(path, path.relative_to(root).as_posix(), path.stat().st_size) for path in map(Path, found)]
+    return sorted(clips, key=lambda clip: clip.name)
+
+
+def _search(folder):
+    found = []
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(at, name) for name in names if not name.startswith(".") and _is_video(at, name)]
+    return found
+
+
+def _is_video(folder, name):
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix[1:] in VIDEO_NAMES.split() and os.path.isfile(os.path.join(folder, name))
+
+
+def share(clips, host, hosts) -> list[Clip]:
+    """The clips of one host, largest first: each clip in turn goes to the host that has the fewest bytes."""
+    loads, mine = [(0, 0, number) for number in range(hosts)], []
+    for clip in sorted(clips, key=lambda clip: (-clip.size, clip.name)):
+        size, count, number = loads[0]
+        heapq.heapreplace(loads, (size + clip.size, count + 1, number))
+        if number == host:
+            mine.append(clip)
+    return mine
+
+
+# ---- what is done ------------------------------------------------------------------------------------------
+
+
+def is_done(clip, task) -> bool:
+    """Whether the clip's pool is there, whole, and made from this content with these settings.
+
+    Raises BatchError where something stands in its place that this clip's encoding must not replace.
+    """
+    output = task.output(clip)
+    record = _read_record(output)
+    if record is None:
+        if output.exists():
+            raise BatchError(f"{output} is there already, with no record of how it was made: move it away")
+        return False
+    if not _is_same(clip.path, record["source"]):
+        before = record["source"]["path"]
+        if before != str(clip.path) and output.exists():
+            raise BatchError(f"{output} was made from another clip, {before}: give another --out, or move it away")
+        return False
+    return record["settings"] == task.settings and _is_same(output, record["output"])
+
+
+def _record_path(output):
+    return output.with_name(f"{output.name}.json")
+
+
+def _read_record(output):
+    try:
+        record = json.loads(_record_path(output).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
+
+
+def _stamp(path):
+    """What tells one content of a file from another."""
+    facts = path.stat()
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": str(path), "bytes": facts.st_size, "modified_ns": facts.st_mtime_ns, "sha256": digest}
+
+
+def _is_same(path, stamp):
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return False
+    if facts.st_size != stamp["bytes"]:
+        return False
+    return facts.st_mtime_ns == stamp["modified_ns"] or _stamp(path)["sha256"] == stamp["sha256"]
+
+
+# ---- the work ----------------------------------------------------------------------------------------------
+
+
+def encode_clip(clip, task, progress=None) -> dict:
+    """Encode one clip, write its pool and its record; returns the record.
+
+    progress: as for ``codec.encode``; called first as progress("open", frames, frames).
+    Raises ValueError or OSError with the reason.
+    """
+    output = task.output(clip)
+    source = _stamp(clip.path)
+    reader = video.open_video(clip.path)
+    if progress:
+        progress("open", reader.info.frames, reader.info.frames)
+    pool = codec.encode(reader, task.model, task.config, motifs=task.motifs, progress=progress)
+    if clip.path.stat().st_mtime_ns != source["modified_ns"]:
+        raise BatchError(f"{clip.path}: changed while it was read; run again")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic(output) as temporary:
+        fasta.write_pool(temporary, pool)
+        record = {
+            "format": FORMAT,
+            "source": source,
+            "output": _stamp(temporary) | {"path": str(output)},
+            "settings": task.settings,
+            "key": pool.header.key.hex(),
+            "frames": reader.info.frames,
+            "strands": len(pool.strands),
+            "nucleotides": int(pool.strands.size),
+            "has_audio": reader.has_audio,
+            "near_primers": primers.in_pool(pool),
+        }
+        _write_json(_record_path(output), record)
+    return record
+
+
+def run(clips, task, *, host=0, hosts=1, at_once=None, progress=None) -> dict:
+    """Encode the clips that are not done; write and return the summary, ``OUT/summary-<host>.json``.
+
+    clips: of this host, in the order of the work (``share``). at_once: clips in work at once, so that some are read and
+    written while others compute; None: as many as there are cores, up to MOST_AT_ONCE. progress: called as
+    progress(station, done, total) with clips and frames; the total of the frames is a guess until all clips are open.
+
+    A clip that fails is listed in the summary under ``failures``, {path: reason}. Ctrl-C ends the clips in work at
+    their next group of frames; the summary then says ``interrupted``, and how many clips are ``left``. Times are of the
+    clips encoded here: ``seconds`` from the first to the last, ``startup_seconds`` before, for tables and compilation.
+    Raises ConstraintError or ValueError for settings that suit no clip, OutputError where the disk is full.
+    """
+    files_made, failures = [], {}
+    task.out.mkdir(parents=True, exist_ok=True)
+    todo = []
+    for clip in clips:
+        try:
+            if not is_done(clip, task):
+                todo.append(clip)
+        except (ValueError, OSError) as error:
+            failures[str(clip.path)] = _reason(clip, error)
+    skipped = len(clips) - len(todo) - len(failures)
+    begin = time.perf_counter()
+    if todo:
+        _start_up(task)
+    ready = time.perf_counter()
+    meter = _Meter(todo, progress)
+    stop = threading.Event()
+
+    def one(clip):
+        def step(station, done, total):
+            if stop.is_set():
+                raise _Stopped
+            meter.step(clip, station, done)
+
+        try:
+            step("clips", 0, 1)
+            files_made.append(encode_clip(clip, task, step))
+        except _Stopped:
+            return
+        except Exception as error:  # whatever is wrong with one clip, the others go on
+            if isinstance(error, files.OutputError) and _disk_is_full(error):
+                raise
+            failures[str(clip.path)] = _reason(clip, error)
+        meter.step(clip, "clips", 1)
+
+    interrupted = False
+    with concurrent.futures.ThreadPoolExecutor(at_once or min(MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
+        work = [threads.submit(one, clip) for clip in todo]
+        try:
+            for future in concurrent.futures.as_completed(work):
+                future.result()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            stop.set()
+            threads.shutdown(cancel_futures=True)
+    seconds = time.perf_counter() - ready if files_made else 0.0
+    summary = {
+        "out": str(task.out),
+        "host": host,
+        "hosts": hosts,
+        "clips": len(clips),
+        "done": len(files_made),
+        "skipped": skipped,
+        "failed": len(failures),
+        "left": len(clips) - skipped - len(files_made) - len(failures),
+        "interrupted": interrupted,
+        **_rates(files_made, seconds),
+        "seconds": round(seconds, 3),
+        "startup_seconds": round(ready - begin, 3),
+        "with_sound": sum(record["has_audio"] for record in files_made),
+        "near_primers": _sums(record["near_primers"] for record in files_made),
+        "failures": dict(sorted(failures.items())),
+        "settings": task.settings,
+    }
+    _write_json(task.out / f"summary-{host}.json", summary)
+    return summary
+
+
+class _Meter:
+    """Progress of all clips, from any thread. Frames of clips that are not open yet are guessed from their bytes."""
+
+    def __init__(self, clips, progress):
+        self.progress, self.lock, self.clips = progress, threading.Lock(), len(clips)
+        self.closed_bytes = sum(clip.size for clip in clips)
+        self.open_bytes = self.frames = 0
+
+    def step(self, clip, station, done):
+        if not self.progress:
+            return
+        with self.lock:
+            if station == "clips":
+                self.progress("clips", done, self.clips)
+            elif station == "open":
+                self.frames += done
+                self.open_bytes += clip.size
+                self.closed_bytes -= clip.size
+            elif station == "tokens":
+                guess = self.frames + round(self.frames * self.closed_bytes / max(self.open_bytes, 1))
+                self.progress("frames", done, guess)
+
+
+class _Blank:
+    """The smallest clip."""
+
+    info = video.VideoInfo(1, 8, 8, Fraction(25))
+
+    @staticmethod
+    def blocks():
+        yield np.zeros((1, 8, 8, 3), np.uint8)
+
+
+def _start_up(task):
+    """Build the tables, compile for every size, and find out now if the settings suit no clip at all."""
+    codec.encode(_Blank, task.model, task.config, motifs=task.motifs)
+    # a strand carries at most two bits per nucleotide, so this makes enough of them for the large shape
+    codec.pack(bytes(parallel.SMALL_BATCH * task.config.strands.length // 4 + 1), task.config, motifs=task.motifs)
+
+
+def _rates(records, seconds):
+    """Counts of what was encoded, and each per second, and per second and device."""
+    devices = parallel.mesh().size
+    figures: dict[str, int | float] = {"devices": devices}
+    for name in ("frames", "strands", "nucleotides"):
+        figures[name] = sum(record[name] for record in records)
+    for name in ("frames", "nucleotides"):
+        rate = figures[name] / seconds if seconds else 0.0
+        figures[f"{name}_per_second"] = round(rate, 2)
+        figures[f"{name}_per_second_per_device"] = round(rate / devices, 2)
+    return figures
+
+
+def _sums(counts):
+    total = {}
+    for one in counts:
+        for name, count in one.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _reason(clip, error):
+    """One line, without the clip's name, which stands beside it."""
+    text = " ".join(str(error).split()).removeprefix(f"{clip.path}: ")
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
+
+
+def _disk_is_full(error):
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _write_json(path, value):
+    with files.atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,77 @@
+"""Options that several commands share, and what is made of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helix_jax.console import warn
+
+Set = Annotated[
+    str,
+    typer.Option(
+        "--constraints",
+        help="helix: GC 40-60 % in every 20 nt, runs <= 3. strict: 45-55 %. "
+        "strand: GC of the whole strand 45-55 %, runs <= 3. goldman: no repeats. "
+        "wide: every window within 5 of half GC, runs <= 3.",
+    ),
+]
+Length = Annotated[int, typer.Option("--strand-length", help="Nucleotides per strand, primers not counted.")]
+Redundancy = Annotated[
+    float,
+    typer.Option(
+        help="Repair strands as a share of the source strands, plus two per block: "
+        "lost strands up to that number are repaired exactly."
+    ),
+]
+Motif = Annotated[
+    list[str], typer.Option("--forbid", help="Word that must not occur, nor its reverse complement. May be repeated.")
+]
+LeftPrimer = Annotated[str, typer.Option("--left-primer", help="Bases written before every strand.")]
+RightPrimer = Annotated[str, typer.Option("--right-primer", help="Bases written after every strand.")]
+ModelPath = Annotated[
+    Path | None, typer.Option("--model", help="Tokenizer weights (.safetensors); default: the shipped ones.")
+]
+Key = Annotated[
+    str | None, typer.Option("--key", help="The pool's id, 16 hexadecimal digits; default: a hash of the content.")
+]
+
+
+def codec_config(constraints, length, redundancy, left, right):
+    """The options of the strands -> CodecConfig. Raises ValueError."""
+    from helix_jax.config import CodecConfig, StrandConfig
+
+    if not 0 <= redundancy <= 100:
+        raise ValueError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")
+    strands = StrandConfig(length=length, redundancy=redundancy, left_primer=left.upper(), right_primer=right.upper())
+    return CodecConfig(constraints=constraints, strands=strands)
+
+
+def load_model(path):
+    """--model -> weights.Model."""
+    from helix_jax import weights
+
+    return weights.load(path or weights.DEFAULT)
+
+
+def parse_key(text):
+    """--key -> 8 bytes, or None. Raises ValueError."""
+    if text is None:
+        return None
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 8:
+        raise ValueError(f"key {text!r}: 16 hexadecimal digits are needed")
+    return key
+
+
+def warn_of_primers(found):
+    """found: see ``primers.in_pool``."""
+    for primer, count in found.items():
+        if count:
+            warn(
+                f"primer {primer} nearly occurs inside {count} strands and may bind there: "
+                "choose another, or --forbid part of it"
+            )
