@@ -103,6 +103,8 @@ def _replace(config, parts, path, text):
 def _parse(text, kind: typing.Any, path):
     if typing.get_origin(kind) is tuple:
         items, words = typing.get_args(kind), [word for word in text.split(",") if word]
+        if dataclasses.is_dataclass(items[0]):
+            raise ValueError(f"--set {path}: a list of {items[0].__name__} is written in a configuration file")
         count = len(words) if items[-1] is Ellipsis else len(items)
         if len(words) != count:
             raise ValueError(f"--set {path}={text}: {count} values separated by commas are needed")

@@ -7,6 +7,7 @@ arrays, so that no NNX type reaches ``jit``, a checkpoint or a weights file.
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 
 def functional(make):
@@ -31,8 +32,9 @@ def functional(make):
 
 
 def rms_norm(x):
-    """Scale the last axis to unit root mean square."""
-    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+    """Scale the last axis to unit root mean square; the mean is taken in float32 whatever the type of x."""
+    power = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(power + 1e-6).astype(x.dtype)
 
 
 class Linear(nnx.Module):
@@ -77,4 +79,5 @@ class CausalBlock(nnx.Module):
         y = jax.lax.conv_general_dilated(y, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         y = jax.nn.gelu(y + jnp.reshape(self.spatial.b[...], (1, 1, 1, d))).reshape(x.shape)
         past = jnp.pad(y, ((0, 0), (2, 0), (0, 0), (0, 0), (0, 0)), mode="edge")
-        return x + self.temporal(jnp.concatenate([y, past[:, 1:-1], past[:, :-2]], axis=-1))
+        y = self.temporal(jnp.concatenate([y, past[:, 1:-1], past[:, :-2]], axis=-1))
+        return checkpoint_name(x + y, "block")  # what training with less memory keeps

@@ -1,10 +1,18 @@
-"""Devices: the only file that names them. A batch is split over all local devices along its first axis."""
+"""Devices: the only file that names them.
+
+For the codec a batch is split over all local devices along its first axis (``spread``, ``map_batches``). Training takes
+all devices of all hosts, in a mesh of two axes: ``data`` holds copies of the parameters, ``fsdp`` shares them out.
+"""
 
 import functools
 import os
+import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 SMALL_BATCH = 1024  # rows up to which ``map_batches`` takes the small shape
@@ -73,3 +81,227 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
         if progress:
             progress(used)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+
+
+# ---- training: many devices, many hosts ------------------------------------------------------------
+
+BATCH_AXES = ("data", "fsdp")  # a batch is split over both; parameters over the second only
+
+
+class ParallelError(ValueError):
+    """Devices, batch or sharding rules that do not fit each other; the message says which and what would fit."""
+
+
+def initialize(coordinator=None, hosts=None, host=None):
+    """Join the other hosts of a run, before anything touches a device. Returns (this host's number, hosts).
+
+    coordinator ("address:port" of host 0), hosts and host are given by hand, all three, or found on SLURM, Kubernetes,
+    Cloud TPU and Open MPI by ``jax.distributed``; without any of these there is one host.
+    Raises ParallelError where only some of the three are given.
+    """
+    by_hand = (coordinator, hosts, host)
+    if all(value is not None for value in by_hand):
+        if not 0 <= host < hosts:
+            raise ParallelError(f"host {host} of {hosts}: hosts are numbered from 0 to {hosts - 1}")
+        if hosts > 1:
+            # peers that die are noticed after this long; the default is 100 s
+            jax.distributed.initialize(coordinator, hosts, host, heartbeat_timeout_seconds=30)
+    elif any(value is not None for value in by_hand):
+        raise ParallelError("give all of coordinator, hosts and host, or none where a cluster manager tells them")
+    elif _in_cluster():
+        jax.distributed.initialize()
+    return jax.process_index(), jax.process_count()
+
+
+def place_told(environment=os.environ):
+    """(This process's number, how many there are) as SLURM or Open MPI told it; (0, 1) without them.
+
+    For work that hosts do apart, without ``initialize``: joined hosts wait for each other at the end, and die together.
+    """
+    for number, count in (("SLURM_PROCID", "SLURM_NTASKS"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")):
+        if number in environment and count in environment:
+            return int(environment[number]), int(environment[count])
+    return 0, 1
+
+
+def _in_cluster(environment=os.environ):
+    """Whether a cluster manager started more than one process of this program."""
+    pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in environment
+    kubernetes = "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
+    return place_told(environment)[1] > 1 or pod or kubernetes
+
+
+def training_mesh(fsdp=1, devices=None):
+    """Mesh of axes ``data`` and ``fsdp`` over all devices of all hosts (or those given).
+
+    Raises ParallelError where ``fsdp`` does not divide their number.
+    """
+    devices = jax.devices() if devices is None else devices
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ParallelError(f"fsdp={fsdp} does not divide {len(devices)} devices")
+    shape = (len(devices) // fsdp, fsdp)
+    return jax.make_mesh(shape, BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def shardings(tree, rules, grid):
+    """NamedSharding of every leaf of ``tree`` by the first rule whose pattern is found in its path.
+
+    tree: pytree of arrays or shapes; a path is "average.decoder.0.spatial.w". rules: (pattern, axes) pairs, axes with
+    one entry per dimension, a mesh axis or None. Without a rule, and for axes of one device, a leaf is replicated.
+    Raises ParallelError naming a leaf whose dimensions do not fit its rule.
+    """
+
+    def one(path, leaf):
+        name = path_name(path)
+        axes = next((axes for pattern, axes in rules if re.search(pattern, name)), ())
+        if not axes or leaf.ndim == 0:
+            return NamedSharding(grid, PartitionSpec())
+        sizes = [grid.shape.get(axis, 0) if axis else 1 for axis in axes]
+        if len(axes) != leaf.ndim or any(not n or size % n for n, size in zip(sizes, leaf.shape, strict=True)):
+            raise ParallelError(
+                f"{name} of shape {leaf.shape} does not divide over {axes} of mesh {dict(grid.shape)}: change its "
+                "sharding rule, the width or fsdp"
+            )
+        return NamedSharding(grid, PartitionSpec(*axes))
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def path_name(path):
+    """Key path of a pytree -> "encoder.0.spatial.w"."""
+    return ".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
+
+
+def batch_sharding(grid):
+    """Sharding of a batch: its first axis over all devices."""
+    return NamedSharding(grid, PartitionSpec(BATCH_AXES))
+
+
+def replicated(grid):
+    """Sharding of what every device holds whole."""
+    return NamedSharding(grid, PartitionSpec())
+
+
+def to_global(rows, grid):
+    """This host's rows of a batch, NumPy [B / hosts, ...] -> the global array [B, ...], split over all devices."""
+    return jax.make_array_from_process_local_data(batch_sharding(grid), rows)
+
+
+def to_host(tree, grid):
+    """Pytree of sharded arrays -> NumPy arrays on every host, whole. All hosts must call it."""
+    return jax.tree.map(np.asarray, jax.jit(lambda x: x, out_shardings=replicated(grid))(tree))
+
+
+def barrier(name):
+    """Wait until all hosts are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def gradients(loss_fn, grid, specs, micro=0, deterministic=False):
+    """Function of (params, batch, key) -> ((loss, aux), gradients): means over the global batch.
+
+    The batch is cut in ``micro`` equal parts (0: one per device), which each device takes one after the other
+    (gradient accumulation). loss_fn(params, rows, key) -> (loss, aux), means over the rows of a part; part v gets
+    ``fold_in(key, v)``, so the result depends on ``micro`` and not on the devices. specs: pytree of NamedSharding of
+    the parameters; the gradients have the same.
+    deterministic: add the parts in their order, so that any number of devices gives the same bits. That gathers all
+    parts' gradients on every device: for tests and small nets.
+    Raises ParallelError where the batch cannot be cut so.
+    """
+    parts = micro or grid.size
+    places = jax.tree.map(lambda sharding: sharding.spec, specs)
+
+    def local(params, rows, key):
+        # the parameters are whole only here; outside each device holds and updates its share
+        params = jax.tree.map(_gather, params, places)
+        first = lax.axis_index(BATCH_AXES) * len(rows)
+
+        def part(number, some):
+            return jax.value_and_grad(loss_fn, has_aux=True)(params, some, jax.random.fold_in(key, first + number))
+
+        numbered = (jnp.arange(len(rows)), rows)
+        if deterministic:
+            each = lax.scan(lambda _, item: (None, part(*item)), None, numbered, unroll=_unrolled())[1]
+            each = jax.tree.map(lambda leaf: lax.all_gather(leaf, BATCH_AXES, tiled=True), each)
+            total = _fold(lambda item: item, each, jax.tree.map(lambda leaf: leaf[0], each))
+            (loss, aux), grads = jax.tree.map(lambda leaf: leaf / parts, total)
+            return (loss, aux), jax.tree.map(_own_share, grads, places)
+        total = _fold(lambda item: part(*item), numbered, jax.eval_shape(part, 0, rows[0]))
+        # gradients here are of this device's parts alone: the sum over devices is taken once, by hand
+        (loss, aux), grads = jax.tree.map(lambda leaf: leaf / parts, total)
+        return lax.psum((loss, aux), BATCH_AXES), jax.tree.map(_scatter, grads, places)
+
+    def call(params, batch, key):
+        check_parts(len(batch), parts, grid)
+        rows = batch.reshape(parts, len(batch) // parts, *batch.shape[1:])
+        mapped = jax.shard_map(
+            local,
+            mesh=grid,
+            in_specs=(places, PartitionSpec(BATCH_AXES), PartitionSpec()),
+            out_specs=(PartitionSpec(), places),
+            check_vma=False,  # with it, gradients of replicated parameters would come summed, once for each part
+        )
+        return mapped(params, rows, key)
+
+    return call
+
+
+def check_parts(batch, parts, grid):
+    """Raise ParallelError where a batch cannot be cut in so many equal parts, or the devices cannot share them."""
+    if parts % grid.size:
+        raise ParallelError(f"{parts} micro-batches cannot be shared evenly among {grid.size} devices: use a multiple")
+    if batch % parts:
+        raise ParallelError(f"a batch of {batch} cannot be cut in {parts} equal micro-batches: use a multiple")
+
+
+def _fold(function, items, like):
+    """Sum of function(item) over the first axis of ``items``, from first to last."""
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+    add = lambda total, item: (jax.tree.map(jnp.add, total, function(item)), None)  # noqa: E731
+    return lax.scan(add, zero, items, unroll=_unrolled())[0]
+
+
+def _unrolled():
+    """Turns of a loop that are written out: XLA runs the body of a loop on one core of a CPU, ten times slower."""
+    return 8 if jax.default_backend() == "cpu" else 1
+
+
+def _shared_axis(spec):
+    """Which dimension of a parameter is split over ``fsdp``; None: none."""
+    return next((dimension for dimension, axis in enumerate(spec) if axis == "fsdp"), None)
+
+
+def _gather(share, spec):
+    axis = _shared_axis(spec)
+    return share if axis is None else lax.all_gather(share, "fsdp", axis=axis, tiled=True)
+
+
+def _scatter(gradient, spec):
+    """Sum over all devices; of a shared parameter each keeps its share."""
+    axis = _shared_axis(spec)
+    if axis is None:
+        return lax.psum(gradient, BATCH_AXES)
+    return lax.psum(lax.psum_scatter(gradient, "fsdp", scatter_dimension=axis, tiled=True), "data")
+
+
+def _own_share(gradient, spec):
+    axis = _shared_axis(spec)
+    if axis is None:
+        return gradient
+    size = gradient.shape[axis] // lax.axis_size("fsdp")
+    return lax.dynamic_slice_in_dim(gradient, lax.axis_index("fsdp") * size, size, axis)
+
+
+def pmap_gradients(loss_fn):
+    """The data-parallel case of ``gradients`` by ``jax.pmap``, for tests: params replicated,
+    batch [devices, rows, ...].
+
+    In ``pmap`` each device's gradient is its own, and their mean is right.
+    """
+
+    def local(params, rows, key):
+        key = jax.random.fold_in(key, lax.axis_index("data"))
+        return lax.pmean(jax.value_and_grad(loss_fn, has_aux=True)(params, rows, key), "data")
+
+    return jax.pmap(local, axis_name="data", in_axes=(None, 0, None), out_axes=None)

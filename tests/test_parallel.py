@@ -98,3 +98,140 @@ def test_replicate_puts_everything_everywhere():
     for leaf in jax.tree.leaves(tree):
         assert len(leaf.sharding.device_set) == DEVICES
         assert leaf.sharding.is_fully_replicated
+
+
+# ---- training --------------------------------------------------------------------------------------
+
+
+def loss_fn(params, rows, key):
+    """Has noise, an aux value and a matrix that can be shared out."""
+    noisy = rows + 0.1 * jax.random.normal(key, rows.shape)
+    error = jnp.tanh(noisy @ params["in"]) @ params["out"] - rows
+    return jnp.mean(jnp.square(error)), {"largest": jnp.mean(jnp.max(jnp.abs(error), axis=1))}
+
+
+@pytest.fixture(scope="module")
+def problem():
+    generator = np.random.default_rng(0)
+    params = {name: generator.normal(0, 0.1, shape).astype(np.float32) for name, shape in
+              (("in", (24, 64)), ("out", (64, 24)))}  # fmt: skip
+    return params, generator.normal(0, 1, (32, 24)).astype(np.float32), jax.random.key(5)
+
+
+def on_one_device(problem, parts):
+    """Means over the parts, in a plain loop."""
+    params, batch, key = problem
+    call = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+    each = [call(params, rows, jax.random.fold_in(key, n)) for n, rows in enumerate(np.split(batch, parts))]
+    return jax.tree.map(lambda *leaves: sum(np.asarray(leaf, np.float64) for leaf in leaves) / parts, *each)
+
+
+def on_mesh(problem, devices, fsdp, parts, deterministic=False):
+    params, batch, key = problem
+    grid = parallel.training_mesh(fsdp, jax.devices()[:devices])
+    places = parallel.shardings(params, [("^in$", (None, "fsdp")), ("^out$", ("fsdp", None))], grid)
+    call = jax.jit(parallel.gradients(loss_fn, grid, places, parts, deterministic))
+    return call(jax.device_put(params, places), parallel.to_global(batch, grid), key), places
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize(
+    ("devices", "fsdp", "parts"), [(1, 1, 8), (8, 1, 8), (8, 1, 16), (8, 4, 8), (4, 4, 8), (8, 8, 0)]
+)
+def test_gradients_are_those_of_one_device(problem, devices, fsdp, parts, deterministic):
+    """To 1e-6. A mean that is taken of sums, or a sum of means, is off by the number of devices."""
+    got, places = on_mesh(problem, devices, fsdp, parts, deterministic)
+    want = on_one_device(problem, parts or devices)
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+        assert np.abs(other).max() > 1e-3
+    for gradient, place in zip(jax.tree.leaves(got[1]), jax.tree.leaves(places), strict=True):
+        assert gradient.sharding.is_equivalent_to(place, gradient.ndim)
+
+
+def test_the_trap(problem):
+    """What ``gradients`` avoids: ``pmean(grad(loss))`` in shard_map as it is by default is too large, N times."""
+    params, batch, key = problem
+    grid = parallel.training_mesh(1)
+
+    def local(params, rows):
+        return jax.lax.pmean(jax.grad(loss_fn, has_aux=True)(params, rows, key)[0], ("data", "fsdp"))
+
+    data = jax.sharding.PartitionSpec(("data", "fsdp"))
+    whole = jax.sharding.PartitionSpec()
+    wrong = jax.jit(jax.shard_map(local, mesh=grid, in_specs=(whole, data), out_specs=whole))(params, batch)
+    parts = [jax.grad(loss_fn, has_aux=True)(params, rows, key)[0] for rows in np.split(batch, 8)]
+    for one, *others in zip(jax.tree.leaves(wrong), *map(jax.tree.leaves, parts), strict=True):
+        np.testing.assert_allclose(one, DEVICES * sum(others) / 8, rtol=1e-4, atol=1e-6)
+
+
+def test_deterministic_gradients_are_the_same_bits_everywhere(problem):
+    """Any number of devices, parameters shared out or not."""
+    results = [on_mesh(problem, *shape, 8, True)[0] for shape in ((1, 1), (2, 1), (4, 1), (8, 1), (8, 2))]
+    for other in results[1:]:
+        assert_same(jax.tree.map(np.asarray, results[0]), jax.tree.map(np.asarray, other))
+
+
+def test_gradients_are_the_pmap_twin(problem):
+    params, batch, key = problem
+    got, _ = on_mesh(problem, 8, 1, 8)
+    twin = parallel.pmap_gradients(loss_fn)(params, batch.reshape(8, 4, -1), key)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(twin), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_shardings_follow_the_rules():
+    grid = parallel.training_mesh(4)
+    assert dict(grid.shape) == {"data": 2, "fsdp": 4}
+    tree = {"a": {"w": np.zeros((8, 3)), "b": np.zeros(3)}, "moments": ({"a": {"w": np.zeros((8, 3))}}, np.zeros(()))}
+    rules = [(r"a\.w$", ("fsdp", None)), ("moments", ("fsdp",))]
+    places = parallel.shardings(tree, rules, grid)
+    assert places["a"]["w"].spec == places["moments"][0]["a"]["w"].spec == jax.sharding.PartitionSpec("fsdp", None)
+    assert places["a"]["b"].spec == places["moments"][1].spec == jax.sharding.PartitionSpec()
+    for rule, words in (
+        (("a.w", (None, "fsdp")), r"a\.w of shape \(8, 3\) does not divide over \(None, 'fsdp'\)"),
+        (("a.b", ("fsdp", None)), r"a\.b of shape \(3,\) does not divide"),
+        (("a.w", ("tensor", None)), r"a\.w of shape \(8, 3\) does not divide over \('tensor', None\)"),
+    ):
+        with pytest.raises(parallel.ParallelError, match=words):
+            parallel.shardings(tree, [rule], grid)
+
+
+def test_meshes_and_batches_that_do_not_fit(problem):
+    with pytest.raises(parallel.ParallelError, match="fsdp=3 does not divide 8 devices"):
+        parallel.training_mesh(3)
+    with pytest.raises(parallel.ParallelError, match="12 micro-batches cannot be shared evenly among 8 devices"):
+        on_mesh(problem, 8, 1, 12)
+    with pytest.raises(parallel.ParallelError, match="a batch of 32 cannot be cut in 24 equal micro-batches"):
+        on_mesh(problem, 8, 1, 24)
+
+
+def test_hosts_by_hand():
+    assert parallel.initialize() == (0, 1)
+    assert parallel.initialize("localhost:1", 1, 0) == (0, 1)
+    for arguments, words in (
+        (("localhost:1", 2, 2), "host 2 of 2: hosts are numbered from 0 to 1"),
+        (("localhost:1", None, None), "give all of coordinator, hosts and host"),
+        ((None, 2, 0), "give all of coordinator, hosts and host"),
+    ):
+        with pytest.raises(parallel.ParallelError, match=words):
+            parallel.initialize(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("environment", "place", "cluster"),
+    [
+        ({}, (0, 1), False),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "16"}, (3, 16), True),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (0, 1), False),
+        ({"SLURM_NTASKS": "16"}, (0, 1), False),  # a shell of an allocation, not a task of it
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, (1, 2), True),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, (0, 1), True),
+        ({"TPU_WORKER_HOSTNAMES": "a"}, (0, 1), False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "2"}, (0, 1), True),
+    ],
+)
+def test_clusters(environment, place, cluster):
+    assert parallel.place_told(environment) == place
+    assert parallel._in_cluster(environment) == cluster

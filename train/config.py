@@ -1,4 +1,4 @@
-"""Training options; one config file in ``configs/`` builds one of these."""
+"""Training options: frozen dataclasses; one file in ``configs/`` builds one run, ``--set path=value`` overrides it."""
 
 from dataclasses import dataclass, field
 
@@ -7,39 +7,107 @@ from helix_jax.config import TokenizerConfig
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Crops cut once from a folder of videos: per_clip crops of frames x size x size each."""
+    """Random crops of ``frames`` x ``size`` x ``size`` pixels out of the pieces in the shards.
 
-    per_clip: int = 64
+    speeds: every how many frames of a piece one is taken, drawn for each crop. exclude: file name prefixes left out
+    where shards are cut from a folder of videos (clips that are shown as results). workers: processes that read and
+    crop; 0: a thread of the training process.
+    """
+
     frames: int = 16
     size: int = 64
+    speeds: tuple[int, ...] = (1, 2)
     exclude: tuple[str, ...] = ()
+    workers: int = 0
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Muon for matrices, Adam for the rest; linear warm-up, then cosine to zero; EMA of the weights."""
+    """Muon for matrices, Adam for the rest; linear warm-up, then cosine to zero; EMA of the weights.
+
+    clip: greatest norm of a gradient (0: no limit). frozen: patterns of parameter paths that are not trained.
+    """
 
     muon_learning_rate: float = 0.02
     adam_learning_rate: float = 2e-3
     warmup_steps: int = 100
     ema: float = 0.998
+    clip: float = 0.0
+    frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardingRule:
+    """Parameters (and what the optimiser keeps of them) whose path holds ``pattern`` are split along ``axes``.
+
+    axes: for each dimension a mesh axis or None.
+    """
+
+    pattern: str
+    axes: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """Devices and precision.
+
+    fsdp: devices that share one copy of the parameters; the rest of the mesh holds further copies. sharding: which
+    parameters are shared, first match wins; no rule: replicated. micro: equal parts of the global batch, taken one
+    after the other on each device (0: one per device). More parts use less memory; the result of a step depends on
+    their number, not on the devices. deterministic: the same bits on any number of devices (slower; ``parallel``).
+    compute: "float32" or "bfloat16" for the nets; parameters, loss and quantiser stay float32. remat: keep the blocks'
+    outputs only and compute the rest again on the way back.
+    """
+
+    fsdp: int = 1
+    sharding: tuple[ShardingRule, ...] = ()
+    micro: int = 0
+    deterministic: bool = False
+    compute: str = "float32"
+    remat: bool = False
+
+    def __post_init__(self):
+        if self.compute not in ("float32", "bfloat16"):
+            raise ValueError(f"parallel.compute is {self.compute!r}: use float32 or bfloat16")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """Every how many steps a checkpoint is written; the last ``keep_last`` and the ``keep_best`` by probe PSNR stay."""
+
+    every: int = 500
+    keep_last: int = 2
+    keep_best: int = 1
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """every: steps between two lines of the log. pictures: steps between two sample pictures and probe PSNRs (0: at
+    checkpoints only). probe: crops that they are made of."""
+
+    every: int = 50
+    pictures: int = 500
+    probe: int = 8
 
 
 @dataclass(frozen=True)
 class TokenizerTraining:
     """One tokenizer run.
 
-    full_share: share of examples trained with all digits; the others keep a random prefix of at
-        least ``min_digits`` (tail dropout).
+    steps, batch: optimiser steps, and crops in each, over all hosts. init_from: weights file to start from; parameters
+    that it lacks begin fresh. full_share: share of examples trained with all digits; the others keep a random prefix
+    of at least ``min_digits`` (tail dropout).
     """
 
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     steps: int = 20_000
     batch: int = 8
     seed: int = 0
+    init_from: str = ""
     min_digits: int = 3
     full_share: float = 0.75
-    log_every: int = 50
-    save_every: int = 500

@@ -26,7 +26,7 @@ class Net(nnx.Module):
         self.unembed = nets.Linear(width, haar.CHANNELS, rngs)
 
     def encode(self, pixels, bounds):
-        x = self.embed(haar.to_patches(pixels))
+        x = self.embed(haar.to_patches(pixels).astype(self.embed.w.dtype))
         for block in self.encoder:
             x = block(x, bounds)
         return self.to_digits(nets.rms_norm(x))

@@ -1,203 +1,307 @@
-"""Training: data as a pure function of (seed, step), a run of a few steps, and picking up where it stopped."""
+"""The training loop: a run of a few steps, picking up where it stopped, the step against one device, NaN, pictures."""
 
 import dataclasses
-import itertools
 import json
-import logging
-import runpy
+import os
+import re
 import shutil
-import sys
-from pathlib import Path
+import signal
 
 import jax
 import jax.numpy as jnp
+import matplotlib.image
 import numpy as np
+import optax
 import pytest
 
-import train.tokenizer
-from helix_jax import weights
-from helix_jax.config import TokenizerConfig
+from helix_jax import parallel, weights
 from helix_jax.tokenizer import model
-from train import data
-from train.config import DataConfig, OptimiserConfig, TokenizerTraining
-
-CONFIGS = Path(__file__).parents[1] / "configs"
-TINY = TokenizerTraining(
-    model=TokenizerConfig(width=8, encoder_blocks=1, decoder_blocks=1, digits=4),
-    data=DataConfig(per_clip=4, frames=8, size=16, exclude=("left_out",)),
-    optimiser=OptimiserConfig(warmup_steps=2),
-    steps=4,
-    batch=2,
-    log_every=1,
-    save_every=2,
-)
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory, make_clip):
-    folder = tmp_path_factory.mktemp("videos")
-    make_clip(folder / "a.mp4", 12, 40, 48)
-    make_clip(folder / "b.mp4", 9, 24, 32)
-    make_clip(folder / "left_out.mp4", 9, 24, 32)
-    return folder
-
-
-# ---- data ----------------------------------------------------------------------------------
-
-
-def numbered(n=20):
-    """Crops that tell which they are, mirrored or not."""
-    crops = np.zeros((n, 2, 4, 4, 3), np.uint8)
-    crops[:, :, :, 0] = np.arange(n)[:, None, None, None]
-    return crops
-
-
-@pytest.mark.parametrize("start", [1, 3, 11])
-def test_starting_late_is_skipping(start):
-    """Past the end of an epoch too: 20 crops in batches of 4."""
-    whole = list(itertools.islice(data.batches(numbered(), seed=5, batch=4, start=0), 15))
-    late = list(itertools.islice(data.batches(numbered(), seed=5, batch=4, start=start), 15 - start))
-    for one, other in zip(whole[start:], late, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_batches():
-    first, second = (list(itertools.islice(data.batches(numbered(), seed=s, batch=4, start=0), 10)) for s in (5, 6))
-    assert all(batch.shape == (4, 2, 4, 4, 3) and batch.dtype == np.uint8 for batch in first)
-    assert any((one != other).any() for one, other in zip(first, second, strict=True))
-    epochs = np.stack(first).reshape(2, 20, 2, 4, 4, 3)
-    assert (epochs[0] != epochs[1]).any()
-    assert [sorted(epoch[:, 0, 0].max(axis=(1, 2))) for epoch in epochs] == [list(range(20))] * 2  # each crop once
-    mirrored = np.stack(first).reshape(40, 2, 4, 4, 3)[:, 0, 0, -1, 0] > 0
-    assert 0.2 < mirrored.mean() < 0.8
-
-
-def test_halve_is_the_rounded_mean():
-    clip = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
-    blocks = clip[:, :4, :6].reshape(2, 2, 2, 3, 2, 3).mean(axis=(2, 4))
-    np.testing.assert_array_equal(data.halve(clip), np.floor(blocks + 0.5))
-
-
-def test_crops(tmp_path, videos, caplog):
-    """The same seed cuts the same crops; a clip too small or damaged is named and skipped."""
-    (tmp_path / "videos").mkdir()
-    for path in videos.iterdir():
-        (tmp_path / "videos" / path.name).symlink_to(path)
-    (tmp_path / "videos" / "z_damaged.mp4").write_bytes(b"no video")
-    options = {"per_clip": 6, "frames": 8, "size": 20, "exclude": ("left_out",)}
-    with caplog.at_level(logging.WARNING):
-        for name, seed in (("one", 0), ("two", 0), ("three", 1)):
-            data.cut_crops(tmp_path / "videos", tmp_path / f"{name}.npy", seed=seed, **options)
-    assert "z_damaged.mp4" in caplog.text
-    assert "left_out" not in caplog.text
-    one, two, three = (np.load(tmp_path / f"{name}.npy") for name in ("one", "two", "three"))
-    assert one.shape == (12, 8, 20, 20, 3)
-    assert one.dtype == np.uint8
-    np.testing.assert_array_equal(one, two)
-    assert (one != three).any()
-    (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match=r"no \.mp4 file in .*none"):
-        data.cut_crops(tmp_path / "none", tmp_path / "x.npy", seed=0, **options)
-
-
-# ---- a run ---------------------------------------------------------------------------------
+from train import checkpoint, loop, optimiser, tokenizer
 
 
 def log_of(run):
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
+def losses_of(run):
+    return [(record["step"], record["loss"]) for record in log_of(run) if "loss" in record]
+
+
+def set_to(config, **changes):
+    """A configuration with fields of its parts changed: set_to(cfg, parallel={"fsdp": 2}, steps=3)."""
+    parts = {
+        name: dataclasses.replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return dataclasses.replace(config, **parts)
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, videos):
+def finished(tmp_path_factory, tiny, shards):
     """A run of four steps, at one go."""
     run = tmp_path_factory.mktemp("run")
-    train.tokenizer.run(TINY, videos, run)
+    assert loop.run(tiny, tokenizer.task(tiny), shards, run) == 4
     return run
 
 
-def test_run(finished):
-    log = log_of(finished)
+def test_run(finished, tiny):
+    log = [record for record in log_of(finished) if "loss" in record]
     assert [record["step"] for record in log] == [1, 2, 3, 4]
-    assert all(np.isfinite([record[name] for name in ("loss", "mse", "psnr", "grad_norm")]).all() for record in log)
-    assert np.load(finished / "crops.npy").shape == (8, 8, 16, 16, 3)
-    assert json.loads((finished / "config.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(TINY)))
+    names = {"step", "loss", "mse", "grad_norm", "skipped_records", "images_per_second", "step_seconds", "data_share"}
+    assert all(set(record) == names and np.isfinite(list(record.values())).all() for record in log)
+    assert [record["step"] for record in log_of(finished) if "probe_psnr" in record] == [2, 4]
+    saved = json.loads((finished / "config.json").read_text())
+    assert saved["config"] == json.loads(json.dumps(dataclasses.asdict(tiny)))
+    assert saved["code"].startswith("0.")
     loaded = weights.load(finished / "weights.safetensors")
-    assert loaded.config == TINY.model
-    start = model.init(jax.random.key(TINY.seed), TINY.model)
+    assert loaded.config == tiny.model
+    start = model.init(jax.random.key(tiny.seed), tiny.model)
     moved = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()), loaded.params, start)
     assert max(jax.tree.leaves(moved)) > 1e-4
-    clip = np.zeros((1, 4, 16, 16, 3), np.uint8)
-    assert model.encode(loaded.params, clip, loaded.config).shape == (1, 1, 2, 2, 4)
+    assert any((finished / "tensorboard").iterdir())
 
 
-def test_resumed_run_is_the_uninterrupted_one(tmp_path, videos, finished):
-    """From the checkpoint of step 2, as after a crash: the steps that follow, and the weights, are the same."""
+def test_sample_pictures_show_original_and_decoded(finished, tiny, shards):
+    picture = (matplotlib.image.imread(finished / "pictures" / "0000004.png")[..., :3] * 255).round().astype(np.uint8)
+    probe = loop.probe_clips(tiny, shards)
+    assert picture.shape == (2 * 16, 2 * 16, 3)
+    np.testing.assert_array_equal(picture[:, :16], probe[:, 4].reshape(32, 16, 3))
+    loaded = weights.load(finished / "weights.safetensors")
+    decoded = tokenizer.task(tiny).show(loaded.params, probe)  # float16 weights: nearly
+    assert np.abs(picture[:, 16:] - np.asarray(decoded)[:, 4].reshape(32, 16, 3).astype(int)).mean() < 2
+    error = np.square(probe.astype(float) - np.asarray(decoded)).mean(axis=(2, 3, 4))
+    psnr = np.mean(10 * np.log10(255**2 / error))
+    assert log_of(finished)[-1]["probe_psnr"] == pytest.approx(psnr, abs=0.1)
+
+
+def test_resumed_run_is_the_uninterrupted_one(tmp_path, shards, finished, tiny, capsys):
+    """From the checkpoint of step 2, as after a kill in the middle of a line: the steps that follow are the same."""
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     shutil.rmtree(run / "checkpoints" / "4")
     (run / "weights.safetensors").unlink()
-    (run / "log.jsonl").write_text("".join((finished / "log.jsonl").read_text().splitlines(keepends=True)[:2]))
-    train.tokenizer.run(TINY, videos, run)
-    log, whole = log_of(run), log_of(finished)
-    assert [record["step"] for record in log] == [1, 2, 3, 4]
-    for one, other in zip(log, whole, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
-    loaded, expected = (weights.load(folder / "weights.safetensors").params for folder in (run, finished))
-    for one, other in zip(jax.tree.leaves(loaded), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-3)
+    lines = (finished / "log.jsonl").read_text().splitlines(keepends=True)
+    (run / "log.jsonl").write_text("".join(lines[:4]) + lines[4][:20])
+    loop.run(tiny, tokenizer.task(tiny), shards, run)
+    assert "resuming at step 2\n" in capsys.readouterr().out
+    assert losses_of(run) == losses_of(finished)
+    one, other = (weights.load(folder / "weights.safetensors") for folder in (run, finished))
+    assert one.digest == other.digest
 
 
-def test_finished_run_stays(finished, videos):
+def test_finished_run_stays(finished, shards, tiny):
     before = (finished / "weights.safetensors").read_bytes(), log_of(finished)
-    train.tokenizer.run(TINY, videos, finished)
+    loop.run(tiny, tokenizer.task(tiny), shards, finished)
     assert ((finished / "weights.safetensors").read_bytes(), log_of(finished)) == before
 
 
-def test_loss_that_is_not_finite_is_named(tmp_path, videos, monkeypatch):
-    def lost(params, clip, key, cfg):
-        return jnp.nan * sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params)), {"mse": jnp.float32(1)}
-
-    monkeypatch.setattr(train.tokenizer, "loss_fn", lost)
-    with pytest.raises(FloatingPointError, match="near step 0; lower the learning rate"):
-        train.tokenizer.run(TINY, videos, tmp_path)
-    assert not (tmp_path / "weights.safetensors").exists()
-
-
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("[a-z]*.py")), ids=lambda p: p.stem)
-def test_configs_build(path):
-    config = runpy.run_path(str(path))["get"]()
-    assert isinstance(config, TokenizerTraining)
-    assert "Command:" in runpy.run_path(str(path))["__doc__"]
+def test_straight_from_a_folder_of_videos(tmp_path, tiny, videos, finished):
+    """Cut with the settings of ``shards``: the very same run."""
+    loop.run(tiny, tokenizer.task(tiny), videos, tmp_path)
+    clips = [row[0] for part in json.loads((tmp_path / "shards" / "index.json").read_text())["files"]
+             for row in part["pieces"]]  # fmt: skip
+    assert set(clips) == {"a.mp4", "b.mp4"}
+    assert losses_of(tmp_path) == losses_of(finished)
 
 
-def test_command_line(tmp_path, monkeypatch, capsys):
-    """Overrides reach the run; a wrong one is refused."""
-    seen = []
-    monkeypatch.setattr(train.tokenizer, "run", lambda *arguments: seen.append(arguments))
-    config = str(CONFIGS / "tokenizer_cpu.py")
-    common = ["tokenizer", "--config", config, "--data", "videos", "--run", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", [*common, "--set", "steps=3", "--set", "data.size=32"])
-    train.tokenizer.main()
-    cfg, videos, run = seen[0]
-    assert (cfg.steps, cfg.data.size, videos, run) == (3, 32, "videos", str(tmp_path))
-    for arguments, words in (
-        ([*common, "--set", "stepz=3"], "no field 'stepz'; TokenizerTraining has model, data"),
-        ([*common, "--set", "steps=some"], "--set steps=some: not a int"),
-        ([*common, "--config", "configs/gone.py"], "configs/gone.py"),
-    ):
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as caught:
-            train.tokenizer.main()
-        assert caught.value.code == 2
-        assert words in capsys.readouterr().err
-    assert len(seen) == 1
+def test_validation_is_what_the_probe_shows(tmp_path, tiny, shards, make_clip):
+    from train import prepare
+
+    make_clip(tmp_path / "other.mp4", 20, 40, 48)
+    prepare.prepare([tmp_path / "other.mp4"], tmp_path / "val", frames=8, size=32, smallest=(8, 16), workers=1)
+    cfg = set_to(tiny, steps=1)
+    loop.run(cfg, tokenizer.task(cfg), shards, tmp_path / "run", validation=tmp_path / "val")
+    picture = matplotlib.image.imread(tmp_path / "run" / "pictures" / "0000001.png")
+    probe = loop.probe_clips(cfg, tmp_path / "val")
+    np.testing.assert_allclose(picture[:, :16, :3] * 255, probe[:, 4].reshape(32, 16, 3), atol=0.5)
+
+
+# ---- the step ------------------------------------------------------------------------------
+
+
+def one_step(cfg, clips):
+    grid = parallel.training_mesh(cfg.parallel.fsdp)
+    create, step, *_ = loop.build(cfg, tokenizer.task(cfg), grid)
+    state, metrics = step(create(jax.random.key(0)), parallel.to_global(clips, grid))
+    return jax.tree.map(np.asarray, (state, metrics))
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return np.random.default_rng(0).integers(0, 256, (16, 8, 16, 16, 3), dtype=np.uint8)
+
+
+def plain_step(cfg, clips):
+    """The step again, on one device, without any of our parallel code: the mean over the micro-batches, in a loop."""
+    task = tokenizer.task(cfg)
+    params = task.init(jax.random.key(0))
+    change = optimiser.make(cfg.optimiser, cfg.steps, task.vectors)
+    key = jax.random.fold_in(jax.random.key(cfg.seed), 0)
+    parts = clips.reshape(cfg.parallel.micro, -1, *clips.shape[1:])
+    each = [jax.value_and_grad(task.loss, has_aux=True)(params, jnp.asarray(part), jax.random.fold_in(key, n))
+            for n, part in enumerate(parts)]  # fmt: skip
+    (loss, _), grads = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *each)
+    updates, _ = change.update(grads, change.init(params), params)
+    return optax.apply_updates(params, updates), loss, optax.tree.norm(grads)
+
+
+@pytest.mark.parametrize("fsdp", [1, 4])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_step_is_that_of_one_device(tiny, clips, fsdp, deterministic):
+    cfg = set_to(tiny, parallel={"fsdp": fsdp, "deterministic": deterministic}, optimiser={"warmup_steps": 0})
+    state, metrics = one_step(cfg, clips)
+    params, loss, norm = plain_step(cfg, clips)
+    assert metrics["loss"] == pytest.approx(float(loss), rel=1e-6)
+    assert metrics["grad_norm"] == pytest.approx(float(norm), rel=1e-5)
+    for one, other in zip(jax.tree.leaves(state["params"]), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    assert state["step"] == 1
+
+
+def test_remat_changes_nothing_and_bfloat16_little(tiny, clips):
+    plain = one_step(tiny, clips)
+    remat = one_step(set_to(tiny, parallel={"remat": True}), clips)
+    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(remat), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    _, half = one_step(set_to(tiny, parallel={"compute": "bfloat16"}), clips)
+    assert half["loss"] == pytest.approx(plain[1]["loss"], rel=0.02)
+    assert half["loss"] != plain[1]["loss"]
+    with pytest.raises(ValueError, match="compute is 'float64': use float32 or bfloat16"):
+        set_to(tiny, parallel={"compute": "float64"})
+
+
+def test_remat_keeps_less(tiny, clips):
+    """The blocks' inner values are not kept for the way back."""
+    block = clips.size // 3 // 256 * tiny.model.width  # values of one block's output
+
+    def kept(blocks, remat):
+        """Arrays of a block's output's size or more, in such units, that go from the way there to the way back."""
+        task = tokenizer.task(set_to(tiny, model={"decoder_blocks": blocks}, parallel={"remat": remat}))
+        _, back = jax.vjp(lambda params: task.loss(params, clips, jax.random.key(0))[0], task.init(jax.random.key(0)))
+        return sum(leaf.size for leaf in jax.tree.leaves(back) if leaf.shape[:1] == clips.shape[:1]) / block
+
+    assert kept(6, True) - kept(2, True) == pytest.approx(4)  # one output for each block more
+    assert kept(6, False) - kept(2, False) > 3 * 4
+
+
+def test_frozen_parameters_do_not_move(tiny, clips):
+    cfg = set_to(tiny, optimiser={"frozen": ("^encoder", "^embed", "^to_digits"), "warmup_steps": 0})
+    state, _ = one_step(cfg, clips)
+    start = jax.jit(tokenizer.task(cfg).init)(jax.random.key(0))
+    for name, part in start.items():
+        leaves = zip(jax.tree.leaves(part), jax.tree.leaves(state["params"][name]), strict=True)
+        moved = [np.any(np.asarray(one) != other) for one, other in leaves]
+        assert any(moved) == (name in ("from_digits", "decoder", "unembed"))
+
+
+def test_clip_limits_the_gradient(tiny):
+    cfg = dataclasses.replace(tiny.optimiser, clip=0.5, warmup_steps=0, muon_learning_rate=0.0, adam_learning_rate=1.0)
+    params = {"b": jnp.zeros(4)}
+    grads = {"b": jnp.array([3.0, 0, 0, 4.0])}
+    change, plain = optimiser.make(cfg, 10), optimiser.make(dataclasses.replace(cfg, clip=0.0), 10)
+    clipped = change.update(grads, change.init(params), params)[1]
+    unclipped = plain.update(grads, plain.init(params), params)[1]
+    largest = [
+        max(float(jnp.max(leaf)) for leaf in jax.tree.leaves(s) if leaf.shape == (4,)) for s in (clipped, unclipped)
+    ]
+    assert largest[0] == pytest.approx(largest[1] / 10, rel=1e-5)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 100])
-def test_trial_runs_are_shorter_than_the_warm_up(steps):
+def test_trial_runs_are_shorter_than_the_warm_up(tiny, steps):
     """As in the README: --set steps=100."""
-    config = dataclasses.replace(TINY, steps=steps, optimiser=OptimiserConfig(warmup_steps=100))
     params = {"embed": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}}
-    optimiser = train.tokenizer.make_optimiser(config)
-    updates, _ = optimiser.update(params, optimiser.init(params), params)
+    change = optimiser.make(dataclasses.replace(tiny.optimiser, warmup_steps=100), steps)
+    updates, _ = change.update(params, change.init(params), params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+
+
+# ---- starting points -------------------------------------------------------------------------
+
+
+def test_start_from_weights(tmp_path, tiny, shards, finished, capsys):
+    """A net with one more block starts from the other's weights; what they lack is named."""
+    cfg = set_to(tiny, model={"decoder_blocks": 2}, init_from=str(finished / "weights.safetensors"), steps=1)
+    loop.run(cfg, tokenizer.task(cfg), shards, tmp_path)
+    assert "fresh: decoder.1.gain, decoder.1.spatial.b" in capsys.readouterr().out
+    wrong = set_to(tiny, model={"width": 16}, init_from=cfg.init_from)
+    with pytest.raises(ValueError, match=r"init_from .*: decoder.0.gain is \(8,\), the configuration needs \(16,\)"):
+        loop.run(wrong, tokenizer.task(wrong), shards, tmp_path / "wrong")
+
+
+def test_checkpoint_of_another_net_is_refused_by_name(finished, tiny, shards):
+    wider = set_to(tiny, model={"width": 16})
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"checkpoint 4: average\.decoder\.0\.gain is float32\[8\], the "
+    ):
+        loop.run(wider, tokenizer.task(wider), shards, finished)
+
+
+def test_changed_settings_are_told(tmp_path, finished, tiny, shards, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    cfg = set_to(tiny, steps=5, seed=1, log={"every": 2})
+    loop.run(cfg, tokenizer.task(cfg), shards, tmp_path / "run")
+    assert "resuming at step 4; changed since: log.every, seed, steps\n" in capsys.readouterr().out
+
+
+# ---- stopping ------------------------------------------------------------------------------
+
+
+def broken_task(cfg, step):
+    """The loss of a task that is lost from a step on: its key tells which step it is."""
+    task = tokenizer.task(cfg)
+
+    def loss(params, clips, key):
+        value, aux = task.loss(params, clips, key)
+        of_step = jax.random.fold_in(jax.random.key(cfg.seed), step - 1)
+        parts = jnp.stack([jax.random.key_data(jax.random.fold_in(of_step, n)) for n in range(8)])
+        lost = jnp.any(jnp.all(parts == jax.random.key_data(key)[None], axis=1))
+        return jnp.where(lost, jnp.nan, value), aux
+
+    return dataclasses.replace(task, loss=loss)
+
+
+def test_loss_that_is_not_a_number_is_named(tmp_path, tiny, shards):
+    with pytest.raises(FloatingPointError, match=r"loss of step 3 is nan: lower the learning rate"):
+        loop.run(tiny, broken_task(tiny, 3), shards, tmp_path)
+    assert [step for step, _ in losses_of(tmp_path)] == [1, 2]
+    assert not (tmp_path / "weights.safetensors").exists()
+    kept = checkpoint.Checkpoints(tmp_path / "checkpoints")
+    assert kept.steps == [2]
+    kept.close()
+
+
+def test_a_lost_step_is_never_saved(tmp_path, tiny, shards):
+    with pytest.raises(FloatingPointError, match="loss of step 2 is nan"):
+        loop.run(tiny, broken_task(tiny, 2), shards, tmp_path)
+    kept = checkpoint.Checkpoints(tmp_path / "checkpoints")
+    assert kept.steps == []
+    kept.close()
+
+
+def test_sigterm_saves_and_stops(tmp_path, tiny, shards, capsys):
+    """Sent by the loss's own trace, so before the first step ends; the next run goes on."""
+    task = tokenizer.task(tiny)
+
+    def show(params, clips):
+        os.kill(os.getpid(), signal.SIGTERM)  # while tracing, at the checkpoint of step 2
+        return task.show(params, clips)
+
+    last = loop.run(tiny, dataclasses.replace(task, show=show), shards, tmp_path)
+    assert last == 3
+    assert "told to stop: saved step 3" in capsys.readouterr().out
+    assert not (tmp_path / "weights.safetensors").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert loop.run(tiny, task, shards, tmp_path) == 4
+    assert re.search("resuming at step 3", capsys.readouterr().out)
+
+
+def test_batch_that_devices_cannot_share(tmp_path, tiny, shards):
+    for changes, words in (
+        ({"batch": 12}, "a batch of 12 cannot be cut in 8 equal micro-batches"),
+        ({"parallel": {"micro": 12}}, "12 micro-batches cannot be shared evenly among 8 devices"),
+        ({"parallel": {"fsdp": 3}}, "fsdp=3 does not divide 8 devices"),
+    ):
+        cfg = set_to(tiny, **changes)
+        with pytest.raises(parallel.ParallelError, match=words):
+            loop.run(cfg, tokenizer.task(cfg), shards, tmp_path)

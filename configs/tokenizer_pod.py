@@ -1,0 +1,40 @@
+"""A tokenizer for a pod: 1,024 channels, 8 + 17 blocks, 317 M parameters shared out over 256 devices.
+
+Command:  python -m train.tokenizer --config configs/tokenizer_pod.py --data SHARDS --run gs-or-nfs/tokenizer_pod
+          (one process per host; SLURM, Kubernetes and Cloud TPU tell them about each other)
+Check it: python -m train.tokenizer --config configs/tokenizer_pod.py --dry_run --devices 256
+Expected: not run, only compiled for 256 devices by the dry run, which prints memory and FLOP.
+"""
+
+from helix_jax.config import TokenizerConfig
+from train.config import (
+    CheckpointConfig,
+    DataConfig,
+    LogConfig,
+    OptimiserConfig,
+    ParallelConfig,
+    ShardingRule,
+    TokenizerTraining,
+)
+
+
+def get():
+    return TokenizerTraining(
+        model=TokenizerConfig(width=1024, encoder_blocks=8, decoder_blocks=17, digits=16),
+        data=DataConfig(size=128, workers=16),
+        optimiser=OptimiserConfig(
+            muon_learning_rate=0.01, adam_learning_rate=1e-3, warmup_steps=2_000, ema=0.9998, clip=1.0
+        ),
+        parallel=ParallelConfig(
+            fsdp=256,
+            # every matrix along its rows; vectors, and what leads to and from the digits, on all devices
+            sharding=(ShardingRule(r"(spatial|temporal|embed)\.w$", ("fsdp", None)),),
+            compute="bfloat16",
+            remat=True,
+        ),
+        checkpoint=CheckpointConfig(every=2_000, keep_last=3),
+        log=LogConfig(every=100, pictures=2_000, probe=16),
+        steps=300_000,
+        batch=1024,
+        min_digits=4,
+    )

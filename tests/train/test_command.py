@@ -1,0 +1,129 @@
+"""The command line of training: overrides, the dry run, wrong use."""
+
+import dataclasses
+import json
+import re
+import runpy
+from pathlib import Path
+
+import jax
+import pytest
+
+from helix_jax import parallel
+from helix_jax.config import TokenizerConfig
+from train import command, loop, tokenizer
+from train.config import TokenizerTraining
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+GOLDEN = Path(__file__).parents[1] / "golden" / "dry_run.json"
+ARGUMENTS = ["--config", str(CONFIGS / "tokenizer_cpu.py"), "--data", "videos", "--run", "run"]
+
+
+def main(*arguments):
+    command.main("Train.", TokenizerTraining, tokenizer.task, [*ARGUMENTS, *arguments])
+
+
+def test_overrides_reach_the_run(monkeypatch):
+    seen = []
+    monkeypatch.setattr(command.loop, "run", lambda *arguments, **named: seen.append((arguments, named)))
+    main("--set", "steps=3", "--set", "data.size=32", "--set", "optimiser.frozen=^embed,^encoder", "--validation", "v")
+    (cfg, task, videos, run), named = seen[0]
+    assert (cfg.steps, cfg.data.size, cfg.optimiser.frozen) == (3, 32, ("^embed", "^encoder"))
+    assert (task.name, videos, run, named) == ("tokenizer", "videos", "run", {"validation": "v"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "stepz=3"], "no field 'stepz'; TokenizerTraining has model, data"),
+        (["--set", "steps=some"], "--set steps=some: not a int"),
+        (["--set", "parallel.compute=float64"], "parallel.compute is 'float64': use float32 or bfloat16"),
+        (["--set", "parallel.sharding=x"], "parallel.sharding"),
+        (["--config", "configs/gone.py"], "configs/gone.py"),
+        (["--config", __file__], "has no function get()"),
+        (["--hosts", "2"], "give all of coordinator, hosts and host"),
+        (["--data", "/nowhere", "--run", "/dev/null/x"], "/dev/null/x"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(*arguments)
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert words in last
+
+
+def test_data_and_run_are_needed(capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main("Train.", TokenizerTraining, tokenizer.task, ARGUMENTS[:2])
+    assert caught.value.code == 2
+    assert "give --data and --run (or --dry_run)" in capsys.readouterr().err
+
+
+def test_a_lost_run_has_status_one(monkeypatch, capsys):
+    def lost(*_, **__):
+        raise FloatingPointError("loss of step 3 is nan")
+
+    monkeypatch.setattr(command.loop, "run", lost)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    assert "loss of step 3 is nan" in capsys.readouterr().err
+
+
+def test_dry_run_counts_by_hand(capsys, tiny):
+    """Parameters, and the state of one device: with fsdp the matrices' share of it."""
+    width, digits = tiny.model.width, tiny.model.digits
+    block = (9 + 3) * width**2 + 3 * width
+    count = 2 * 768 * width + width + 768 + 2 * block + 2 * width * digits + digits + width
+    lines = command.dry_run(tiny, tokenizer.task(tiny))
+    assert f"{count / 1e6:.2f} M parameters" in lines[0]
+    assert "mesh: 8 x 1 (data x fsdp), 1 hosts" in lines[1]
+    main("--dry_run", "--set", "model.width=8", "--set", "data.size=16", "--set", "parallel.fsdp=1")
+    assert capsys.readouterr().out.splitlines()[1] == lines[1]
+
+
+def test_flops_are_six_for_each_weight_and_token(tiny):
+    """Two on the way there, four on the way back; what Haar and the loss add is little for a net that is not tiny."""
+    cfg = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, width=128))
+    grid = parallel.training_mesh(1)
+    flops = [
+        loop.step_flops(c, tokenizer.task(c), grid, loop.build(c, tokenizer.task(c), grid)[2])
+        for c in (cfg, dataclasses.replace(cfg, batch=2 * cfg.batch))
+    ]
+    tokens = cfg.batch * 2 * 2 * 2
+    least = 6 * tokens * (2 * 768 * 128 + 2 * 12 * 128**2)
+    assert least < flops[0] < 1.5 * least
+    assert flops[1] == pytest.approx(2 * flops[0], rel=0.02)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("[a-z]*.py")), ids=lambda p: p.stem)
+def test_configurations(path):
+    """Each builds, says what it is for, and its parameters are those of the golden file."""
+    module = runpy.run_path(str(path))
+    cfg = module["get"]()
+    assert isinstance(cfg, TokenizerTraining)
+    for word in ("Command:", "Expected:"):
+        assert word in module["__doc__"]
+    shapes = jax.eval_shape(lambda: tokenizer.task(cfg).init(jax.random.key(0)))
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    assert json.loads(GOLDEN.read_text())[path.stem] == {"parameters": count, "batch": cfg.batch, "steps": cfg.steps}
+
+
+def test_the_pod_shares_every_matrix():
+    """Over 256 devices each holds a 256th of all but vectors and the digits' projections."""
+    cfg = runpy.run_path(str(CONFIGS / "tokenizer_pod.py"))["get"]()
+    assert cfg.parallel.fsdp == 256
+    assert isinstance(cfg.model, TokenizerConfig)
+    shapes = jax.eval_shape(lambda: tokenizer.task(cfg).init(jax.random.key(0)))
+    leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
+    assert sum(leaf.size for _, leaf in leaves) > 300e6
+    whole = [
+        (parallel.path_name(path), leaf.size)
+        for path, leaf in leaves
+        if not any(re.search(rule.pattern, parallel.path_name(path)) for rule in cfg.parallel.sharding)
+    ]
+    assert sum(size for _, size in whole) < 0.001 * 317e6
+    for path, leaf in leaves:
+        if leaf.ndim == 2 and "digits" not in parallel.path_name(path):
+            assert leaf.shape[0] % 256 == 0

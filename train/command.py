@@ -1,0 +1,84 @@
+"""The command line that all training programs share, and the dry run."""
+
+import argparse
+import math
+import runpy
+
+import jax
+import jax.numpy as jnp
+
+from helix_jax import config as configuration
+from helix_jax import parallel
+from train import loop
+from train.metrics import peak_flops
+
+
+def main(description, kind, task_of, argv=None):
+    """Parse, join the other hosts, train. kind: the config's class. task_of(cfg) -> loop.Task.
+
+    Exit status: 0 done or stopped by SIGTERM with a checkpoint, 2 wrong use, 1 a NaN.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="a file of configs/, for example configs/tokenizer_cpu.py")
+    add("--data", metavar="FOLDER", help="shards of train.prepare, or a folder of videos")
+    add("--run", metavar="FOLDER", help="where everything goes; the same again goes on where it stopped")
+    add("--validation", metavar="FOLDER", help="like --data: sample pictures and the best checkpoint go by it")
+    add("--set", action="append", default=[], metavar="PATH=VALUE", help="override, for example steps=100")
+    add("--dry_run", action="store_true", help="compile the step for the mesh, print memory and FLOP, and stop")
+    add("--devices", type=int, metavar="N", help="pretend to N CPU devices in this process: for dry runs and tests")
+    hosts = parser.add_argument_group("several hosts", "found by themselves on SLURM, Kubernetes and Cloud TPU; else")
+    hosts.add_argument("--coordinator", metavar="ADDRESS:PORT", help="of host 0")
+    hosts.add_argument("--hosts", type=int, metavar="N", help="how many")
+    hosts.add_argument("--host", type=int, metavar="I", help="which one this is, 0 to N - 1")
+    args = parser.parse_args(argv)
+    if not args.dry_run and not (args.data and args.run):
+        parser.error("give --data and --run (or --dry_run)")
+    try:
+        built = runpy.run_path(args.config)["get"]()
+        if not isinstance(built, kind):
+            raise ValueError(f"{args.config} builds a {type(built).__name__}, this program needs a {kind.__name__}")
+        cfg = configuration.override(built, args.set)
+        if args.devices:
+            jax.config.update("jax_platforms", "cpu")
+            jax.config.update("jax_num_cpu_devices", args.devices)
+        parallel.initialize(args.coordinator, args.hosts, args.host)
+        if args.dry_run:
+            print("\n".join(dry_run(cfg, task_of(cfg))))
+        else:
+            loop.run(cfg, task_of(cfg), args.data, args.run, validation=args.validation)
+    except KeyError as error:
+        parser.error(f"{args.config} has no function get() that returns a configuration ({error})")
+    except FloatingPointError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    except (OSError, ValueError) as error:
+        parser.error(" ".join(str(error).split()))
+
+
+def dry_run(cfg, task):
+    """Lines about a run: parameters, memory of each device, FLOP, time of a step at the device's peak. Compiles the
+    real step for the whole mesh, but makes no array."""
+    grid = parallel.training_mesh(cfg.parallel.fsdp)
+    _, step, abstract, places = loop.build(cfg, task, grid)
+    where = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
+    )
+    clips = (cfg.batch, cfg.data.frames, cfg.data.size, cfg.data.size, 3)
+    batch = jax.ShapeDtypeStruct(clips, jnp.uint8, sharding=parallel.batch_sharding(grid))
+    memory = step.lower(where, batch).compile().memory_analysis()
+    flops = loop.step_flops(cfg, task, grid, abstract)
+    count = sum(leaf.size for leaf in jax.tree.leaves(abstract["params"]))
+    kind = jax.devices()[0].device_kind
+    peak = peak_flops(kind)
+    at_peak = f", {flops / peak / grid.size:.4f} s at the peak of {kind}" if peak else ""
+    state = sum(
+        leaf.dtype.itemsize * math.prod(place.shard_shape(leaf.shape))
+        for leaf, place in zip(jax.tree.leaves(abstract), jax.tree.leaves(places), strict=True)
+    )
+    return [
+        f"{task.name}: {count / 1e6:,.2f} M parameters, batch {cfg.batch} of {'x'.join(map(str, clips[1:4]))}",
+        f"mesh: {grid.shape['data']} x {grid.shape['fsdp']} (data x fsdp), {jax.process_count()} hosts, {kind}",
+        f"state: {state / 2**20:,.1f} MiB a device (parameters, average, optimiser)",
+        f"step: {memory.temp_size_in_bytes / 2**20:,.1f} MiB a device on top, as compiled for {jax.default_backend()}",
+        f"work: {flops / 1e9:,.1f} GFLOP a step, {flops / grid.size / 1e9:,.2f} a device{at_peak}",
+    ]

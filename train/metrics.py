@@ -1,0 +1,118 @@
+"""What a run tells: JSON lines, TensorBoard, a progress bar. Host 0 alone writes; every host stops at a NaN."""
+
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+# bf16 matrix multiplication without sparsity, FLOP/s of one device: vendors' data sheets
+PEAK_FLOPS = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+}
+
+
+def peak_flops(kind):
+    """Peak of a device kind as JAX names it; None where it is not known (no MFU is then given)."""
+    return next((peak for name, peak in PEAK_FLOPS.items() if kind.startswith(name)), None)
+
+
+class MetricLog:
+    """log.jsonl, tensorboard/ and the bar of one run.
+
+    name: of the bar. start, steps: first step and number of steps. images: pictures (frames) in a batch. flops: of a
+    step, over all devices. every: steps between two lines.
+    Lines of later steps than ``start``, left by a run that was killed, are dropped, so each step stands once.
+    """
+
+    def __init__(self, workdir, *, name, start, steps, images, flops, every):
+        self._images, self._every, self._flops = images, every, flops
+        self._window, self._waited, self._since = [], 0.0, time.perf_counter()
+        self._writes = jax.process_index() == 0
+        self._bar = tqdm(
+            desc=name,
+            initial=start,
+            total=steps,
+            unit="step",
+            disable=None if self._writes else True,
+            dynamic_ncols=True,
+        )
+        if not self._writes:
+            return
+        from tensorboardX import SummaryWriter
+
+        path = Path(workdir) / "log.jsonl"
+        kept = []
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if line.strip()]
+            kept = [line for line in lines if _step_of(line) <= start]
+        path.write_text("".join(line + "\n" for line in kept))
+        self._file = open(path, "a")  # noqa: SIM115, closed by close()
+        self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=start)
+
+    def waited(self, seconds):
+        """Time that the loop waited for data."""
+        self._waited += seconds
+
+    def step(self, step, metrics):
+        """The metrics of one step, arrays. Raises FloatingPointError, on all hosts, if one is not a number.
+
+        step: counted from 1, after the update.
+        """
+        values = {name: float(value) for name, value in metrics.items()}
+        wrong = [name for name, value in values.items() if not np.isfinite(value)]
+        if wrong:
+            raise FloatingPointError(
+                f"{', '.join(wrong)} of step {step} is {values[wrong[0]]}: lower the learning rate, or set "
+                "optimiser.clip; the last checkpoint is from before"
+            )
+        self._window.append(values)
+        self._bar.update()
+        if step % self._every:
+            return
+        now = time.perf_counter()
+        seconds, count = now - self._since, len(self._window)
+        speed = {"images_per_second": self._images * count / seconds, "step_seconds": seconds / count}
+        peak = peak_flops(jax.devices()[0].device_kind)
+        if peak:
+            speed["mfu"] = self._flops * count / seconds / peak / jax.device_count()
+        speed["data_share"] = self._waited / seconds
+        mean = {name: float(np.mean([v[name] for v in self._window])) for name in values}
+        self._window, self._waited, self._since = [], 0.0, now
+        self._bar.set_postfix(loss=f"{mean['loss']:.4f}", images=f"{speed['images_per_second']:.0f}/s")
+        self.write(step, mean | speed)
+
+    def write(self, step, values):
+        """A line of its own."""
+        if not self._writes:
+            return
+        print(json.dumps({"step": step, **values}), file=self._file, flush=True)
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def picture(self, step, name, image):
+        """image: uint8[H, W, 3], for TensorBoard."""
+        if self._writes:
+            self._board.add_image(name, image, step, dataformats="HWC")
+
+    def close(self):
+        self._bar.close()
+        if self._writes:
+            self._file.close()
+            self._board.close()
+
+
+def _step_of(line):
+    """Step of a line of the log; a line that a kill cut short counts as of the far future."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
