@@ -10,6 +10,9 @@ The check letters of ``frame`` drop wrong strings. Strings are ranked by their p
 remaining bases under letters drawn at random, so that those ahead and those behind compare fairly. ``soft_levels`` then
 goes over the letters that were found, forwards and backwards.
 
+Nothing after a round tells its level better, so strings of the same letters that differ in old levels alone would fill
+the beam, twice as many for each level in doubt; the likeliest of them stands for all.
+
 A string is letters with levels. To follow letters alone, with the level mixed or chosen as one goes, finds far fewer
 strands at equal beam: the copies share the level, and one that is wrong now rules out the right letters later.
 
@@ -32,6 +35,7 @@ _LEAST = 1e-30
 _DOUBT = 0.03  # chance given to the levels that alignment did not choose
 _RARE = 1e-7  # probability of so long a run, per round and copy, that is left out of account
 _NOISE = 1e-4  # least probability of a run length where the sequencer errs
+_MEMORY = 16  # rounds, 32 bits at most: strings of the same letters whose levels differ before these are one
 
 
 class AlignmentError(ValueError):
@@ -149,6 +153,16 @@ def _worth(rest, place):
     return jnp.exp(jnp.clip(rest - rest[place], -60.0, 60.0))
 
 
+def _merged(letters, levels):
+    """Which strings are told apart from a likelier one (earlier) neither by letters nor by late levels: bool[beam].
+
+    letters, levels: uint32[beam], hashes of all letters and the levels of the last rounds.
+    """
+    letters, levels, place = lax.sort((letters, levels, jnp.arange(len(letters))), num_keys=2, is_stable=True)
+    same = (letters[1:] == letters[:-1]) & (levels[1:] == levels[:-1])
+    return jnp.zeros(len(letters), bool).at[place[1:]].set(same)
+
+
 def align(known, reads, lengths, *, layout, beam, window):
     """Copies of one strand -> its letters and levels; pure, for one strand.
 
@@ -165,6 +179,8 @@ def align(known, reads, lengths, *, layout, beam, window):
     longest = known.emission.shape[3] - 1
     if beam < 1 or window <= longest:
         raise AlignmentError(f"beam {beam}, window {window}: give at least 1, and {longest + 1} for the longest run")
+    level_bits = (levels - 1).bit_length()
+    memory = (1 << min(_MEMORY * level_bits, 32)) - 1
     behind = window // 3
     present = lengths > 0
     reads = _padded(reads, lengths)
@@ -175,7 +191,7 @@ def align(known, reads, lengths, *, layout, beam, window):
     worth_of = jax.vmap(_worth)
 
     def step(carry, kind):
-        forward, past, before, state, doubt, offset = carry
+        forward, past, before, state, late, doubt, offset = carry
         # move the windows along with the best string: to where it is most likely, given all of each copy
         likely = forward[:, 0] * worth_of(over_copies(future, offset, window), lengths * 0 + behind)
         mean = (likely * places[None]).sum(-1) / jnp.maximum(likely.sum(-1), _LEAST)
@@ -212,8 +228,10 @@ def align(known, reads, lengths, *, layout, beam, window):
         for run, tail in enumerate(tails):
             after += start[..., longest - run : longest - run + window] * tail[:, letter] * emission[None, :, run, None]
         forward = after / jnp.maximum(after.sum(-1, keepdims=True), _LEAST)
-        past = jnp.maximum(now.reshape(-1)[place], NOTHING)
-        carry = (forward, past, letter, frame.absorb(state[parent], letter), doubt[parent, letter], offset)
+        state = frame.absorb(state[parent], letter)
+        late = late[parent] << level_bits & jnp.uint32(memory) | level.astype(jnp.uint32)
+        past = jnp.where(_merged(state, late), NOTHING, jnp.maximum(now.reshape(-1)[place], NOTHING))
+        carry = (forward, past, letter, state, late, doubt[parent, letter], offset)
         return carry, (parent, letter * levels + level)
 
     zero = lengths[0] * 0
@@ -221,9 +239,9 @@ def align(known, reads, lengths, *, layout, beam, window):
     past = jnp.full((beam,), NOTHING).at[0].set(0.0) + zero
     before = jnp.zeros((beam,), jnp.int32) + zero
     state = jnp.full((beam,), frame.HASH_START, jnp.uint32) + zero.astype(jnp.uint32)
-    carry = (forward, past, before, state, past * 0, lengths * 0)
+    carry = (forward, past, before, state, state * 0, past * 0, lengths * 0)
     carry, (parents, symbols) = lax.scan(step, carry, jnp.asarray(layout.kinds))
-    forward, past, doubt, offset = carry[0], carry[1], carry[4], carry[5]
+    forward, past, doubt, offset = carry[0], carry[1], carry[5], carry[6]
     end = lengths - offset
     mass = jnp.where(places[None, None] == end[:, None, None], forward, 0.0).sum(-1)
     arrived = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, _LEAST)), NOTHING)

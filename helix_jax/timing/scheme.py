@@ -224,9 +224,9 @@ TALK_SCHEME = Scheme(
     name="talk", law=channel.TALK_LAW, table=TALK, copies=5, delta=0.02, duration=236, data=201, spacing=8, parity=14,
     check=10, redundancy=0.04, beams=(64, 512, 4096),
 )  # fmt: skip
-# Two bases per time unit and twenty copies, which together lose a run once in 10^17 rounds.
+# Two bases per time unit and twenty copies, which together lose a run once in 10^17 rounds: letters need few checks.
 POISSON_SCHEME = Scheme(
     name="poisson", law=channel.Poisson.uniform(2.0), table=TimeTable.uniform((1, 2, 4)), copies=20, delta=0.005,
-    duration=256, data=206, spacing=48, parity=30, index=7, check=6, redundancy=0.03, beams=(4, 32),
+    duration=1280, data=1028, spacing=256, parity=57, index=6, check=6, redundancy=0.01, beams=(16, 128),
 )  # fmt: skip
 NAMED = {scheme.name: scheme for scheme in (TALK_SCHEME, POISSON_SCHEME)}

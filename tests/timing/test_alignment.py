@@ -380,6 +380,40 @@ def test_a_run_lost_in_every_copy_is_located(place):
     assert accepted <= 1
 
 
+def test_levels_in_doubt_do_not_crowd_out_other_letters():
+    """A->C shows nothing of its level, about eight times a strand: 2^8 strings that differ in levels alone."""
+    pmfs = tuple(
+        tuple(() if a == b else ((0.05, 0.95), (0.05, 0.95)) if (b, a) == (0, 1) else ((0.05, 0.95),) for a in range(4))
+        for b in range(4)
+    )
+    law = channel.Tabulated(pmfs)
+    table = TimeTable(
+        tuple(tuple(() if a == b else (1, 2) if (b, a) == (0, 1) else (1,) for a in range(4)) for b in range(4))
+    )
+    layout, count = Frame(120, 6, 0, 6, 8), 24
+    rng = np.random.default_rng(7)
+    letters = np.zeros((count, layout.data), np.uint8)
+    for j in range(layout.data):  # A->C as often as not
+        before = letters[:, j - 1] if j else np.zeros(count, np.uint8)
+        other = (before + rng.integers(1, 4, count)) % 4
+        letters[:, j] = np.where((before == 0) & (rng.random(count) < 0.5), 1, other)
+    digits = rng.integers(0, 3, (count, layout.index)).astype(np.uint8)
+    letters, levels = map(np.array, frame.write(letters, letters * 0, digits, frame=layout))
+    runs = np.array(channel.simulate(jax.random.key(8), letters, levels, channel.pmf_table(law, table), 4))
+    runs[:, :, 100] = 0  # lost in every copy: only the check letters tell
+    reads, lengths = np.zeros((count, 4, 192), np.uint8), runs.sum(axis=2).astype(np.int32)
+    for i, n in np.ndindex(runs.shape[:2]):
+        reads[i, n, : lengths[i, n]] = np.repeat(letters[i], runs[i, n])
+    known = alignment.model(law, table)
+
+    def every(reads, lengths):
+        return lax.map(lambda pair: alignment.align(known, *pair, layout=layout, beam=64, window=24), (reads, lengths))
+
+    found = np.array(jax.jit(every)(reads, lengths)[0])
+    right = (found == letters).all(axis=1)
+    assert right.mean() >= 0.6, right.mean()
+
+
 def test_wrong_reads_are_refused():
     letters, levels = strands(5)
     reads, lengths = reads_of(letters, simulated(TALK_LAW, (letters, levels), 6, seed=5))
