@@ -92,21 +92,20 @@ class ParallelError(ValueError):
     """Devices, batch or sharding rules that do not fit each other; the message says which and what would fit."""
 
 
-def initialize(coordinator=None, hosts=None, host=None):
+def initialize(coordinator: str | None = None, hosts: int | None = None, host: int | None = None):
     """Join the other hosts of a run, before anything touches a device. Returns (this host's number, hosts).
 
     coordinator ("address:port" of host 0), hosts and host are given by hand, all three, or found on SLURM, Kubernetes,
     Cloud TPU and Open MPI by ``jax.distributed``; without any of these there is one host.
     Raises ParallelError where only some of the three are given.
     """
-    by_hand = (coordinator, hosts, host)
-    if all(value is not None for value in by_hand):
+    if coordinator is not None and hosts is not None and host is not None:
         if not 0 <= host < hosts:
             raise ParallelError(f"host {host} of {hosts}: hosts are numbered from 0 to {hosts - 1}")
         if hosts > 1:
             # peers that die are noticed after this long; the default is 100 s
             jax.distributed.initialize(coordinator, hosts, host, heartbeat_timeout_seconds=30)
-    elif any(value is not None for value in by_hand):
+    elif (coordinator, hosts, host) != (None, None, None):
         raise ParallelError("give all of coordinator, hosts and host, or none where a cluster manager tells them")
     elif _in_cluster():
         jax.distributed.initialize()

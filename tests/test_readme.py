@@ -7,6 +7,7 @@ two steps of a tiny net, and other commands that say they take hours are left ou
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,16 +18,17 @@ from helix_jax import demonstration
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 KINDS = ("helix-jax ", "python -m ", "make ")
-SLOW = ("eval.density", "eval.throughput")  # a minute or more each: with -m slow
+SLOW = ("eval.density", "eval.throughput", "eval.scaling", "--devices")  # a minute or more each: with -m slow
 TINY = (
     "steps=2",
-    "batch=1",
-    "log_every=1",
+    "batch=8",
+    "log.every=1",
+    "log.probe=2",
     "model.width=8",
-    "data.per_clip=2",
     "data.frames=8",
     "data.size=16",
 )
+TINY_CUT = ("--frames", "8", "--size", "16", "--smallest", "8", "16", "--workers", "1")
 WRITES = ("-o", "--output", "--out", "--run", "--json")  # options whose value is made by the command
 
 
@@ -85,7 +87,12 @@ def perform(line, run_cli, make_clip, monkeypatch):
         return
     module, arguments = arguments[1], arguments[2:]
     stand_in(arguments, make_clip)
-    if module.startswith("train."):
+    if "--devices" in arguments:  # they must be told before JAX starts
+        subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=True)
+        return
+    if module == "train.prepare":
+        arguments += TINY_CUT
+    elif "--config" in arguments:
         arguments += [word for value in TINY for word in ("--set", value)]
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     # runpy warns where the module is loaded already, and has it run as a copy of its own

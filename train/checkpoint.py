@@ -32,7 +32,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder, *, keep_last=2, keep_best=1, read_only=False):
-        policies = [managers.LatestN(max(keep_last, 1))]
+        policies: list[managers.PreservationPolicy] = [managers.LatestN(max(keep_last, 1))]
         if keep_best:
             policies.append(managers.BestN(get_metric_fn=_metric, n=keep_best, keep_checkpoints_without_metrics=False))
         options = ocp.CheckpointManagerOptions(

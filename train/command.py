@@ -66,6 +66,7 @@ def dry_run(cfg, task):
     clips = (cfg.batch, cfg.data.frames, cfg.data.size, cfg.data.size, 3)
     batch = jax.ShapeDtypeStruct(clips, jnp.uint8, sharding=parallel.batch_sharding(grid))
     memory = step.lower(where, batch).compile().memory_analysis()
+    on_top = f"{memory.temp_size_in_bytes / 2**20:,.1f} MiB a device on top" if memory else "memory not known"
     flops = loop.step_flops(cfg, task, grid, abstract)
     count = sum(leaf.size for leaf in jax.tree.leaves(abstract["params"]))
     kind = jax.devices()[0].device_kind
@@ -79,6 +80,6 @@ def dry_run(cfg, task):
         f"{task.name}: {count / 1e6:,.2f} M parameters, batch {cfg.batch} of {'x'.join(map(str, clips[1:4]))}",
         f"mesh: {grid.shape['data']} x {grid.shape['fsdp']} (data x fsdp), {jax.process_count()} hosts, {kind}",
         f"state: {state / 2**20:,.1f} MiB a device (parameters, average, optimiser)",
-        f"step: {memory.temp_size_in_bytes / 2**20:,.1f} MiB a device on top, as compiled for {jax.default_backend()}",
+        f"step: {on_top}, as compiled for {jax.default_backend()}",
         f"work: {flops / 1e9:,.1f} GFLOP a step, {flops / grid.size / 1e9:,.2f} a device{at_peak}",
     ]
