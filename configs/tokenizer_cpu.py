@@ -1,7 +1,7 @@
 """A tokenizer of the default size on a laptop or two CPU cores: to see training work, or to train for your own videos.
 
 Command:  python -m train.tokenizer --config configs/tokenizer_cpu.py --data VIDEOS --run runs/tokenizer_cpu
-Expected: about 2 hours on two cores; 23 dB on the classic test clips at 16 bits per token, as the first default weights.
+Expected: about 2 hours on two cores; 23 dB on the classic test clips at 16 bits per token, as the first default.
 """
 
 from train.config import CheckpointConfig, DataConfig, TokenizerTraining

@@ -1,0 +1,23 @@
+"""The task that docs/forking.md shows, run as it stands there."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from train import loop
+
+PAGE = Path(__file__).parents[2] / "docs" / "forking.md"
+
+
+def test_the_task_of_the_page(tmp_path, tiny, shards):
+    code = re.search(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    scope = {"__name__": "mine"}
+    exec(code, scope)
+    assert loop.run(tiny, scope["task"](tiny), shards, tmp_path) == 4
+    assert np.load(tmp_path / "weights.safetensors.npz")["mean"].shape == (1, 1, 1, 1, 3)
+
+
+def test_links():
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGE.read_text()):
+        assert (PAGE.parent / target).exists(), target
