@@ -56,7 +56,8 @@ class ParallelConfig:
     after the other on each device (0: one per device). More parts use less memory; the result of a step depends on
     their number, not on the devices. deterministic: the same bits on any number of devices (slower; ``parallel``).
     compute: "float32" or "bfloat16" for the nets; parameters, loss and quantiser stay float32. remat: keep the blocks'
-    outputs only and compute the rest again on the way back.
+    outputs only and compute the rest again on the way back. donate: a step overwrites the state it is given; without,
+    both are in memory for a moment, and a state can be looked at again.
     """
 
     fsdp: int = 1
@@ -65,6 +66,7 @@ class ParallelConfig:
     deterministic: bool = False
     compute: str = "float32"
     remat: bool = False
+    donate: bool = True
 
     def __post_init__(self):
         if self.compute not in ("float32", "bfloat16"):

@@ -161,7 +161,7 @@ def build(cfg, task, grid):
         return new, {"loss": value, "grad_norm": optax.tree.norm(grads), **aux}
 
     whole = parallel.replicated(grid)
-    step = jax.jit(train_step, donate_argnums=0, out_shardings=(places, whole))
+    step = jax.jit(train_step, donate_argnums=(0,) if cfg.parallel.donate else (), out_shardings=(places, whole))
     return jax.jit(create, out_shardings=places), step, abstract, places
 
 

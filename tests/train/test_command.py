@@ -93,7 +93,7 @@ def test_flops_are_six_for_each_weight_and_token(tiny):
     ]
     tokens = cfg.batch * 2 * 2 * 2
     least = 6 * tokens * (2 * 768 * 128 + 2 * 12 * 128**2)
-    assert least < flops[0] < 1.5 * least
+    assert 0.9 * least < flops[0] < 1.3 * least  # the first layer asks for no gradient of its input
     assert flops[1] == pytest.approx(2 * flops[0], rel=0.02)
 
 

@@ -184,6 +184,18 @@ def test_remat_keeps_less(tiny, clips):
     assert kept(6, False) - kept(2, False) > 3 * 4
 
 
+def test_donated_state_is_gone_and_the_other_stays(tiny, clips):
+    grid = parallel.training_mesh(1)
+    for donate in (True, False):
+        create, step, *_ = loop.build(set_to(tiny, parallel={"donate": donate}), tokenizer.task(tiny), grid)
+        state = create(jax.random.key(0))
+        new, _ = step(state, parallel.to_global(clips, grid))
+        assert [leaf.is_deleted() for leaf in jax.tree.leaves(state["params"])] == [donate] * len(
+            jax.tree.leaves(state["params"])
+        )
+        assert new["step"] == 1
+
+
 def test_frozen_parameters_do_not_move(tiny, clips):
     cfg = set_to(tiny, optimiser={"frozen": ("^encoder", "^embed", "^to_digits"), "warmup_steps": 0})
     state, _ = one_step(cfg, clips)
