@@ -58,10 +58,13 @@ def _chosen(kept, step, run):
 
 
 def from_dict(kind, fields):
-    """Inverse of ``dataclasses.asdict`` through JSON. Raises ValueError for fields of another version."""
+    """Inverse of ``dataclasses.asdict`` through JSON; fields that an older version did not have take their defaults.
+
+    Raises ValueError for fields that this version does not know.
+    """
     hints = typing.get_type_hints(kind)
-    if set(fields) != set(hints):
-        raise ValueError(f"{kind.__name__} of another version: fields {sorted(set(fields) ^ set(hints))}")
+    if set(fields) - set(hints):
+        raise ValueError(f"{kind.__name__} of another version: fields {sorted(set(fields) - set(hints))}")
     return kind(**{name: _value(hints[name], value) for name, value in fields.items()})
 
 

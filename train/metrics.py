@@ -87,8 +87,8 @@ class MetricLog:
         speed["data_share"] = self._waited / seconds
         mean = {name: float(np.mean([v[name] for v in self._window])) for name in values}
         self._window, self._waited, self._since = [], 0.0, now
-        shown = {"mfu": f"{speed['mfu']:.1%}"} if peak else {}
-        self._bar.set_postfix(loss=f"{mean['loss']:.4f}", images=f"{speed['images_per_second']:.0f}/s", **shown)
+        shown = {"loss": f"{mean['loss']:.4f}", "images": f"{speed['images_per_second']:.0f}/s"}
+        self._bar.set_postfix(shown | ({"mfu": f"{speed['mfu']:.1%}"} if peak else {}))
         self.write(step, mean | speed)
 
     def write(self, step, values):
