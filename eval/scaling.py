@@ -336,7 +336,7 @@ def main(argv=None):
                 cut(cfg, scaling, count)
         with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(sys.stderr):
             folder = Path(temporary)
-            shards = loop.shards_of(args.data or synthetic(folder, cfg), folder, cfg)
+            shards = loop.shards_of(args.data or synthetic(folder, cfg), folder / "shards", cfg)
             loop.probe_clips(cfg, shards)  # raises where they do not fit
             rows = run(args.config, args.set, args.scaling, counts, shards, args.steps)
     except (OSError, ValueError) as error:

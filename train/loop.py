@@ -63,8 +63,8 @@ def run(cfg, task, videos, workdir, *, validation=None):
     )
     # ---- data: batch t is a pure function of (seed, t) -----------------------------------------
     workdir.mkdir(parents=True, exist_ok=True)
-    shards = shards_of(videos, workdir, cfg)
-    probe = probe_clips(cfg, shards if validation is None else validation)
+    shards = shards_of(videos, workdir / "shards", cfg)
+    probe = probe_clips(cfg, shards_of(validation, workdir / "validation", cfg) if validation else shards)
     show = jax.jit(task.show, out_shardings=parallel.replicated(grid))
     with contextlib.ExitStack() as stack:
         # ---- resume --------------------------------------------------------------------------
@@ -208,18 +208,17 @@ def started_from(found, state, origin, places):
 # ---- data and pictures ------------------------------------------------------------------------
 
 
-def shards_of(videos, workdir, cfg):
-    """Folder of shards: ``videos`` itself, or what is cut from that folder of videos, once, into RUN/shards."""
+def shards_of(videos, out, cfg):
+    """Folder of shards: ``videos`` itself, or what is cut from that folder of videos, once, into ``out``."""
     if (Path(videos) / "index.json").is_file():
         return Path(videos)
-    out = workdir / "shards"
     if jax.process_index() == 0:
         # room for the crop to move, in space and time
         prepare.prepare(
             [videos], out, frames=cfg.data.frames * max(cfg.data.speeds), size=2 * cfg.data.size,
             smallest=(cfg.data.frames, cfg.data.size), seed=cfg.seed, exclude=cfg.data.exclude,
         )  # fmt: skip
-    parallel.barrier("shards")
+    parallel.barrier(str(out))
     return out
 
 

@@ -17,6 +17,7 @@ import pytest
 from helix_jax import parallel, weights
 from helix_jax.tokenizer import model
 from train import checkpoint, loop, optimiser, tokenizer
+from train.shards import open_shards
 
 
 def log_of(run):
@@ -105,14 +106,14 @@ def test_straight_from_a_folder_of_videos(tmp_path, tiny, videos, finished):
 
 
 def test_validation_is_what_the_probe_shows(tmp_path, tiny, shards, make_clip):
-    from train import prepare
-
-    make_clip(tmp_path / "other.mp4", 20, 40, 48)
-    prepare.prepare([tmp_path / "other.mp4"], tmp_path / "val", frames=8, size=32, smallest=(8, 16), workers=1)
+    """Here from a folder of videos, which is cut too."""
+    (tmp_path / "other").mkdir()
+    make_clip(tmp_path / "other" / "other.mp4", 20, 40, 48)
     cfg = set_to(tiny, steps=1)
-    loop.run(cfg, tokenizer.task(cfg), shards, tmp_path / "run", validation=tmp_path / "val")
+    loop.run(cfg, tokenizer.task(cfg), shards, tmp_path / "run", validation=tmp_path / "other")
     picture = matplotlib.image.imread(tmp_path / "run" / "pictures" / "0000001.png")
-    probe = loop.probe_clips(cfg, tmp_path / "val")
+    probe = loop.probe_clips(cfg, tmp_path / "run" / "validation")
+    assert {row[0] for row in open_shards(tmp_path / "run" / "validation").rows} == {"other.mp4"}
     np.testing.assert_allclose(picture[:, :16, :3] * 255, probe[:, 4].reshape(32, 16, 3), atol=0.5)
 
 
