@@ -285,7 +285,7 @@ def main():
         "--exclude", nargs="+", action="extend", default=[], metavar="PREFIX", help="leave out files that start so"
     )
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written goes away
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written goes away
     try:
         prepare(
             args.videos, args.out, frames=args.frames, size=args.size, smallest=args.smallest, pieces=args.pieces,
@@ -296,6 +296,8 @@ def main():
     except KeyboardInterrupt:
         logging.error("stopped; nothing is left of it")
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":
