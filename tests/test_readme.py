@@ -4,6 +4,7 @@ In this process, to share what is compiled: ``python -m X`` by runpy, ``helix-ja
 two steps of a tiny net, and other commands that say they take hours are left out.
 """
 
+import os
 import re
 import runpy
 import shlex
@@ -87,13 +88,14 @@ def perform(line, run_cli, make_clip, monkeypatch):
         return
     module, arguments = arguments[1], arguments[2:]
     stand_in(arguments, make_clip)
-    if "--devices" in arguments:  # they must be told before JAX starts
-        subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=True)
-        return
     if module == "train.prepare":
         arguments += TINY_CUT
-    elif "--config" in arguments:
+    elif "--config" in arguments and "--devices" not in arguments:
         arguments += [word for value in TINY for word in ("--set", value)]
+    if "--devices" in arguments or module == "eval.scaling":  # how many devices there are is told before JAX starts
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-m", module, *arguments], env=environment, check=True)
+        return
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     # runpy warns where the module is loaded already, and has it run as a copy of its own
     monkeypatch.delitem(sys.modules, module, raising=False)
