@@ -1,7 +1,7 @@
-"""A tokenizer for a pod: 1,024 channels, 8 + 17 blocks, 317 M parameters shared out over 256 devices.
+"""A tokenizer for a pod: 1,024 channels, 8 + 17 blocks, 316 M parameters shared out over 256 devices.
 
-Command:  python -m train.tokenizer --config configs/tokenizer_pod.py --data SHARDS --run gs-or-nfs/tokenizer_pod
-          (one process per host; SLURM, Kubernetes and Cloud TPU tell them about each other)
+Command:  python -m train.tokenizer --config configs/tokenizer_pod.py --data SHARDS --run shared/tokenizer_pod
+          (one process per host, on a folder that all of them see; docs/forking.md)
 Check it: python -m train.tokenizer --config configs/tokenizer_pod.py --dry_run --devices 256
 Expected: not run, only compiled for 256 devices by the dry run, which prints memory and FLOP.
 """

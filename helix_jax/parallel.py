@@ -95,9 +95,9 @@ class ParallelError(ValueError):
 def initialize(coordinator: str | None = None, hosts: int | None = None, host: int | None = None):
     """Join the other hosts of a run, before anything touches a device. Returns (this host's number, hosts).
 
-    coordinator ("address:port" of host 0), hosts and host are given by hand, all three, or found on SLURM, Kubernetes,
-    Cloud TPU and Open MPI by ``jax.distributed``; without any of these there is one host.
-    Raises ParallelError where only some of the three are given.
+    coordinator ("address:port" of host 0), hosts and host are given by hand, all three, or found by ``jax.distributed``
+    where SLURM, Open MPI, Kubernetes or a TPU slice says that there are several; else there is one host.
+    Raises ParallelError where only some of the three are given, or the cluster's hosts are not found.
     """
     if coordinator is not None and hosts is not None and host is not None:
         if not 0 <= host < hosts:
@@ -108,7 +108,13 @@ def initialize(coordinator: str | None = None, hosts: int | None = None, host: i
     elif (coordinator, hosts, host) != (None, None, None):
         raise ParallelError("give all of coordinator, hosts and host, or none where a cluster manager tells them")
     elif _in_cluster():
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ParallelError(
+                f"the other hosts of this cluster are not found ({error}): install what jax.distributed asks with (the "
+                "package kubernetes, or requests on Cloud TPU), or give coordinator, hosts and host"
+            ) from error
     return jax.process_index(), jax.process_count()
 
 
@@ -117,15 +123,20 @@ def place_told(environment=os.environ):
 
     For work that hosts do apart, without ``initialize``: joined hosts wait for each other at the end, and die together.
     """
-    for number, count in (("SLURM_PROCID", "SLURM_NTASKS"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")):
-        if number in environment and count in environment:
+    # a step of SLURM, as jax.distributed knows it: a script of sbatch without srun has a number too, but stands alone
+    for number, count, needed in (
+        ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NODELIST"),
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ):
+        if {number, count, needed} <= environment.keys():
             return int(environment[number]), int(environment[count])
     return 0, 1
 
 
 def _in_cluster(environment=os.environ):
     """Whether a cluster manager started more than one process of this program."""
-    pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in environment
+    slices = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")
+    pod = any("," in environment.get(name, "") for name in slices) or "MEGASCALE_COORDINATOR_ADDRESS" in environment
     kubernetes = "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
     return place_told(environment)[1] > 1 or pod or kubernetes
 
@@ -189,6 +200,11 @@ def to_global(rows, grid):
 def to_host(tree, grid):
     """Pytree of sharded arrays -> NumPy arrays on every host, whole. All hosts must call it."""
     return jax.tree.map(np.asarray, jax.jit(lambda x: x, out_shardings=replicated(grid))(tree))
+
+
+def sum_over_hosts(number):
+    """The sum of every host's number. All hosts must call it."""
+    return int(multihost_utils.process_allgather(np.int32(number)).sum()) if jax.process_count() > 1 else number
 
 
 def barrier(name):

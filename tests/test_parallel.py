@@ -223,9 +223,10 @@ def test_hosts_by_hand():
     ("environment", "place", "cluster"),
     [
         ({}, (0, 1), False),
-        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "16"}, (3, 16), True),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (0, 1), False),
-        ({"SLURM_NTASKS": "16"}, (0, 1), False),  # a shell of an allocation, not a task of it
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "16", "SLURM_STEP_NODELIST": "n[1-2]"}, (3, 16), True),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "n1"}, (0, 1), False),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "16"}, (0, 1), False),  # a script of sbatch, not a task of srun
+        ({"TPU_PROCESS_ADDRESSES": "a:1,b:1"}, (0, 1), True),
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, (1, 2), True),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, (0, 1), True),
         ({"TPU_WORKER_HOSTNAMES": "a"}, (0, 1), False),
