@@ -161,7 +161,8 @@ def _read_record(output):
         record = json.loads(_record_path(output).read_text())
     except (FileNotFoundError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
+    whole = isinstance(record, dict) and {"source", "settings", "output"} <= record.keys()
+    return record if whole and record.get("format") == FORMAT else None
 
 
 def _stamp(path):

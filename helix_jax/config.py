@@ -29,6 +29,20 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
+class PriorConfig:
+    """Shape of the masked prior.
+
+    width: channels of the latent grid. blocks: residual blocks (3x3 in space, 3 taps in time). digits: base-4 digits
+    of a token, as the tokenizer has. frames: latent frames seen at once, a multiple of the tokenizer's group.
+    """
+
+    width: int = 96
+    blocks: int = 4
+    digits: int = 8
+    frames: int = 8
+
+
+@dataclass(frozen=True)
 class StrandConfig:
     """How packets become strands.
 

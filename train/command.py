@@ -27,15 +27,22 @@ def main(description, kind, task_of, argv=None):
     add("--set", action="append", default=[], metavar="PATH=VALUE", help="override, for example steps=100")
     add("--dry_run", action="store_true", help="compile the step for the mesh, print memory and FLOP, and stop")
     add("--devices", type=int, metavar="N", help="pretend to N CPU devices in this process: for dry runs and tests")
-    hosts = parser.add_argument_group("several hosts", "found by themselves on SLURM, Kubernetes and Cloud TPU; else")
+    hosts = parser.add_argument_group(
+        "several hosts", "found by jax.distributed where a cluster manager started them; else"
+    )
     hosts.add_argument("--coordinator", metavar="ADDRESS:PORT", help="of host 0")
     hosts.add_argument("--hosts", type=int, metavar="N", help="how many")
     hosts.add_argument("--host", type=int, metavar="I", help="which one this is, 0 to N - 1")
     args = parser.parse_args(argv)
     if not args.dry_run and not (args.data and args.run):
         parser.error("give --data and --run (or --dry_run)")
+    if "://" in (args.run or ""):
+        parser.error(f"--run {args.run}: not an address but a folder, which all hosts see (NFS, or a mounted bucket)")
     try:
-        built = runpy.run_path(args.config)["get"]()
+        get = runpy.run_path(args.config).get("get")
+        if get is None:
+            raise ValueError(f"{args.config} has no function get() that returns a configuration")
+        built = get()
         if not isinstance(built, kind):
             raise ValueError(f"{args.config} builds a {type(built).__name__}, this program needs a {kind.__name__}")
         cfg = configuration.override(built, args.set)
@@ -47,8 +54,6 @@ def main(description, kind, task_of, argv=None):
             print("\n".join(dry_run(cfg, task_of(cfg))))
         else:
             loop.run(cfg, task_of(cfg), args.data, args.run, validation=args.validation)
-    except KeyError as error:
-        parser.error(f"{args.config} has no function get() that returns a configuration ({error})")
     except FloatingPointError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     except (OSError, ValueError) as error:

@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from helix_jax.config import TokenizerConfig
+from helix_jax.config import PriorConfig, TokenizerConfig
+from helix_jax.tokenizer.haar import PATCH
+
+
+def _check(config, part, **least):
+    """Raise ValueError naming the first field of a part of the configuration that is below its least value."""
+    for name, low in least.items():
+        values = getattr(config, name)
+        for value in values if isinstance(values, tuple) else (values,):
+            if not value >= low:
+                raise ValueError(f"{part}{name} is {value}: at least {low}")
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,11 @@ class DataConfig:
     exclude: tuple[str, ...] = ()
     workers: int = 0
 
+    def __post_init__(self):
+        _check(self, "data.", frames=1, size=1, speeds=1, workers=0)
+        if not self.speeds:
+            raise ValueError("data.speeds is empty: at least one speed, 1 for every frame")
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:
@@ -34,6 +49,11 @@ class OptimiserConfig:
     ema: float = 0.998
     clip: float = 0.0
     frozen: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        _check(self, "optimiser.", muon_learning_rate=0, adam_learning_rate=0, warmup_steps=0, ema=0, clip=0)
+        if not self.ema < 1:
+            raise ValueError(f"optimiser.ema is {self.ema}: less than 1")
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,7 @@ class ParallelConfig:
     donate: bool = True
 
     def __post_init__(self):
+        _check(self, "parallel.", fsdp=1, micro=0)
         if self.compute not in ("float32", "bfloat16"):
             raise ValueError(f"parallel.compute is {self.compute!r}: use float32 or bfloat16")
 
@@ -81,6 +102,9 @@ class CheckpointConfig:
     keep_last: int = 2
     keep_best: int = 1
 
+    def __post_init__(self):
+        _check(self, "checkpoint.", every=1, keep_last=1, keep_best=0)
+
 
 @dataclass(frozen=True)
 class LogConfig:
@@ -90,6 +114,9 @@ class LogConfig:
     every: int = 50
     pictures: int = 500
     probe: int = 8
+
+    def __post_init__(self):
+        _check(self, "log.", every=1, pictures=0, probe=1)
 
 
 @dataclass(frozen=True)
@@ -113,3 +140,42 @@ class TokenizerTraining:
     init_from: str = ""
     min_digits: int = 3
     full_share: float = 0.75
+
+    def __post_init__(self):
+        _check(self, "", steps=1, batch=1, seed=0, min_digits=1, full_share=0)
+        _check(self.model, "model.", width=1, encoder_blocks=0, decoder_blocks=0, digits=1, tile=1)
+        for name, patch in (("frames", PATCH[0]), ("size", PATCH[1])):
+            if getattr(self.data, name) % patch:
+                raise ValueError(f"data.{name} is {getattr(self.data, name)}: a multiple of {patch}, as tokens are")
+        if not self.min_digits < max(self.model.digits, 2):
+            raise ValueError(f"min_digits is {self.min_digits}: fewer than the {self.model.digits} of a token")
+
+
+@dataclass(frozen=True)
+class PriorTraining:
+    """One run of the masked prior. steps, batch, init_from: as in TokenizerTraining. tokenizer: weights file of the
+    frozen tokenizer whose tokens it learns; empty: the shipped one.
+
+    The frames of a crop make the latent frames that the prior sees at once.
+    """
+
+    model: PriorConfig = field(default_factory=PriorConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(frames=32, size=128, speeds=(1,)))
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    steps: int = 10_000
+    batch: int = 4
+    seed: int = 0
+    init_from: str = ""
+    tokenizer: str = ""
+
+    def __post_init__(self):
+        _check(self, "", steps=1, batch=1, seed=0)
+        _check(self.model, "model.", width=1, blocks=0, digits=1, frames=1)
+        frames = PATCH[0] * self.model.frames
+        if self.data.frames != frames:
+            raise ValueError(f"data.frames is {self.data.frames}: {frames} for model.frames={self.model.frames}")
+        if self.data.size % PATCH[1]:
+            raise ValueError(f"data.size is {self.data.size}: a multiple of {PATCH[1]}, as tokens are")

@@ -7,6 +7,7 @@ uninterrupted run, and the rows of all hosts make the batch of one host, for any
 """
 
 import logging
+import signal
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +112,11 @@ class Batches:
         self.close()
 
 
+def _outlive_sigterm(index, count):
+    """SIGTERM to the whole process group: the loop saves and then ends its workers, which it needs until then."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def batches(folder, *, seed, batch, frames, size, start, host=0, hosts=1, workers=0, speeds=(1, 2)):
     """Batches of the shards in ``folder`` from step ``start`` on.
 
@@ -149,5 +155,6 @@ def batches(folder, *, seed, batch, frames, size, start, host=0, hosts=1, worker
     if workers:
         if not flags.FLAGS.is_parsed():  # grain 0.2.18 reads absl flags that only an absl program parses
             flags.FLAGS.mark_as_parsed()
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        stream = stream.mp_prefetch(options, worker_init_fn=_outlive_sigterm)
     return Batches(iter(stream))

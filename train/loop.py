@@ -95,20 +95,21 @@ def run(cfg, task, videos, workdir, *, validation=None):
         )  # fmt: skip
         stack.callback(log.close)
         # ---- loop ----------------------------------------------------------------------------
-        pending, skipped, last = None, 0, start
+        pending, last = None, start
         for step in range(start + 1, cfg.steps + 1):
             began = time.perf_counter()
             batch = next(batches)
             log.waited(time.perf_counter() - began)
-            skipped += batch.skipped
+            log.skipped(batch.skipped)
             state, metrics = step_fn(state, parallel.to_global(batch.clips, grid))
             if pending:  # the step before: the device is already busy with this one
                 log.step(*pending)
-            pending, last = (step, metrics | {"skipped_records": skipped}), step
+            pending, last = (step, metrics), step
             stop = kept.stopping(step)
             saving = stop or step == cfg.steps or step % cfg.checkpoint.every == 0
             if saving or (cfg.log.pictures and step % cfg.log.pictures == 0):
-                log.step(*pending)  # no state is saved before its loss is known to be a number
+                # no state is saved before its loss is known to be a number
+                log.step(*pending, last=stop or step == cfg.steps)
                 pending = None
                 probed = {} if stop else look(workdir, log, step, probe, np.asarray(show(state["average"], probe)))
                 if saving:
@@ -117,12 +118,11 @@ def run(cfg, task, videos, workdir, *, validation=None):
                 tell(f"told to stop: saved step {step}; the same command goes on from there")
                 break
         # ---- weights -------------------------------------------------------------------------
-        weights = workdir / "weights.safetensors"
-        if last == cfg.steps and (start < last or not weights.exists()):
+        if last == cfg.steps:
             average = parallel.to_host(state["average"], grid)
             if host == 0:
                 notes = {"steps": str(last), "code": record["code"], "training": json.dumps(record["config"])}
-                task.save(weights, average, notes)
+                task.save(workdir / "weights.safetensors", average, notes)
     return last
 
 
@@ -143,37 +143,46 @@ def build(cfg, task, grid):
         return {"params": params, "average": params, "optimiser": change.init(params), "step": jnp.int32(0)}
 
     abstract = jax.eval_shape(create, jax.random.key(cfg.seed))
+    optimiser.check_frozen(cfg.optimiser.frozen, abstract["params"])
     rules = [(rule.pattern, rule.axes) for rule in cfg.parallel.sharding]
     places = parallel.shardings(abstract, rules, grid)
 
-    def loss(params, clips, key):
-        return task.loss(optimiser.frozen(cfg.optimiser.frozen, params), clips, key)
-
+    loss = loss_of(cfg, task, cfg.parallel.remat)
     gradients = parallel.gradients(loss, grid, places["params"], cfg.parallel.micro, cfg.parallel.deterministic)
 
     def train_step(state, batch):
         key = jax.random.fold_in(jax.random.key(cfg.seed), state["step"])
         (value, aux), grads = gradients(state["params"], batch, key)
+        norm = optax.tree.norm(grads)
+        grads = optimiser.clipped(grads, norm, cfg.optimiser.clip)
         updates, opt = change.update(grads, state["optimiser"], state["params"])
         params = optimiser.apply(cfg.optimiser.frozen, state["params"], updates)
         average = optimiser.averaged(state["average"], params, state["step"], cfg.optimiser.ema)
         new = {"params": params, "average": average, "optimiser": opt, "step": state["step"] + 1}
-        return new, {"loss": value, "grad_norm": optax.tree.norm(grads), **aux}
+        return new, {"loss": value, "grad_norm": norm, **aux}
 
     whole = parallel.replicated(grid)
     step = jax.jit(train_step, donate_argnums=(0,) if cfg.parallel.donate else (), out_shardings=(places, whole))
     return jax.jit(create, out_shardings=places), step, abstract, places
 
 
+def loss_of(cfg, task, remat):
+    """The task's loss, without gradients of what is frozen. remat: keep only what nets name "block" for the way
+    back."""
+
+    def loss(params, clips, key):
+        return task.loss(optimiser.frozen(cfg.optimiser.frozen, params), clips, key)
+
+    return jax.checkpoint(loss, policy=jax.checkpoint_policies.save_only_these_names("block")) if remat else loss
+
+
 def step_flops(cfg, task, grid, abstract):
     """FLOP of one optimiser step over all devices, by XLA's count of one micro-batch (a loop is counted once, so the
-    whole step cannot be asked). Work done again for ``remat`` is left out, as MFU wants."""
+    whole step cannot be asked). What is not trained is left out, and so is what ``remat`` does again, as MFU wants."""
     parts = cfg.parallel.micro or grid.size
     shape = (max(cfg.batch // parts, 1), cfg.data.frames, cfg.data.size, cfg.data.size, 3)
 
-    def part(params, clips, key):
-        return jax.value_and_grad(task.loss, has_aux=True)(params, clips, key)
-
+    part = jax.value_and_grad(loss_of(cfg, task, False), has_aux=True)
     key = jax.eval_shape(lambda: jax.random.key(0))
     lowered = jax.jit(part).lower(abstract["params"], jax.ShapeDtypeStruct(shape, jnp.uint8), key)
     return float((lowered.cost_analysis() or {}).get("flops", 0.0)) * parts

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from helix_jax import parallel
+
 # bf16 matrix multiplication without sparsity, FLOP/s of one device: vendors' data sheets
 PEAK_FLOPS = {
     "NVIDIA A100": 312e12,
@@ -16,6 +18,7 @@ PEAK_FLOPS = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5p": 459e12,
+    "TPU v5": 459e12,  # another name of v5p; after "TPU v5 lite"
     "TPU v6 lite": 918e12,
 }
 
@@ -35,7 +38,7 @@ class MetricLog:
 
     def __init__(self, workdir, *, name, start, steps, images, flops, every):
         self._images, self._every, self._flops = images, every, flops
-        self._window, self._waited, self._since = [], 0.0, time.perf_counter()
+        self._window, self._waited, self._skipped, self._since = [], 0.0, 0, time.perf_counter()
         self._writes = jax.process_index() == 0
         self._bar = tqdm(
             desc=name,
@@ -56,16 +59,20 @@ class MetricLog:
             kept = [line for line in lines if _step_of(line) <= start]
         path.write_text("".join(line + "\n" for line in kept))
         self._file = open(path, "a")  # noqa: SIM115, closed by close()
-        self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=start)
+        self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=start + 1)
 
     def waited(self, seconds):
         """Time that the loop waited for data."""
         self._waited += seconds
 
-    def step(self, step, metrics):
+    def skipped(self, records):
+        """Bad records that this host skipped; a line has those of all hosts since the line before."""
+        self._skipped += records
+
+    def step(self, step, metrics, *, last=False):
         """The metrics of one step, arrays. Raises FloatingPointError, on all hosts, if one is not a number.
 
-        step: counted from 1, after the update.
+        step: counted from 1, after the update. last: of this program; the line is then of what there is.
         """
         values = {name: float(value) for name, value in metrics.items()}
         wrong = [name for name, value in values.items() if not np.isfinite(value)]
@@ -76,7 +83,7 @@ class MetricLog:
             )
         self._window.append(values)
         self._bar.update()
-        if step % self._every:
+        if step % self._every and not last:
             return
         now = time.perf_counter()
         seconds, count = now - self._since, len(self._window)
@@ -85,8 +92,10 @@ class MetricLog:
         if peak:
             speed["mfu"] = self._flops * count / seconds / peak / jax.device_count()
         speed["data_share"] = self._waited / seconds
+        # every host comes here at the same step
+        speed["skipped_records"] = float(parallel.sum_over_hosts(self._skipped))
         mean = {name: float(np.mean([v[name] for v in self._window])) for name in values}
-        self._window, self._waited, self._since = [], 0.0, now
+        self._window, self._waited, self._skipped, self._since = [], 0.0, 0, now
         shown = {"loss": f"{mean['loss']:.4f}", "images": f"{speed['images_per_second']:.0f}/s"}
         self._bar.set_postfix(shown | ({"mfu": f"{speed['mfu']:.1%}"} if peak else {}))
         self.write(step, mean | speed)

@@ -26,12 +26,20 @@ def make(cfg, steps, vectors=()):
 
         return jax.tree_util.tree_map_with_path(choose, params)
 
-    muon = optax.contrib.muon(
+    return optax.contrib.muon(
         schedule(cfg.muon_learning_rate),
         adam_learning_rate=schedule(cfg.adam_learning_rate),
         muon_weight_dimension_numbers=matrices,
     )
-    return optax.chain(optax.clip_by_global_norm(cfg.clip), muon) if cfg.clip else muon
+
+
+def clipped(gradients, norm, most):
+    """Gradients of norm ``norm``, scaled down to ``most`` where that is less (0: never). Keeps no state, so that it can
+    be switched on when a run is taken up again."""
+    if not most:
+        return gradients
+    scale = jnp.minimum(1.0, most / jnp.maximum(norm, 1e-12))
+    return jax.tree.map(lambda leaf: leaf * scale, gradients)
 
 
 def matches(patterns, path):
@@ -46,6 +54,18 @@ def frozen(patterns, params):
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.lax.stop_gradient(leaf) if matches(patterns, path) else leaf, params
     )
+
+
+def check_frozen(patterns, params):
+    """Raise ValueError for a pattern that is none, or that no parameter's path holds: all would be trained."""
+    names = [parallel.path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    for pattern in patterns:
+        try:
+            found = any(re.search(pattern, name) for name in names)
+        except re.error as error:
+            raise ValueError(f"optimiser.frozen: {pattern!r} is no pattern: {error}") from error
+        if not found:
+            raise ValueError(f"optimiser.frozen: {pattern!r} matches no parameter; paths are like {names[0]}")
 
 
 def apply(patterns, params, updates):

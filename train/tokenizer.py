@@ -28,20 +28,16 @@ def loss_fn(params, clip, key, cfg):
     params = jax.tree.map(lambda leaf: leaf.astype(compute), params)
     target = model.to_float(clip)
 
-    def decode(params, target, kept):
-        latents = model.latents(params, target, cfg.model).astype(jnp.float32)
-        centred = fsq.centre(fsq.straight_through(latents))
-        centred = jnp.where(kept[:, None, None, None, :], centred, 0.0)
-        return model.pixels(params, centred.astype(compute), cfg.model)
-
-    if cfg.parallel.remat:
-        decode = jax.checkpoint(decode, policy=jax.checkpoint_policies.save_only_these_names("block"))
     key_full, key_count = jax.random.split(key)
     batch, digits = clip.shape[0], cfg.model.digits
     count = jax.random.randint(key_count, (batch,), cfg.min_digits, digits)
     full = jax.random.uniform(key_full, (batch,)) < cfg.full_share
     count = jnp.where(full, digits, count)
-    decoded = decode(params, target, jnp.arange(digits)[None, :] < count[:, None])
+    kept = jnp.arange(digits)[None, :] < count[:, None]
+    latents = model.latents(params, target, cfg.model).astype(jnp.float32)
+    centred = fsq.centre(fsq.straight_through(latents))
+    centred = jnp.where(kept[:, None, None, None, :], centred, 0.0)
+    decoded = model.pixels(params, centred.astype(compute), cfg.model)
     mse = jnp.mean(jnp.square(decoded - target), axis=(1, 2, 3, 4))
     return jnp.mean(jnp.log(mse + MSE_FLOOR)), {"mse": jnp.mean(mse)}
 

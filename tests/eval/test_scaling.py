@@ -23,6 +23,7 @@ def get():
         model=TokenizerConfig(width=4, encoder_blocks=0, decoder_blocks=0, digits=2),
         data=DataConfig(frames=4, size=8, speeds=(1,)),
         batch=2,
+        min_digits=1,
     )
 """
 PARAMETERS = 2 * 768 * 4 + 4 + 768 + 2 * 4 * 2 + 2 + 4  # embed and unembed, to and from the digits

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import multiprocessing
 import subprocess
 import sys
 
@@ -103,6 +104,18 @@ def test_worker_processes_change_nothing(tmp_path, workers, caplog):
         assert one.skipped == other.skipped
     assert len(caplog.records) == 1
     assert "clip3" in caplog.text
+
+
+def test_workers_outlive_sigterm(folder):
+    """It may come to the whole process group, and the loop still needs batches then."""
+    with data.batches(folder, seed=5, batch=4, start=0, workers=1, **SHAPE) as stream:
+        next(stream)
+        (worker,) = multiprocessing.active_children()
+        worker.terminate()
+        found = list(itertools.islice(stream, 40))  # more than is read ahead
+        assert len(found) == 40
+        assert worker.is_alive()
+    assert not multiprocessing.active_children()
 
 
 def test_bad_records_are_named_once_counted_and_replaced(tmp_path, caplog):

@@ -24,9 +24,11 @@ def lines(folder):
 def test_a_line_is_the_mean_of_its_window(tmp_path):
     log = opened(tmp_path)
     for step, loss in ((1, 1.0), (2, 3.0), (3, 10.0), (4, 20.0), (5, 7.0)):
-        log.step(step, {"loss": jnp.float32(loss), "skipped_records": 0})
+        log.skipped(step)
+        log.step(step, {"loss": jnp.float32(loss)}, last=step == 5)
     log.close()
-    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(2, 2.0), (4, 15.0)]
+    found = [(line["step"], line["loss"], line["skipped_records"]) for line in lines(tmp_path)]
+    assert found == [(2, 2.0, 3), (4, 15.0, 7), (5, 7.0, 5)]  # skipped: since the line before
 
 
 def test_speed_counts_images_and_waiting(tmp_path):
