@@ -31,6 +31,7 @@ import numpy as np
 
 from helix_jax import codec, files, parallel, video
 from helix_jax.config import CodecConfig
+from helix_jax.prior.weights import Prior
 from helix_jax.strands import fasta, primers
 from helix_jax.weights import Model
 
@@ -58,17 +59,22 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is done to every clip. out: output folder. motifs: as for ``codec.encode``."""
+    """What is done to every clip. out: output folder. prior, motifs: as for ``codec.encode``."""
 
     out: Path
     model: Model
     config: CodecConfig
     motifs: tuple[str, ...] = ()
+    prior: Prior | None = None
 
     @functools.cached_property
     def settings(self):
         """Everything but the source that a pool depends on, as JSON gives it back."""
-        made_with = {"model": self.model.digest.hex(), "forbid": [word.upper() for word in self.motifs]}
+        made_with = {
+            "model": self.model.digest.hex(),
+            "prior": self.prior.digest.hex() if self.prior else None,
+            "forbid": [word.upper() for word in self.motifs],
+        }
         return json.loads(json.dumps(asdict(self.config) | made_with))
 
     def output(self, clip):
@@ -197,7 +203,7 @@ def encode_clip(clip, task, progress=None) -> dict:
     reader = video.open_video(clip.path)
     if progress:
         progress("open", reader.info.frames, reader.info.frames)
-    pool = codec.encode(reader, task.model, task.config, motifs=task.motifs, progress=progress)
+    pool = codec.encode(reader, task.model, task.config, prior=task.prior, motifs=task.motifs, progress=progress)
     if clip.path.stat().st_mtime_ns != source["modified_ns"]:
         raise BatchError(f"{clip.path}: changed while it was read; run again")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -334,7 +340,7 @@ class _Blank:
 
 def _start_up(task):
     """Build the tables, compile for every size, and find out now if the settings suit no clip at all."""
-    codec.encode(_Blank, task.model, task.config, motifs=task.motifs)
+    codec.encode(_Blank, task.model, task.config, prior=task.prior, motifs=task.motifs)
     # a strand carries at most two bits per nucleotide, so this makes enough of them for the large shape
     codec.pack(bytes(parallel.SMALL_BATCH * task.config.strands.length // 4 + 1), task.config, motifs=task.motifs)
 

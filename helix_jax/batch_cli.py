@@ -35,7 +35,10 @@ def encode_batch(
     constraints: options.Set = "helix",
     strand_length: options.Length = 150,
     redundancy: options.Redundancy = 0.1,
+    mode: options.ModeKind = options.Mode.SMALLEST,
+    verify: options.Verify = True,
     model: options.ModelPath = None,
+    prior: options.PriorPath = None,
     forbid: options.Motif = [],  # noqa: B006
     left_primer: options.LeftPrimer = "",
     right_primer: options.RightPrimer = "",
@@ -55,9 +58,12 @@ def encode_batch(
         number, count = _place(host, hosts)
         if at_once is not None and at_once < 1:
             raise ValueError(f"--at-once {at_once}: give 1 or more")
-        config = options.codec_config(constraints, strand_length, redundancy, left_primer, right_primer)
+        config = options.codec_config(
+            constraints, strand_length, redundancy, left_primer, right_primer, mode=mode, verify=verify
+        )
         clips = batch.share(batch.find_clips(videos), number, count)
-        task = batch.Task(out, options.load_model(model), config, tuple(forbid))
+        tokenizer = options.load_model(model)
+        task = batch.Task(out, tokenizer, config, tuple(forbid), options.load_prior(prior, tokenizer))
         summary = batch.run(clips, task, host=number, hosts=count, at_once=at_once, progress=step)
     for clip, reason in summary["failures"].items():
         warn(f"failed: {clip}: {reason}")

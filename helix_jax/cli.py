@@ -20,13 +20,18 @@ from helix_jax.options import (
     Key,
     LeftPrimer,
     Length,
+    Mode,
+    ModeKind,
     ModelPath,
     Motif,
+    PriorPath,
     Redundancy,
     RightPrimer,
     Set,
+    Verify,
     codec_config,
     load_model,
+    load_prior,
     parse_key,
     warn_of_primers,
 )
@@ -56,7 +61,10 @@ class Writer(enum.StrEnum):
     TIMING = "timing"
 
 
-BASES_ONLY = ("constraints", "strand_length", "redundancy", "key", "forbid", "left_primer", "right_primer")
+BASES_ONLY = (
+    "constraints", "strand_length", "redundancy", "mode", "verify", "prior", "key", "forbid", "left_primer",
+    "right_primer",
+)  # fmt: skip
 TIMING_ONLY = ("scheme",)
 
 WriterKind = Annotated[
@@ -88,7 +96,10 @@ def encode(
     constraints: Set = "helix",
     strand_length: Length = 150,
     redundancy: Redundancy = 0.1,
+    mode: ModeKind = Mode.SMALLEST,
+    verify: Verify = True,
     model: ModelPath = None,
+    prior: PriorPath = None,
     key: Key = None,
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
@@ -110,10 +121,14 @@ def encode(
         if writer is Writer.TIMING:
             figures = timed_files.encode(output, reader, load_model(model), scheme, progress=step)
         else:
-            config = codec_config(constraints, strand_length, redundancy, left_primer, right_primer)
-            pool = codec.encode(
-                reader, load_model(model), config, motifs=tuple(forbid), key=parse_key(key), progress=step
+            config = codec_config(
+                constraints, strand_length, redundancy, left_primer, right_primer, mode=mode, verify=verify
             )
+            tokenizer = load_model(model)
+            pool = codec.encode(
+                reader, tokenizer, config, prior=load_prior(prior, tokenizer), motifs=tuple(forbid), key=parse_key(key),
+                progress=step,
+            )  # fmt: skip
             fasta.write_pool(output, pool)
             warn_of_primers(primers.in_pool(pool))
             pixels = reader.info.frames * reader.info.height * reader.info.width
@@ -139,6 +154,7 @@ def decode(
     writer: WriterKind = Writer.BASES,
     scheme: Scheme = "talk",
     model: ModelPath = None,
+    prior: PriorPath = None,
     key: Key = None,
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
@@ -159,10 +175,12 @@ def decode(
             report, concealed = dataclasses.asdict(found) | {"lost_tokens": lost}, lost > 0
         else:
             primers = (left_primer, right_primer)
+            tokenizer = load_model(model)
             info, blocks, found = codec.decode(
-                read(pool), load_model(model), motifs=tuple(forbid), primers=primers, key=parse_key(key), progress=step
-            )
-            report, concealed = dataclasses.asdict(found), found.lost_packets > 0
+                read(pool), tokenizer, prior=load_prior(prior, tokenizer), motifs=tuple(forbid), primers=primers,
+                key=parse_key(key), progress=step,
+            )  # fmt: skip
+            report, concealed = dataclasses.asdict(found), found.lost_tokens > 0
         with video.VideoWriter(output, info) as film:
             for block in blocks:
                 film.write(block)
@@ -321,7 +339,8 @@ def demo(
     from helix_jax import demonstration
 
     with problems(), progress(as_json) as step:
-        figures = demonstration.run(out, load_model(None), step)
+        tokenizer = load_model(None)
+        figures = demonstration.run(out, tokenizer, load_prior(None, tokenizer), step)
     show(figures, as_json)
 
 

@@ -3,7 +3,8 @@
     clip uint8[T, H, W, 3]
       | tokenizer.tiles      Haar patches -> causal conv net -> FSQ: k base-4 digits per token
     tokens uint8[t, h, w, k]
-      | tk_scone.mixing      neighbours to different strands; digits made uniform
+      | coding               raw digits, or entropy-coded under an exact integer model (prior)
+      | tk_scone.mixing      raw: neighbours to different strands; digits made uniform
     payload bytes
       | strands.outer        RaptorQ: repair packets
       | strands.packets      index + payload + check
@@ -17,13 +18,13 @@
 
 import dataclasses
 import hashlib
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from helix_jax import parallel
+from helix_jax import coding, parallel
 from helix_jax.config import CodecConfig
+from helix_jax.prior import conceal as guesses
 from helix_jax.strands import checker, outer, packets
 from helix_jax.strands import header as headers
 from helix_jax.tk_scone import coder, constraints, mixing, tables
@@ -80,52 +81,49 @@ class Report:
 # ---- video -----------------------------------------------------------------------------------------
 
 
-def encode(video, model: Model, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Pool:
+def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), key=None, progress=None) -> Pool:
     """Video -> pool of strands.
 
-    video: helix_jax.video reader (``info`` and ``blocks(n)``). key: 8 bytes, the pool's id; by default a hash of the
-    content, so that the same clip gives the same pool. progress: called as progress(station, done, total).
+    video: helix_jax.video reader (``info`` and ``blocks(n)``). prior: prior.weights.Prior of the tokenizer; without it
+    tokens are written raw. key: 8 bytes, the pool's id; by default a hash of the content, so that the same clip gives
+    the same pool. progress: called as progress(station, done, total).
     Raises ConstraintError, VideoError or ValueError with the reason.
     """
+    _check_pair(model, prior)
     info = video.info
     chosen, table = _station(config, motifs, progress)
     step = _at(progress, "tokens", info.frames)
     tokens = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step)
-    digits = model.config.digits
-    layout = packets.plan(
-        table.bits, tokens.size // 4, config.strands.redundancy, multiple=digits // math.gcd(digits, 4)
-    )
+    coded = coding.encode(tokens, config.mode, prior, verify=config.verify, progress=progress)
+    layout = coded.layout(table.bits, config.strands.redundancy)
     key = key or _content_key(tokens, info)
-    symbols = mixing.interleave(tokens, 4 * layout.symbol_bytes // digits, config.mixing)
-    payload = mixing.to_bytes(mixing.mix(symbols, key, config.mixing))
+    payload = mixing.to_bytes(mixing.mix(coded.symbols(layout, config.mixing), key, config.mixing))
     fields = {
         "kind": "video",
+        "mode": coded.mode,
         "frames": info.frames,
         "height": info.height,
         "width": info.width,
         "fps": info.fps,
-        "digits": digits,
+        "digits": tokens.shape[-1],
         "model_hash": model.digest[:8],
+        "prior_hash": prior.digest[:6] if prior and coded.mode != "raw" else bytes(6),
     }
-    return _write(payload, tokens.size // 4, fields, chosen, table, layout, config, key, progress)
+    return _write(payload, coded.content_bytes, fields, chosen, table, layout, config, key, progress)
 
 
-def decode(strands, model: Model, *, motifs=(), primers=("", ""), key=None, progress=None):
+def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), key=None, progress=None):
     """Pool -> video.
 
-    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives. model: as given to ``encode``.
+    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives. model, prior: as given to ``encode``; the
+    prior of another pool conceals lost tokens too, and without one they are copied from their neighbours.
     Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted
     in the report. Raises DecodeError when nothing can be shown.
     """
+    _check_pair(model, prior)
     received = read_pool(strands, motifs=motifs, primers=primers, key=key, progress=progress)
     head, recovered = received.header, received.recovered
-    if head.kind != "video":
-        raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
-    if head.model_hash != model.digest[:8]:
-        raise DecodeError(
-            f"this pool was encoded with model {head.model_hash.hex()}, not {model.digest[:8].hex()}: "
-            "give that one with --model"
-        )
+    _check_header(head, model, prior)
     lost = recovered.lost | recovered.suspect
     if lost.all():
         raise DecodeError(
@@ -137,14 +135,57 @@ def decode(strands, model: Model, *, motifs=(), primers=("", ""), key=None, prog
     info = VideoInfo(frames=head.frames, height=head.height, width=head.width, fps=head.fps)
     grid = tiles.grid_shape(info.frames, info.height, info.width)
     symbols = mixing.unmix(_digits(received), head.key, head.mixing)
-    tokens = mixing.deinterleave(symbols, grid, head.digits, head.mixing)
-    where = np.broadcast_to(lost[:, None], symbols.shape)
-    missing = mixing.deinterleave(where, grid, head.digits, head.mixing)[..., 0]
+    try:
+        tokens, missing = coding.decode(
+            head.mode, grid, head.digits, symbols, lost, head.mixing, prior, progress=progress
+        )
+    except coding.CodingError as error:
+        raise DecodeError(str(error)) from error
+    if missing.all():
+        raise DecodeError(
+            f"every segment of the video has lost some of its {len(lost)} packets: more strands are needed"
+        )
     if missing.any():
-        tokens = conceal.fill_lost(tokens, missing)
+        tokens = _concealed(tokens, missing, prior if head.mode == "raw" else None)
     step = _at(progress, "pictures", info.frames)
     blocks = tiles.decode(model.params, model.config, tokens, info.frames, info.height, info.width, step)
     return info, blocks, dataclasses.replace(received.report, lost_tokens=float(missing.mean()))
+
+
+def _concealed(tokens, missing, prior):
+    """Levels for the decoder: float32 where the prior guesses, else digits of the nearest kept tokens.
+
+    The prior sees as many frames at once as a segment has, so of a segment that is lost whole it would know nothing.
+    """
+    if prior is None or prior.config.digits != tokens.shape[-1]:
+        return conceal.fill_lost(tokens, missing)
+    return guesses.fill_lost(prior, tokens, missing)
+
+
+def _check_pair(model, prior):
+    if prior is not None and prior.tokenizer != model.digest:
+        raise ValueError(
+            f"the prior belongs to tokenizer {prior.tokenizer[:8].hex()}, not to {model.digest[:8].hex()}: "
+            "give the two that were trained together, with --model and --prior"
+        )
+
+
+def _check_header(head, model, prior):
+    if head.kind != "video":
+        raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
+    if head.model_hash != model.digest[:8]:
+        raise DecodeError(
+            f"this pool was encoded with model {head.model_hash.hex()}, not {model.digest[:8].hex()}: "
+            "give that one with --model"
+        )
+    if head.digits != model.config.digits:
+        raise DecodeError(f"the header says {head.digits} digits a token, the model has {model.config.digits}: forged?")
+    if head.mode != "raw" and (prior is None or prior.digest[:6] != head.prior_hash):
+        given = "none was given" if prior is None else f"not {prior.digest[:6].hex()}"
+        raise DecodeError(
+            f"this pool was coded in mode {head.mode} with prior {head.prior_hash.hex()}, {given}: "
+            "give that one with --prior"
+        )
 
 
 # ---- bytes -----------------------------------------------------------------------------------------

@@ -71,10 +71,14 @@ class MixingConfig:
 class CodecConfig:
     """Everything ``codec.encode`` needs besides the weights.
 
-    constraints: name of a constraint set (``tk_scone.constraints.NAMED``).
+    constraints: name of a constraint set (``tk_scone.constraints.NAMED``). mode: coding of tokens, one of
+    ``coding.MODES``, or "smallest", whichever takes the fewest nucleotides. verify: whether coded tokens are decoded
+    with the NumPy reference before they are written.
     """
 
     constraints: str = "helix"
+    mode: str = "smallest"
+    verify: bool = True
     strands: StrandConfig = field(default_factory=StrandConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
 

@@ -15,7 +15,7 @@ from helix_jax.strands import fasta
 CLIP = Path(__file__).parent / "assets" / "flower.mp4"
 
 
-def run(out, model, progress=None):
+def run(out, model, prior, progress=None):
     """Write pool.fasta, decoded.mp4, damaged.mp4 and demo.png to ``out``; return the figures as a dict.
 
     The clip is read back twice: from all strands but a tenth, which the repair strands make good, and from 70 % of the
@@ -24,8 +24,8 @@ def run(out, model, progress=None):
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     reader = video.open_video(CLIP)
-    config = CodecConfig(strands=StrandConfig(redundancy=0.15))
-    pool = codec.encode(reader, model, config, progress=progress)
+    config = CodecConfig(strands=StrandConfig(redundancy=0.15), mode="raw")
+    pool = codec.encode(reader, model, config, prior=prior, progress=progress)
     fasta.write(out / "pool.fasta", pool.strands, lambda i: "header" if i < pool.header_strands else "data")
     strands = fasta.read(out / "pool.fasta")
     checked = inspection.inspect(strands)
@@ -35,7 +35,7 @@ def run(out, model, progress=None):
     pictures, figures = {}, {}
     for name, share in (("decoded", 0.9), ("damaged", 0.7)):
         kept = {n: group[generator.random(len(group)) < share] for n, group in strands.items()}
-        info, blocks, report = codec.decode(kept, model)
+        info, blocks, report = codec.decode(kept, model, prior=prior)
         pictures[name] = np.concatenate(list(blocks))
         with video.VideoWriter(out / f"{name}.mp4", info) as writer:
             writer.write(pictures[name])

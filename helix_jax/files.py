@@ -1,4 +1,4 @@
-"""Output files that are either whole or absent: write under a temporary name, then rename."""
+"""Output files that are either whole or absent: write under a temporary name, then rename. And files' errors."""
 
 import contextlib
 import errno
@@ -11,6 +11,10 @@ _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EF
 
 class OutputError(OSError):
     """An output file cannot be written (an OSError, so callers that expect one still catch it)."""
+
+
+class WeightsError(ValueError):
+    """A weights file is missing, damaged, or of another model."""
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Options that several commands share, and what is made of them."""
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -32,19 +33,52 @@ RightPrimer = Annotated[str, typer.Option("--right-primer", help="Bases written 
 ModelPath = Annotated[
     Path | None, typer.Option("--model", help="Tokenizer weights (.safetensors); default: the shipped ones.")
 ]
+PriorPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--prior",
+        help="Weights of the masked prior (.safetensors); default: the shipped ones, if they fit the tokenizer.",
+    ),
+]
+
+
+class Mode(enum.StrEnum):
+    """Coding of tokens; see ``coding``."""
+
+    SMALLEST = "smallest"
+    RAW = "raw"
+    CONTEXT = "context"
+    PRIOR = "prior"
+
+
+ModeKind = Annotated[
+    Mode,
+    typer.Option(
+        "--mode",
+        help="raw: tokens as they are; a lost strand is a scatter of tokens, which are guessed. context: about 0.6 of "
+        "the nucleotides; a segment of the video stands or falls as one. prior: fewer still, and slower. "
+        "smallest: whichever is.",
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify", help="Decode coded tokens with the reference decoder before writing the pool."
+    ),
+]
 Key = Annotated[
     str | None, typer.Option("--key", help="The pool's id, 16 hexadecimal digits; default: a hash of the content.")
 ]
 
 
-def codec_config(constraints, length, redundancy, left, right):
-    """The options of the strands -> CodecConfig. Raises ValueError."""
+def codec_config(constraints, length, redundancy, left, right, mode=Mode.SMALLEST, verify=True):
+    """The options of strands and coding -> CodecConfig. Raises ValueError."""
     from helix_jax.config import CodecConfig, StrandConfig
 
     if not 0 <= redundancy <= 100:
         raise ValueError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")
     strands = StrandConfig(length=length, redundancy=redundancy, left_primer=left.upper(), right_primer=right.upper())
-    return CodecConfig(constraints=constraints, strands=strands)
+    return CodecConfig(constraints=constraints, strands=strands, mode=mode.value, verify=verify)
 
 
 def load_model(path):
@@ -52,6 +86,14 @@ def load_model(path):
     from helix_jax import weights
 
     return weights.load(path or weights.DEFAULT)
+
+
+def load_prior(path, model):
+    """--prior -> prior.weights.Prior. Without it the shipped one, or None where that is another tokenizer's."""
+    from helix_jax.prior import weights
+
+    prior = weights.load(path or weights.DEFAULT)
+    return prior if path or prior.tokenizer == model.digest else None
 
 
 def parse_key(text):

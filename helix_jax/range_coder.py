@@ -52,14 +52,18 @@ def _windows(words):
     return jnp.concatenate([(halves << 16) | following, jnp.zeros_like(halves[:1])])
 
 
-def bits_to_symbols(model, words, *, xs=None, length):
-    """Write a stream of bits as ``length`` symbols (arithmetic *decoding* of the payload).
+def start(state, words):
+    """Decoder before its first symbol, for ``read_on``. words: uint32[W], first bit most significant."""
+    one = jnp.ones_like(words[0])  # not a constant: a constant first carry would fail under shard_map
+    return state, words[0] >> 1, one << FIRST_BITS, one * FIRST_BITS
 
-    words: uint32[W], the payload, first bit most significant, zeros after its last bit.
-    Returns symbols, int32[length].
+
+def read_on(model, decoder, words, *, xs=None, length=None):
+    """Decode symbols, going on where ``decoder`` stands: (decoder, symbols int32[length]).
+
+    model.state is not used: the decoder carries its own. words: as given to ``start``; zeros follow them.
     """
     windows = _windows(words)
-    one = jnp.ones_like(words[0])  # not a constant: a constant first carry would fail under shard_map
 
     def step(carry, x):
         state, value, width, position = carry
@@ -74,8 +78,16 @@ def bits_to_symbols(model, words, *, xs=None, length):
         value = ((value - low) << shift) | fresh
         return (model.advance(state, x, symbol), value, width << shift, position + shift), symbol
 
-    carry = (model.state, words[0] >> 1, one << FIRST_BITS, one * FIRST_BITS)
-    return lax.scan(step, carry, xs, length=length)[1]
+    return lax.scan(step, decoder, xs, length=length)
+
+
+def bits_to_symbols(model, words, *, xs=None, length):
+    """Write a stream of bits as ``length`` symbols (arithmetic *decoding* of the payload).
+
+    words: uint32[W], the payload, first bit most significant, zeros after its last bit.
+    Returns symbols, int32[length].
+    """
+    return read_on(model, start(model.state, words), words, xs=xs, length=length)[1]
 
 
 def symbols_to_bits(model, symbols, *, xs=None, bits):
@@ -84,6 +96,32 @@ def symbols_to_bits(model, symbols, *, xs=None, bits):
     symbols: int32[L]. bits: payload length K.
     Returns (words uint32[ceil(K / 32)], ok bool). ok is False if the model forbids one of the symbols.
     """
+    words, _, ok = _number(model, symbols, xs, bits)
+    return _first_bits(words, bits), ok
+
+
+def compress(model, symbols, *, xs=None, most):
+    """Entropy coding: the fewest bits, to within one, from which ``bits_to_symbols`` makes these symbols again.
+
+    symbols: int32[L]. most: room in bits. Returns (words uint32[ceil(most / 32)], zeros after the last bit; bits int32;
+    ok bool: the model allows the symbols, and they fit).
+
+    The interval of the symbols is at least 2^31 wide at the last ``position``, so cutting the number before its end
+    off after position - 31 bits leaves it inside.
+    """
+    words, position, ok = _number(model, symbols, xs, -(-most // 32) * 32)
+    bits = position.astype(jnp.int32) - FIRST_BITS
+    return _first_bits(words, bits), bits, ok & (bits <= most)
+
+
+def _first_bits(words, bits):
+    """Words with zeros after the first ``bits`` bits."""
+    left = jnp.clip(bits - 32 * jnp.arange(len(words)), 0, 32).astype(jnp.uint32)
+    return words & jnp.where(left == 0, 0, jnp.uint32(0xFFFFFFFF) << ((32 - left) & 31))
+
+
+def _number(model, symbols, xs, bits):
+    """The last ``bits``-bit number before the end of the interval of ``symbols``: (words, final position, ok)."""
 
     def forward(carry, item):
         state, width, position, ok = carry
@@ -100,7 +138,7 @@ def symbols_to_bits(model, symbols, *, xs=None, bits):
 
     one = (symbols[0] * 0 + 1).astype(jnp.uint32)
     carry = (model.state, one << FIRST_BITS, one * FIRST_BITS, one == 1)
-    (_, width, _, ok), (low, shift, position) = lax.scan(forward, carry, (xs, symbols))
+    (_, width, last, ok), (low, shift, position) = lax.scan(forward, carry, (xs, symbols))
 
     def backward(carry, item):
         tail, pending = carry
@@ -119,7 +157,4 @@ def symbols_to_bits(model, symbols, *, xs=None, bits):
     head = jnp.stack([first >> 15, ((first & 0x7FFF) << 1) | (pending & 1)])
     units = jnp.concatenate([head, units[where] & 0xFFFF])[:count]
     units = jnp.concatenate([units, jnp.zeros((count % 2,), jnp.uint32)]).reshape(-1, 2)
-    words = (units[:, 0] << 16) | units[:, 1]
-    if bits % 32:
-        words = words.at[-1].set(words[-1] & jnp.uint32((0xFFFFFFFF << (32 - bits % 32)) & 0xFFFFFFFF))
-    return words, ok
+    return (units[:, 0] << 16) | units[:, 1], last, ok

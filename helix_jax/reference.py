@@ -1,8 +1,9 @@
 """Slow, plain twins of the integer kernels, in NumPy and Python integers: the specification.
 
 Written from the definitions, one stream at a time, without JAX: they are the oracle of the tests and the
-archival decoder: ``python -m helix_jax.reference POOL.fasta FILE`` writes the bytes of a pool, or, for a video, its
-token digits uint8[t, h, w, k] as .npy.
+archival decoder: ``python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]`` writes the bytes of a pool, or,
+for a video, its token digits uint8[t, h, w, k] as .npy. The prior's weights are needed where the pool's tokens are
+coded; by default the shipped ones are taken.
 """
 
 import sys
@@ -108,10 +109,12 @@ def int_to_words(payload, bits):
 # ---- archival decoder -----------------------------------------------------------------------------
 
 
-def read_pool(strands):
+def read_pool(strands, prior=None):
     """Strands (dict of length -> uint8[n, length], no primers) -> bytes, or token digits uint8[t, h, w, k] of a video.
 
-    Raises ValueError when no header of a named constraint set is found, or the payload is not whole.
+    prior: path of the prior's weights, read where tokens are coded; None: the shipped ones.
+    Raises ValueError when no header of a named constraint set is found, the payload is not whole, or the prior is
+    another one.
     """
     # imported here: these modules take the coder's constants from this one
     from helix_jax.strands import header, outer, packets
@@ -138,20 +141,38 @@ def read_pool(strands):
                 if head.kind == "bytes":
                     return mixing.to_bytes(digits).tobytes()[: head.content_bytes]
                 grid = (-(-head.frames // 4), -(-head.height // 8), -(-head.width // 8))
-                return mixing.deinterleave(digits, grid, head.digits, head.mixing)
+                if head.mode == "raw":
+                    return mixing.deinterleave(digits, grid, head.digits, head.mixing)
+                return _expand(head, grid, mixing.to_bytes(digits), prior)
     raise ValueError(
         "no header of a helix_jax pool in a named constraint set: more strands are needed, or it has primers"
     )
+
+
+def _expand(head, grid, rows, path):
+    """Packets' bytes of a pool whose tokens are coded -> tokens uint8[t, h, w, k]."""
+    from helix_jax.prior import payload, reference, segments, stored
+
+    prior = stored.read(path or stored.DEFAULT)
+    if prior.digest[:6] != head.prior_hash:
+        raise ValueError(f"the pool was coded with prior {head.prior_hash.hex()}, not {prior.digest[:6].hex()}")
+    if head.digits != prior.config.digits:
+        raise ValueError(f"the header says {head.digits} digits a token, the prior has {prior.config.digits}: forged?")
+    plan = segments.plan(grid)
+    coded = payload.read_pieces(rows, np.zeros(len(rows), bool), plan.number)
+    if None in coded:
+        raise ValueError(f"{coded.count(None)} of {plan.number} segments do not match their checks: forged?")
+    return reference.expand_clip(prior, head.mode, plan, head.digits, coded)
 
 
 def main():
     from helix_jax import files
     from helix_jax.strands import fasta
 
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m helix_jax.reference POOL.fasta FILE")
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]")
     try:
-        content = read_pool(fasta.read(sys.argv[1]))
+        content = read_pool(fasta.read(sys.argv[1]), *sys.argv[3:])
     except ValueError as error:
         sys.exit(f"{sys.argv[1]}: {error}")
     with files.atomic(sys.argv[2]) as temporary, open(temporary, "wb") as out:

@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from helix_jax import files
 from helix_jax.config import TokenizerConfig
+from helix_jax.files import WeightsError
 from helix_jax.tokenizer import model
 
 DEFAULT = Path(__file__).parent / "pretrained" / "tokenizer.safetensors"
@@ -30,10 +31,6 @@ class Model:
     params: dict
     config: TokenizerConfig
     digest: bytes
-
-
-class WeightsError(ValueError):
-    """The weights file is missing, damaged, or of another model."""
 
 
 def save(path, params, config, notes):

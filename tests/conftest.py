@@ -55,6 +55,57 @@ def weights_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def prior_of():
+    """prior_of(digits, tokenizer=bytes(32), start=None): prior.weights.Prior with a random net.
+    start: tables.Start; by default without knowledge."""
+    import jax
+
+    from helix_jax.config import PriorConfig
+    from helix_jax.prior import net
+    from helix_jax.prior.weights import Prior, fresh_starts
+
+    def make(digits, tokenizer=bytes(32), start=None):
+        context, mixed = fresh_starts(digits)
+        config = PriorConfig(width=16, blocks=2, digits=digits)
+        params = net.quantise(net.init(jax.random.key(0), config))
+        return Prior(params, config, start or context, mixed, tokenizer, bytes(range(100, 132)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prior_file(tmp_path_factory, weights_file):
+    """Weights of a tiny random prior of the tokenizer of ``weights_file`` (pathlib.Path)."""
+    from helix_jax import weights
+    from helix_jax.config import PriorConfig
+    from helix_jax.prior import net
+    from helix_jax.prior import weights as prior_weights
+
+    config = PriorConfig(width=16, blocks=1)
+    path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
+    prior_weights.save(path, net.init(jax.random.key(0), config), config, weights.load(weights_file).digest, {})
+    return path
+
+
+@pytest.fixture(scope="session")
+def walk():
+    """walk(grid, digits, seed=0) -> uint8[t, h, w, k]: tokens that change slowly in time and space, the same on every
+    machine."""
+    return _walk
+
+
+def _walk(grid, digits, seed=0):
+    t, h, w = grid
+    n = np.arange(t * h * w * digits, dtype=np.uint64) + np.uint64(1 + (seed << 32))
+    for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):  # splitmix64
+        n = (n ^ n >> np.uint64(30)) * np.uint64(factor)
+    steps = (n >> np.uint64(61) == 0).astype(np.int64).reshape(*grid, digits)  # one in eight
+    y, x = np.mgrid[:h, :w]
+    place = (y // 3 + x // 4)[None, :, :, None] + np.arange(digits) // 2
+    return ((np.cumsum(steps, axis=0) + place) % 4).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
 def make_clip():
     """make_clip(path, frames, height, width, fps="30000/1001", sound=False) -> path: a moving picture by PyAV."""
     return _make_clip

@@ -11,7 +11,8 @@ from train.config import TokenizerTraining
 
 def test_override_reaches_nested_fields():
     config = override(CodecConfig(), ["strands.length=200", "mixing.kronecker=True", "constraints=strict"])
-    expected = CodecConfig("strict", dataclasses.replace(StrandConfig(), length=200), MixingConfig(kronecker=True))
+    strands = dataclasses.replace(StrandConfig(), length=200)
+    expected = CodecConfig("strict", strands=strands, mixing=MixingConfig(kronecker=True))
     assert config == expected
     assert CodecConfig() == CodecConfig()  # the original is frozen and unchanged
     assert CodecConfig().strands.length == 150
@@ -26,6 +27,8 @@ def test_override_reaches_nested_fields():
         (StrandConfig(), "left_primer=ACGT", "left_primer", "ACGT"),
         (StrandConfig(), "left_primer=A=C", "left_primer", "A=C"),
         (MixingConfig(), "offset=false", "offset", False),
+        (CodecConfig(), "mode=context", "mode", "context"),
+        (CodecConfig(), "verify=false", "verify", False),
         (TokenizerTraining(), "optimiser.muon_learning_rate=1e-3", "optimiser.muon_learning_rate", 1e-3),
         (TokenizerTraining(), "data.exclude=foreman,bus", "data.exclude", ("foreman", "bus")),
     ],
@@ -55,7 +58,7 @@ def test_last_assignment_wins_and_none_changes_nothing():
         ("mixing.offset=maybe", ["mixing.offset=maybe", "bool"]),
         ("strands=3", ["strands", "length"]),
         ("strands.length", ["strands.length", "path=value"]),
-        ("", ["constraints, strands, mixing"]),
+        ("", ["constraints, mode, verify, strands, mixing"]),
     ],
 )
 def test_errors_name_field_and_type(assignment, words):

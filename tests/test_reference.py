@@ -1,5 +1,6 @@
 """The archival decoder: no JAX, the same bytes and tokens."""
 
+import dataclasses
 import subprocess
 import sys
 from fractions import Fraction
@@ -8,8 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import codec, reference, video
+from helix_jax import codec, reference, video, weights
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.prior import stored
+from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import fasta
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles
@@ -53,6 +56,43 @@ def test_tokens_of_a_video():
     pool = codec.encode(Clip(), model, CONFIG)
     expected = tiles.encode(model.params, config, [pixels], 17, 30)
     np.testing.assert_array_equal(reference.read_pool({120: pool.strands}), expected)
+
+
+@pytest.fixture(scope="module", params=["context", "prior"])
+def coded(request, tmp_path_factory, weights_file, prior_file):
+    """(tokens, path of a pool in a coded mode), of a picture that stands still."""
+    model, prior = weights.load(weights_file), prior_weights.load(prior_file)
+    pixels = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 17, 30, 3), dtype=np.uint8), 36, axis=0)
+
+    class Clip:
+        info = video.VideoInfo(36, 17, 30, Fraction(25))
+
+        def blocks(self):
+            return [pixels]
+
+    pool = codec.encode(Clip(), model, dataclasses.replace(CONFIG, mode=request.param), prior=prior)
+    path = tmp_path_factory.mktemp("coded") / "pool.fasta"
+    fasta.write(path, pool.strands[3:], lambda i: "")
+    return tiles.encode(model.params, model.config, [pixels], 17, 30), path
+
+
+def test_coded_tokens_without_jax(tmp_path, coded, prior_file):
+    tokens, path = coded
+    command = [sys.executable, "-c", NO_JAX, "reference", str(path), str(tmp_path / "out"), str(prior_file)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "out"), tokens)
+
+
+def test_another_prior_is_refused(coded, prior_file, weights_file):
+    strands = fasta.read(coded[1])
+    shipped, wanted = stored.read().digest[:6].hex(), stored.read(prior_file).digest[:6].hex()
+    with pytest.raises(ValueError, match=f"coded with prior {wanted}, not {shipped}"):
+        reference.read_pool(strands)
+    with pytest.raises(ValueError, match="not a weights file of helix_jax's prior"):
+        reference.read_pool(strands, weights_file)
+    with pytest.raises(ValueError, match="no weights file gone"):
+        reference.read_pool(strands, "gone.safetensors")
 
 
 def test_no_pool_is_refused():

@@ -15,8 +15,8 @@ from pathlib import Path
 import jax
 
 from helix_jax import parallel
-from train import checkpoint, loop, tokenizer
-from train.config import TokenizerTraining
+from train import checkpoint, loop, prior, tokenizer
+from train.config import PriorTraining, TokenizerTraining
 
 
 def export(run, out, *, step="last", which="average"):
@@ -31,8 +31,12 @@ def export(run, out, *, step="last", which="average"):
     try:
         at = _chosen(kept, step, run)
         record = kept.record(at)
-        cfg = from_dict(TokenizerTraining, record["config"])
-        task = tokenizer.task(cfg)
+        # a prior's configuration names its tokenizer, a tokenizer's names none
+        kind, task_of = (
+            (PriorTraining, prior.task) if "tokenizer" in record["config"] else (TokenizerTraining, tokenizer.task)
+        )
+        cfg = from_dict(kind, record["config"])
+        task = task_of(cfg)
         grid = parallel.training_mesh(1, jax.devices()[:1])
         *_, abstract, _ = loop.build(cfg, task, grid)
         places = jax.tree.map(lambda leaf: parallel.replicated(grid), abstract)

@@ -26,13 +26,14 @@ VERSION = 1
 SIZE = 112  # bytes of a header, CRC included
 SHORTEST = 64  # bits of a strand that can carry one byte of it
 _KINDS = ("bytes", "video")
-_MODES = ("raw",)  # place = number in the file format; entropy-coded modes will follow
+_MODES = ("raw", "context", "prior")  # place = number in the file format
 _KEY = b"helixjax"  # check key of every header strand
 _TAG_BITS, _SYMBOL_BITS, _CHECK_BITS = 16, 8, 32
 _CRC = struct.Struct(">I")
 # version kind mode digits mixing index_bits check_bits symbol_bytes | constraints tables_hash key content_bytes digest
-# | sources repairs | frames height width fps (2) | model_hash; the rest of SIZE is zero, its last 4 bytes the CRC-32
-_FORMAT = struct.Struct(">7BH16s8s8sQ16s7I8s")
+# | sources repairs | frames height width fps (2) | model_hash prior_hash; the rest of SIZE is zero, its last 4 bytes
+# the CRC-32
+_FORMAT = struct.Struct(">7BH16s8s8sQ16s7I8s6s")
 
 
 class HeaderError(ValueError):
@@ -47,9 +48,11 @@ class Header:
     bytes of the hash of its coder tables. key: 8 bytes, the pool's id. content_bytes: bytes of the content, at most
     sources * symbol_bytes; the payload of the outer code is filled up to whole symbols. digest: 16 bytes,
     ``outer.payload_digest`` of that payload. sources: source packets over all blocks. symbol_bytes, index_bits,
-    check_bits, repairs: as in ``packets.PacketLayout``. mixing: the switches. mode: coding of tokens, 'raw'.
+    check_bits, repairs: as in ``packets.PacketLayout``. mixing: the switches. mode: coding of tokens,
+    'raw', 'context' or 'prior'.
     Video only (zero otherwise): frames, height, width in pixels, fps: frames per second, exact. digits: base-4 digits
-    of a token. model_hash: first 8 bytes of the SHA-256 of the weights file.
+    of a token. model_hash: first 8 bytes of the tokenizer's digest. prior_hash: first 6 bytes of the prior's; zeros in
+    mode raw.
     Raises HeaderError for a value that does not fit its field or makes no sense.
     """
 
@@ -72,6 +75,7 @@ class Header:
     fps: Fraction = Fraction(0)
     digits: int = 0
     model_hash: bytes = bytes(8)
+    prior_hash: bytes = bytes(6)
 
     def __post_init__(self):
         if self.kind not in _KINDS:
@@ -81,7 +85,7 @@ class Header:
         name = self.constraints
         if not (1 <= len(name) <= 16 and name.isascii() and name.isprintable() and name == name.strip()):
             raise HeaderError(f"header: constraint set name {name!r} is not 1 to 16 printable ASCII characters")
-        for field, size in (("tables_hash", 8), ("key", 8), ("digest", 16), ("model_hash", 8)):
+        for field, size in (("tables_hash", 8), ("key", 8), ("digest", 16), ("model_hash", 8), ("prior_hash", 6)):
             value = getattr(self, field)
             if not isinstance(value, bytes) or len(value) != size:
                 raise HeaderError(f"header: {field} {value!r} is not {size} bytes")
@@ -119,6 +123,7 @@ class Header:
             *(self.constraints.encode("ascii"), self.tables_hash, self.key, self.content_bytes, self.digest),
             *(self.sources, self.repairs, self.frames, self.height, self.width, fps.numerator, fps.denominator),
             self.model_hash,
+            self.prior_hash,
         )
         content = fields.ljust(SIZE - _CRC.size, b"\0")
         return content + _CRC.pack(zlib.crc32(content))
@@ -137,7 +142,7 @@ class Header:
             raise HeaderError("header: the unused bytes of format version 1 are not zero")
         _, kind, mode, digits, switches, index_bits, check_bits, symbol_bytes, *rest = _FORMAT.unpack_from(data)
         name, tables_hash, key, content_bytes, digest, sources, repairs, frames, height, width, *rest = rest
-        numerator, denominator, model_hash = rest
+        numerator, denominator, model_hash, prior_hash = rest
         if kind >= len(_KINDS) or mode >= len(_MODES) or switches > 7 or denominator == 0:
             raise HeaderError(f"header: kind {kind}, mode {mode}, mixing {switches} or fps /{denominator} is unknown")
         return cls(
@@ -160,6 +165,7 @@ class Header:
             fps=Fraction(numerator, denominator),
             digits=digits,
             model_hash=model_hash,
+            prior_hash=prior_hash,
         )
 
     def layout(self, bits):

@@ -34,6 +34,7 @@ VIDEO = headers.Header(
     digits=8,
     model_hash=b"modelmod",
 )
+CODED = dataclasses.replace(VIDEO, mode="context", prior_hash=b"prior1")
 
 
 def with_crc(data):
@@ -51,8 +52,12 @@ def with_crc(data):
     sizes=st.tuples(*[st.integers(1, 2**32 - 1)] * 5),
     digits=st.integers(1, 255),
     share=st.fractions(0, 1),
+    mode=st.sampled_from(["raw", "context", "prior"]),
+    prior_hash=st.binary(min_size=6, max_size=6),
 )
-def test_bytes_round_trip(kind, constraints, key, sources, symbol_bytes, repairs, switches, sizes, digits, share):
+def test_bytes_round_trip(
+    kind, constraints, key, sources, symbol_bytes, repairs, switches, sizes, digits, share, mode, prior_hash
+):
     header = dataclasses.replace(
         VIDEO,
         kind=kind,
@@ -68,6 +73,8 @@ def test_bytes_round_trip(kind, constraints, key, sources, symbol_bytes, repairs
         width=sizes[2],
         fps=Fraction(sizes[3], sizes[4]),
         digits=digits,
+        mode=mode,
+        prior_hash=prior_hash,
     )
     data = header.to_bytes()
     assert len(data) == headers.SIZE == 112
@@ -84,6 +91,9 @@ def test_bytes_are_frozen():
     assert struct.unpack(">7I", data[65:93]) == (32, 5, 33, 241, 319, 30000, 1001)
     assert data[93:108] == b"modelmod" + bytes(7)
     assert data == with_crc(data)
+    coded = CODED.to_bytes()
+    assert (coded[2], coded[93:108]) == (1, b"modelmodprior1" + b"\0")
+    assert dataclasses.replace(CODED, mode="prior").to_bytes()[2] == 2
 
 
 def test_header_of_bytes_needs_no_video_fields():
@@ -97,7 +107,7 @@ def test_header_of_bytes_needs_no_video_fields():
     ("field", "value"),
     [
         ("kind", "sound"),
-        ("mode", "context"),
+        ("mode", "smallest"),
         ("constraints", ""),
         ("constraints", "a name of 17 char"),
         ("constraints", "h\xe9lix"),
@@ -105,6 +115,7 @@ def test_header_of_bytes_needs_no_video_fields():
         ("tables_hash", bytes(9)),
         ("digest", bytes(8)),
         ("model_hash", "modelmod"),
+        ("prior_hash", bytes(8)),
         ("content_bytes", 32 * 32 + 1),
         ("sources", 0),
         ("symbol_bytes", 1 << 16),
@@ -131,7 +142,7 @@ def test_damaged_newer_and_foreign_bytes():
             headers.Header.from_bytes(wrong)
     with pytest.raises(headers.HeaderError, match="format version 2"):
         headers.Header.from_bytes(with_crc(b"\x02" + data[1:]))
-    for place, value in [(1, 9), (2, 9), (4, 8), (105, 1), (9, 255), (92, 0)]:
+    for place, value in [(1, 9), (2, 9), (4, 8), (107, 1), (9, 255), (92, 0)]:
         wrong = bytearray(data)
         wrong[place] = value
         wrong[89:92] = bytes(3) if place == 92 else wrong[89:92]

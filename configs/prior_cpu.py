@@ -1,0 +1,19 @@
+"""The masked prior of the default size, on a laptop or two CPU cores: how the shipped one was made.
+
+Command:  python -m train.prior --config configs/prior_cpu.py --data VIDEOS --run runs/prior_cpu
+Expected: about 50 minutes on two free cores.
+"""
+
+from train.config import CheckpointConfig, DataConfig, LogConfig, OptimiserConfig, PriorTraining
+
+
+def get():
+    # the demo shows this clip, so no frame of it is trained on
+    return PriorTraining(
+        data=DataConfig(frames=32, size=128, speeds=(1,), exclude=("shared_assets-flower",)),
+        optimiser=OptimiserConfig(muon_learning_rate=0.02, adam_learning_rate=4e-3, warmup_steps=100, ema=0.995),
+        checkpoint=CheckpointConfig(every=500),
+        log=LogConfig(every=50, pictures=500),
+        steps=6_000,
+        batch=4,
+    )

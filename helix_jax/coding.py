@@ -1,0 +1,118 @@
+"""Token digits <-> what the packets carry, in three modes.
+
+    raw      the digits as they are. A packet holds whole tokens that lie far apart (``tk_scone.mixing``), so a lost
+             strand is a scatter of missing tokens.
+    context  segments (``prior.segments``) coded under adaptive counts. A segment fills consecutive packets, and stands
+             or falls as one.
+    prior    the same with the masked prior's predictions beside the counts.
+
+``prior.payload`` says how segments fill the packets.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from helix_jax.prior import coder, payload, segments
+from helix_jax.prior import reference as plain
+from helix_jax.prior.payload import CodingError
+from helix_jax.strands import packets
+from helix_jax.tk_scone import mixing
+
+MODES = ("raw", "context", "prior")
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Tokens ready for packets. mode: one of MODES. tokens: uint8[t, h, w, k]. pieces: bytes of each segment, its CRC
+    at the end; none in mode raw."""
+
+    mode: str
+    tokens: np.ndarray
+    pieces: tuple[bytes, ...] = ()
+
+    @property
+    def content_bytes(self):
+        """Bytes that the packets must carry."""
+        return sum(map(len, self.pieces)) if self.pieces else -(-self.tokens.size // 4)
+
+    def layout(self, bits, redundancy):
+        """packets.PacketLayout for strands of ``bits`` bits."""
+        digits = self.tokens.shape[-1]
+        if not self.pieces:
+            return packets.plan(bits, self.content_bytes, redundancy, multiple=digits // math.gcd(digits, 4))
+        size = self.content_bytes
+        while True:  # it only grows, so that a byte that a wider index takes from the packets never comes back
+            found = packets.plan(bits, size, redundancy)
+            size = len(payload.to_rows(self.pieces, found.symbol_bytes)) * found.symbol_bytes
+            if size <= found.sources * found.symbol_bytes:
+                return dataclasses.replace(found, payload_bytes=size)
+
+    def symbols(self, layout, config):
+        """Digits uint8[sources, 4 * symbol bytes] of the source packets. config: MixingConfig."""
+        if not self.pieces:
+            return mixing.interleave(self.tokens, 4 * layout.symbol_bytes // self.tokens.shape[-1], config)
+        return mixing.from_bytes(payload.to_rows(self.pieces, layout.symbol_bytes))
+
+
+def encode(tokens, mode, prior, *, verify=True, progress=None):
+    """Tokens uint8[t, h, w, k] -> Coding.
+
+    mode: one of MODES, or "smallest": what takes the fewest bytes and can be read back. prior: prior.weights.Prior,
+    or None where only raw is possible. verify: decode every segment with the NumPy reference; what does not come back
+    is not written. progress: called as progress(station, done, total).
+    Raises CodingError for a mode that is not possible.
+    """
+    if mode not in (*MODES, "smallest"):
+        raise CodingError(f"mode {mode!r}: use {', '.join(MODES)} or smallest")
+    raw = Coding("raw", tokens)
+    if mode == "raw" or (mode == "smallest" and prior is None):
+        return raw
+    if mode != "smallest":
+        return _coded(tokens, mode, prior, verify, progress)
+    try:
+        coded = _coded(tokens, "context", prior, verify, progress)
+    except CodingError:
+        return raw
+    return raw if raw.content_bytes <= coded.content_bytes else coded
+
+
+def _coded(tokens, mode, prior, verify, progress):
+    if prior is None:
+        raise CodingError(f"mode {mode} needs a prior that belongs to the tokenizer: give one with --prior")
+    plan = segments.plan(tokens.shape[:3])
+    coded = coder.compress(prior, mode, plan, tokens, progress=_at(progress, "coding", plan.number))
+    if any(piece is None for piece in coded):
+        raise CodingError(f"mode {mode}: a segment takes over an eighth more than its raw digits: use mode raw")
+    if verify:
+        back = plain.expand_clip(prior, mode, plan, tokens.shape[-1], coded, _at(progress, "verifying", plan.number))
+        if not np.array_equal(back, tokens):
+            raise CodingError(f"mode {mode}: the reference decoder reads other tokens; please report this")
+    pieces = tuple(map(payload.seal, coded))
+    if max(map(len, pieces)) > payload.MOST:
+        raise CodingError(f"mode {mode}: a segment takes more than {payload.MOST:,} bytes: use mode raw")
+    return Coding(mode, tokens, pieces)
+
+
+def decode(mode, grid, digits, symbols, lost, config, prior, *, progress=None):
+    """Digits of the source packets -> (tokens uint8[t, h, w, k], missing bool[t, h, w]).
+
+    symbols: uint8[sources, 4 * symbol bytes]; lost: bool[sources]. config: MixingConfig. prior: as in ``encode``.
+    Raises CodingError when the directory is lost.
+    """
+    if mode == "raw":
+        tokens = mixing.deinterleave(symbols, grid, digits, config)
+        where = np.broadcast_to(lost[:, None], symbols.shape)
+        return tokens, mixing.deinterleave(where, grid, digits, config)[..., 0]
+    plan = segments.plan(grid)
+    coded = payload.read_pieces(mixing.to_bytes(symbols), lost, plan.number)
+    tokens = coder.expand(prior, mode, plan, digits, coded, progress=_at(progress, "decoding", plan.number))
+    gone = np.zeros((plan.number, *plan.shape), bool)
+    gone[[piece is None for piece in coded]] = True
+    return tokens, segments.join(plan, gone)
+
+
+def _at(progress, station, total):
+    return progress and (lambda done: progress(station, done, total))

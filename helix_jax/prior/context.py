@@ -1,0 +1,217 @@
+"""The `context` model: adaptive counts under several contexts, mixed; integers only. Token digits <-> bits.
+
+A digit is a tree of three binary decisions: node 0, digit >= 2; node 1, digit = 1 of 0 and 1; node 2, digit = 3 of 2
+and 3. For each decision every *expert*, one for each context below, holds an adaptive probability, and a mixer adds
+their log-odds with weights that it learns as it goes (logistic mixing: Mahoney, "Adaptive Weighing of Context Models
+for Lossless Data Compression", 2005). The prior's logits, where they are given, are one input more. All of it starts
+from tables that ship with the package and adapts within its segment. 32-bit integers throughout, so that coder and
+decoder agree on any device; ``prior.reference`` is the same in NumPy.
+
+    p      16-bit probability of a 1 and n, how often it was seen: p += (target - p) / (n + 3/2), n at most LIMIT
+    s      log-odds in units of 1 / 256: ``tables.stretch`` of the high 12 bits of p
+    mixer  sum of s * w -> ``tables.squash`` -> 16-bit probability; w += s * (bit - probability) * rate
+
+The contexts of digit j of a token, NONE where a token is unknown or outside of the segment:
+
+    0  digit j of the token one latent frame before (past), left and above
+    1  past; the two digits before j; digit j - 1 of past
+    2  digit j left, above, above left, above right
+    3  past; how many digits before j differ from past's (to 3); how many of all digits do so at the left and the upper
+       neighbour (four steps each); whether the frame begins a group of the tokenizer
+    4  digit j of past and of its left, right and upper neighbours
+    5  digit j left and above; the two digits before j
+
+In mode `prior` there is one more, so that what the net predicts well, or the encoder has made so, costs next to none:
+
+    6  the net's own choice of digit j (``guess``); how many digits before j are not its choice (to 2); how doubtful its
+       choice of the token is
+"""
+
+import typing
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from helix_jax import range_coder
+from helix_jax.prior import tables
+from helix_jax.prior.tables import DOUBTS, NODES, NONE, SIZES
+from helix_jax.reference import TOTAL
+
+PAST, LEFT, UP, UP_LEFT, UP_RIGHT, PAST_LEFT, PAST_UP, PAST_RIGHT = range(8)
+NEIGHBOURS = ((-1, 0, 0), (0, 0, -1), (0, -1, 0), (0, -1, -1), (0, -1, 1), (-1, 0, -1), (-1, -1, 0), (-1, 0, 1))
+
+
+class State(NamedTuple):
+    """cells, weights: as ``tables.Start``. known: uint32[places + 1], tokens so far, the last for none: digits from
+    the first on, two bits each, under a bit that says that they are there. token: digits of this token so far. added:
+    int32[k, 3], what they add to the net's logits of the later ones. strayed: int32, how many of them are not the net's
+    choice."""
+
+    cells: jnp.ndarray
+    weights: jnp.ndarray
+    known: jnp.ndarray
+    token: jnp.ndarray
+    added: jnp.ndarray
+    strayed: jnp.ndarray
+
+
+class Step(NamedTuple):
+    """One digit. place: int32, of its token in the segment; near: int32[8], places of NEIGHBOURS; digit: int32, j;
+    begins: int32, 1 in the first frame of a group; there: bool, the token exists. In mode `prior` (else None) logits:
+    int32[3], the net's; guess: int32, its choice of the digit; doubt: int32, of the token."""
+
+    place: typing.Any
+    near: typing.Any
+    digit: typing.Any
+    begins: typing.Any
+    there: typing.Any
+    logits: jnp.ndarray | None
+    guess: jnp.ndarray | None
+    doubt: jnp.ndarray | None
+
+
+def rows(known, token, strayed, x, digits):
+    """int32[experts]: the row of ``cells`` that each expert looks up for the digit of Step x; the rest is of State."""
+    mask = 4**digits  # the bit above a token's digits
+    near = known[x.near]
+    j = x.digit
+
+    def digit_of(token, back):
+        """Digit j - back of a neighbour; NONE if unknown, or there is no such digit."""
+        shift = 2 * (digits - 1 - j + back)
+        there = (token >= mask) & (j >= back)
+        return jnp.where(there, (token >> shift.astype(jnp.uint32)).astype(jnp.int32) & 3, NONE)
+
+    def before(back):
+        """Digit j - back of this token."""
+        return jnp.where(j >= back, (token >> (2 * (back - 1))).astype(jnp.int32) & 3, NONE)
+
+    def differing(one, other, otherwise):
+        """How many digits differ; ``otherwise`` if one of the tokens is unknown."""
+        difference = one ^ other
+        count = lax.population_count((difference | difference >> 1) & (0x55555555 % mask)).astype(jnp.int32)
+        return jnp.where((one >= mask) & (other >= mask), count, otherwise)
+
+    past, left, up = (digit_of(near[n], 0) for n in (PAST, LEFT, UP))
+    to_come = (2 * (digits - j)).astype(jnp.uint32)
+    so_far = differing(token | mask, (near[PAST] % mask) >> to_come | (near[PAST] & mask), j)
+    beside = [_steps(differing(near[a], near[b], digits)) for a, b in ((LEFT, PAST_LEFT), (UP, PAST_UP))]
+    contexts = [
+        _number(5, past, left, up),
+        _number(5, past, before(1), digit_of(near[PAST], 1), before(2)),
+        _number(5, left, up, digit_of(near[UP_LEFT], 0), digit_of(near[UP_RIGHT], 0)),
+        _number(4, past, jnp.minimum(so_far, 3), *beside) * 2 + x.begins,
+        _number(5, past, *(digit_of(near[n], 0) for n in (PAST_LEFT, PAST_RIGHT, PAST_UP))),
+        _number(5, left, up, before(1), before(2)),
+    ]
+    if x.guess is not None:
+        contexts.append((x.guess * 3 + jnp.minimum(strayed, 2)) * DOUBTS + x.doubt)
+    offset = np.cumsum((0, *SIZES[:-1])) * digits
+    return jnp.stack([a + j * n + c for a, n, c in zip(offset, SIZES, contexts, strict=False)]).astype(jnp.int32)
+
+
+def model(start, within, places, digits):
+    """range_coder.Model of one segment. start: tables.Start as device arrays. within: int32[k, 4, k, 3], what a digit
+    adds to the net's logits of all digits; None in mode `context`. places: tokens of a segment, padding included.
+
+    ``xs`` are Steps. A token that is not there costs nothing, whatever its digits are said to be: symbol 0.
+    """
+    mask = 4**digits
+    stretch, squash = jnp.asarray(tables.stretch()), jnp.asarray(tables.squash())
+    reciprocal = jnp.asarray(tables.reciprocal())
+
+    def look(state, x):
+        """(rows, cells int32[experts, 3], inputs int32[3, inputs], weights, probabilities int32[3] of a 1)."""
+        at = rows(state.known, state.token, state.strayed, x, digits)
+        cells = state.cells[at]
+        inputs = [stretch[cells >> 12].T, jnp.full((NODES, 1), tables.BIAS, jnp.int32)]
+        if within is not None:
+            inputs.append(jnp.clip(x.logits + state.added[x.digit], -tables.REACH, tables.REACH)[:, None])
+        inputs = jnp.concatenate(inputs, axis=1)
+        weights = lax.dynamic_slice_in_dim(state.weights, NODES * x.digit, NODES)
+        total = jnp.sum(inputs * (weights >> 4), axis=1) >> (tables.WEIGHT_BITS - 4)
+        return at, cells, inputs, weights, squash[jnp.clip(total, -tables.REACH, tables.REACH) + tables.REACH]
+
+    def cumulative(state, x):
+        high, one, three = look(state, x)[-1]
+        upper = jnp.clip(high >> 1, 2, TOTAL - 2)
+        lower = TOTAL - upper
+        ones, threes = (jnp.clip(part * p >> 16, 1, part - 1) for part, p in ((lower, one), (upper, three)))
+        counts = jnp.stack([lower - ones, lower, TOTAL - threes])
+        return jnp.where(x.there, counts, TOTAL).astype(jnp.uint32)
+
+    def advance(state, x, symbol):
+        at, cells, inputs, weights, p = look(state, x)
+        high, low = symbol >> 1, symbol & 1
+        bits = jnp.stack([high, low, low])
+        seen = jnp.stack([x.there, x.there & (high == 0), x.there & (high == 1)])
+        cells = jnp.where(seen[None], _counted(cells, bits[None], reciprocal), cells)
+        error = jnp.where(seen, (bits << 16) - p, 0)
+        moved = weights + (inputs * error[:, None] >> tables.RATE_BITS)
+        moved = jnp.clip(moved, -tables.WEIGHT_LIMIT, tables.WEIGHT_LIMIT)
+        last = x.digit == digits - 1
+        token = state.token << 2 | symbol.astype(jnp.uint32)
+        # p is never 0; that the write waits for what was read keeps XLA from copying `known` in every step
+        done = last & x.there & (p[0] > 0)
+        place = jnp.where(done, x.place, places)
+        after = state._replace(
+            cells=state.cells.at[at].set(cells),
+            weights=lax.dynamic_update_slice_in_dim(state.weights, moved, NODES * x.digit, 0),
+            known=state.known.at[place].set(jnp.where(done, token | mask, 0)),
+            token=jnp.where(last, 0, token),
+        )
+        if within is None:
+            return after
+        return after._replace(
+            added=jnp.where(last, 0, state.added + within[x.digit, symbol]),
+            strayed=jnp.where(last, 0, state.strayed + (symbol != x.guess)),
+        )
+
+    state = State(
+        cells=start.cells,
+        weights=start.weights,
+        known=jnp.zeros(places + 1, jnp.uint32),
+        token=jnp.uint32(0),
+        added=jnp.zeros((digits, NODES), jnp.int32),
+        strayed=jnp.int32(0),
+    )
+    return range_coder.Model(state, cumulative, advance)
+
+
+def guess(logits, within):
+    """The net's own choice of a token's digits. logits: int32[..., k, 3], the net's; within: as in ``model``.
+
+    Returns (digits int32[..., k]: of each the likelier half, then the likelier digit of it, given those before;
+    doubt int32[...] in 0..DOUBTS - 1: by powers of two, how many decisions are expected to be wrong).
+    """
+    squash = jnp.asarray(tables.squash())
+    added, digits, wrong = jnp.zeros_like(logits), [], 0
+    for j in range(logits.shape[-2]):
+        given = jnp.clip(logits[..., j, :] + added[..., j, :], -tables.REACH, tables.REACH)
+        high = given[..., 0] > 0
+        second = jnp.where(high, given[..., 2], given[..., 1])
+        digits.append(2 * high.astype(jnp.int32) + (second > 0))
+        wrong += squash[tables.REACH - jnp.abs(given[..., 0])] + squash[tables.REACH - jnp.abs(second)]
+        added += within[j][digits[-1]]
+    return jnp.stack(digits, axis=-1), jnp.clip(23 - lax.clz(wrong), 0, DOUBTS - 1)
+
+
+def _counted(cells, bits, reciprocal):
+    """Cells after seeing ``bits``."""
+    p, n = cells >> 8, cells & 255
+    p += ((bits * 65535 - p) * reciprocal[n]) >> tables.RECIPROCAL_BITS
+    return p << 8 | jnp.minimum(n + 1, tables.LIMIT)
+
+
+def _number(base, *digits):
+    value = digits[0]
+    for digit in digits[1:]:
+        value = value * base + digit
+    return value
+
+
+def _steps(count):
+    """0, 1 to 2, 3 to 5, more -> 0 to 3."""
+    return (count > 0).astype(jnp.int32) + (count > 2) + (count > 5)

@@ -1,0 +1,54 @@
+"""Coded segments <-> the bytes of packets. NumPy only: ``helix_jax.reference`` reads them too.
+
+The payload begins with the directory, the size of every segment in bytes (2 each), whose packets are written COPIES
+times; the segments follow, each with its CRC-32, one after the other. Zeros fill up the last packet of each part.
+"""
+
+import zlib
+
+import numpy as np
+
+COPIES = 5  # of the directory: with a fifth of all strands lost, a packet of it is gone in 1 of 3,000 pools
+MOST = (1 << 16) - 1  # bytes of a segment, its CRC included
+_CRC = 4
+
+
+class CodingError(ValueError):
+    """Tokens cannot be coded, or read back; the message says why."""
+
+
+def seal(coded):
+    """A segment's bytes with their CRC behind them."""
+    return coded + zlib.crc32(coded).to_bytes(_CRC, "big")
+
+
+def to_rows(pieces, width):
+    """Sealed segments, at most MOST bytes each -> bytes of the source packets, uint8[sources, width]."""
+    sizes = np.array([len(piece) for piece in pieces], ">u2")
+    parts = [sizes.tobytes().ljust(-(-2 * len(sizes) // width) * width, b"\0")] * COPIES + list(pieces)
+    data = b"".join(parts)
+    return np.frombuffer(data.ljust(-(-len(data) // width) * width, b"\0"), np.uint8).reshape(-1, width)
+
+
+def read_pieces(rows, lost, number):
+    """Packets' bytes uint8[sources, width] -> list of bytes of each segment, without its CRC, or None where one of its
+    packets is lost or its CRC does not match. lost: bool[sources]. number: segments.
+
+    Raises CodingError when no copy of some part of the directory is left."""
+    width = rows.shape[1]
+    each = -(-2 * number // width)
+    if len(rows) < COPIES * each:
+        raise CodingError("the header does not fit the payload: the pool is not whole, or forged")
+    gone = lost[: COPIES * each].reshape(COPIES, each)
+    if gone.all(axis=0).any():
+        raise CodingError("all copies of a part of the directory of segments are lost: more strands are needed")
+    copies = rows[: COPIES * each].reshape(COPIES, each, width)
+    directory = copies[np.argmin(gone, axis=0), np.arange(each)].tobytes()
+    sizes = np.frombuffer(directory[: 2 * number], ">u2").astype(np.int64)
+    ends = COPIES * each * width + np.cumsum(sizes)
+    data, pieces = rows.tobytes(), []
+    for begin, end in zip(ends - sizes, ends, strict=True):
+        piece = data[begin : end - _CRC]
+        whole = end <= len(data) and end - begin >= _CRC and not lost[begin // width : -(-end // width)].any()
+        pieces.append(piece if whole and zlib.crc32(piece).to_bytes(_CRC, "big") == data[end - _CRC : end] else None)
+    return pieces

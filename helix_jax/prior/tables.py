@@ -1,0 +1,86 @@
+"""Numbers that coder and decoder of tokens must share: stretch, squash, adaptation, and where a segment starts.
+
+All are whole numbers computed exactly (``decimal``, not the machine's exp), so that every machine has the same. NumPy
+only: ``prior.reference`` uses them too.
+"""
+
+import functools
+from decimal import Decimal, localcontext
+from typing import NamedTuple
+
+import numpy as np
+
+UNIT = 256  # of a log-odds
+REACH = 3071  # largest log-odds, e^-12
+LIMIT = 250  # of a count
+RECIPROCAL_BITS = 14
+RATE_BITS = 14  # the mixer's weights move by s * error / 2^RATE_BITS
+BIAS = 256  # the mixer's constant input
+WEIGHT_BITS = 16
+WEIGHT_LIMIT = 2**19 - 1
+NODES = 3
+EVEN = 32768 * 256  # a cell before anything was seen: p * 256 + n
+NONE = 4  # in place of a digit that is not known
+DOUBTS = 12  # steps in how doubtful the net's choice of a token is
+SIZES = (125, 625, 625, 5 * 4 * 4 * 4 * 2, 625, 625, 4 * 3 * DOUBTS)  # values of each context of ``prior.context``
+EXPERTS = {"context": 6, "prior": 7}  # how many of them a mode has
+
+
+class Start(NamedTuple):
+    """Where every segment starts. cells: int32[rows, 3], p * 256 + n of each node; rows by expert, digit and context.
+    weights: int32[k * 3, inputs], of each digit and node: one for each expert, a constant and, in mode `prior`, the
+    net's logit."""
+
+    cells: np.ndarray
+    weights: np.ndarray
+
+
+def fresh(mode, digits):
+    """Start without knowledge: even odds, equal weights."""
+    experts = EXPERTS[mode]
+    cells = np.full((digits * sum(SIZES[:experts]), NODES), EVEN, np.int32)
+    weights = np.zeros((digits * NODES, experts + 1 + (mode == "prior")), np.int32)
+    weights[:, :experts] = 65536 * 3 // 10
+    return Start(cells, weights)
+
+
+def to_arrays(context, mixed):
+    """Starts of the modes `context` and `prior` -> arrays of the weights file."""
+    arrays = {}
+    for name, start in (("context", context), ("mixed", mixed)):
+        arrays[f"{name}.p"] = (start.cells >> 8).astype(np.uint16)
+        arrays[f"{name}.n"] = (start.cells & 255).astype(np.uint8)
+        arrays[f"{name}.weights"] = start.weights.astype(np.int32)
+    return arrays
+
+
+def from_arrays(arrays):
+    """Inverse of ``to_arrays``."""
+    return tuple(
+        Start(arrays[f"{name}.p"].astype(np.int32) << 8 | arrays[f"{name}.n"], arrays[f"{name}.weights"])
+        for name in ("context", "mixed")
+    )
+
+
+@functools.cache
+def stretch():
+    """int32[4096]: round(256 ln(p / (1 - p))) at p = (i + 1/2) / 4096."""
+    with localcontext() as context:
+        context.prec = 40
+        odds = [(Decimal(2 * i + 1) / Decimal(8191 - 2 * i)).ln() * UNIT for i in range(4096)]
+    return np.array([int(x.to_integral_value()) for x in odds], np.int32)
+
+
+@functools.cache
+def squash():
+    """int32[2 REACH + 1]: round(65536 / (1 + e^-x)) at x = (i - REACH) / 256, within 16 and 65520."""
+    with localcontext() as context:
+        context.prec = 40
+        p = [65536 / (1 + (Decimal(REACH - i) / UNIT).exp()) for i in range(2 * REACH + 1)]
+    return np.clip([int(x.to_integral_value()) for x in p], 16, 65520).astype(np.int32)
+
+
+@functools.cache
+def reciprocal():
+    """int32[LIMIT + 1]: floor(2^14 / (n + 3/2))."""
+    return np.array([(2 << RECIPROCAL_BITS) // (2 * n + 3) for n in range(LIMIT + 1)], np.int32)

@@ -1,0 +1,93 @@
+"""Concealment by the prior: what is known stays, what is lost becomes what the net expects, the surest first."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from helix_jax.config import PriorConfig
+from helix_jax.prior import conceal, net, weights
+from helix_jax.prior.weights import Prior
+
+
+@pytest.fixture(scope="module")
+def prior(net_files):
+    return weights.load(net_files[4])
+
+
+def some(shape, seed=0, share=0.4):
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 4, (*shape, 4), dtype=np.uint8), generator.random(shape) < share
+
+
+def constant(logits):
+    """A prior that says the same of every digit."""
+    config = PriorConfig(width=4, blocks=1, digits=4)
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), config))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    params["alone"]["b"] = np.tile(np.array(logits, np.float32), 4)
+    return Prior(params, config, *weights.fresh_starts(4), bytes(32), bytes(32))
+
+
+@pytest.mark.parametrize("frames", [1, 7, 8, 19])
+def test_known_tokens_stay_and_lost_ones_are_between_levels(prior, frames):
+    """In windows of eight frames, the last one filled up; progress counts all frames."""
+    tokens, lost = some((frames, 3, 5), frames)
+    lost[8:16] = False  # a window without loss
+    done = []
+    levels = conceal.fill_lost(prior, tokens, lost, progress=done.append)
+    assert (levels.dtype, levels.shape) == (np.float32, tokens.shape)
+    np.testing.assert_array_equal(levels[~lost], tokens[~lost])
+    assert ((levels[lost] >= 0) & (levels[lost] <= 3)).all()
+    assert sum(done) == frames
+
+
+def test_nothing_lost_and_everything_lost(prior):
+    tokens, lost = some((5, 3, 5))
+    np.testing.assert_array_equal(conceal.fill_lost(prior, tokens, lost & False), tokens)
+    everything = conceal.fill_lost(prior, tokens, lost | True)
+    np.testing.assert_array_equal(conceal.fill_lost(prior, 3 - tokens, lost | True), everything)
+
+
+def test_what_stood_in_lost_places_does_not_matter(prior):
+    tokens, lost = some((9, 3, 5), 3)
+    other = np.where(lost[..., None], 3 - tokens, tokens)
+    np.testing.assert_array_equal(conceal.fill_lost(prior, other, lost), conceal.fill_lost(prior, tokens, lost))
+
+
+@pytest.mark.parametrize("passes", [1, 4])
+@pytest.mark.parametrize(
+    ("logits", "mean"),
+    [((0, 0, 0), 1.5), ((12, 0, 12), 3), ((-12, -12, 0), 0), ((0, 12, -12), 1.5), ((-12, 0, 0), 0.5)],
+)
+def test_lost_digits_become_their_mean(passes, logits, mean):
+    """The best guess for the squared error, not the likeliest level."""
+    tokens, lost = some((8, 4, 4))
+    levels = conceal.fill_lost(constant(logits), tokens, lost, passes=passes)
+    np.testing.assert_allclose(levels[lost], mean, atol=1e-3)
+
+
+def test_one_pass_is_what_the_net_says(prior):
+    tokens, lost = some((8, 4, 4), 5)
+    known = np.broadcast_to(~lost[..., None], tokens.shape)
+    call = jax.jit(functools.partial(net.both_logits, config=prior.config))
+    alone = call(prior.params, tokens[None], known[None])[0][0]
+    levels = conceal.fill_lost(prior, tokens, lost, passes=1)
+    np.testing.assert_allclose(levels[lost], np.asarray(net.expectation(alone))[lost], atol=1e-5)
+    # the surest token is settled in the first of several passes, on the same grounds
+    sure = np.log(np.asarray(net.probabilities(alone)).max(axis=-1)).sum(axis=-1)
+    first = np.unravel_index(np.argmax(np.where(lost, sure, -np.inf)), lost.shape)
+    several = conceal.fill_lost(prior, tokens, lost, passes=4)
+    np.testing.assert_allclose(several[first], levels[first], atol=1e-5)
+    assert (np.abs(several - levels) > 0.01).any()  # and later ones know more
+
+
+def test_schedule():
+    """Few tokens at first, when little is known; all of them at the end."""
+    for passes in (1, 2, 4, 9):
+        left = [conceal.mask_ratio(step, passes) for step in range(passes + 1)]
+        assert left[0] == 1
+        assert left[-1] == 0
+        assert (np.diff(left) < 0).all()
+        assert (np.diff(left, n=2) <= 1e-12).all()  # ever more at a time

@@ -1,0 +1,219 @@
+"""Tokens in packets, raw and coded: exact, in the mode that was asked for or the smallest, and what loss costs."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from helix_jax import coding
+from helix_jax.coding import Coding, CodingError
+from helix_jax.config import MixingConfig
+from helix_jax.prior import payload, segments
+from helix_jax.strands import packets
+
+GRID, DIGITS, BITS = (9, 3, 31), 8, 200  # two by two segments
+MIXING = MixingConfig()
+
+
+@pytest.fixture(scope="module")
+def prior(prior_of):
+    return prior_of(DIGITS)
+
+
+@pytest.fixture(scope="module")
+def tokens(walk):
+    return walk(GRID, DIGITS)
+
+
+@pytest.fixture(scope="module")
+def coded(prior, tokens):
+    return coding.encode(tokens, "context", prior, verify=False)
+
+
+def even(grid=GRID):
+    return np.random.default_rng(0).integers(0, 4, (*grid, DIGITS), dtype=np.uint8)
+
+
+def decoded(mode, symbols, lost, prior):
+    return coding.decode(mode, GRID, DIGITS, symbols, lost, MIXING, prior)
+
+
+# ---- which mode ----------------------------------------------------------------------------------------------
+
+
+def test_smallest_is_the_smaller(prior, tokens, coded):
+    chosen = coding.encode(tokens, "smallest", prior)
+    assert (chosen.mode, chosen.pieces) == ("context", coded.pieces)
+    raw = coding.encode(tokens, "raw", prior)
+    assert (raw.mode, raw.pieces, raw.content_bytes) == ("raw", (), tokens.size // 4)
+    assert chosen.content_bytes < 0.7 * raw.content_bytes
+    for one in (coding.encode(even(), "smallest", prior), coding.encode(tokens, "smallest", None)):
+        assert (one.mode, one.pieces) == ("raw", ())
+
+
+def test_a_mode_that_was_asked_for_is_taken(prior):
+    """Though it takes more: a batch has settings for all of its clips, the smallest too."""
+    for clip in (even(), even((1, 1, 1))):
+        found = coding.encode(clip, "context", prior)
+        assert found.mode == "context"
+        assert found.content_bytes > coding.encode(clip, "raw", prior).content_bytes
+
+
+def test_modes_that_are_not_possible(tokens, prior):
+    for mode in ("context", "prior"):
+        with pytest.raises(CodingError, match=f"mode {mode} needs a prior.*--prior"):
+            coding.encode(tokens, mode, None)
+    with pytest.raises(CodingError, match="mode 'best': use raw, context, prior or smallest"):
+        coding.encode(tokens, "best", prior)
+
+
+def test_what_does_not_come_back_is_not_written(tokens, prior, monkeypatch):
+    """The reference decoder is asked, if it may be."""
+    asked = []
+
+    def wrong(prior, mode, plan, digits, coded, progress):
+        asked.append(mode)
+        return 3 - tokens
+
+    monkeypatch.setattr(coding.plain, "expand_clip", wrong)
+    with pytest.raises(CodingError, match="reads other tokens; please report"):
+        coding.encode(tokens, "context", prior)
+    assert coding.encode(tokens, "smallest", prior).mode == "raw"
+    assert asked == ["context", "context"]
+    assert coding.encode(tokens, "context", prior, verify=False).mode == "context"
+    assert len(asked) == 2
+
+
+def test_segments_too_large_to_be_written(tokens, prior, monkeypatch):
+    monkeypatch.setattr(payload, "MOST", 100)
+    with pytest.raises(CodingError, match="more than 100 bytes: use mode raw"):
+        coding.encode(tokens, "context", prior, verify=False)
+    monkeypatch.setattr(coding.coder, "compress", lambda *_, **options: [b"", None, b"", b""])
+    with pytest.raises(CodingError, match="an eighth more than its raw digits: use mode raw"):
+        coding.encode(tokens, "context", prior, verify=False)
+    assert coding.encode(tokens, "smallest", prior).mode == "raw"
+
+
+def test_progress(tokens, prior, coded):
+    steps = []
+    coding.encode(tokens, "context", prior, progress=lambda *step: steps.append(step))
+    layout = coded.layout(BITS, 0)
+    symbols = coded.symbols(layout, MIXING)
+    lost = np.zeros(len(symbols), bool)
+    coding.decode(
+        "context", GRID, DIGITS, symbols, lost, MIXING, prior, progress=lambda *step: steps.append(step)
+    )  # fmt: skip
+    for station in ("coding", "verifying", "decoding"):
+        assert sum(done for name, done, total in steps if (name, total) == (station, 4)) == 4
+
+
+# ---- layout ----------------------------------------------------------------------------------------------------
+
+
+def some_pieces(seed, number, mean):
+    sizes = np.random.default_rng(seed).integers(4, 2 * mean, number)
+    return tuple(bytes(int(size)) for size in sizes)
+
+
+@given(
+    st.sampled_from([64, 71, 100, 150, 287, 2000]),
+    st.sampled_from([0, 0.1, 0.3, 2]),
+    st.integers(0, 2**32),
+    st.integers(1, 40),
+    st.integers(5, 400),
+)
+@settings(max_examples=150)
+@example(64, 0, 0, 6, 200)
+def test_layout_holds_what_is_written(bits, redundancy, seed, number, mean):
+    """Segments and the directory, which is longer where packets are narrow; whatever the width of the index."""
+    check_layout(Coding("context", np.zeros((1, 1, 1, 8), np.uint8), some_pieces(seed, number, mean)), bits, redundancy)
+
+
+def check_layout(coded, bits, redundancy):
+    layout = coded.layout(bits, redundancy)
+    symbols = coded.symbols(layout, MIXING)
+    assert symbols.shape == (layout.sources, 4 * layout.symbol_bytes)
+    assert layout.packets <= 1 << layout.index_bits
+    assert layout.repairs >= packets.repairs_of(redundancy, layout.block_sources[0])
+    assert layout.repairs <= packets.repairs_of(redundancy, layout.block_sources[0] + coding.payload.COPIES)
+    assert layout.unused_bits >= 0
+    alone = packets.plan(bits, coded.content_bytes, redundancy)  # without the directory
+    assert alone.symbol_bytes - 1 <= layout.symbol_bytes <= alone.symbol_bytes
+
+
+def test_layout_where_one_byte_tips_the_index():
+    """Packets of w bytes would need an index that leaves w - 1, and packets of w - 1 bytes one that leaves w."""
+    for bits, redundancy, number, total in (
+        (64, 0, 6, 1212), (64, 0, 8, 1196), (64, 0, 22, 1056), (64, 0, 32, 960), (64, 0, 38, 893), (64, 0.1, 6, 1086),
+    ):  # fmt: skip
+        each = total // number
+        pieces = (*(bytes(each),) * (number - 1), bytes(total - each * (number - 1)))
+        check_layout(Coding("context", np.zeros((1, 1, 1, 8), np.uint8), pieces), bits, redundancy)
+
+
+# ---- there and back, and loss --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixing", [MIXING, MixingConfig(False, True, False)])
+def test_both_modes_give_the_tokens_back(tokens, prior, coded, mixing):
+    for one in (coding.encode(tokens, "raw", None), coded):
+        symbols = one.symbols(one.layout(BITS, 0.1), mixing)
+        nothing = np.zeros(len(symbols), bool)
+        back, missing = coding.decode(one.mode, GRID, DIGITS, symbols, nothing, mixing, prior)
+        np.testing.assert_array_equal(back, tokens)
+        assert missing.shape == GRID
+        assert not missing.any()
+
+
+def packets_of(coded, layout):
+    """The packets of the directory, and of each segment: a set for each segment."""
+    width = layout.symbol_bytes
+    first = payload.COPIES * -(-2 * len(coded.pieces) // width)
+    ends = first * width + np.cumsum([len(piece) for piece in coded.pieces])
+    begins = ends - [len(piece) for piece in coded.pieces]
+    return first, [set(range(b // width, -(-e // width))) for b, e in zip(begins, ends, strict=True)]
+
+
+def test_a_lost_packet_costs_its_segments_and_no_others(tokens, prior, coded):
+    layout, plan = coded.layout(BITS, 0), segments.plan(GRID)
+    symbols = coded.symbols(layout, MIXING)
+    first, places = packets_of(coded, layout)
+    shared = max(places[0] & places[1], default=max(places[0]))
+    for at in (first, shared, len(symbols) - 1):
+        lost = np.arange(len(symbols)) == at
+        broken = np.where(lost[:, None], 0, symbols)
+        back, missing = decoded("context", broken, lost, prior)
+        hurt = [n for n in range(plan.number) if at in places[n]]
+        assert hurt
+        expected = np.zeros((plan.number, *plan.shape), bool)
+        expected[hurt] = True
+        np.testing.assert_array_equal(missing, segments.join(plan, expected))
+        np.testing.assert_array_equal(back[~missing], tokens[~missing])
+        assert not back[missing].any()
+
+
+def test_a_lost_directory(prior, coded):
+    """Four of its five copies may go, and their packets cost nothing; the fifth may not."""
+    layout = coded.layout(BITS, 0)
+    symbols = coded.symbols(layout, MIXING)
+    lost = np.arange(len(symbols)) < payload.COPIES - 1
+    assert packets_of(coded, layout)[0] == payload.COPIES  # one packet each
+    assert not decoded("context", np.where(lost[:, None], 3, symbols), lost, prior)[1].any()
+    lost[payload.COPIES - 1] = True
+    with pytest.raises(CodingError, match="more strands"):
+        decoded("context", symbols, lost, prior)
+
+
+def test_a_changed_digit_is_loss(tokens, prior, coded):
+    """Its segment's CRC tells: never other tokens without a word."""
+    symbols = coded.symbols(coded.layout(BITS, 0), MIXING)
+    symbols[-1, 3] ^= 1
+    back, missing = decoded("context", symbols, np.zeros(len(symbols), bool), prior)
+    assert missing.any()
+    np.testing.assert_array_equal(back[~missing], tokens[~missing])
+
+
+def test_a_payload_that_is_too_short(prior, coded):
+    symbols = coded.symbols(coded.layout(BITS, 0), MIXING)[:3]
+    with pytest.raises(CodingError, match="does not fit the payload"):
+        decoded("context", symbols, np.zeros(3, bool), prior)

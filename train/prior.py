@@ -1,0 +1,87 @@
+"""Train the masked prior, on the tokens of a frozen tokenizer.
+
+    python -m train.prior --config configs/prior_cpu.py --data VIDEOS --run RUN
+
+Crops become tokens as they are read, by the shipped tokenizer or the one that ``tokenizer`` names; the prior learns to
+tell hidden digits from the others, under the mixture of masks of ``helix_jax.prior.masks``. RUN is as in
+``train.tokenizer``; the sample pictures show crops with two of five strands lost, concealed, and the probe's PSNR is
+theirs. `python -m train.export --int8 --run RUN` writes the file of integers that `helix-jax` takes.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from helix_jax import weights
+from helix_jax.prior import masks, net
+from helix_jax.prior import weights as prior_weights
+from helix_jax.tokenizer import model
+from train import command, loop
+from train.config import PriorTraining
+
+
+def to_tokens(tokenizer, clips):
+    """uint8[B, T, H, W, 3] -> digits uint8[B, t, h, w, k]; each group of frames by itself, as the codec does it."""
+    batch, frames, *rest = clips.shape
+    group = tokenizer.config.tile[0] * 4
+    pieces = clips.reshape(batch * frames // group, group, *rest)
+    digits = model.encode(tokenizer.params, pieces, tokenizer.config)
+    return digits.reshape(batch, -1, *digits.shape[2:])
+
+
+def cross_entropy(logits, digits):
+    """Bits that each digit costs: logits float32[..., k, 3], digits uint8[..., k] -> float32[..., k]."""
+    high, low = digits >> 1, digits & 1
+    second = jnp.where(high == 1, logits[..., 2], logits[..., 1])
+    first = logits[..., 0]
+    nats = jax.nn.softplus(jnp.where(high == 1, -first, first)) + jax.nn.softplus(jnp.where(low == 1, -second, second))
+    return nats / np.log(2)
+
+
+def loss_fn(params, clips, key, cfg, tokenizer):
+    """Mean over examples of the bits per hidden digit, of both heads. The key is consumed.
+
+    Returns (loss, {"alone", "after"}): bits per digit of each head.
+    """
+    digits = to_tokens(tokenizer, clips)
+    known, weight = jax.vmap(functools.partial(masks.mixture, shape=digits.shape[1:]))(
+        jax.random.split(key, len(digits))
+    )
+    logits = net.both_logits(net.quantise(params), digits, known, cfg.model)
+    weight = weight / jnp.maximum(jnp.sum(weight, axis=(1, 2, 3, 4), keepdims=True), 1)
+    alone, after = (jnp.mean(jnp.sum(cross_entropy(each, digits) * weight, axis=(1, 2, 3, 4))) for each in logits)
+    return alone + after, {"alone": alone, "after": after}
+
+
+def task(cfg):
+    """PriorTraining -> loop.Task. Raises WeightsError, ValueError for a tokenizer of other digits or groups."""
+    tokenizer = weights.load(cfg.tokenizer or weights.DEFAULT)
+    if tokenizer.config.digits != cfg.model.digits or cfg.model.frames % tokenizer.config.tile[0]:
+        raise ValueError(
+            f"model.digits={cfg.model.digits} and frames={cfg.model.frames} do not fit the tokenizer, whose tokens "
+            f"have {tokenizer.config.digits} digits, in groups of {tokenizer.config.tile[0]} latent frames"
+        )
+
+    def show(params, clips):
+        digits = to_tokens(tokenizer, clips)
+        lost = jax.random.bernoulli(jax.random.key(0), 0.4, digits.shape[:-1])[..., None]
+        alone, _ = net.both_logits(net.quantise(params), digits, jnp.broadcast_to(~lost, digits.shape), cfg.model)
+        levels = jnp.where(lost, net.expectation(alone), digits)
+        groups = levels.reshape(-1, tokenizer.config.tile[0], *levels.shape[2:])
+        return model.decode(tokenizer.params, groups, tokenizer.config).reshape(clips.shape)
+
+    return loop.Task(
+        name="prior",
+        init=lambda key: net.init(key, cfg.model),
+        loss=lambda params, clips, key: loss_fn(params, clips, key, cfg, tokenizer),
+        show=show,
+        vectors=("^embed", "^phase", "^alone", "^after", "^within"),
+        load=lambda path: prior_weights.load(path).params,
+        save=lambda path, params, notes: prior_weights.save(path, params, cfg.model, tokenizer.digest, notes),
+    )
+
+
+if __name__ == "__main__":
+    command.main(__doc__, PriorTraining, task)
