@@ -115,8 +115,8 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
 def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), key=None, progress=None):
     """Pool -> video.
 
-    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives. model, prior: as given to ``encode``; the
-    prior of another pool conceals lost tokens too, and without one they are copied from their neighbours.
+    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives. model, prior: as given to ``encode``.
+    The prior guesses lost tokens of mode raw; without it, and in the coded modes, they are copied from their neighbours.
     Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted
     in the report. Raises DecodeError when nothing can be shown.
     """

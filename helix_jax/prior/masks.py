@@ -1,4 +1,4 @@
-"""Which digits are hidden: the mixture of patterns that the prior is trained on, and the schedule of its coder.
+"""Which digits are hidden: the mixture of patterns that the prior is trained on.
 
 A mask is ``known``, bool[t, h, w, k]; pure functions of a key, one example at a time (``vmap`` maps them).
 """
@@ -11,7 +11,7 @@ from helix_jax.config import MixingConfig
 from helix_jax.tk_scone import mixing
 
 TOKENS_PER_STRAND = 4  # in a crop: of the 16 that 150 nt carry, the others lie elsewhere in the picture
-GROUPS = 2  # of a latent frame, coded one after the other: a checkerboard
+GROUPS = 2  # of a latent frame, a checkerboard; the coder takes whole frames and never shows a part of one
 
 
 def cosine_ratio(key):

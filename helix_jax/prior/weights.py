@@ -3,9 +3,8 @@
 A matrix is int8 "NAME.w" and a shift for each output channel, int8 "NAME.shift": the weight is w / 2^shift. A bias is
 int32 "NAME.b", in the unit of its channel's sums. "phase" and "within" are int32 in the units of what they are added
 to. "context.p" (uint16), "context.n" (uint8) and "context.weights" (int32) are where the coder of segments starts, and
-"mixed" the same in mode `prior`. The metadata entry "config" is the JSON of the
-PriorConfig, "tokenizer" the digest of the tokenizer whose tokens it
-knows. The prior's own digest covers all of these, not the notes.
+"mixed" the same in mode `prior`. The metadata entry "config" is the JSON of the PriorConfig, "tokenizer" the digest
+of the tokenizer whose tokens it knows. The prior's own digest covers all of these, not the notes.
 """
 
 import dataclasses
