@@ -116,7 +116,7 @@ def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), ke
     """Pool -> video.
 
     strands: dict of length -> uint8[n, length], as ``fasta.read`` gives. model, prior: as given to ``encode``.
-    The prior guesses lost tokens of mode raw; without it, and in the coded modes, they are copied from their neighbours.
+    The prior guesses lost tokens of mode raw; without it, and in the coded modes, their neighbours are copied.
     Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted
     in the report. Raises DecodeError when nothing can be shown.
     """

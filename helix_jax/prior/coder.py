@@ -67,8 +67,10 @@ def drop(prior, plan, tokens, importance, threshold, *, progress=None):
 
 @functools.lru_cache(maxsize=8)
 def steps(shape, digits, group=4):
-    """context.Step of all digits of a segment of ``shape`` (t, h, w), but for what differs between segments: NumPy arrays
-    [t, steps of a frame, ...]."""
+    """context.Step of all digits of a segment of ``shape`` (t, h, w), but for what differs between segments.
+
+    NumPy arrays [t, steps of a frame, ...].
+    """
     t, h, w = shape
     place = np.arange(t * h * w, dtype=np.int32)
     at = np.stack(np.unravel_index(place, shape))
