@@ -36,6 +36,9 @@ def encode_batch(
     strand_length: options.Length = 150,
     redundancy: options.Redundancy = 0.1,
     mode: options.ModeKind = options.Mode.SMALLEST,
+    quality: options.Quality = 10,
+    rate: options.Rate = 0.0,
+    budget: options.Budget = 0,
     verify: options.Verify = True,
     model: options.ModelPath = None,
     prior: options.PriorPath = None,
@@ -59,8 +62,9 @@ def encode_batch(
         if at_once is not None and at_once < 1:
             raise ValueError(f"--at-once {at_once}: give 1 or more")
         config = options.codec_config(
-            constraints, strand_length, redundancy, left_primer, right_primer, mode=mode, verify=verify
-        )
+            constraints, strand_length, redundancy, left_primer, right_primer, mode=mode, verify=verify,
+            quality=quality, rate=rate, budget=budget,
+        )  # fmt: skip
         clips = batch.share(batch.find_clips(videos), number, count)
         tokenizer = options.load_model(model)
         task = batch.Task(out, tokenizer, config, tuple(forbid), options.load_prior(prior, tokenizer))

@@ -17,6 +17,7 @@ import typer
 from helix_jax import batch_cli, parallel, timing_cli
 from helix_jax.console import CHECK_FAILED, WITH_LOSS, Json, Scheme, problems, progress, read, show, show_rows, warn
 from helix_jax.options import (
+    Budget,
     Key,
     LeftPrimer,
     Length,
@@ -25,6 +26,8 @@ from helix_jax.options import (
     ModelPath,
     Motif,
     PriorPath,
+    Quality,
+    Rate,
     Redundancy,
     RightPrimer,
     Set,
@@ -62,8 +65,8 @@ class Writer(enum.StrEnum):
 
 
 BASES_ONLY = (
-    "constraints", "strand_length", "redundancy", "mode", "verify", "prior", "key", "forbid", "left_primer",
-    "right_primer",
+    "constraints", "strand_length", "redundancy", "mode", "quality", "rate", "budget", "verify", "prior", "key",
+    "forbid", "left_primer", "right_primer",
 )  # fmt: skip
 TIMING_ONLY = ("scheme",)
 
@@ -97,6 +100,9 @@ def encode(
     strand_length: Length = 150,
     redundancy: Redundancy = 0.1,
     mode: ModeKind = Mode.SMALLEST,
+    quality: Quality = 10,
+    rate: Rate = 0.0,
+    budget: Budget = 0,
     verify: Verify = True,
     model: ModelPath = None,
     prior: PriorPath = None,
@@ -122,8 +128,9 @@ def encode(
             figures = timed_files.encode(output, reader, load_model(model), scheme, progress=step)
         else:
             config = codec_config(
-                constraints, strand_length, redundancy, left_primer, right_primer, mode=mode, verify=verify
-            )
+                constraints, strand_length, redundancy, left_primer, right_primer, mode=mode, verify=verify,
+                quality=quality, rate=rate, budget=budget,
+            )  # fmt: skip
             tokenizer = load_model(model)
             pool = codec.encode(
                 reader, tokenizer, config, prior=load_prior(prior, tokenizer), motifs=tuple(forbid), key=parse_key(key),
@@ -163,8 +170,9 @@ def decode(
 ):
     """Read a pool back into a video.
 
-    Lost strands are repaired by the outer code. Past its reach the lost tokens are filled from their neighbours,
-    the loss is reported, and the exit status is 3. Motifs and primers are given as they were for encoding.
+    Lost strands are repaired by the outer code. Past its reach the lost tokens are guessed by the prior from what is
+    left around them, the loss is reported, and the exit status is 3. Motifs and primers are given as they were for
+    encoding.
     """
     from helix_jax import codec, timed_files, video
 
@@ -193,7 +201,7 @@ def decode(
     }
     show(figures | report, as_json)
     if concealed:
-        warn(f"{report['lost_tokens']:.1%} of the tokens were lost past repair and were filled from their neighbours")
+        warn(f"{report['lost_tokens']:.1%} of the tokens were lost past repair and were guessed")
         raise typer.Exit(WITH_LOSS)
 
 

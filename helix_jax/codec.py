@@ -2,6 +2,7 @@
 
     clip uint8[T, H, W, 3]
       | tokenizer.tiles      Haar patches -> causal conv net -> FSQ: k base-4 digits per token
+      | rate                 which digits are worth their nucleotides
     tokens uint8[t, h, w, k]
       | coding               raw digits, or entropy-coded under an exact integer model (prior)
       | tk_scone.mixing      raw: neighbours to different strands; digits made uniform
@@ -18,11 +19,12 @@
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from helix_jax import coding, parallel
+from helix_jax import coding, parallel, rate
 from helix_jax.config import CodecConfig
 from helix_jax.prior import conceal as guesses
 from helix_jax.strands import checker, outer, packets
@@ -85,18 +87,19 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
     """Video -> pool of strands.
 
     video: helix_jax.video reader (``info`` and ``blocks(n)``). prior: prior.weights.Prior of the tokenizer; without it
-    tokens are written raw. key: 8 bytes, the pool's id; by default a hash of the content, so that the same clip gives
-    the same pool. progress: called as progress(station, done, total).
+    tokens are written raw. config: quality, rate and budget among the rest. key: 8 bytes, the pool's id; by default a
+    hash of the content, so that the same clip gives the same pool. progress: called as progress(station, done, total).
     Raises ConstraintError, VideoError or ValueError with the reason.
     """
     _check_pair(model, prior)
     info = video.info
     chosen, table = _station(config, motifs, progress)
     step = _at(progress, "tokens", info.frames)
-    tokens = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step)
-    coded = coding.encode(tokens, config.mode, prior, verify=config.verify, progress=progress)
-    layout = coded.layout(table.bits, config.strands.redundancy)
-    key = key or _content_key(tokens, info)
+    positions = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step, positions=True)
+    coded, layout = _within_rate(positions, info, config, prior, table, progress)
+    if config.verify:
+        coding.verify(coded, prior, progress=progress)
+    key = key or _content_key(coded.tokens, info)
     payload = mixing.to_bytes(mixing.mix(coded.symbols(layout, config.mixing), key, config.mixing))
     fields = {
         "kind": "video",
@@ -105,18 +108,47 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
         "height": info.height,
         "width": info.width,
         "fps": info.fps,
-        "digits": tokens.shape[-1],
+        "digits": coded.tokens.shape[-1],
         "model_hash": model.digest[:8],
         "prior_hash": prior.digest[:6] if prior and coded.mode != "raw" else bytes(6),
     }
     return _write(payload, coded.content_bytes, fields, chosen, table, layout, config, key, progress)
 
 
+def _within_rate(positions, info, config, prior, table, progress):
+    """Positions -> (coding.Coding, packets.PacketLayout) at the quality that the configuration asks for."""
+    rungs = rate.ladder(positions.shape[-1], config.mode != "raw" and prior is not None)
+
+    def attempt(rung):
+        tokens, _ = rate.tokens_at(rung, positions, prior, progress=progress)
+        coded = coding.encode(tokens, config.mode, prior, progress=progress)
+        layout = coded.layout(table.bits, config.strands.redundancy)
+        return (coded, layout), (layout.packets + headers.header_strands(table.bits)) * _total_length(config.strands)
+
+    if not 0 <= config.quality <= rate.BEST:
+        raise ValueError(f"quality {config.quality}: give 0 to {rate.BEST}")
+    if config.rate < 0 or config.budget < 0:
+        raise ValueError(f"rate {config.rate:g}, budget {config.budget}: give more than 0 nucleotides")
+    if not config.rate and not config.budget:
+        return attempt(rate.rung_of(rungs, config.quality))[0]
+    if config.quality < rate.BEST:
+        raise ValueError("quality, or a rate or budget of nucleotides: give one of them")
+    limits = [config.rate * info.frames * info.height * info.width, config.budget]
+    budget = min(limit for limit in limits if limit)
+    found, least = rate.best_within(rungs, attempt, int(budget))
+    if found is None:
+        raise ValueError(
+            f"{int(budget):,} nucleotides are too few: this clip takes {least:,} at the lowest quality of mode "
+            f"{config.mode}; give more, or less redundancy, or a smaller picture"
+        )
+    return found
+
+
 def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), key=None, progress=None):
     """Pool -> video.
 
     strands: dict of length -> uint8[n, length], as ``fasta.read`` gives. model, prior: as given to ``encode``.
-    The prior guesses lost tokens of mode raw; without it, and in the coded modes, their neighbours are copied.
+    The prior guesses lost tokens; without it their neighbours are copied.
     Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted
     in the report. Raises DecodeError when nothing can be shown.
     """
@@ -146,20 +178,12 @@ def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), ke
             f"every segment of the video has lost some of its {len(lost)} packets: more strands are needed"
         )
     if missing.any():
-        tokens = _concealed(tokens, missing, prior if head.mode == "raw" else None)
+        fill = guesses.fill_lost
+        tokens = conceal.fill_lost(tokens, missing) if prior is None else fill(prior, tokens, missing)
+    tokens = rate.whole_tokens(tokens, model.config.digits)
     step = _at(progress, "pictures", info.frames)
     blocks = tiles.decode(model.params, model.config, tokens, info.frames, info.height, info.width, step)
     return info, blocks, dataclasses.replace(received.report, lost_tokens=float(missing.mean()))
-
-
-def _concealed(tokens, missing, prior):
-    """Levels for the decoder: float32 where the prior guesses, else digits of the nearest kept tokens.
-
-    The prior sees as many frames at once as a segment has, so of a segment that is lost whole it would know nothing.
-    """
-    if prior is None or prior.config.digits != tokens.shape[-1]:
-        return conceal.fill_lost(tokens, missing)
-    return guesses.fill_lost(prior, tokens, missing)
 
 
 def _check_pair(model, prior):
@@ -178,8 +202,15 @@ def _check_header(head, model, prior):
             f"this pool was encoded with model {head.model_hash.hex()}, not {model.digest[:8].hex()}: "
             "give that one with --model"
         )
-    if head.digits != model.config.digits:
+    if not 1 <= head.digits <= model.config.digits:
         raise DecodeError(f"the header says {head.digits} digits a token, the model has {model.config.digits}: forged?")
+    tokens = math.prod(tiles.grid_shape(head.frames, head.height, head.width))
+    room = 4 * head.symbol_bytes // head.digits * head.sources
+    if head.mode == "raw" and (tokens > room or 4 * head.symbol_bytes % head.digits):
+        raise DecodeError(
+            f"the header says {head.frames} frames of {head.width}x{head.height} pixels, {tokens:,} tokens of "
+            f"{head.digits} digits, and the payload has room for {room:,}: forged?"
+        )
     if head.mode != "raw" and (prior is None or prior.digest[:6] != head.prior_hash):
         given = "none was given" if prior is None else f"not {prior.digest[:6].hex()}"
         raise DecodeError(
@@ -371,6 +402,10 @@ def _digits(received):
     """Recovered payload as digits uint8[sources, 4 * symbol bytes]."""
     payload = np.frombuffer(received.recovered.payload, np.uint8)
     return mixing.from_bytes(payload.reshape(received.layout.sources, received.layout.symbol_bytes))
+
+
+def _total_length(strands):
+    return strands.length + len(strands.left_primer) + len(strands.right_primer)
 
 
 def _content_key(content, info):

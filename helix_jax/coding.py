@@ -22,6 +22,7 @@ from helix_jax.strands import packets
 from helix_jax.tk_scone import mixing
 
 MODES = ("raw", "context", "prior")
+COMPARED = 32  # bytes of a packet, about what 150 nucleotides hold
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,13 @@ class Coding:
     def content_bytes(self):
         """Bytes that the packets must carry."""
         return sum(map(len, self.pieces)) if self.pieces else -(-self.tokens.size // 4)
+
+    @property
+    def packed_bytes(self):
+        """The same with the directory, at the default strand's packet size: what modes are compared by."""
+        if not self.pieces:
+            return self.content_bytes
+        return payload.to_rows(self.pieces, COMPARED).size
 
     def layout(self, bits, redundancy):
         """packets.PacketLayout for strands of ``bits`` bits."""
@@ -57,12 +65,11 @@ class Coding:
         return mixing.from_bytes(payload.to_rows(self.pieces, layout.symbol_bytes))
 
 
-def encode(tokens, mode, prior, *, verify=True, progress=None):
+def encode(tokens, mode, prior, *, progress=None):
     """Tokens uint8[t, h, w, k] -> Coding.
 
-    mode: one of MODES, or "smallest": what takes the fewest bytes and can be read back. prior: prior.weights.Prior,
-    or None where only raw is possible. verify: decode every segment with the NumPy reference; what does not come back
-    is not written. progress: called as progress(station, done, total).
+    mode: one of MODES, or "smallest": what takes the fewest bytes. prior: prior.weights.Prior, or None where only raw
+    is possible. progress: called as progress(station, done, total).
     Raises CodingError for a mode that is not possible.
     """
     if mode not in (*MODES, "smallest"):
@@ -71,25 +78,34 @@ def encode(tokens, mode, prior, *, verify=True, progress=None):
     if mode == "raw" or (mode == "smallest" and prior is None):
         return raw
     if mode != "smallest":
-        return _coded(tokens, mode, prior, verify, progress)
-    try:
-        coded = _coded(tokens, "context", prior, verify, progress)
-    except CodingError:
-        return raw
-    return raw if raw.content_bytes <= coded.content_bytes else coded
+        return _coded(tokens, mode, prior, progress)
+    found = [raw]
+    for mode in MODES[1:]:
+        try:
+            found.append(_coded(tokens, mode, prior, progress))
+        except CodingError:
+            continue
+    return min(found, key=lambda coding: coding.packed_bytes)
 
 
-def _coded(tokens, mode, prior, verify, progress):
+def verify(coding, prior, *, progress=None):
+    """Decode every segment with the NumPy reference. Raises CodingError if it reads other tokens."""
+    if not coding.pieces:
+        return
+    plan = segments.plan(coding.tokens.shape[:3])
+    coded, digits = list(map(payload.opened, coding.pieces)), coding.tokens.shape[-1]
+    back = plain.expand_clip(prior, coding.mode, plan, digits, coded, _at(progress, "verifying", plan.number))
+    if not np.array_equal(back, coding.tokens):
+        raise CodingError(f"mode {coding.mode}: the reference decoder reads other tokens; please report this")
+
+
+def _coded(tokens, mode, prior, progress):
     if prior is None:
         raise CodingError(f"mode {mode} needs a prior that belongs to the tokenizer: give one with --prior")
     plan = segments.plan(tokens.shape[:3])
     coded = coder.compress(prior, mode, plan, tokens, progress=_at(progress, "coding", plan.number))
     if any(piece is None for piece in coded):
         raise CodingError(f"mode {mode}: a segment takes over an eighth more than its raw digits: use mode raw")
-    if verify:
-        back = plain.expand_clip(prior, mode, plan, tokens.shape[-1], coded, _at(progress, "verifying", plan.number))
-        if not np.array_equal(back, tokens):
-            raise CodingError(f"mode {mode}: the reference decoder reads other tokens; please report this")
     pieces = tuple(map(payload.seal, coded))
     if max(map(len, pieces)) > payload.MOST:
         raise CodingError(f"mode {mode}: a segment takes more than {payload.MOST:,} bytes: use mode raw")

@@ -32,12 +32,14 @@ class TokenizerConfig:
 class PriorConfig:
     """Shape of the masked prior.
 
-    width: channels of the latent grid. blocks: residual blocks (3x3 in space, 3 taps in time). digits: base-4 digits
-    of a token, as the tokenizer has. frames: latent frames seen at once, a multiple of the tokenizer's group.
+    width: channels of the latent grid. blocks: residual blocks (3x3 in space, 3 taps in time). hidden: channels of the
+    causal head. digits: base-4 digits of a token, as the tokenizer has. frames: latent frames seen at once, a multiple
+    of the tokenizer's group.
     """
 
-    width: int = 96
+    width: int = 128
     blocks: int = 4
+    hidden: int = 128
     digits: int = 8
     frames: int = 8
 
@@ -73,12 +75,17 @@ class CodecConfig:
 
     constraints: name of a constraint set (``tk_scone.constraints.NAMED``). mode: coding of tokens, one of
     ``coding.MODES``, or "smallest", whichever takes the fewest nucleotides. verify: whether coded tokens are decoded
-    with the NumPy reference before they are written.
+    with the NumPy reference before they are written. quality: 10 writes all that the tokenizer says, 0 the least that
+    ``rate`` knows. rate, budget: most nucleotides per pixel and in all, 0: any number; the best quality within them is
+    taken then.
     """
 
     constraints: str = "helix"
     mode: str = "smallest"
     verify: bool = True
+    quality: int = 10
+    rate: float = 0.0
+    budget: int = 0
     strands: StrandConfig = field(default_factory=StrandConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
 

@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 from pathlib import Path
+
+import safetensors.numpy
 
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EFBIG: "file too large for the disk"}
 
@@ -15,6 +18,18 @@ class OutputError(OSError):
 
 class WeightsError(ValueError):
     """A weights file is missing, damaged, or of another model."""
+
+
+def safetensors_bytes(tensors, metadata):
+    """Arrays and notes (dicts by name) -> a safetensors file: the same ones give the same bytes. The library writes the
+    notes in any order; here they are sorted."""
+    blob = safetensors.numpy.save(tensors, metadata=metadata)
+    end = 8 + int.from_bytes(blob[:8], "little")
+    header = json.loads(blob[8:end])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + blob[end:]
 
 
 @contextlib.contextmanager

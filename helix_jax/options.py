@@ -60,6 +60,17 @@ ModeKind = Annotated[
         "smallest: whichever is.",
     ),
 ]
+Quality = Annotated[
+    int,
+    typer.Option(
+        help="10: all that the tokenizer says. Less drops what the prior predicts well enough, or in mode raw the last "
+        "digits of every token; 0 the most."
+    ),
+]
+Rate = Annotated[
+    float, typer.Option(help="Most nucleotides per pixel, everything counted; the best quality within it. 0: any.")
+]
+Budget = Annotated[int, typer.Option(help="Most nucleotides in all; the best quality within it. 0: any.")]
 Verify = Annotated[
     bool,
     typer.Option(
@@ -71,14 +82,15 @@ Key = Annotated[
 ]
 
 
-def codec_config(constraints, length, redundancy, left, right, mode=Mode.SMALLEST, verify=True):
-    """The options of strands and coding -> CodecConfig. Raises ValueError."""
+def codec_config(constraints, length, redundancy, left, right, *, mode=Mode.SMALLEST, **coding):
+    """The options of strands and coding -> CodecConfig. coding: its fields verify, quality, rate, budget. Raises
+    ValueError."""
     from helix_jax.config import CodecConfig, StrandConfig
 
     if not 0 <= redundancy <= 100:
         raise ValueError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")
     strands = StrandConfig(length=length, redundancy=redundancy, left_primer=left.upper(), right_primer=right.upper())
-    return CodecConfig(constraints=constraints, strands=strands, mode=mode.value, verify=verify)
+    return CodecConfig(constraints=constraints, strands=strands, mode=mode.value, **coding)
 
 
 def load_model(path):

@@ -157,9 +157,17 @@ def shardings(tree, rules, grid):
     """NamedSharding of every leaf of ``tree`` by the first rule whose pattern is found in its path.
 
     tree: pytree of arrays or shapes; a path is "average.decoder.0.spatial.w". rules: (pattern, axes) pairs, axes with
-    one entry per dimension, a mesh axis or None. Without a rule, and for axes of one device, a leaf is replicated.
-    Raises ParallelError naming a leaf whose dimensions do not fit its rule.
+    one entry per dimension, "fsdp" for the one that is shared out and None for the others. Without a rule, and for an
+    axis of one device, a leaf is replicated.
+    Raises ParallelError naming a rule with any other axis, or a leaf whose dimensions do not fit its rule.
     """
+    for pattern, axes in rules:
+        named = [axis for axis in axes if axis is not None]
+        if named not in ([], ["fsdp"]):
+            raise ParallelError(
+                f"sharding rule {pattern!r} names {', '.join(map(repr, named))}: write 'fsdp' for the one dimension "
+                "that is shared out and None for the others; the mesh's axis 'data' only holds further copies"
+            )
 
     def one(path, leaf):
         name = path_name(path)

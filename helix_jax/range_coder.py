@@ -45,7 +45,7 @@ def scale(width, count):
     return ((high * count) << 1) + ((low * count) >> TOTAL_BITS)
 
 
-def _windows(words):
+def windows(words):
     """uint32[W] -> uint32[2W + 1]: the 32 bits that start at each multiple of 16, zeros past the end."""
     halves = jnp.stack([words >> 16, words & 0xFFFF], axis=-1).reshape(-1)
     following = jnp.concatenate([halves[1:], jnp.zeros_like(halves[:1])])
@@ -63,22 +63,23 @@ def read_on(model, decoder, words, *, xs=None, length=None):
 
     model.state is not used: the decoder carries its own. words: as given to ``start``; zeros follow them.
     """
-    windows = _windows(words)
+    found = windows(words)
+    return lax.scan(lambda decoder, x: read_one(model, decoder, found, x), decoder, xs, length=length)
 
-    def step(carry, x):
-        state, value, width, position = carry
-        bounds = scale(width, model.cumulative(state, x))
-        symbol = jnp.sum((value >= bounds).astype(jnp.int32))
-        low = jnp.max(jnp.where(value >= bounds, bounds, 0))
-        high = jnp.min(jnp.where(value >= bounds, width, bounds))
-        width = high - low
-        shift = lax.clz(width)
-        window = windows.at[position >> 4].get(mode="clip")
-        fresh = ((window << (position & 15)) >> 1) >> (31 - shift)
-        value = ((value - low) << shift) | fresh
-        return (model.advance(state, x, symbol), value, width << shift, position + shift), symbol
 
-    return lax.scan(step, decoder, xs, length=length)
+def read_one(model, decoder, windows, x):
+    """One step of ``read_on``: (decoder, symbol int32). windows: ``windows`` of the words."""
+    state, value, width, position = decoder
+    bounds = scale(width, model.cumulative(state, x))
+    symbol = jnp.sum((value >= bounds).astype(jnp.int32))
+    low = jnp.max(jnp.where(value >= bounds, bounds, 0))
+    high = jnp.min(jnp.where(value >= bounds, width, bounds))
+    width = high - low
+    shift = lax.clz(width)
+    window = windows.at[position >> 4].get(mode="clip")
+    fresh = ((window << (position & 15)) >> 1) >> (31 - shift)
+    value = ((value - low) << shift) | fresh
+    return (model.advance(state, x, symbol), value, width << shift, position + shift), symbol
 
 
 def bits_to_symbols(model, words, *, xs=None, length):

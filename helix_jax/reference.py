@@ -156,7 +156,7 @@ def _expand(head, grid, rows, path):
     prior = stored.read(path or stored.DEFAULT)
     if prior.digest[:6] != head.prior_hash:
         raise ValueError(f"the pool was coded with prior {head.prior_hash.hex()}, not {prior.digest[:6].hex()}")
-    if head.digits != prior.config.digits:
+    if not 1 <= head.digits <= prior.config.digits:
         raise ValueError(f"the header says {head.digits} digits a token, the prior has {prior.config.digits}: forged?")
     plan = segments.plan(grid)
     coded = payload.read_pieces(rows, np.zeros(len(rows), bool), plan.number)

@@ -46,7 +46,7 @@ def save(path, params, config, notes):
             raise WeightsError(f"{name} holds values that float16 cannot, or that are not numbers: train again")
         flat[name] = values.astype(np.float16)
     metadata = {"config": json.dumps(dataclasses.asdict(config)), **notes}
-    blob = safetensors.numpy.save(flat, metadata=metadata)
+    blob = files.safetensors_bytes(flat, metadata)
     with files.atomic(path) as temporary:
         temporary.write_bytes(blob)
 

@@ -57,18 +57,22 @@ def weights_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def prior_of():
     """prior_of(digits, tokenizer=bytes(32), start=None): prior.weights.Prior with a random net.
-    start: tables.Start; by default without knowledge."""
-    import jax
-
+    start: tables.Start of mode `context`; by default without knowledge, as mode `prior` is."""
     from helix_jax.config import PriorConfig
-    from helix_jax.prior import net
     from helix_jax.prior.weights import Prior, fresh_starts
 
     def make(digits, tokenizer=bytes(32), start=None):
         context, mixed = fresh_starts(digits)
-        config = PriorConfig(width=16, blocks=2, digits=digits)
-        params = net.quantise(net.init(jax.random.key(0), config))
-        return Prior(params, config, start or context, mixed, tokenizer, bytes(range(100, 132)))
+        config = PriorConfig(width=16, blocks=2, hidden=12, digits=digits)
+        return Prior(
+            params=_random_net(config),
+            config=config,
+            context=start or context,
+            mixed=mixed,
+            importance=np.ones(digits, np.int32),
+            tokenizer=tokenizer,
+            digest=bytes(range(100, 132)),
+        )
 
     return make
 
@@ -78,13 +82,27 @@ def prior_file(tmp_path_factory, weights_file):
     """Weights of a tiny random prior of the tokenizer of ``weights_file`` (pathlib.Path)."""
     from helix_jax import weights
     from helix_jax.config import PriorConfig
-    from helix_jax.prior import net
     from helix_jax.prior import weights as prior_weights
 
-    config = PriorConfig(width=16, blocks=1)
+    config = PriorConfig(width=16, blocks=1, hidden=16)
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
-    prior_weights.save(path, net.init(jax.random.key(0), config), config, weights.load(weights_file).digest, {})
+    prior_weights.save(path, _random_net(config), config, weights.load(weights_file).digest, {})
     return path
+
+
+def _random_net(config):
+    """Parameters of a prior's net, rounded and none of them zero throughout, in whole 256ths as both weights and sums
+    may be. Drawn by NumPy: a new net of JAX compiles for seconds."""
+    from helix_jax.prior import net
+
+    generator = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), config))
+
+    def drawn(leaf):
+        steps = np.rint(256 * generator.normal(0, leaf.shape[0] ** -0.5, leaf.shape))
+        return np.clip(steps, -127, 127).astype(np.float32) / 256
+
+    return jax.tree.map(drawn, shapes)
 
 
 @pytest.fixture(scope="session")

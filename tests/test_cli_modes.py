@@ -180,3 +180,66 @@ def test_batch(tmp_path, clip, run_cli, weights_file, prior_file, encoded, other
     assert run("--prior", other_prior[0], "--mode", "context") == (1, 0)
     assert run("--prior", other_prior[0], "--mode", "raw") == (1, 0)
     assert run("--prior", other_prior[0], "--mode", "raw") == (0, 1)
+
+
+# ---- how much is written ---------------------------------------------------------------------------------
+
+
+def written(run_cli, clip, path, *options):
+    """Figures of a pool that was encoded with these options."""
+    result = run_cli("encode", clip, "-o", path, *options, "--json", *CHEAP)
+    assert (result.exit_code, result.stderr) == (DONE, "")
+    return json.loads(result.stdout)
+
+
+def test_a_budget_is_kept(tmp_path, clip, encoded, run_cli, weights_file, prior_file):
+    """In all nucleotides of the pool, or per pixel; what is left decodes, with the digits that were sent."""
+    options = ("--model", weights_file, "--prior", prior_file, "--mode", "raw")
+    whole = encoded["raw"][1]
+    least = written(run_cli, clip, tmp_path / "least.fasta", *options, "--quality", 0)["nucleotides"]
+    budget = (least + whole["nucleotides"]) // 2
+    found = written(run_cli, clip, tmp_path / "a.fasta", *options, "--budget", budget)
+    assert least < found["nucleotides"] <= budget
+    rate = budget / whole["nucleotides"] * whole["nt_per_pixel"]
+    again = written(run_cli, clip, tmp_path / "b.fasta", *options, "--rate", f"{rate:.5f}")
+    assert again["nt_per_pixel"] <= rate
+    assert abs(again["nucleotides"] - found["nucleotides"]) <= 200
+    assert len(decoded(run_cli, tmp_path / "a.fasta", tmp_path / "a.mp4", *options[:4])) == 36
+
+
+def test_qualities(tmp_path, clip, encoded, run_cli, weights_file, prior_file):
+    """Less of it takes fewer nucleotides, coded or raw, and the video has as many frames as ever."""
+    options = ("--model", weights_file, "--prior", prior_file)
+    for mode, whole in (("raw", encoded["raw"][1]), ("context", encoded["unverified"][1])):
+        more = ("--mode", mode, "--redundancy", 0.1 if mode == "raw" else 0)
+        path = tmp_path / f"{mode}.fasta"
+        found = written(run_cli, clip, path, *options, *more, "--quality", 0)
+        assert found["nucleotides"] < whole["nucleotides"]
+        assert len(decoded(run_cli, path, tmp_path / f"{mode}.mp4", *options)) == 36
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["quality 11", "0 to 10"], ("--quality", 11)),
+        (["quality -1"], ("--quality", -1)),
+        (["100 nucleotides are too few", "at the lowest quality"], ("--budget", 100)),
+        (["rate -1", "more than 0"], ("--rate", -1)),
+        (["one of them"], ("--rate", 1, "--quality", 3)),
+    ],
+)
+def test_rates_that_are_not_possible(clip, refused, weights_file, prior_file, words, options):
+    refused(
+        WRONG_USE,
+        words,
+        "encode",
+        clip,
+        "--model",
+        weights_file,
+        "--prior",
+        prior_file,
+        "--mode",
+        "raw",
+        *options,
+        *CHEAP,
+    )

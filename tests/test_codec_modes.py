@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import codec, coding, video
+from helix_jax import codec, coding, rate, video
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.prior import conceal as guesses
 from helix_jax.prior import segments
 from helix_jax.strands import checker
 from helix_jax.tokenizer import model as nets
@@ -50,7 +51,8 @@ class Clip:
 
 @pytest.fixture(scope="module")
 def pools(model, prior):
-    return {mode: codec.encode(Clip, model, in_mode(mode), prior=prior) for mode in ("raw", "context", "smallest")}
+    modes = ("raw", "context", "prior", "smallest")
+    return {mode: codec.encode(Clip, model, in_mode(mode), prior=prior) for mode in modes}
 
 
 def grouped(strands):
@@ -77,14 +79,14 @@ def test_pictures_are_those_of_mode_raw(model, prior, pools):
         assert report.verified
         assert report.lost_packets == report.lost_tokens == 0
         assert checker.check(pool.strands, pool.constraints).violations == 0
-    np.testing.assert_array_equal(pictures["context"], pictures["raw"])
-    np.testing.assert_array_equal(pictures["smallest"], pictures["raw"])
+    for mode in ("context", "prior", "smallest"):
+        np.testing.assert_array_equal(pictures[mode], pictures["raw"])
 
 
 def test_header_names_mode_and_prior(prior, pools):
     assert (pools["raw"].header.mode, pools["raw"].header.prior_hash) == ("raw", bytes(6))
-    for mode in ("context", "smallest"):
-        assert (pools[mode].header.mode, pools[mode].header.prior_hash) == ("context", prior.digest[:6])
+    for mode, written in (("context", "context"), ("prior", "prior"), ("smallest", "context")):
+        assert (pools[mode].header.mode, pools[mode].header.prior_hash) == (written, prior.digest[:6])
     np.testing.assert_array_equal(pools["smallest"].strands, pools["context"].strands)
     assert pools["context"].header.content_bytes < 0.7 * pools["raw"].header.content_bytes
     assert len(pools["context"].strands) < len(pools["raw"].strands)
@@ -93,8 +95,9 @@ def test_header_names_mode_and_prior(prior, pools):
 def test_smallest_needs_no_prior(model, pools):
     pool = codec.encode(Clip, model, in_mode("smallest"))
     np.testing.assert_array_equal(pool.strands, pools["raw"].strands)
-    with pytest.raises(ValueError, match="mode context needs a prior"):
-        codec.encode(Clip, model, CONTEXT)
+    for mode in ("context", "prior"):
+        with pytest.raises(ValueError, match=f"mode {mode} needs a prior"):
+            codec.encode(Clip, model, in_mode(mode))
 
 
 def test_verification_changes_nothing(model, prior, pools, monkeypatch):
@@ -104,6 +107,22 @@ def test_verification_changes_nothing(model, prior, pools, monkeypatch):
     monkeypatch.setattr(coding.plain, "expand_clip", refuse)
     pool = codec.encode(Clip, model, dataclasses.replace(CONTEXT, verify=False), prior=prior)
     np.testing.assert_array_equal(pool.strands, pools["context"].strands)
+
+
+def test_low_quality_in_mode_prior(model, prior, pools, seen):
+    """What dropping left of the first digits comes back bit for bit, the others are in the middle."""
+    low = dataclasses.replace(in_mode("prior"), quality=2)
+    pool = codec.encode(Clip, model, low, prior=prior)
+    assert (pool.header.mode, pool.header.digits) == ("prior", 4)
+    assert len(pool.strands) < len(pools["context"].strands)
+    _, _, report = codec.decode(grouped(pool.strands), model, prior=prior)
+    assert (report.verified, report.lost_tokens) == (True, 0)
+    assert seen[0].shape == (12, 8, 13, 8)
+    assert (seen[0][..., 4:] == 1.5).all()
+    positions = codec.tiles.encode(model.params, model.config, Clip.blocks(), 60, 100, positions=True)
+    wanted, dropped = rate.tokens_at(rate.rung_of(rate.ladder(8, True), 2), positions, prior)
+    np.testing.assert_array_equal(seen[0][..., :4], wanted)
+    assert dropped > 0.9
 
 
 # ---- the right prior, or none at all -------------------------------------------------------------------------------
@@ -142,7 +161,7 @@ def test_raw_needs_no_prior_and_minds_none(model, prior, pools, seen):
 def test_a_header_that_does_not_fit_the_model_is_refused(model, prior, pools, monkeypatch):
     """Though its check is right."""
     head = codec.headers.find_headers
-    for digits in (7, 16, 255):
+    for digits in (9, 16, 255):
 
         def forged(words, bits, digits=digits):
             found, is_header = head(words, bits)
@@ -162,8 +181,9 @@ def test_a_header_that_does_not_fit_the_payload_is_refused(model, prior, pools, 
         return tuple(dataclasses.replace(one, frames=2**31) for one in found), is_header
 
     monkeypatch.setattr(codec.headers, "find_headers", forged)
-    with pytest.raises(codec.DecodeError, match="forged"):
-        codec.decode(grouped(pools["context"].strands), model, prior=prior)
+    for mode in ("raw", "context"):
+        with pytest.raises(codec.DecodeError, match="forged"):
+            codec.decode(grouped(pools[mode].strands), model, prior=prior)
 
 
 # ---- loss --------------------------------------------------------------------------------------------------------
@@ -203,7 +223,9 @@ def test_loss_past_repair_costs_whole_segments_and_is_told(model, prior, bare, s
     assert (report.lost_packets, report.verified) == (1, False)
     assert report.lost_tokens == pytest.approx(4 / 12)  # the second segment: four latent frames of twelve
     np.testing.assert_array_equal(tokens[:8], seen[0][:8])
-    np.testing.assert_array_equal(tokens[8:], np.repeat(tokens[7:8], 4, axis=0))  # filled from before
+    guessed = guesses.fill_lost(prior, seen[0], np.repeat(np.arange(12) >= 8, 8 * 13).reshape(12, 8, 13))
+    np.testing.assert_array_equal(tokens, guessed)
+    assert ((tokens[8:] >= 0) & (tokens[8:] <= 3)).all()
 
 
 def test_copies_of_the_directory(model, prior, bare, seen):

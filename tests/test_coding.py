@@ -1,5 +1,7 @@
 """Tokens in packets, raw and coded: exact, in the mode that was asked for or the smallest, and what loss costs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from helix_jax import coding
 from helix_jax.coding import Coding, CodingError
 from helix_jax.config import MixingConfig
-from helix_jax.prior import payload, segments
+from helix_jax.prior import payload, segments, tables
 from helix_jax.strands import packets
 
 GRID, DIGITS, BITS = (9, 3, 31), 8, 200  # two by two segments
@@ -27,7 +29,13 @@ def tokens(walk):
 
 @pytest.fixture(scope="module")
 def coded(prior, tokens):
-    return coding.encode(tokens, "context", prior, verify=False)
+    return coding.encode(tokens, "context", prior)
+
+
+@pytest.fixture(scope="module")
+def guessed(prior, tokens):
+    """In mode `prior`."""
+    return coding.encode(tokens, "prior", prior)
 
 
 def even(grid=GRID):
@@ -41,7 +49,7 @@ def decoded(mode, symbols, lost, prior):
 # ---- which mode ----------------------------------------------------------------------------------------------
 
 
-def test_smallest_is_the_smaller(prior, tokens, coded):
+def test_smallest_is_the_smaller(prior, tokens, coded, guessed):
     chosen = coding.encode(tokens, "smallest", prior)
     assert (chosen.mode, chosen.pieces) == ("context", coded.pieces)
     raw = coding.encode(tokens, "raw", prior)
@@ -49,6 +57,11 @@ def test_smallest_is_the_smaller(prior, tokens, coded):
     assert chosen.content_bytes < 0.7 * raw.content_bytes
     for one in (coding.encode(even(), "smallest", prior), coding.encode(tokens, "smallest", None)):
         assert (one.mode, one.pieces) == ("raw", ())
+    # counts that are sure of other digits and do not let go: mode prior starts from its own
+    sure = tables.fresh("context", DIGITS)
+    sure.cells[:] = 65535 << 8 | tables.LIMIT
+    found = coding.encode(tokens, "smallest", dataclasses.replace(prior, context=sure))
+    assert (found.mode, found.pieces) == ("prior", guessed.pieces)
 
 
 def test_a_mode_that_was_asked_for_is_taken(prior):
@@ -67,36 +80,38 @@ def test_modes_that_are_not_possible(tokens, prior):
         coding.encode(tokens, "best", prior)
 
 
-def test_what_does_not_come_back_is_not_written(tokens, prior, monkeypatch):
-    """The reference decoder is asked, if it may be."""
+def test_what_does_not_come_back_is_told(tokens, prior, coded, monkeypatch):
+    """The reference decoder is asked of what was coded, and of nothing that was not."""
     asked = []
 
-    def wrong(prior, mode, plan, digits, coded, progress):
-        asked.append(mode)
+    def wrong(prior, mode, plan, digits, pieces, progress):
+        asked.append((mode, digits, pieces))
         return 3 - tokens
 
+    coding.verify(coded, prior)
+    coding.verify(coding.encode(even((1, 1, 1)), "context", prior), prior)
     monkeypatch.setattr(coding.plain, "expand_clip", wrong)
-    with pytest.raises(CodingError, match="reads other tokens; please report"):
-        coding.encode(tokens, "context", prior)
-    assert coding.encode(tokens, "smallest", prior).mode == "raw"
-    assert asked == ["context", "context"]
-    assert coding.encode(tokens, "context", prior, verify=False).mode == "context"
-    assert len(asked) == 2
+    with pytest.raises(CodingError, match=r"mode context: the reference .* reads other tokens; please report"):
+        coding.verify(coded, prior)
+    assert asked == [("context", DIGITS, [piece[:-4] for piece in coded.pieces])]
+    coding.verify(coding.encode(tokens, "raw", prior), prior)
+    assert len(asked) == 1
 
 
 def test_segments_too_large_to_be_written(tokens, prior, monkeypatch):
     monkeypatch.setattr(payload, "MOST", 100)
     with pytest.raises(CodingError, match="more than 100 bytes: use mode raw"):
-        coding.encode(tokens, "context", prior, verify=False)
+        coding.encode(tokens, "context", prior)
     monkeypatch.setattr(coding.coder, "compress", lambda *_, **options: [b"", None, b"", b""])
     with pytest.raises(CodingError, match="an eighth more than its raw digits: use mode raw"):
-        coding.encode(tokens, "context", prior, verify=False)
+        coding.encode(tokens, "context", prior)
     assert coding.encode(tokens, "smallest", prior).mode == "raw"
 
 
 def test_progress(tokens, prior, coded):
     steps = []
     coding.encode(tokens, "context", prior, progress=lambda *step: steps.append(step))
+    coding.verify(coded, prior, progress=lambda *step: steps.append(step))
     layout = coded.layout(BITS, 0)
     symbols = coded.symbols(layout, MIXING)
     lost = np.zeros(len(symbols), bool)
@@ -155,14 +170,36 @@ def test_layout_where_one_byte_tips_the_index():
 
 
 @pytest.mark.parametrize("mixing", [MIXING, MixingConfig(False, True, False)])
-def test_both_modes_give_the_tokens_back(tokens, prior, coded, mixing):
-    for one in (coding.encode(tokens, "raw", None), coded):
+def test_all_modes_give_the_tokens_back(tokens, prior, coded, guessed, mixing):
+    for one in (coding.encode(tokens, "raw", None), coded, guessed):
         symbols = one.symbols(one.layout(BITS, 0.1), mixing)
         nothing = np.zeros(len(symbols), bool)
         back, missing = coding.decode(one.mode, GRID, DIGITS, symbols, nothing, mixing, prior)
         np.testing.assert_array_equal(back, tokens)
         assert missing.shape == GRID
         assert not missing.any()
+
+
+@pytest.mark.parametrize("digits", range(1, DIGITS))
+def test_tokens_without_their_last_digits_come_back_raw(tokens, digits):
+    """A packet holds whole tokens, however many digits these have."""
+    one = coding.encode(tokens[..., :digits], "raw", None)
+    layout = one.layout(BITS, 0.1)
+    assert 4 * layout.symbol_bytes % digits == 0
+    symbols = one.symbols(layout, MIXING)
+    back, missing = coding.decode("raw", GRID, digits, symbols, np.zeros(len(symbols), bool), MIXING, None)
+    np.testing.assert_array_equal(back, tokens[..., :digits])
+    assert not missing.any()
+
+
+def test_tokens_without_their_last_digits_come_back_coded(tokens, prior):
+    one = coding.encode(tokens[..., :5], "context", prior)
+    assert one.mode == "context"
+    coding.verify(one, prior)
+    symbols = one.symbols(one.layout(BITS, 0.1), MIXING)
+    back, missing = coding.decode("context", GRID, 5, symbols, np.zeros(len(symbols), bool), MIXING, prior)
+    np.testing.assert_array_equal(back, tokens[..., :5])
+    assert not missing.any()
 
 
 def packets_of(coded, layout):

@@ -4,18 +4,20 @@ Only integers are on the way (tokens, not pictures: float nets differ in their l
 ``UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py`` writes the files anew.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
 from fractions import Fraction
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from helix_jax import codec, video
-from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
-from helix_jax.prior import coder, segments
+from helix_jax.config import CodecConfig, PriorConfig, StrandConfig, TokenizerConfig
+from helix_jax.prior import coder, net, segments
 from helix_jax.strands import fasta, header
 from helix_jax.weights import Model
 
@@ -57,7 +59,7 @@ class Clip:
 def given_tokens(monkeypatch):
     """The tokenizer's two ends: encode gives TOKENS, decode notes what it gets."""
     seen = []
-    monkeypatch.setattr(codec.tiles, "encode", lambda *_: TOKENS)
+    monkeypatch.setattr(codec.tiles, "encode", lambda *_, positions: TOKENS.astype(np.float32))
     monkeypatch.setattr(codec.tiles, "decode", lambda params, config, tokens, *_: seen.append(tokens) or iter(()))
     return seen
 
@@ -96,12 +98,26 @@ def test_tokens(given_tokens):
     np.testing.assert_array_equal(given_tokens[0], TOKENS)
 
 
+def whole_numbers(config):
+    """A net whose parameters follow from a formula without rounding: it is the same on every machine."""
+    shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: net.init(jax.random.key(0), config)))
+    leaves = [
+        ((np.arange(np.prod(shape.shape)) * 7919 + 104729 * n) % 255 - 127).reshape(shape.shape).astype(np.float32)
+        / 256
+        for n, shape in enumerate(shapes)
+    ]
+    return jax.jit(net.quantise)(jax.tree.unflatten(structure, leaves))
+
+
+@pytest.mark.parametrize("mode", ["context", "prior"])
 @pytest.mark.parametrize("grid", [(2, 5, 7), (9, 21, 23)])
-def test_coded_segments(grid, prior_of, walk):
-    """Under fresh tables, which are not those of any release, so that only the coder can change them."""
-    coded = coder.compress(prior_of(8), "context", segments.plan(grid), walk(grid, 8))
+def test_coded_segments(grid, mode, prior_of, walk):
+    """Under fresh tables, which are not those of any release, so that only the coder and the net can change them."""
+    config = PriorConfig(width=16, blocks=2, hidden=16)
+    prior = dataclasses.replace(prior_of(8), config=config, params=whole_numbers(config))
+    coded = coder.compress(prior, mode, segments.plan(grid), walk(grid, 8))
     found = [{"bytes": len(piece), "sha256": hashlib.sha256(piece).hexdigest()} for piece in coded]
-    path, name = GOLDEN / "context.json", "x".join(map(str, grid))
+    path, name = GOLDEN / f"{mode}.json", "x".join(map(str, grid))
     if os.environ.get("UPDATE_GOLDEN"):
         kept = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(kept | {name: found}, indent=2) + "\n")

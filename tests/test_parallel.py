@@ -192,10 +192,36 @@ def test_shardings_follow_the_rules():
     for rule, words in (
         (("a.w", (None, "fsdp")), r"a\.w of shape \(8, 3\) does not divide over \(None, 'fsdp'\)"),
         (("a.b", ("fsdp", None)), r"a\.b of shape \(3,\) does not divide"),
-        (("a.w", ("tensor", None)), r"a\.w of shape \(8, 3\) does not divide over \('tensor', None\)"),
+        (("a.w", ("fsdp",)), r"a\.w of shape \(8, 3\) does not divide over \('fsdp',\)"),
     ):
         with pytest.raises(parallel.ParallelError, match=words):
             parallel.shardings(tree, [rule], grid)
+
+
+@pytest.mark.parametrize(
+    ("axes", "names"),
+    [
+        (("data", None), "'data'"),
+        ((None, "data"), "'data'"),
+        (("data", "fsdp"), "'data', 'fsdp'"),
+        (("fsdp", "fsdp"), "'fsdp', 'fsdp'"),
+        (("tensor", None), "'tensor'"),
+    ],
+)
+def test_rules_name_fsdp_alone(axes, names):
+    """What is split over ``data`` would never be gathered: refused, also where no leaf matches."""
+    grid = parallel.training_mesh(4)
+    for tree in ({"w": np.zeros((8, 8))}, {"b": np.zeros(8)}):
+        with pytest.raises(parallel.ParallelError, match=rf"sharding rule 'w\$' names {names}: write 'fsdp'"):
+            parallel.shardings(tree, [("w$", axes)], grid)
+
+
+def test_the_first_rule_that_matches_decides():
+    """Without an axis it keeps a leaf whole that a later rule would share out."""
+    grid = parallel.training_mesh(4)
+    tree = {name: np.zeros((8, 8)) for name in ("a", "b", "c")}
+    places = parallel.shardings(tree, [("a", ()), ("b", (None, None)), ("", ("fsdp", None))], grid)
+    assert [places[name].is_fully_replicated for name in tree] == [True, True, False]
 
 
 def test_meshes_and_batches_that_do_not_fit(problem):

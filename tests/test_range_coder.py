@@ -237,6 +237,16 @@ def test_scale_is_exact(width, count):
     assert int(range_coder.scale(jnp.uint32(width), jnp.uint32(count))) == width * count // TOTAL
 
 
+@given(st.lists(st.integers(0, (1 << 32) - 1), min_size=1, max_size=5))
+@settings(max_examples=20)
+def test_windows_are_the_bits_from_every_16th_on(words):
+    """Of 32 bits each, zeros past the end."""
+    found = range_coder.windows(jnp.array(words, jnp.uint32))
+    bits = "".join(f"{word:032b}" for word in words) + 64 * "0"
+    assert (found.shape, found.dtype) == ((2 * len(words) + 1,), np.uint32)
+    assert found.tolist() == [int(bits[16 * n : 16 * n + 32], 2) for n in range(2 * len(words) + 1)]
+
+
 # ---- one result on every road --------------------------------------------------------------------
 
 ROAD = np.stack([counts_to_edges(row) for row in ([9000, 1, 20000, 3767], [0, 16384, 1, 16383], [8192] * 4)])
@@ -270,6 +280,31 @@ def test_batch_of_one_equals_batch_of_1000(road):
     for n in (0, 1, 500, 999):
         np.testing.assert_array_equal(call(edges, words[n : n + 1])[0], symbols[n])
         np.testing.assert_array_equal(back(edges, symbols[n : n + 1])[0][0], words[n])
+
+
+def test_in_parts_and_one_by_one(road):
+    """Reading goes on where it stopped: after any number of symbols, and after each."""
+    edges, words, symbols = road
+    model = device_model(edges, jnp.uint32(0))
+
+    @functools.partial(jax.jit, static_argnames="length")
+    def part(decoder, words, places, length):
+        return range_coder.read_on(model, decoder, words, xs=places, length=length)
+
+    one = jax.jit(lambda decoder, windows, i: range_coder.read_one(model, decoder, windows, i))
+    places = jnp.arange(ROAD_STEPS)
+    for n in (0, 1, 7):
+        decoder = range_coder.start(model.state, jnp.asarray(words[n]))
+        first, found = part(decoder, words[n], places[:50], 50)
+        second = part(first, words[n], places[50:], ROAD_STEPS - 50)[1]
+        np.testing.assert_array_equal(np.concatenate([found, second]), symbols[n])
+        windows, alone = range_coder.windows(jnp.asarray(words[n])), []
+        for i in range(50):
+            decoder, symbol = one(decoder, windows, i)
+            alone.append(int(symbol))
+        assert alone == symbols[n][:50].tolist()
+        for left, right in zip(decoder, first, strict=True):
+            assert int(left) == int(right)
 
 
 def test_without_jit(road):

@@ -60,7 +60,7 @@ class OptimiserConfig:
 class ShardingRule:
     """Parameters (and what the optimiser keeps of them) whose path holds ``pattern`` are split along ``axes``.
 
-    axes: for each dimension a mesh axis or None.
+    axes: "fsdp" for the dimension that is shared out, None for each other one.
     """
 
     pattern: str
@@ -120,15 +120,14 @@ class LogConfig:
 
 
 @dataclass(frozen=True)
-class TokenizerTraining:
-    """One tokenizer run.
+class Training:
+    """What every run has; a kind of run says which net it trains, and adds fields of its own.
 
     steps, batch: optimiser steps, and crops in each, over all hosts. init_from: weights file to start from; parameters
-    that it lacks begin fresh. full_share: share of examples trained with all digits; the others keep a random prefix
-    of at least ``min_digits`` (tail dropout).
+    that it lacks begin fresh.
     """
 
-    model: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: TokenizerConfig | PriorConfig
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
@@ -138,44 +137,55 @@ class TokenizerTraining:
     batch: int = 8
     seed: int = 0
     init_from: str = ""
+
+    def __post_init__(self):
+        _check(self, "", steps=1, batch=1, seed=0)
+        for name, patch in (("frames", PATCH[0]), ("size", PATCH[1])):
+            if getattr(self.data, name) % patch:
+                raise ValueError(f"data.{name} is {getattr(self.data, name)}: a multiple of {patch}, as tokens are")
+
+
+@dataclass(frozen=True)
+class TokenizerTraining(Training):
+    """One tokenizer run.
+
+    full_share: share of examples trained with all digits; the others keep a random prefix of at least ``min_digits``
+    (tail dropout).
+    """
+
+    model: TokenizerConfig = field(default_factory=TokenizerConfig)
     min_digits: int = 3
     full_share: float = 0.75
 
     def __post_init__(self):
-        _check(self, "", steps=1, batch=1, seed=0, min_digits=1, full_share=0)
+        super().__post_init__()
+        _check(self, "", min_digits=1, full_share=0)
         _check(self.model, "model.", width=1, encoder_blocks=0, decoder_blocks=0, digits=1, tile=1)
-        for name, patch in (("frames", PATCH[0]), ("size", PATCH[1])):
-            if getattr(self.data, name) % patch:
-                raise ValueError(f"data.{name} is {getattr(self.data, name)}: a multiple of {patch}, as tokens are")
         if not self.min_digits < max(self.model.digits, 2):
             raise ValueError(f"min_digits is {self.min_digits}: fewer than the {self.model.digits} of a token")
 
 
 @dataclass(frozen=True)
-class PriorTraining:
-    """One run of the masked prior. steps, batch, init_from: as in TokenizerTraining. tokenizer: weights file of the
-    frozen tokenizer whose tokens it learns; empty: the shipped one.
+class PriorTraining(Training):
+    """One run of the masked prior. tokenizer: weights file of the frozen tokenizer whose tokens it learns; empty: the
+    shipped one.
 
     The frames of a crop make the latent frames that the prior sees at once.
     """
 
     model: PriorConfig = field(default_factory=PriorConfig)
     data: DataConfig = field(default_factory=lambda: DataConfig(frames=32, size=128, speeds=(1,)))
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    log: LogConfig = field(default_factory=LogConfig)
     steps: int = 10_000
     batch: int = 4
-    seed: int = 0
-    init_from: str = ""
     tokenizer: str = ""
 
     def __post_init__(self):
-        _check(self, "", steps=1, batch=1, seed=0)
-        _check(self.model, "model.", width=1, blocks=0, digits=1, frames=1)
+        super().__post_init__()
+        _check(self.model, "model.", width=1, blocks=0, hidden=1, digits=1, frames=1)
         frames = PATCH[0] * self.model.frames
         if self.data.frames != frames:
             raise ValueError(f"data.frames is {self.data.frames}: {frames} for model.frames={self.model.frames}")
-        if self.data.size % PATCH[1]:
-            raise ValueError(f"data.size is {self.data.size}: a multiple of {PATCH[1]}, as tokens are")
+        if self.parallel.compute != "float32":
+            raise ValueError(
+                f"parallel.compute is {self.parallel.compute!r}: float32 for the prior, whose numbers are exact"
+            )

@@ -1,28 +1,44 @@
 """Checkpoint of a run -> the weights file that the codec takes.
 
     python -m train.export --run RUN [--step last|best|N] [--weights average|params] [--out FILE]
+    python -m train.export --int8 --run RUN [--data SHARDS]
 
-Works while the run goes on, on one machine, whatever devices the run has. The file holds float16 tensors, the net's
-configuration, and where it comes from: steps, code version, training configuration.
+Works while the run goes on, on one machine, whatever devices the run has. The file holds the weights, the net's
+configuration, and where it comes from: steps, code version, training configuration. The same checkpoint gives the same
+bytes. A tokenizer's weights are float16.
+
+A prior's are integers, with or without --int8: its logits decide bits of the coder, so they must be the same on every
+machine. --int8 tells what rounding them costs, in bits per digit of some crops of SHARDS, and notes it in the file. Two
+nets are compared that differ in their weights alone: float32 as trained, and int8 with a power of two for each channel
+(biases: int32) as the file has them. Activations and logits are rounded in both, since the net has no other way to
+compute; training rounds the weights too, so that the second is what the log's losses are of.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import typing
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
-from helix_jax import parallel
-from train import checkpoint, loop, prior, tokenizer
+from helix_jax import parallel, weights
+from helix_jax.prior import masks, net
+from train import checkpoint, data, loop, prior, tokenizer
 from train.config import PriorTraining, TokenizerTraining
 
+CROPS = 32  # that the cost of rounding is measured on
+AT_ONCE = 4
 
-def export(run, out, *, step="last", which="average"):
-    """Write the weights file ``out``; returns the step. step: "last", "best" (probe PSNR) or a number.
 
-    Raises ValueError naming what is missing: no run, no such step.
+def export(run, out, *, step="last", which="average", int8=False, shards=None):
+    """Write the weights file ``out``. step: "last", "best" (probe PSNR) or a number.
+
+    int8: of a prior's run alone; ``shards``: folder that the cost of rounding is then measured on.
+    Returns (step, cost), cost as ``cost_of_rounding`` or None where it was not measured.
+    Raises ValueError naming what is missing (no run, no such step), or a tokenizer's run with int8.
     """
     run = Path(run)
     if not (run / "checkpoints").is_dir():
@@ -35,6 +51,11 @@ def export(run, out, *, step="last", which="average"):
         kind, task_of = (
             (PriorTraining, prior.task) if "tokenizer" in record["config"] else (TokenizerTraining, tokenizer.task)
         )
+        if int8 and kind is TokenizerTraining:
+            raise ValueError(
+                f"{run} is a tokenizer's run, and --int8 is for a prior's: a tokenizer makes pixels, not bits of the "
+                "coder, so its weights are float16 and not integers: leave --int8 out"
+            )
         cfg = from_dict(kind, record["config"])
         task = task_of(cfg)
         grid = parallel.training_mesh(1, jax.devices()[:1])
@@ -43,9 +64,62 @@ def export(run, out, *, step="last", which="average"):
         state = kept.restore(at, abstract, places)
     finally:
         kept.close()
+    cost = cost_of_rounding(cfg, state[which], shards) if int8 and shards else None
     notes = {"steps": str(at), "code": record["code"], "training": json.dumps(record["config"])}
+    if cost:
+        notes["rounding"] = json.dumps({"crops": CROPS, "bits_per_digit": cost})
     task.save(out, parallel.to_host(state[which], grid), notes)
-    return at
+    return at, cost
+
+
+def cost_of_rounding(cfg, params, folder):
+    """Bits per digit of CROPS crops, the same at each call: {"masked": {"float32": ..., "int8": ...}, "causal": ...}.
+
+    masked: mean over the digits that the masks of training hide; causal: over all digits, each told all before it.
+    float32: of ``params`` as they are; int8: of ``net.quantise(params)``, which are the file's to the bit.
+    """
+    known = weights.load(cfg.tokenizer or weights.DEFAULT)
+    sets = {"float32": params, "int8": jax.jit(net.quantise)(params)}
+    call = jax.jit(functools.partial(_bits, config=cfg.model))
+    to_tokens = jax.jit(functools.partial(prior.to_tokens, known))
+    sums = {name: {"masked": [0.0, 0.0], "causal": [0.0, 0.0]} for name in sets}
+    stream = data.batches(
+        folder, seed=0, batch=AT_ONCE, frames=cfg.data.frames, size=cfg.data.size, speeds=cfg.data.speeds, start=0
+    )
+    # the default of a GPU or TPU would round float32 weights to 11 or 8 bits
+    with stream, jax.default_matmul_precision("highest"):
+        for n in range(CROPS // AT_ONCE):
+            digits = to_tokens(next(stream).clips)
+            for name, some in sets.items():
+                for way, (bits, count) in call(some, digits, jax.random.fold_in(jax.random.key(0), n)).items():
+                    sums[name][way][0] += float(bits)
+                    sums[name][way][1] += float(count)
+    return {
+        way: {name: round(sums[name][way][0] / sums[name][way][1], 5) for name in sets} for way in ("masked", "causal")
+    }
+
+
+def _bits(params, digits, key, config):
+    """{"masked": (bits, digits), "causal": ...}, sums over the crops. digits: uint8[B, t, h, w, k]."""
+    known, sent = jax.vmap(functools.partial(masks.mixture, shape=digits.shape[1:]))(jax.random.split(key, len(digits)))
+    every = jnp.ones(digits.shape, bool)
+    hidden = sent[:, None, None, None] & ~known
+    masked, causal = (
+        prior.cross_entropy(logits, digits) for logits in net.both_logits(params, digits, known, every, config)
+    )
+    return {
+        "masked": (jnp.sum(masked * hidden), jnp.sum(hidden)),
+        "causal": (jnp.sum(causal), digits.size),
+    }
+
+
+def table(cost, folder):
+    """Lines that tell what ``cost_of_rounding`` found."""
+    lines = [f"bits per digit, {CROPS} crops of {folder}:", f"{'':10}{'float32':>10}{'int8':>10}{'costs':>10}"]
+    for way, bits in cost.items():
+        more = 100 * (bits["int8"] / bits["float32"] - 1)
+        lines.append(f"{way:10}{bits['float32']:10.4f}{bits['int8']:10.4f}{more:+8.2f} %")
+    return [*lines, "float32: weights as trained; int8: as in the file. Activations and logits are rounded in both."]
 
 
 def _chosen(kept, step, run):
@@ -86,12 +160,21 @@ def main(argv=None):
     parser.add_argument("--out", help="weights file; default: RUN/weights.safetensors")
     parser.add_argument("--step", default="last", help="last, best or a number (%(default)s)")
     parser.add_argument("--weights", choices=("average", "params"), default="average", help="EMA or not (%(default)s)")
+    parser.add_argument("--int8", action="store_true", help="a prior's weights: tell what rounding them costs")
+    parser.add_argument("--data", metavar="SHARDS", help=f"with --int8: shards whose crops it is told of ({CROPS})")
     args = parser.parse_args(argv)
     out = args.out or Path(args.run) / "weights.safetensors"
+    if args.data and not args.int8:
+        parser.error("--data is what --int8 measures on: add --int8, or leave --data out")
     try:
-        print(f"{out}: step {export(args.run, out, step=args.step, which=args.weights)}")
+        step, cost = export(args.run, out, step=args.step, which=args.weights, int8=args.int8, shards=args.data)
     except (OSError, ValueError) as error:
         parser.error(" ".join(str(error).split()))
+    print(f"{out}: step {step}")
+    if cost:
+        print("\n".join(table(cost, args.data)))
+    elif args.int8:
+        print("what rounding the weights costs is not reported: give --data SHARDS to measure it")
 
 
 if __name__ == "__main__":

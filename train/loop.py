@@ -48,7 +48,8 @@ def run(cfg, task, videos, workdir, *, validation=None):
     """Train ``task`` as ``cfg`` says. videos: folder of shards (``train.prepare``) or of videos. workdir: RUN, seen by
     all hosts. validation: like videos; the probe is taken from it, else from the training data.
 
-    Raises ValueError (CheckpointError, ParallelError, ShardError) with the reason; FloatingPointError at a NaN.
+    Raises ValueError (CheckpointError, ParallelError, ShardError) with the reason, also where RUN is past ``steps``;
+    FloatingPointError at a NaN.
     """
     # ---- devices -----------------------------------------------------------------------------
     workdir, host, hosts = Path(workdir).resolve(), jax.process_index(), jax.process_count()
@@ -75,6 +76,11 @@ def run(cfg, task, videos, workdir, *, validation=None):
         record = checkpoint.record_of(cfg, code_version())
         if kept.steps:
             start = kept.steps[-1]
+            if start > cfg.steps:
+                raise ValueError(
+                    f"steps is {cfg.steps}, and the checkpoint of {workdir} is of step {start}: set steps to {start} "
+                    "or more, or take another run folder"
+                )
             state = kept.restore(start, abstract, places)
             told = changes(kept.record(start)["config"], record["config"])
             tell(f"resuming at step {start}" + (f"; changed since: {', '.join(told)}" if told else ""))

@@ -40,19 +40,22 @@ def cross_entropy(logits, digits):
     return nats / np.log(2)
 
 
-def loss_fn(params, clips, key, cfg, tokenizer):
-    """Mean over examples of the bits per hidden digit, of both heads. The key is consumed.
+def loss_of_tokens(params, digits, key, cfg):
+    """Mean over examples of the bits per hidden digit, masked and causal. digits: uint8[B, t, h, w, k]. The key is
+    consumed. Returns (loss, {"masked", "causal"}): bits per digit of each."""
+    known, sent = jax.vmap(functools.partial(masks.mixture, shape=digits.shape[1:]))(jax.random.split(key, len(digits)))
+    sent = jnp.broadcast_to(sent[:, None, None, None], digits.shape)
+    logits = net.both_logits(net.quantise(params), digits, known, sent, cfg.model)
+    bits = []
+    for each, counted in zip(logits, (sent & ~known, sent), strict=True):
+        total = jnp.sum(cross_entropy(each, digits) * counted, axis=(1, 2, 3, 4))
+        bits.append(jnp.mean(total / jnp.maximum(jnp.sum(counted, axis=(1, 2, 3, 4)), 1)))
+    return sum(bits), {"masked": bits[0], "causal": bits[1]}
 
-    Returns (loss, {"alone", "after"}): bits per digit of each head.
-    """
-    digits = to_tokens(tokenizer, clips)
-    known, weight = jax.vmap(functools.partial(masks.mixture, shape=digits.shape[1:]))(
-        jax.random.split(key, len(digits))
-    )
-    logits = net.both_logits(net.quantise(params), digits, known, cfg.model)
-    weight = weight / jnp.maximum(jnp.sum(weight, axis=(1, 2, 3, 4), keepdims=True), 1)
-    alone, after = (jnp.mean(jnp.sum(cross_entropy(each, digits) * weight, axis=(1, 2, 3, 4))) for each in logits)
-    return alone + after, {"alone": alone, "after": after}
+
+def loss_fn(params, clips, key, cfg, tokenizer):
+    """``loss_of_tokens`` of the tokens of clips uint8[B, T, H, W, 3]."""
+    return loss_of_tokens(params, to_tokens(tokenizer, clips), key, cfg)
 
 
 def task(cfg):
@@ -67,8 +70,8 @@ def task(cfg):
     def show(params, clips):
         digits = to_tokens(tokenizer, clips)
         lost = jax.random.bernoulli(jax.random.key(0), 0.4, digits.shape[:-1])[..., None]
-        alone, _ = net.both_logits(net.quantise(params), digits, jnp.broadcast_to(~lost, digits.shape), cfg.model)
-        levels = jnp.where(lost, net.expectation(alone), digits)
+        logits = net.masked_logits(net.quantise(params), digits, jnp.broadcast_to(~lost, digits.shape), cfg.model)
+        levels = jnp.where(lost, net.expectation(logits), digits)
         groups = levels.reshape(-1, tokenizer.config.tile[0], *levels.shape[2:])
         return model.decode(tokenizer.params, groups, tokenizer.config).reshape(clips.shape)
 
@@ -77,7 +80,7 @@ def task(cfg):
         init=lambda key: net.init(key, cfg.model),
         loss=lambda params, clips, key: loss_fn(params, clips, key, cfg, tokenizer),
         show=show,
-        vectors=("^embed", "^phase", "^alone", "^after", "^within"),
+        vectors=("^embed", "^phase", "^alone", "^begun", "^earlier", "^after"),
         load=lambda path: prior_weights.load(path).params,
         save=lambda path, params, notes: prior_weights.save(path, params, cfg.model, tokenizer.digest, notes),
     )

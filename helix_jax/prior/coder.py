@@ -1,8 +1,8 @@
 """Segments of tokens <-> bits, in the modes `context` and `prior`: one compilation for a shape of segment.
 
-Tokens are coded in raster order within each latent frame, digits from the first on. In mode `prior` the net looks at
-all frames of a segment before one, once for each frame, and its logits for that frame go into the mixer; so the decoder
-takes turns with it. ``drop`` makes tokens what the net would choose, where that is good enough: they cost little then.
+Tokens are coded in raster order within each latent frame, digits from the first on; a clip may be sent without the
+last digits of its tokens. In mode `prior` the net's logits go into the mixer, and its causal head depends on every
+digit before: the encoder asks it of all digits at once, the decoder of one after the other.
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from helix_jax import parallel, range_coder
-from helix_jax.prior import context, net, segments
+from helix_jax.prior import context, net, segments, stored
 
 BATCH = 64  # most segments per call
 
@@ -21,15 +21,16 @@ BATCH = 64  # most segments per call
 def compress(prior, mode, plan, tokens, *, progress=None):
     """Tokens of a clip -> bits of each segment.
 
-    prior: prior.weights.Prior. mode: "context" or "prior". tokens: uint8[t, h, w, k]. progress: called with the number
-    of segments just done. Returns a list of bytes, one per segment, zero bits at the end of the last byte.
+    prior: prior.weights.Prior. mode: "context" or "prior". tokens: uint8[t, h, w, digits], no more digits than the
+    prior knows. progress: called with the number of segments just done.
+    Returns a list of bytes, one per segment, zero bits at the end of the last byte.
     A segment is given room for its raw digits and an eighth more; one that takes more comes out as None.
     """
     digits = tokens.shape[-1]
     room = int(np.prod(plan.shape)) * digits * 2 * 9 // 8 + 64
     words, bits, ok = parallel.map_batches(
         _compress, _constants(prior, mode, plan, digits), segments.cut(plan, tokens), segments.there(plan),
-        batch=_batch(plan), progress=progress, room=room, net_config=_net_config(prior, mode),
+        batch=batch_of(plan), progress=progress, room=room, net_config=_net_config(prior, mode),
     )  # fmt: skip
     data = words.astype(">u4").tobytes()
     size = 4 * words.shape[1]
@@ -45,24 +46,9 @@ def expand(prior, mode, plan, digits, coded, *, progress=None):
     there[[piece is None for piece in coded]] = False
     tokens = parallel.map_batches(
         _expand, _constants(prior, mode, plan, digits), to_words(coded), there,
-        batch=_batch(plan), progress=progress, digits=digits, net_config=_net_config(prior, mode),
+        batch=batch_of(plan), progress=progress, digits=digits, net_config=_net_config(prior, mode),
     )  # fmt: skip
     return segments.join(plan, tokens)
-
-
-def drop(prior, plan, tokens, importance, threshold, *, progress=None):
-    """Replace tokens by what the prior predicts from the frames before, where that does little damage (mode `prior`).
-
-    importance: float32[k], damage of a digit that is off by one, summed as importance * difference^2. threshold: most
-    damage of a token that is dropped. The prior sees what the decoder will see: tokens replaced before, too.
-    Returns (tokens uint8[t, h, w, k], dropped bool[t, h, w]).
-    """
-    constants = (prior.params, within(prior), jnp.asarray(importance, jnp.float32), jnp.float32(threshold))
-    replaced, gone = parallel.map_batches(
-        _drop, constants, segments.cut(plan, tokens), segments.there(plan),
-        batch=_batch(plan), progress=progress, net_config=prior.config,
-    )  # fmt: skip
-    return segments.join(plan, replaced), segments.join(plan, gone)
 
 
 @functools.lru_cache(maxsize=8)
@@ -90,8 +76,6 @@ def steps(shape, digits, group=4):
         begins=each(at[0] % group == 0),
         there=None,
         logits=None,
-        guess=None,
-        doubt=None,
     )
 
 
@@ -103,7 +87,7 @@ def to_words(coded):
     return np.frombuffer(data, ">u4").astype(np.uint32).reshape(len(coded), -1)
 
 
-def _batch(plan):
+def batch_of(plan):
     """Segments per call: a power of two, so that few shapes occur, and no more than there are."""
     return min(BATCH, 1 << (plan.number - 1).bit_length())
 
@@ -113,112 +97,118 @@ def _net_config(prior, mode):
 
 
 def _constants(prior, mode, plan, digits):
-    if mode == "context":
-        return prior.context, None, steps(plan.shape, digits), {}
-    return prior.mixed, within(prior), steps(plan.shape, digits), prior.params
-
-
-def within(prior):
-    """int32[k, 4, k, 3]: what a digit adds to the logits of those after it; zero for the others."""
-    k = prior.config.digits
-    table = np.rint(np.ldexp(np.asarray(prior.params["within"], np.float64), net.LOGIT_BITS)).astype(np.int32)
-    return table.reshape(k, 4, k, context.NODES) * (
-        np.arange(k)[:, None, None, None] < np.arange(k)[None, None, :, None]
-    )
+    start = (prior.context if mode == "context" else prior.mixed).first(digits, prior.config.digits)
+    return start, steps(plan.shape, digits), prior.params if mode == "prior" else {}
 
 
 # ---- one batch of segments, on one device ----------------------------------------------------------
 
 
 def _compress(constants, tokens, there, *, room, net_config):
-    start, within, shared, params = constants
-    told = told_of_all(params, within, tokens, net_config, there) if net_config else None
+    start, shared, params = constants
+    logits = logits_of_all(params, tokens, there, net_config) if net_config else None
 
-    def one(tokens, there, told):
-        model, xs, symbols = of_segment(start, within, shared, tokens, there, told)
+    def one(tokens, there, logits):
+        model, xs, symbols = of_segment(start, shared, tokens, there, logits)
         return range_coder.compress(model, symbols, xs=xs, most=room)
 
-    return jax.vmap(one)(tokens, there, told)
+    return jax.vmap(one)(tokens, there, logits)
 
 
 def _expand(constants, words, there, *, digits, net_config):
-    start, within, shared, params = constants
+    start, shared, params = constants
     n, t, h, w = there.shape
-    model = context.model(start, within, t * h * w, digits)
+    model = context.model(start, t * h * w, digits)
+    windows = jax.vmap(range_coder.windows)(words)
+    decoder = jax.vmap(lambda words, there: range_coder.start(_begun(model, there).state, words))(words, there)
 
-    def begin(words, there):
-        return range_coder.start(_begun(model, there).state, words)
+    def step(decoder, x, here, logits=None):
+        def one(decoder, windows, here, logits):
+            return range_coder.read_one(model, decoder, windows, x._replace(there=here, logits=logits))
+
+        return jax.vmap(one)(decoder, windows, here, logits)
+
+    if net_config:
+        return walk(params, net_config, step, decoder, shared, there, digits)[1]
+    here = jnp.repeat(there.reshape(n, t * h * w), digits, axis=1).T
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), shared)
+    symbols = lax.scan(lambda decoder, item: step(decoder, *item), decoder, (flat, here))[1]
+    return symbols.T.reshape(n, t, h, w, digits).astype(jnp.uint8)
+
+
+def walk(params, config, step, carry, shared, there, digits):
+    """From digit to digit as the decoder must, the net being told of each one.
+
+    step(carry, x, here bool[n], logits int32[n, 3]) -> (carry, digit int32[n]). shared: ``steps``. there: bool[n, t, h,
+    w]. Returns (carry, tokens uint8[n, t, h, w, digits], 0 where no token is).
+    """
+    n, t, h, w = there.shape
+    reach = max(abs(distance) for place in stored.AROUND for distance in place)
+    pad = ((0, 0), (reach, reach), (reach, reach), (0, 0))
+    none = jnp.full((n, h, w, config.digits), net.LEVELS, jnp.uint8) + (there[:, 0, ..., None] & False)
+    memory = jnp.zeros((config.blocks, n, h, w, config.width)) + 0.0 * none[None, ..., :1]
+    xs = jax.tree.map(lambda leaf: leaf.reshape(t, h * w, digits, *leaf.shape[2:]), shared)
+    where = jnp.stack(jnp.unravel_index(jnp.arange(h * w), (h, w)), axis=1)
 
     def frame(carry, item):
-        decoder, tokens = carry
+        carry, before, earlier, memory = carry
         f, xs, here = item
-        told = _told(params, within, tokens, f, net_config, there) if net_config else None
+        features, memory = net.next_features(params, before, earlier, f, memory, config)
+        past = jnp.pad(before, pad, constant_values=net.LEVELS)
 
-        def one(decoder, words, here, told):
-            return range_coder.read_on(model, decoder, words, xs=filled(xs, here, told))
+        def token(carry, item):
+            carry, present = carry
+            (y, x), xs, here, features = item
 
-        decoder, symbols = jax.vmap(one)(decoder, words, here, told)
-        symbols = symbols.reshape(n, h, w, digits).astype(jnp.uint8)
-        return (decoder, lax.dynamic_update_index_in_dim(tokens, symbols, f, 1)), None
+            def at(frame, place):
+                shape = (n, 1, 1, config.digits)
+                return lax.dynamic_slice(frame, (0, y + reach + place[0], x + reach + place[1], 0), shape)[:, 0, 0]
 
-    tokens = jnp.zeros((*there.shape, digits), jnp.uint8) + (there[..., None] & False)
-    carry = jax.vmap(begin)(words, there), tokens
-    return lax.scan(frame, carry, (jnp.arange(t), shared, jnp.moveaxis(there, 1, 0)))[0][1]
+            around = net.around(
+                [at(present, p) for p in stored.AROUND], [at(past, stored.AROUND[m]) for m in stored.KEPT]
+            )
+            total = net.begin(params, features, around, config)
+
+            def digit(carry, x):
+                carry, total = carry
+                logits = net.digit_logits(params, total, x.digit, config)
+                carry, symbol = step(carry, x, here, (logits * 2.0**net.LOGIT_BITS).astype(jnp.int32))
+                return (carry, net.tell(params, total, x.digit, symbol, config)), symbol
+
+            (carry, _), symbols = lax.scan(digit, (carry, total), xs)
+            found = jnp.full((n, config.digits), net.LEVELS, jnp.uint8).at[:, :digits].set(symbols.T.astype(jnp.uint8))
+            found = jnp.where(here[:, None], found, net.LEVELS)
+            present = lax.dynamic_update_slice(present, found[:, None, None], (0, y + reach, x + reach, 0))
+            return (carry, present), None
+
+        start = (carry, jnp.pad(none, pad, constant_values=net.LEVELS))
+        here, features = (jnp.moveaxis(leaf.reshape(n, h * w, *leaf.shape[3:]), 1, 0) for leaf in (here, features))
+        carry, present = lax.scan(token, start, (where, xs, here, features))[0]
+        present = present[:, reach : reach + h, reach : reach + w]
+        return (carry, present, before, memory), present[..., :digits]
+
+    items = jnp.arange(t), xs, jnp.moveaxis(there, 1, 0)
+    (carry, *_), tokens = lax.scan(frame, (carry, none, none, memory), items)
+    return carry, jnp.where(there[..., None], jnp.moveaxis(tokens, 0, 1), 0)
 
 
-def _drop(constants, tokens, there, *, net_config):
-    params, within, importance, threshold = constants
-
-    def frame(carry, f):
-        tokens, gone = carry
-        _, (guess, _) = _told(params, within, tokens, f, net_config, there)
-        true = lax.dynamic_index_in_dim(tokens, f, 1, keepdims=False)
-        error = jnp.square(guess - true.astype(jnp.int32)).astype(jnp.float32)
-        out = (error @ importance <= threshold) & lax.dynamic_index_in_dim(there, f, 1, keepdims=False)
-        kept = jnp.where(out[..., None], guess.astype(jnp.uint8), true)
-        tokens = lax.dynamic_update_index_in_dim(tokens, kept, f, 1)
-        return (tokens, lax.dynamic_update_index_in_dim(gone, out, f, 1)), None
-
-    return lax.scan(frame, (tokens, there & False), jnp.arange(tokens.shape[1]))[0]
-
-
-def of_segment(start, within, shared, tokens, there, told):
+def of_segment(start, shared, tokens, there, logits):
     """(range_coder.Model, Steps, symbols int32) of one segment from its first digit to its last."""
-    xs = filled(shared, there, told)
+    digits = tokens.shape[-1]
+    xs = shared._replace(there=jnp.repeat(there.reshape(len(there), -1), digits, axis=-1))
+    if logits is not None:
+        xs = xs._replace(logits=logits.reshape(*xs.digit.shape, net.NODES))
     symbols = jnp.where(xs.there, tokens.reshape(xs.digit.shape).astype(jnp.int32), 0)
-    model = _begun(context.model(start, within, there.size, tokens.shape[-1]), there)
+    model = _begun(context.model(start, there.size, digits), there)
     return model, *jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (xs, symbols))
 
 
-def told_of_all(params, within, tokens, config, there=None):
-    """``_told`` of every frame, along axis 1. there: bool[n, t, h, w]; None: all tokens are."""
-    there = jnp.ones(tokens.shape[:-1], bool) if there is None else there
-    frames = lax.map(lambda f: _told(params, within, tokens, f, config, there), jnp.arange(tokens.shape[1]))
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), frames)
-
-
-def _told(params, within, tokens, frame, config, there):
-    """What the net says of one frame, from those before it: (logits int32[n, h, w, k, 3], without what ``within`` adds;
-    (digits int32[n, h, w, k], doubt int32[n, h, w]) as ``context.guess``)."""
-    known = there & (jnp.arange(tokens.shape[1])[:, None, None] < frame)[None]
-    shown = jnp.broadcast_to(known[..., None], tokens.shape)
-    logits = net.next_frame_logits(params, tokens, shown, frame, config)
-    return logits, context.guess(logits, jnp.asarray(within))
-
-
-def filled(xs, there, told):
-    """Steps with what differs between segments. there: bool[..., h, w]; told: as ``_told``, or None."""
-    shape = xs.digit.shape
-    each = shape[-1] // (there.shape[-2] * there.shape[-1])  # digits of a token
-
-    def spread(values):
-        return jnp.repeat(values.reshape(*shape[:-1], -1), each, axis=-1)
-
-    xs = xs._replace(there=spread(there))
-    if told is None:
-        return xs
-    logits, (guess, doubt) = told
-    return xs._replace(logits=logits.reshape(*shape, context.NODES), guess=guess.reshape(shape), doubt=spread(doubt))
+def logits_of_all(params, tokens, there, config):
+    """int32[n, t, h, w, digits, 3], what the net says of each digit once those before it are known."""
+    digits = tokens.shape[-1]
+    whole = jnp.pad(tokens, (*[(0, 0)] * 4, (0, config.digits - digits)))
+    known = there[..., None] & (jnp.arange(config.digits) < digits)[None, None, None, None]
+    return (net.causal_logits(params, whole, known, config)[..., :digits, :] * 2.0**net.LOGIT_BITS).astype(jnp.int32)
 
 
 def _begun(model, there):

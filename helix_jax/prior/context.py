@@ -23,8 +23,10 @@ The contexts of digit j of a token, NONE where a token is unknown or outside of 
 
 In mode `prior` there is one more, so that what the net predicts well, or the encoder has made so, costs next to none:
 
-    6  the net's own choice of digit j (``guess``); how many digits before j are not its choice (to 2); how doubtful its
-       choice of the token is
+    6  the net's own choice of digit j; how many digits before j were not its choice (to 2); how doubtful it is
+       (``choice``)
+
+The mixer then has a set of weights for each quarter of that doubt.
 """
 
 import typing
@@ -36,7 +38,7 @@ from jax import lax
 
 from helix_jax import range_coder
 from helix_jax.prior import tables
-from helix_jax.prior.tables import DOUBTS, NODES, NONE, SIZES
+from helix_jax.prior.tables import DOUBTS, NODES, NONE, SETS, SIZES
 from helix_jax.reference import TOTAL
 
 PAST, LEFT, UP, UP_LEFT, UP_RIGHT, PAST_LEFT, PAST_UP, PAST_RIGHT = range(8)
@@ -45,22 +47,20 @@ NEIGHBOURS = ((-1, 0, 0), (0, 0, -1), (0, -1, 0), (0, -1, -1), (0, -1, 1), (-1, 
 
 class State(NamedTuple):
     """cells, weights: as ``tables.Start``. known: uint32[places + 1], tokens so far, the last for none: digits from
-    the first on, two bits each, under a bit that says that they are there. token: digits of this token so far. added:
-    int32[k, 3], what they add to the net's logits of the later ones. strayed: int32, how many of them are not the net's
-    choice."""
+    the first on, two bits each, under a bit that says that they are there. token: digits of this token so far. strayed:
+    int32, how many of them are not the net's choice."""
 
     cells: jnp.ndarray
     weights: jnp.ndarray
     known: jnp.ndarray
     token: jnp.ndarray
-    added: jnp.ndarray
     strayed: jnp.ndarray
 
 
 class Step(NamedTuple):
     """One digit. place: int32, of its token in the segment; near: int32[8], places of NEIGHBOURS; digit: int32, j;
-    begins: int32, 1 in the first frame of a group; there: bool, the token exists. In mode `prior` (else None) logits:
-    int32[3], the net's; guess: int32, its choice of the digit; doubt: int32, of the token."""
+    begins: int32, 1 in the first frame of a group; there: bool, the token exists; logits: int32[3], the net's, in units
+    of 1 / 256; None in mode `context`."""
 
     place: typing.Any
     near: typing.Any
@@ -68,8 +68,6 @@ class Step(NamedTuple):
     begins: typing.Any
     there: typing.Any
     logits: jnp.ndarray | None
-    guess: jnp.ndarray | None
-    doubt: jnp.ndarray | None
 
 
 def rows(known, token, strayed, x, digits):
@@ -106,15 +104,16 @@ def rows(known, token, strayed, x, digits):
         _number(5, past, *(digit_of(near[n], 0) for n in (PAST_LEFT, PAST_RIGHT, PAST_UP))),
         _number(5, left, up, before(1), before(2)),
     ]
-    if x.guess is not None:
-        contexts.append((x.guess * 3 + jnp.minimum(strayed, 2)) * DOUBTS + x.doubt)
+    if x.logits is not None:
+        guess, doubt = choice(x.logits)
+        contexts.append((guess * 3 + jnp.minimum(strayed, 2)) * DOUBTS + doubt)
     offset = np.cumsum((0, *SIZES[:-1])) * digits
     return jnp.stack([a + j * n + c for a, n, c in zip(offset, SIZES, contexts, strict=False)]).astype(jnp.int32)
 
 
-def model(start, within, places, digits):
-    """range_coder.Model of one segment. start: tables.Start as device arrays. within: int32[k, 4, k, 3], what a digit
-    adds to the net's logits of all digits; None in mode `context`. places: tokens of a segment, padding included.
+def model(start, places, digits):
+    """range_coder.Model of one segment. start: tables.Start as device arrays. places: tokens of a segment, padding
+    included. digits: of a token.
 
     ``xs`` are Steps. A token that is not there costs nothing, whatever its digits are said to be: symbol 0.
     """
@@ -123,16 +122,19 @@ def model(start, within, places, digits):
     reciprocal = jnp.asarray(tables.reciprocal())
 
     def look(state, x):
-        """(rows, cells int32[experts, 3], inputs int32[3, inputs], weights, probabilities int32[3] of a 1)."""
+        """(rows, cells int32[experts, 3], inputs int32[3, inputs], first of the rows of weights, these, probabilities
+        int32[3] of a 1)."""
         at = rows(state.known, state.token, state.strayed, x, digits)
         cells = state.cells[at]
         inputs = [stretch[cells >> 12].T, jnp.full((NODES, 1), tables.BIAS, jnp.int32)]
-        if within is not None:
-            inputs.append(jnp.clip(x.logits + state.added[x.digit], -tables.REACH, tables.REACH)[:, None])
+        first = NODES * x.digit
+        if x.logits is not None:
+            inputs.append(jnp.clip(x.logits, -tables.REACH, tables.REACH)[:, None])
+            first = NODES * (SETS["prior"] * x.digit + choice(x.logits)[1] * SETS["prior"] // DOUBTS)
         inputs = jnp.concatenate(inputs, axis=1)
-        weights = lax.dynamic_slice_in_dim(state.weights, NODES * x.digit, NODES)
+        weights = lax.dynamic_slice_in_dim(state.weights, first, NODES)
         total = jnp.sum(inputs * (weights >> 4), axis=1) >> (tables.WEIGHT_BITS - 4)
-        return at, cells, inputs, weights, squash[jnp.clip(total, -tables.REACH, tables.REACH) + tables.REACH]
+        return at, cells, inputs, first, weights, squash[jnp.clip(total, -tables.REACH, tables.REACH) + tables.REACH]
 
     def cumulative(state, x):
         high, one, three = look(state, x)[-1]
@@ -143,7 +145,7 @@ def model(start, within, places, digits):
         return jnp.where(x.there, counts, TOTAL).astype(jnp.uint32)
 
     def advance(state, x, symbol):
-        at, cells, inputs, weights, p = look(state, x)
+        at, cells, inputs, first, weights, p = look(state, x)
         high, low = symbol >> 1, symbol & 1
         bits = jnp.stack([high, low, low])
         seen = jnp.stack([x.there, x.there & (high == 0), x.there & (high == 1)])
@@ -158,44 +160,33 @@ def model(start, within, places, digits):
         place = jnp.where(done, x.place, places)
         after = state._replace(
             cells=state.cells.at[at].set(cells),
-            weights=lax.dynamic_update_slice_in_dim(state.weights, moved, NODES * x.digit, 0),
+            weights=lax.dynamic_update_slice_in_dim(state.weights, moved, first, 0),
             known=state.known.at[place].set(jnp.where(done, token | mask, 0)),
             token=jnp.where(last, 0, token),
         )
-        if within is None:
+        if x.logits is None:
             return after
-        return after._replace(
-            added=jnp.where(last, 0, state.added + within[x.digit, symbol]),
-            strayed=jnp.where(last, 0, state.strayed + (symbol != x.guess)),
-        )
+        return after._replace(strayed=jnp.where(last, 0, state.strayed + (symbol != choice(x.logits)[0])))
 
     state = State(
         cells=start.cells,
         weights=start.weights,
         known=jnp.zeros(places + 1, jnp.uint32),
         token=jnp.uint32(0),
-        added=jnp.zeros((digits, NODES), jnp.int32),
         strayed=jnp.int32(0),
     )
     return range_coder.Model(state, cumulative, advance)
 
 
-def guess(logits, within):
-    """The net's own choice of a token's digits. logits: int32[..., k, 3], the net's; within: as in ``model``.
-
-    Returns (digits int32[..., k]: of each the likelier half, then the likelier digit of it, given those before;
-    doubt int32[...] in 0..DOUBTS - 1: by powers of two, how many decisions are expected to be wrong).
-    """
+def choice(logits):
+    """The net's own choice of a digit. logits: int32[..., 3]. Returns (int32[...], the likelier half and then the
+    likelier digit of it; doubt int32[...] in 0..DOUBTS - 1: by powers of two, how probably one of the two is wrong)."""
     squash = jnp.asarray(tables.squash())
-    added, digits, wrong = jnp.zeros_like(logits), [], 0
-    for j in range(logits.shape[-2]):
-        given = jnp.clip(logits[..., j, :] + added[..., j, :], -tables.REACH, tables.REACH)
-        high = given[..., 0] > 0
-        second = jnp.where(high, given[..., 2], given[..., 1])
-        digits.append(2 * high.astype(jnp.int32) + (second > 0))
-        wrong += squash[tables.REACH - jnp.abs(given[..., 0])] + squash[tables.REACH - jnp.abs(second)]
-        added += within[j][digits[-1]]
-    return jnp.stack(digits, axis=-1), jnp.clip(23 - lax.clz(wrong), 0, DOUBTS - 1)
+    logits = jnp.clip(logits, -tables.REACH, tables.REACH)
+    high = logits[..., 0] > 0
+    second = jnp.where(high, logits[..., 2], logits[..., 1])
+    wrong = squash[tables.REACH - jnp.abs(logits[..., 0])] + squash[tables.REACH - jnp.abs(second)]
+    return 2 * high.astype(jnp.int32) + (second > 0), jnp.clip(26 - lax.clz(wrong), 0, DOUBTS - 1)
 
 
 def _counted(cells, bits, reciprocal):

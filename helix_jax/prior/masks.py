@@ -11,17 +11,11 @@ from helix_jax.config import MixingConfig
 from helix_jax.tk_scone import mixing
 
 TOKENS_PER_STRAND = 4  # in a crop: of the 16 that 150 nt carry, the others lie elsewhere in the picture
-GROUPS = 2  # of a latent frame, a checkerboard; the coder takes whole frames and never shows a part of one
 
 
 def cosine_ratio(key):
     """Mask ratio in (0, 1): the cosine schedule of MaskGIT (Chang et al. 2022), which favours much hidden."""
     return jnp.cos(jnp.pi / 2 * jax.random.uniform(key))
-
-
-def checkerboard(h, w):
-    """int32[h, w]: the group of each place, GROUPS of them."""
-    return np.add.outer(np.arange(h), np.arange(w)).astype(np.int32) % GROUPS
 
 
 def tokens(key, shape):
@@ -56,38 +50,22 @@ def frames(key, shape):
     return jnp.broadcast_to(jax.random.bernoulli(key, 0.5, (shape[0], 1, 1)), shape)
 
 
-def coding(key, shape):
-    """What the coder knows at one of its passes: all frames before one, and the earlier groups of that one."""
-    frame, group = _pass(key, shape)
-    time = jnp.arange(shape[0])[:, None, None]
-    return (time < frame) | ((time == frame) & (checkerboard(*shape[1:])[None] < group))
-
-
-def _pass(key, shape):
-    key_frame, key_group = jax.random.split(key)
-    return jax.random.randint(key_frame, (), 0, shape[0]), jax.random.randint(key_group, (), 0, GROUPS)
-
-
-PATTERNS = (tokens, strands, tiles, frames, coding)
-SHARES = (0.25, 0.15, 0.1, 0.1, 0.4)
+PATTERNS = (tokens, strands, tiles, frames)
+SHARES = (0.4, 0.25, 0.15, 0.2)
 
 
 def mixture(key, shape):
-    """One pattern by its share: (known bool[t, h, w, k], weight float32[t, h, w, k] of each digit in the loss).
+    """One pattern by its share: (known bool[t, h, w, k], sent bool[k], which digits tokens have at all).
 
     In three of ten examples the hidden tokens keep their first digits, any number of them; in two of ten all tokens
-    lack their last digits, which then count for nothing. Of a coder's pass the frame that it works on counts most.
+    lack their last digits.
     """
     *grid, k = shape
-    grid = tuple(grid)
-    key_which, key_pattern, key_first, key_last, key_count = jax.random.split(key, 5)
+    key_which, key_pattern, key_first, key_number, key_last, key_count = jax.random.split(key, 6)
     which = jax.random.choice(key_which, len(PATTERNS), p=jnp.asarray(SHARES))
-    known = jax.lax.switch(which, [lambda key, f=f: f(key, grid) for f in PATTERNS], key_pattern)
-    place = jnp.arange(k).reshape(1, 1, 1, k)
-    draw = jax.random.uniform(key_first)
-    first = jnp.where(draw < 0.3, jax.random.randint(key_count, (), 1, k), 0)
-    kept = jnp.where(jax.random.uniform(key_last) < 0.2, jax.random.randint(key_last, (), k // 2, k), k)
-    digits = (known[..., None] | (place < first)) & (place < kept)
-    ahead = (which == PATTERNS.index(coding)) & (jnp.arange(grid[0]) > _pass(key_pattern, grid)[0])
-    weight = jnp.where(ahead[:, None, None, None], 0.1, 1.0) * (~digits & (place < kept))
-    return digits, weight
+    known = jax.lax.switch(which, [lambda key, f=f: f(key, tuple(grid)) for f in PATTERNS], key_pattern)
+    place = jnp.arange(k)
+    first = jnp.where(jax.random.uniform(key_first) < 0.3, jax.random.randint(key_number, (), 1, k), 0)
+    count = jnp.where(jax.random.uniform(key_last) < 0.2, jax.random.randint(key_count, (), 1, k), k)
+    sent = place < count
+    return (known[..., None] | (place < first)[None, None, None]) & sent[None, None, None], sent

@@ -1,7 +1,13 @@
 """The masked prior's network: token digits with gaps -> what the missing digits may be. Exact by construction.
 
-One net serves concealment, dropping and entropy coding. All that it computes are integers carried in float32, so that
-its logits are the same bits in any batch, jitted or not, on any device, with bfloat16 operands, and in NumPy:
+One net, one set of weights, two ways to read a clip:
+
+    masked   any digits are hidden, and every place sees past, present and future: concealment
+    causal   a place sees the latent frames before its own (``past_features``), then the tokens to its left and above,
+             then the earlier digits of its token (``Net.begin``, ``logits``, ``tell``): dropping and entropy coding
+
+All that it computes are integers carried in float32, so that its logits are the same bits in any batch, jitted or not,
+on any device, with bfloat16 operands, and in NumPy:
 
     weights      int8 times a power of two, one for each output channel
     activations  8 bits (magnitude at most 127) times a fixed power of two
@@ -11,7 +17,8 @@ its logits are the same bits in any batch, jitted or not, on any device, with bf
 Convolutions are shifts and matrix products, since a convolution's algorithm (Winograd, FFT) may be inexact. There is no
 normalisation, no softmax, no division. Training runs the same functions on weights rounded with straight-through
 gradients, so nothing is lost at export (Balle et al., "Integer Networks for Data Compression with Latent-Variable
-Models", 2019).
+Models", 2019). The causal head is a NADE (Larochelle and Murray 2011): a running sum over what is known already, and
+for each digit a few outputs of it.
 
 A digit is a tree of three binary decisions: node 0, digit >= 2; node 1, digit = 1 of 0 and 1; node 2, digit = 3 of
 2 and 3. A logit is ln(p / (1 - p)).
@@ -22,9 +29,10 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from helix_jax import nets
-from helix_jax.prior.stored import ACTIVATION_BITS, LOGIT_BITS, STREAM_BITS
+from helix_jax.prior.stored import ACTIVATION_BITS, AROUND, KEPT, LOGIT_BITS, STREAM_BITS
 
 LEVELS = 4
 NODES = 3
@@ -56,6 +64,10 @@ def _activation(x):
     return _requantised(x, ACTIVATION_BITS, -ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
 
+def _stream(x):
+    return _requantised(x, STREAM_BITS, -STREAM_LIMIT, STREAM_LIMIT)
+
+
 class Block(nnx.Module):
     """Residual block: 3x3 in space, ReLU, 3 taps in time (past, present, future); zeros beyond the borders."""
 
@@ -64,82 +76,171 @@ class Block(nnx.Module):
         self.temporal = nets.Linear(3 * width, width, rngs)
         self.temporal.w[...] = self.temporal.w[...] * 0.25
 
-    def __call__(self, stream):
-        """float32[B, t, h, w, d] -> the same."""
-        _, t, h, w, _ = stream.shape
+    def __call__(self, stream, causal):
+        """float32[B, t, h, w, d] -> the same. causal: without the future's tap."""
+        b = self.within_frame(stream)
+        t = stream.shape[1]
+        b = jnp.pad(b, ((0, 0), (1, 0 if causal else 1), (0, 0), (0, 0), (0, 0)))
+        return self.over_time(stream, [b[:, i : i + t] for i in range(2 if causal else 3)])
+
+    def within_frame(self, stream):
+        *_, h, w, _ = stream.shape
         a = jnp.pad(_activation(stream), ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-        b = _taps(self.spatial, [a[:, :, i : i + h, j : j + w] for i in range(3) for j in range(3)])
-        b = _requantised(b, ACTIVATION_BITS, 0, ACTIVATION_LIMIT)
-        b = jnp.pad(b, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
-        b = _requantised(
-            _taps(self.temporal, [b[:, i : i + t] for i in range(3)]), STREAM_BITS, -STREAM_LIMIT, STREAM_LIMIT
-        )
-        return jnp.clip(stream + b, -STREAM_LIMIT / 2**STREAM_BITS, STREAM_LIMIT / 2**STREAM_BITS)
+        b = _taps(self.spatial, [a[:, :, i : i + h, j : j + w] for i in range(3) for j in range(3)], 9)
+        return _requantised(b, ACTIVATION_BITS, 0, ACTIVATION_LIMIT)
+
+    def over_time(self, stream, frames):
+        change = _stream(_taps(self.temporal, frames, 3))
+        limit = STREAM_LIMIT / 2**STREAM_BITS
+        return checkpoint_name(jnp.clip(stream + change, -limit, limit), "block")  # kept by training with less memory
 
 
-def _taps(layer, shifted):
+def _taps(layer, shifted, count):
     """Sum of one matrix product for each shifted copy: three times as fast as one product of them side by side."""
-    parts = jnp.split(layer.w[...], len(shifted))
+    parts = jnp.split(layer.w[...], count)[: len(shifted)]
     return sum(x @ w for x, w in zip(shifted, parts, strict=True)) + layer.b[...].reshape(1, 1, 1, 1, -1)
 
 
 class Net(nnx.Module):
     def __init__(self, config, rngs):
         k = config.digits
-        self.embed = nets.Linear((3 * LEVELS + 2) * k, config.width, rngs)
+        self.embed = nets.Linear((3 * LEVELS + 3) * k, config.width, rngs)
         self.phase = nnx.Param(jnp.zeros((PHASES, config.width)))
         self.blocks = nnx.List([Block(config.width, rngs) for _ in range(config.blocks)])
         self.alone = nets.Linear(config.width, k * NODES, rngs)
-        self.after = nets.Linear(config.width, k * NODES, rngs)
-        self.within = nnx.Param(jnp.zeros((LEVELS * k, k * NODES)))
+        self.begun = nets.Linear(config.width + (LEVELS * len(AROUND) + len(KEPT)) * k, config.hidden, rngs)
+        self.earlier = nnx.Param(jnp.zeros((LEVELS * k, config.hidden)))
+        self.after = nets.Linear(config.hidden, k * NODES, rngs)
 
-    def features(self, digits, known):
-        """digits uint8[B, t, h, w, k] -> float32[B, t, h, w, d], what the heads take."""
-        x = self.embed(_given(digits, known).astype(jnp.float32))
-        phase = jnp.tile(self.phase[...], (-(-digits.shape[1] // PHASES), 1))[: digits.shape[1]]
-        x = _requantised(x + phase[None, :, None, None], STREAM_BITS, -STREAM_LIMIT, STREAM_LIMIT)
+    # ---- masked ----
+
+    def masked(self, digits, known):
+        """What each digit may be, whatever the other missing digits are: [B, t, h, w, k, 3]."""
+        x = self._entered(_given(digits, known))
         for block in self.blocks:
-            x = block(x)
+            x = block(x, False)
+        return _logits(self.alone(_activation(x)))
+
+    # ---- causal ----
+
+    def past_features(self, digits, known):
+        """What the frames before each one say of it: digits uint8[B, t, h, w, k] -> float32[B, t, h, w, d]."""
+        x = self._entered(_given_before(digits, known))
+        for block in self.blocks:
+            x = block(x, True)
         return _activation(x)
 
-    def alone_logits(self, features):
-        """What each digit may be, whatever the other missing digits of its token are: [..., k, 3]."""
-        return _logits(self.alone(features))
+    def next_features(self, before, earlier, frame, memory):
+        """The same of one frame. before, earlier: uint8[B, h, w, k], the last two frames (LEVELS: unknown).
+        memory: float32[blocks, B, h, w, d], of the frame before; zeros for the first. Returns (features, memory)."""
+        told = _told_before(before[:, None], earlier[:, None])
+        x = _stream(self.embed(told.astype(jnp.float32)) + self.phase[...][frame % PHASES].reshape(1, 1, 1, 1, -1))
+        kept = []
+        for n, block in enumerate(self.blocks):
+            b = block.within_frame(x)
+            x = block.over_time(x, [memory[n][:, None], b])
+            kept.append(b[:, 0])
+        return _activation(x)[:, 0], jnp.stack(kept)
 
-    def after_logits(self, features, digits):
-        """What each digit may be, given the digits before it in its token: [..., k, 3]."""
-        k = digits.shape[-1]
-        place = jnp.arange(k)
-        earlier = jnp.repeat(jnp.repeat(place[:, None] < place[None, :], LEVELS, axis=0), NODES, axis=1)
-        given = jax.nn.one_hot(digits, LEVELS).reshape(*digits.shape[:-1], -1)
-        return _logits(self.after(features) + given @ (self.within[...] * earlier))
+    def begin(self, features, around):
+        """The running sum before a token's first digit: float32[..., hidden]. around: bool[..., n], ``around_of``."""
+        return self.begun(jnp.concatenate([features, around.astype(features.dtype)], axis=-1))
 
-    def before(self, digits, known, frame):
-        """``after_logits`` of one frame, nothing of its tokens being known."""
-        x = jax.lax.dynamic_index_in_dim(self.features(digits, known), frame, 1, keepdims=False)
-        return _logits(self.after(x))
+    def logits(self, total, digit):
+        """Of one digit, its place in the token an int32: total float32[..., hidden] -> float32[..., 3]."""
+        hidden = _requantised(total, ACTIVATION_BITS, 0, ACTIVATION_LIMIT)
+        k = self.after.b[...].shape[0] // NODES
+        w = jax.lax.dynamic_index_in_dim(self.after.w[...].reshape(-1, k, NODES), digit, 1, keepdims=False)
+        b = jax.lax.dynamic_index_in_dim(self.after.b[...].reshape(k, NODES), digit, 0, keepdims=False)
+        return _requantised(
+            hidden @ w + b.reshape((1,) * (total.ndim - 1) + (-1,)), LOGIT_BITS, -LOGIT_LIMIT, LOGIT_LIMIT
+        )
 
-    def both(self, digits, known):
-        x = self.features(digits, known)
-        return self.alone_logits(x), self.after_logits(x, digits)
+    def tell(self, total, digit, value):
+        """The running sum once a digit of the token is known. value: int[...]."""
+        return total + self.earlier[...][LEVELS * digit + value.astype(jnp.int32)]
+
+    def causal(self, digits, known):
+        """Logits of every digit, all before it in the coder's order being known: [B, t, h, w, k, 3]."""
+        total, found = self.begin(self.past_features(digits, known), around_of(digits, known)), []
+        for j in range(digits.shape[-1]):
+            found.append(self.logits(total, j))
+            total = jnp.where(known[..., j, None], self.tell(total, j, digits[..., j]), total)
+        return jnp.stack(found, axis=-2)
+
+    def both(self, digits, known, sent):
+        return self.masked(digits, known), self.causal(digits, sent)
+
+    def _entered(self, told):
+        """Embedding of what each place is told, and the phase of its frame."""
+        t = told.shape[1]
+        phase = jnp.tile(self.phase[...], (-(-t // PHASES), 1))[:t]
+        return _stream(self.embed(told.astype(jnp.float32)) + phase[None, :, None, None])
 
 
 def _given(digits, known):
     """What the net is told of each place, as 0 and 1: its digits, those last known there before and next known after,
-    each one-hot, and whether its own are the same as these. bool[B, t, h, w, 14 k].
+    each one-hot; whether its own are the same as these; whether the last known are the same as those known before them.
+    bool[B, t, h, w, 15 k].
 
     A lost token of a still picture is the one before it: comparing tokens is hard for a small net, so it is done here.
     """
-    states = [jnp.where(known, digits, LEVELS).astype(jnp.uint8)]
-    for order in (range(digits.shape[1]), reversed(range(digits.shape[1]))):
-        seen, frames = jnp.full_like(states[0][:, 0], LEVELS), {}
-        for t in order:
-            frames[t] = seen
-            seen = jnp.where(known[:, t], digits[:, t], seen)
-        states.append(jnp.stack([frames[t] for t in sorted(frames)], axis=1))
-    hot = [jax.nn.one_hot(state, LEVELS, dtype=bool) for state in states]
-    same = [known & (states[0] == state) for state in states[1:]]
-    return jnp.concatenate([*(h.reshape(*digits.shape[:-1], -1) for h in hot), *same], axis=-1)
+    own = jnp.where(known, digits, LEVELS).astype(jnp.uint8)
+    none = jnp.full_like(own[:, 0], LEVELS)
+    before, after, still = [], [], []
+    last = second = none
+    for t in range(digits.shape[1]):
+        before.append(last)
+        still.append((last == second) & (last < LEVELS))
+        second = jnp.where(known[:, t], last, second)
+        last = jnp.where(known[:, t], digits[:, t], last)
+    last = none
+    for t in reversed(range(digits.shape[1])):
+        after.append(last)
+        last = jnp.where(known[:, t], digits[:, t], last)
+    before, after, still = (jnp.stack(frames, axis=1) for frames in (before, after[::-1], still))
+    return _told(own, before, after, still)
+
+
+def _given_before(digits, known):
+    """What the net is told of each place where only earlier frames are known; a digit that is never known is not."""
+    own = jnp.where(known, digits, LEVELS).astype(jnp.uint8)
+    before, earlier = (
+        jnp.pad(own, ((0, 0), (n, 0), *[(0, 0)] * 3), constant_values=LEVELS)[:, : own.shape[1]] for n in (1, 2)
+    )
+    return _told_before(before, earlier)
+
+
+def _told_before(before, earlier):
+    none = jnp.full_like(before, LEVELS)
+    return _told(none, before, none, (before == earlier) & (before < LEVELS))
+
+
+def _told(own, before, after, still):
+    hot = [jax.nn.one_hot(state, LEVELS, dtype=bool) for state in (own, before, after)]
+    same = [(own < LEVELS) & (own == state) for state in (before, after)]
+    return jnp.concatenate([*(h.reshape(*own.shape[:-1], -1) for h in hot), *same, still], axis=-1)
+
+
+def around_of(digits, known):
+    """What the causal head is told of the tokens to the left and above: bool[B, t, h, w, n], ``around`` of each."""
+    own = jnp.where(known, digits, LEVELS).astype(jnp.uint8)
+    reach = max(abs(step) for place in AROUND for step in place)
+    _, t, h, w, _ = own.shape
+    padded = jnp.pad(own, ((0, 0), (1, 0), (reach, reach), (reach, reach), (0, 0)), constant_values=LEVELS)
+
+    def at(back, y, x):
+        return padded[:, 1 - back : 1 - back + t, reach + y : reach + y + h, reach + x : reach + x + w]
+
+    return around([at(0, *place) for place in AROUND], [at(1, *AROUND[n]) for n in KEPT])
+
+
+def around(tokens, before):
+    """tokens: uint8[..., k] at each place of AROUND; before: those at the places of KEPT, one frame earlier. LEVELS:
+    unknown. Returns one-hot digits, and which of them stayed the same."""
+    hot = [jax.nn.one_hot(token, LEVELS, dtype=bool).reshape(*token.shape[:-1], -1) for token in tokens]
+    stayed = [(tokens[n] == token) & (token < LEVELS) for n, token in zip(KEPT, before, strict=True)]
+    return jnp.concatenate([*hot, *stayed], axis=-1)
 
 
 def _logits(x):
@@ -160,8 +261,9 @@ def init(key, config):
 def exponents(w):
     """Power of two of each output channel (last axis), so that the largest weight takes 7 bits: int32[d_out]."""
     largest = jnp.maximum(jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1))), 1e-6)
-    # frexp and not log2, which may fall short of a whole number: what is rounded already must keep its exponent
-    return jnp.clip(jnp.frexp(WEIGHT_LIMIT / largest)[1] - 1, 0, SHIFT_LIMIT).astype(jnp.int32)
+    # no logarithm and no division, which may fall short of a whole number: what is rounded must keep its exponent
+    mantissa, exponent = jnp.frexp(largest)
+    return jnp.clip(6 - exponent + (128 * mantissa <= WEIGHT_LIMIT), 0, SHIFT_LIMIT).astype(jnp.int32)
 
 
 def quantise(params):
@@ -181,30 +283,48 @@ def quantise(params):
         n: {name: linear(layer, ACTIVATION_BITS) for name, layer in block.items()}
         for n, block in params["blocks"].items()
     }
-    embed = linear(params["embed"], 0)
     return {
-        "embed": embed,
+        "embed": linear(params["embed"], 0),
         "phase": rounded(params["phase"] * 2.0**STREAM_BITS) / 2.0**STREAM_BITS,
         "blocks": blocks,
         "alone": linear(params["alone"], ACTIVATION_BITS),
+        "begun": linear(params["begun"], ACTIVATION_BITS),
+        "earlier": rounded(params["earlier"] * 2.0**STREAM_BITS) / 2.0**STREAM_BITS,
         "after": linear(params["after"], ACTIVATION_BITS),
-        "within": rounded(params["within"] * 2.0**LOGIT_BITS) / 2.0**LOGIT_BITS,
     }
 
 
-def both_logits(params, digits, known, config):
-    """(alone, after), each float32[B, t, h, w, k, 3], of rounded parameters. known: bool[B, t, h, w, k]."""
-    return _functional(config)[1](params, digits, known, method="both")
+def masked_logits(params, digits, known, config):
+    """float32[B, t, h, w, k, 3], of rounded parameters. digits: uint8[B, t, h, w, k], known: bool of the same shape."""
+    return _functional(config)[1](params, digits, known, method="masked")
 
 
-def next_frame_logits(params, digits, known, frame, config):
-    """For the coder: logits of one latent frame, each digit's before the digits ahead of it in its token are known.
+def causal_logits(params, digits, known, config):
+    """float32[B, t, h, w, k, 3]: of each digit, from those before it in the coder's order alone. known: False where a
+    token is not there, or a digit is never sent."""
+    return _functional(config)[1](params, digits, known, method="causal")
 
-    digits uint8[B, t, h, w, k], known bool of the same shape, frame int32. Returns int32[B, h, w, k, 3] in units of
-    2^-LOGIT_BITS, to which the coder adds ``within`` of the digits as they come.
-    """
-    logits = _functional(config)[1](params, digits, known, frame, method="before")
-    return (logits * 2.0**LOGIT_BITS).astype(jnp.int32)
+
+def both_logits(params, digits, known, sent, config):
+    """(``masked_logits`` of known, ``causal_logits`` of sent)."""
+    return _functional(config)[1](params, digits, known, sent, method="both")
+
+
+def next_features(params, before, earlier, frame, memory, config):
+    """See ``Net.next_features``; for the decoder, frame by frame."""
+    return _functional(config)[1](params, before, earlier, frame, memory, method="next_features")
+
+
+def begin(params, features, told, config):
+    return _functional(config)[1](params, features, told, method="begin")
+
+
+def digit_logits(params, total, digit, config):
+    return _functional(config)[1](params, total, digit, method="logits")
+
+
+def tell(params, total, digit, value, config):
+    return _functional(config)[1](params, total, digit, value, method="tell")
 
 
 def probabilities(logits):

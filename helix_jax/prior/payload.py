@@ -22,6 +22,11 @@ def seal(coded):
     return coded + zlib.crc32(coded).to_bytes(_CRC, "big")
 
 
+def opened(piece):
+    """Inverse of ``seal``; the CRC is not looked at."""
+    return piece[:-_CRC]
+
+
 def to_rows(pieces, width):
     """Sealed segments, at most MOST bytes each -> bytes of the source packets, uint8[sources, width]."""
     sizes = np.array([len(piece) for piece in pieces], ">u2")

@@ -66,24 +66,28 @@ class _Bits:
 
 
 class _Model:
-    """What has been seen so far in n segments: cells int64[n, rows, 3] of p and of n, weights int64[n, k, 3, inputs]"""
+    """What has been seen so far in n segments: cells int64[n, rows, 3] of p and of n, weights int64[n, k, sets, 3,
+    inputs]"""
 
     def __init__(self, start, count, digits):
         self.p = np.repeat(start.cells[None].astype(np.int64) >> 8, count, axis=0)
         self.n = np.repeat(start.cells[None].astype(np.int64) & 255, count, axis=0)
-        weights = start.weights.reshape(1, digits, NODES, -1)
+        weights = start.weights.reshape(1, digits, -1, NODES, start.weights.shape[1])
         self.weights = np.repeat(weights.astype(np.int64), count, axis=0)
         self.lane = np.arange(count)[:, None]
+        self.sets = self.weights.shape[2]
 
-    def predict(self, rows, j, logits):
-        """int64[n, 3], 16-bit probabilities of a 1. rows: int64[n, experts], logits: int64[n, 3] or None."""
+    def predict(self, rows, j, logits, doubt):
+        """int64[n, 3], 16-bit probabilities of a 1. rows: int64[n, experts], logits: int64[n, 3] or None. doubt:
+        int64[n] in 0..DOUBTS - 1, of which each quarter has its weights."""
         experts = stretch()[self.p[self.lane, rows] >> 4].transpose(0, 2, 1).astype(np.int64)
         inputs = [experts, np.full_like(experts[:, :, :1], BIAS)]
         if logits is not None:
             inputs.append(np.clip(logits, -REACH, REACH)[:, :, None])
         self.inputs = np.concatenate(inputs, axis=2)
-        total = (self.inputs * (self.weights[:, j] >> 4)).sum(axis=2) >> (WEIGHT_BITS - 4)
-        self.rows, self.j = rows, j
+        self.rows, self.j, self.set = rows, j, doubt * self.sets // DOUBTS
+        weights = self.weights[self.lane[:, 0], j, self.set]
+        total = (self.inputs * (weights >> 4)).sum(axis=2) >> (WEIGHT_BITS - 4)
         self.guess = squash()[np.clip(total, -REACH, REACH) + REACH].astype(np.int64)
         return self.guess
 
@@ -98,13 +102,14 @@ class _Model:
             self.p[where] = p + ((bit[:, None] * 65535 - p) * reciprocal()[n] >> RECIPROCAL_BITS)
             self.n[where] = np.minimum(n + 1, LIMIT)
             error = (bit << 16) - self.guess[lanes, at]
-            mixer = (lanes, self.j, at)
+            mixer = (lanes, self.j, self.set[lanes], at)
             moved = self.weights[mixer] + (self.inputs[lanes, at] * error[:, None] >> RATE_BITS)
             self.weights[mixer] = np.clip(moved, -WEIGHT_LIMIT, WEIGHT_LIMIT)
 
 
 class Net:
-    """The prior's net (``helix_jax.prior.net``) in NumPy: float32, exact since all sums stay below 2^24.
+    """The causal half of the prior's net (``helix_jax.prior.net``) in NumPy, from frame to frame of n segments:
+    float32, exact since all sums stay below 2^24.
 
     params: nested dict of arrays, as ``prior.weights`` gives.
     """
@@ -115,33 +120,45 @@ class Net:
 
         known: typing.Any = arrays(params)
         self.params: dict[str, typing.Any] = known
-        digits = known["within"].shape[0] // 4
-        table = np.rint(known["within"].astype(np.float64) * 256).astype(np.int64)
-        self.within = table.reshape(digits, 4, digits, NODES)
+        self.digits = known["earlier"].shape[0] // 4
+        self.memory = [np.float32(0)] * len(known["blocks"])
 
-    def logits(self, digits, frame):
-        """int64[n, h, w, k, 3] of one frame, all frames before it known. digits: int[n, t, h, w, k], NONE: unknown."""
-        count, t, h, w, k = digits.shape
-        digits = np.where(np.arange(t)[:, None, None, None] < frame, digits, NONE)
-        past, future = np.full_like(digits, NONE), np.full_like(digits, NONE)
-        for n in range(1, t):
-            past[:, n] = np.where(digits[:, n - 1] == NONE, past[:, n - 1], digits[:, n - 1])
-        for n in range(t - 2, -1, -1):
-            future[:, n] = np.where(digits[:, n + 1] == NONE, future[:, n + 1], digits[:, n + 1])
-        told = [(d[..., None] == np.arange(4)).reshape(count, t, h, w, 4 * k) for d in (digits, past, future)]
-        told += [(digits == other) & (digits != NONE) for other in (past, future)]
-        x = self._linear(np.concatenate(told, axis=-1).astype(np.float32), self.params["embed"])
-        x = _whole_steps(x + self.params["phase"][np.arange(t) % GROUP][:, None, None], 10, -(2**15), 2**15)
-        for n in sorted(self.params["blocks"]):
-            block = self.params["blocks"][n]
-            a = np.pad(_whole_steps(x, 5, -127, 127), ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-            around = [a[:, :, i : i + h, j : j + w] for i in range(3) for j in range(3)]
-            b = _whole_steps(self._linear(np.concatenate(around, axis=-1), block["spatial"]), 5, 0, 127)
-            b = np.pad(b, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
-            b = self._linear(np.concatenate([b[:, i : i + t] for i in range(3)], axis=-1), block["temporal"])
-            x = np.clip(x + _whole_steps(b, 10, -(2**15), 2**15), -32, 32)
-        x = self._linear(_whole_steps(x[:, frame], 5, -127, 127), self.params["after"])
-        return (_whole_steps(x, 8, -REACH, REACH) * 256).astype(np.int64).reshape(count, h, w, k, NODES)
+    def next_frame(self, before, earlier, f):
+        """Takes up frame f. before, earlier: int[n, h, w, k], the two frames before it; NONE: unknown."""
+        n, h, w, k = before.shape
+        nothing = np.zeros((n, h, w, 4 * k))
+        last = (before[..., None] == np.arange(4)).reshape(n, h, w, 4 * k)
+        still = (before == earlier) & (before != NONE)
+        told = np.concatenate([nothing, last, nothing, nothing[..., : 2 * k], still], axis=-1).astype(np.float32)
+        x = _whole_steps(
+            self._linear(told, self.params["embed"]) + self.params["phase"][f % GROUP], 10, -(2**15), 2**15
+        )
+        for m in sorted(self.params["blocks"]):
+            block = self.params["blocks"][m]
+            a = np.pad(_whole_steps(x, 5, -127, 127), ((0, 0), (1, 1), (1, 1), (0, 0)))
+            near = [a[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+            b = _whole_steps(self._linear(np.concatenate(near, axis=-1), block["spatial"]), 5, 0, 127)
+            past = np.broadcast_to(self.memory[m], b.shape)
+            change = self._linear(np.concatenate([past, b, np.zeros_like(b)], axis=-1), block["temporal"])
+            x, self.memory[m] = np.clip(x + _whole_steps(change, 10, -(2**15), 2**15), -32, 32), b
+        self.features = _whole_steps(x, 5, -127, 127)
+
+    def begin_token(self, y, x, around, past):
+        """Starts the running sum of the token at (y, x). around: six int[n, k], left, up, up left, up right, two to the
+        left, two up; past: the first four of them, one frame before."""
+        hot = [(token[..., None] == np.arange(4)).reshape(len(token), -1) for token in around]
+        stayed = [(one == other) & (one != NONE) for one, other in zip(around, past, strict=False)]
+        told = np.concatenate([self.features[:, y, x], *hot, *stayed], axis=1).astype(np.float32)
+        self.total = self._linear(told, self.params["begun"])
+
+    def logits(self, j):
+        """int64[n, 3] of digit j, in units of 1 / 256."""
+        w, b = self.params["after"]["w"][:, 3 * j : 3 * j + 3], self.params["after"]["b"][3 * j : 3 * j + 3]
+        x = _whole_steps(self.total, 5, 0, 127) @ w + b
+        return (_whole_steps(x, 8, -REACH, REACH) * 256).astype(np.int64)
+
+    def tell(self, j, digit):
+        self.total = self.total + self.params["earlier"][4 * j + digit]
 
     def _linear(self, x, layer):
         return x @ layer["w"] + layer["b"]
@@ -169,7 +186,8 @@ def expand_clip(prior, mode, plan, digits, coded, progress=None):
         some = slice(begin, begin + BATCH)
         pieces = [piece or b"" for piece in coded[some]]
         net = Net(prior.params) if mode == "prior" else None
-        parts.append(expand(prior.mixed if net else prior.context, plan, digits, pieces, there[some], net))
+        start = (prior.mixed if net else prior.context).first(digits, prior.config.digits)
+        parts.append(expand(start, plan, digits, pieces, there[some], net))
         if progress:
             progress(len(pieces))
     return segments.join(plan, np.concatenate(parts))
@@ -185,19 +203,23 @@ def expand(start, plan, digits, coded, there, net=None):
     first_row = np.cumsum((0, *SIZES[:-1])) * digits
     # digits with a border of NONE all around: one frame before, one row above, one column on either side
     known = np.full((count, t + 1, h + 1, w + 2, digits), NONE)
-    given = np.zeros((count, h, w, digits, NODES), np.int64)
-    guess, doubt = np.zeros((count, h, w, digits), np.int64), np.zeros((count, h, w), np.int64)
     for f, y, x in np.ndindex(t, h, w):
-        if net and y == x == 0:
-            given = net.logits(known[:, 1:, 1:, 1:-1], f)
-            guess, doubt = _guess(given, net.within)
         here = there[:, f, y, x]
         frame, before = known[:, f + 1], known[:, f]
+        if net and y == x == 0:
+            earlier = known[:, f - 1] if f else np.full_like(before, NONE)
+            net.next_frame(*(_whole(part[:, 1:, 1:-1], net.digits) for part in (before, earlier)), f)
         past, left, up = before[:, y + 1, x + 1], frame[:, y + 1, x], frame[:, y, x + 1]
         up_left, up_right = frame[:, y, x], frame[:, y, x + 2]
         past_left, past_right, past_up = before[:, y + 1, x], before[:, y + 1, x + 2], before[:, y, x + 1]
         beside = [_steps(_differing(a, b)) for a, b in ((left, past_left), (up, past_up))]
-        strayed = np.zeros(count, np.int64)
+        if net:
+            left_2 = frame[:, y + 1, x - 1] if x else np.full_like(left, NONE)
+            up_2 = frame[:, y - 1, x + 1] if y else np.full_like(up, NONE)
+            around = (left, up, up_left, up_right, left_2, up_2)
+            past_around = (past_left, past_up, before[:, y, x], before[:, y, x + 2])
+            net.begin_token(y, x, *([_whole(a, net.digits) for a in part] for part in (around, past_around)))
+        strayed, guess, doubt, logits = np.zeros(count, np.int64), None, np.zeros(count, np.int64), None
         token = np.full((count, digits + 2), NONE)  # two places of NONE before the first digit
         for j in range(digits):
             one, two = token[:, j + 1], token[:, j]
@@ -211,33 +233,34 @@ def expand(start, plan, digits, coded, there, net=None):
                 _number(5, past[:, j], past_left[:, j], past_right[:, j], past_up[:, j]),
                 _number(5, left[:, j], up[:, j], one, two),
             ]
-            logits = None
             if net:
-                context.append((guess[:, y, x, j] * 3 + np.minimum(strayed, 2)) * DOUBTS + doubt[:, y, x])
-                logits = given[:, y, x, j] + sum(net.within[i, token[:, i + 2], j] for i in range(j))
+                logits = net.logits(j)
+                guess, doubt = _choice(logits)
+                context.append((guess * 3 + np.minimum(strayed, 2)) * DOUBTS + doubt)
             rows = np.stack([a + j * n + c for a, n, c in zip(first_row, SIZES, context, strict=False)], axis=1)
-            symbol = bits.symbols(_counts(model.predict(rows, j, logits), here))
+            symbol = bits.symbols(_counts(model.predict(rows, j, logits, doubt), here))
             model.learn(symbol, here)
             token[:, j + 2] = symbol
-            strayed += symbol != guess[:, y, x, j]
+            if net:
+                net.tell(j, symbol)
+                strayed += symbol != guess
         known[here, f + 1, y + 1, x + 1] = token[here, 2:]
     tokens = known[:, 1:, 1:, 1:-1]
     return np.where(tokens == NONE, 0, tokens).astype(np.uint8)
 
 
-def _guess(logits, within):
-    """(digits int64[..., k], doubt int64[...]): the net's choice, and the power of 2 of its expected errors."""
-    k = logits.shape[-2]
-    digits, wrong = np.zeros(logits.shape[:-1], np.int64), np.zeros(logits.shape[:-2], np.int64)
-    for j in range(k):
-        given = logits[..., j, :] + sum(within[i, digits[..., i], j] for i in range(j))
-        given = np.clip(given, -REACH, REACH)
-        half = given[..., 0] > 0
-        second = np.where(half, given[..., 2], given[..., 1])
-        digits[..., j] = 2 * half + (second > 0)
-        for margin in (given[..., 0], second):
-            wrong = wrong + squash()[REACH - np.abs(margin)].astype(np.int64)
-    return digits, np.clip(np.frexp(wrong.astype(np.float64))[1] - 9, 0, DOUBTS - 1)
+def _choice(logits):
+    """(digit int64[n], doubt int64[n]): the net's choice, and the power of 2 of how probably it is wrong."""
+    half = logits[:, 0] > 0
+    second = np.where(half, logits[:, 2], logits[:, 1])
+    wrong = squash()[REACH - np.abs(logits[:, 0])] + squash()[REACH - np.abs(second)]
+    return 2 * half + (second > 0), np.clip(np.frexp(wrong.astype(np.float64))[1] - 6, 0, DOUBTS - 1)
+
+
+def _whole(tokens, digits):
+    """Tokens of which the last digits are not sent -> with NONE in their place."""
+    missing = digits - tokens.shape[-1]
+    return np.concatenate([tokens, np.full((*tokens.shape[:-1], missing), NONE)], axis=-1)
 
 
 def _differing(one, other):

@@ -16,6 +16,8 @@ from helix_jax.prior import tables
 
 DEFAULT = Path(__file__).parents[1] / "pretrained" / "prior.safetensors"
 ACTIVATION_BITS, STREAM_BITS, LOGIT_BITS = 5, 10, 8  # fractional bits of the net's numbers: see ``net``
+AROUND = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))  # (y, x) of the tokens that the causal head is told
+KEPT = (0, 1, 2, 3)  # those of AROUND of which it is told, too, which digits are as one frame before
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,7 @@ class Stored:
             else:
                 _, number, part = name.split(".")
                 params["blocks"].setdefault(int(number), {})[part] = layer
-        for name, bits in (("phase", STREAM_BITS), ("within", LOGIT_BITS)):
+        for name, bits in (("phase", STREAM_BITS), ("earlier", STREAM_BITS)):
             params[name] = np.ldexp(flat[name].astype(np.float32), -bits)
         return params
 

@@ -21,25 +21,32 @@ WEIGHT_LIMIT = 2**19 - 1
 NODES = 3
 EVEN = 32768 * 256  # a cell before anything was seen: p * 256 + n
 NONE = 4  # in place of a digit that is not known
-DOUBTS = 12  # steps in how doubtful the net's choice of a token is
+DOUBTS = 12  # steps in how doubtful the net's choice of a digit is
 SIZES = (125, 625, 625, 5 * 4 * 4 * 4 * 2, 625, 625, 4 * 3 * DOUBTS)  # values of each context of ``prior.context``
 EXPERTS = {"context": 6, "prior": 7}  # how many of them a mode has
+SETS = {"context": 1, "prior": 4}  # of mixing weights: in mode `prior` one for each three steps of doubt
 
 
 class Start(NamedTuple):
     """Where every segment starts. cells: int32[rows, 3], p * 256 + n of each node; rows by expert, digit and context.
-    weights: int32[k * 3, inputs], of each digit and node: one for each expert, a constant and, in mode `prior`, the
-    net's logit."""
+    weights: int32[k * sets * 3, inputs], of each digit, set and node: one for each expert, a constant and, in mode
+    `prior`, the net's logit."""
 
     cells: np.ndarray
     weights: np.ndarray
+
+    def first(self, digits, of):
+        """The same for tokens of which only the first ``digits`` of ``of`` digits are sent."""
+        ends = np.cumsum((0, *SIZES)) * of
+        parts = [self.cells[a : a + digits * n] for a, n in zip(ends, SIZES, strict=False) if a < len(self.cells)]
+        return Start(np.concatenate(parts), self.weights[: len(self.weights) // of * digits])
 
 
 def fresh(mode, digits):
     """Start without knowledge: even odds, equal weights."""
     experts = EXPERTS[mode]
     cells = np.full((digits * sum(SIZES[:experts]), NODES), EVEN, np.int32)
-    weights = np.zeros((digits * NODES, experts + 1 + (mode == "prior")), np.int32)
+    weights = np.zeros((digits * SETS[mode] * NODES, experts + 1 + (mode == "prior")), np.int32)
     weights[:, :experts] = 65536 * 3 // 10
     return Start(cells, weights)
 

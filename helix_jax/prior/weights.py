@@ -1,10 +1,11 @@
 """Weights file of the masked prior <-> parameters: integers in one safetensors file.
 
 A matrix is int8 "NAME.w" and a shift for each output channel, int8 "NAME.shift": the weight is w / 2^shift. A bias is
-int32 "NAME.b", in the unit of its channel's sums. "phase" and "within" are int32 in the units of what they are added
-to. "context.p" (uint16), "context.n" (uint8) and "context.weights" (int32) are where the coder of segments starts, and
-"mixed" the same in mode `prior`. The metadata entry "config" is the JSON of the PriorConfig, "tokenizer" the digest
-of the tokenizer whose tokens it knows. The prior's own digest covers all of these, not the notes.
+int32 "NAME.b", in the unit of its channel's sums. "phase" and "earlier" are int32 in units of
+2^-STREAM_BITS. "context.p" (uint16), "context.n" (uint8) and "context.weights" (int32) are where the coder of segments
+starts, and "mixed" the same in mode `prior`. "importance" (int32[k]) is what the encoder weighs a digit by when it
+drops some (``prior.drop``). The metadata entry "config" is the JSON of the PriorConfig, "tokenizer" the digest of the
+tokenizer whose tokens it knows. The prior's own digest covers all of these, not the notes.
 """
 
 import dataclasses
@@ -14,9 +15,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 
-from helix_jax import files
+from helix_jax import files, parallel
 from helix_jax.config import PriorConfig
 from helix_jax.files import WeightsError
 from helix_jax.prior import net, stored, tables
@@ -28,28 +28,34 @@ EXACT = 2**24  # float32 holds every whole number up to here
 @dataclass(frozen=True, eq=False)
 class Prior:
     """Parameters (nested dict of float32 arrays, exact) and their configuration; where the modes `context` and `prior`
-    start; digest of the tokenizer that it belongs to, and its own digest (SHA-256)."""
+    start; importance: int32[k], squared error (8-bit levels, summed over a token's samples) of a digit that is off by
+    one; digest of the tokenizer that it belongs to, and its own digest (SHA-256)."""
 
     params: dict
     config: PriorConfig
     context: tables.Start
     mixed: tables.Start
+    importance: np.ndarray
     tokenizer: bytes
     digest: bytes
 
 
-def save(path, params, config, tokenizer, notes, starts=None):
+def save(path, params, config, tokenizer, notes, starts=None, importance=None):
     """Round params as ``net.quantise`` does and write the integers. tokenizer: its digest, 32 bytes. notes: str to str.
-    starts: tables.Start of `context` and of `prior`; by default without knowledge.
+    starts: tables.Start of `context` and of `prior`; by default without knowledge. importance: int32[k]; by default all
+    digits count alike.
 
-    The same params give the same tensors. Raises WeightsError for a net whose sums could reach 2^24.
+    The same params give the same tensors. Raises WeightsError for a net that is not finite, or whose sums could
+    reach 2^24.
     """
+    _check_finite(path, params)
     context, mixed = starts or fresh_starts(config.digits)
-    flat = to_integers(params) | tables.to_arrays(context, mixed)
+    weighed = np.ones(config.digits, np.int32) if importance is None else importance
+    flat = to_integers(params) | tables.to_arrays(context, mixed) | {"importance": weighed}
     check(path, flat)
     fields = {"config": json.dumps(dataclasses.asdict(config)), "tokenizer": tokenizer.hex()}
     with files.atomic(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(flat, metadata=fields | notes))
+        temporary.write_bytes(files.safetensors_bytes(flat, fields | notes))
 
 
 def load(path=DEFAULT) -> Prior:
@@ -59,7 +65,7 @@ def load(path=DEFAULT) -> Prior:
     _check_shapes(path, flat, config)
     check(path, flat)
     params = jax.tree.map(jnp.asarray, kept.params)
-    return Prior(params, config, kept.context, kept.mixed, kept.tokenizer, kept.digest)
+    return Prior(params, config, kept.context, kept.mixed, flat["importance"], kept.tokenizer, kept.digest)
 
 
 def fresh_starts(digits):
@@ -77,17 +83,17 @@ def to_integers(params):
         flat[f"{name}.shift"] = shift.astype(np.int8)
         flat[f"{name}.b"] = _whole(layer["b"], shift + stored.input_bits(name))
     flat["phase"] = _whole(params["phase"], net.STREAM_BITS)
-    flat["within"] = _whole(params["within"], net.LOGIT_BITS)
+    flat["earlier"] = _whole(params["earlier"], net.STREAM_BITS)
     return flat
 
 
 def check(path, flat):
     """WeightsError naming the first channel whose sums are not proven to stay below 2^24 in their unit.
 
-    sum |w| max |a| + |b|, and the half step of the rounding that follows. For the logits ``within`` adds its largest
-    entry of each earlier digit.
+    sum |w| max |a| + |b|, and the half step of the rounding that follows. ``earlier`` adds its largest entry of each
+    digit.
     """
-    within = np.abs(flat["within"].astype(np.int64)).reshape(-1, net.LEVELS, flat["within"].shape[1]).max(1).sum(0)
+    earlier = np.abs(flat["earlier"].astype(np.int64)).reshape(-1, net.LEVELS, flat["earlier"].shape[1]).max(1).sum(0)
     phase = np.abs(flat["phase"].astype(np.int64)).max(axis=0)
     for name in sorted(n[:-2] for n in flat if n.endswith(".w")):
         shift, w = flat[f"{name}.shift"].astype(np.int64), flat[f"{name}.w"].astype(np.int64)
@@ -96,7 +102,7 @@ def check(path, flat):
             raise WeightsError(f"{path}: {name} holds a weight or a shift that the net does not have")
         largest = 1 if name == "embed" else net.ACTIVATION_LIMIT
         sums = np.abs(w).sum(axis=0) * largest + np.abs(flat[f"{name}.b"].astype(np.int64)) + (1 << unit)
-        for to, bits, more in (("after", net.LOGIT_BITS, within), ("embed", net.STREAM_BITS, phase)):
+        for to, bits, more in (("begun", net.STREAM_BITS, earlier), ("embed", net.STREAM_BITS, phase)):
             if name == to:  # added in the finer of the two units
                 finer = np.maximum(unit, bits)
                 sums = (sums << finer - unit) + (more << finer - bits)
@@ -109,7 +115,7 @@ def check(path, flat):
 
 
 def _layers(params):
-    for name in ("embed", "alone", "after"):
+    for name in ("embed", "alone", "begun", "after"):
         yield name, params[name]
     for number in sorted(params["blocks"]):
         for part in ("spatial", "temporal"):
@@ -120,11 +126,20 @@ def _whole(values, bits):
     return np.floor(np.ldexp(np.asarray(values, np.float64), bits) + 0.5).astype(np.int32)
 
 
+def _check_finite(path, params):
+    for place, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not np.isfinite(np.asarray(leaf)).all():
+            raise WeightsError(
+                f"{path}: {parallel.path_name(place)} holds values that are no numbers: the run diverged"
+            )
+
+
 def _check_shapes(path, flat, config):
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(lambda: net.init(jax.random.key(0), config))
     )
     wanted = to_integers(zeros) | tables.to_arrays(*fresh_starts(config.digits))
+    wanted["importance"] = np.ones(config.digits, np.int32)
     for name in sorted(flat.keys() | wanted.keys()):
         there, needed = ((t[name].shape, t[name].dtype.name) if name in t else "no tensor" for t in (flat, wanted))
         if there != needed:

@@ -185,6 +185,11 @@ def usable(bits):
     return bits >= SHORTEST
 
 
+def header_strands(bits):
+    """How many strands a header takes."""
+    return _bootstrap(bits).packets
+
+
 def header_packets(header, bits):
     """Header -> header strands: uint32[m, ceil(bits / 32)], 16 <= m <= 255.
 

@@ -17,7 +17,12 @@ def bound(z):
 
 def quantise(z):
     """float32[..., k] -> digits uint8[..., k] in 0..3."""
-    return jnp.clip(jnp.round(bound(z)), 0, LEVELS - 1).astype(jnp.uint8)
+    return digits(bound(z))
+
+
+def digits(position):
+    """Positions on the level axis -> the nearest digits, uint8 in 0..3."""
+    return jnp.clip(jnp.round(position), 0, LEVELS - 1).astype(jnp.uint8)
 
 
 def straight_through(z):

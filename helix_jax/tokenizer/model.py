@@ -76,9 +76,14 @@ def encode(params, clip, config, bounds=None):
 
     clip: uint8[B, T, H, W, 3], T a multiple of 4, H and W of 8. Returns uint8[B, T/4, H/8, W/8, k] in 0..3.
     """
+    return fsq.digits(positions(params, clip, config, bounds))
+
+
+def positions(params, clip, config, bounds=None):
+    """What ``encode`` rounds: float32[B, T/4, H/8, W/8, k] in (-0.5, 3.5)."""
     chex.assert_type(clip, jnp.uint8)
     chex.assert_rank(clip, 5)
-    return fsq.quantise(latents(params, to_float(clip), config, bounds))
+    return fsq.bound(latents(params, to_float(clip), config, bounds))
 
 
 def decode(params, levels, config, bounds=None):

@@ -33,7 +33,7 @@ def grid_shape(frames, height, width):
     return tuple(math.ceil(size / patch) for size, patch in zip((frames, height, width), PATCH, strict=True))
 
 
-def encode(params, config, blocks, height, width, progress=None, batch=None, spread=None):
+def encode(params, config, blocks, height, width, progress=None, batch=None, spread=None, positions=False):
     """Frames -> token digits.
 
     params: from ``model.init`` or a weights file. config: TokenizerConfig. blocks: iterable of
@@ -41,15 +41,16 @@ def encode(params, config, blocks, height, width, progress=None, batch=None, spr
     with the number of frames just taken in. batch: tiles per call of the network and device; spread: over all local
     devices instead of one. By default one tile on one device on CPUs, else ON_ACCELERATOR on all. They change no
     result but for float ties.
-    Returns uint8[t, h, w, k] in 0..3 with (t, h, w) = ``grid_shape``; the last frame and the right and
-    bottom edges repeat to fill whole tokens.
+    positions: before rounding to digits.
+    Returns uint8[t, h, w, k] in 0..3, or positions float32[t, h, w, k] in (-0.5, 3.5), with (t, h, w) =
+    ``grid_shape``; the last frame and the right and bottom edges repeat to fill whole tokens.
     Raises ValueError for an empty clip, or frames of another size or type than stated.
     """
     on_cpu = parallel.mesh().devices.flat[0].platform == "cpu"
-    network = functools.partial(_encode_tiles, config=config)
+    network = functools.partial(_encode_tiles, config=config, positions=positions)
     batch = batch or (1 if on_cpu else ON_ACCELERATOR)
     if spread if spread is not None else not on_cpu:
-        network = parallel.spread(_encode_tiles, config=config)
+        network = parallel.spread(_encode_tiles, config=config, positions=positions)
         batch *= parallel.mesh().size
         params = parallel.replicate(params)
     core = config.tile[0] * PATCH[0]
@@ -57,7 +58,7 @@ def encode(params, config, blocks, height, width, progress=None, batch=None, spr
     done, digits, waiting = 0, [], []  # waiting: tiles that are cut and not encoded, see _tiles
     for chunk in _chunks(_checked(blocks, height, width), core):
         group = np.concatenate([chunk, np.repeat(chunk[-1:], core - len(chunk), axis=0)])
-        digits.append(np.empty((config.tile[0], h, w, config.digits), np.uint8))
+        digits.append(np.empty((config.tile[0], h, w, config.digits), np.float32 if positions else np.uint8))
         for tile in _tiles(config, group, digits[-1]):
             waiting.append(tile)
             if len(waiting) == batch:
@@ -143,11 +144,12 @@ def _decode_group(params, config, levels, height, width, batch):
     return out
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def _encode_tiles(params, pixels, bounds, config):
+@functools.partial(jax.jit, static_argnames=("config", "positions"))
+def _encode_tiles(params, pixels, bounds, config, positions):
     side = model.receptive_halo(config.encoder_blocks)
-    digits = jax.vmap(lambda one, its: model.encode(params, one[None], config, its)[0])(pixels, bounds)
-    return _core(digits, (side, side), config.tile[1:])
+    call = model.positions if positions else model.encode
+    grid = jax.vmap(lambda one, its: call(params, one[None], config, its)[0])(pixels, bounds)
+    return _core(grid, (side, side), config.tile[1:])
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -1,95 +1,193 @@
 """Segments to bits and back: exact, alone or in any company, and at the price that the tokens are worth."""
 
+import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helix_jax.prior import coder, segments, tables
+from helix_jax.prior import coder, context, segments, tables, weights
 
 GRID = (9, 21, 23)  # two segments, the second nearly empty
+CUT = (9, 2, 31)  # two by two segments of 8 x 2 x 16: one frame in the lower two, and a column too many in two
+LONG = (8 * 8, 2, 16)  # eight segments of the same shape
 
 
-def compressed(prior, tokens):
-    return coder.compress(prior, "context", segments.plan(tokens.shape[:3]), tokens)
+def compressed(prior, tokens, mode="context"):
+    return coder.compress(prior, mode, segments.plan(tokens.shape[:3]), tokens)
 
 
-def expanded(prior, coded, grid, digits):
-    return coder.expand(prior, "context", segments.plan(grid), digits, coded)
+def expanded(prior, coded, grid, digits, mode="context", progress=None):
+    """With zeros behind short segments, so that fewer widths occur: each is a compilation."""
+    coded = [piece if piece is None else piece.ljust(200, b"\0") for piece in coded]
+    return coder.expand(prior, mode, segments.plan(grid), digits, coded, progress=progress)
 
 
 def size(coded):
     return sum(map(len, coded))
 
 
-@pytest.mark.parametrize(("grid", "digits"), [((1, 1, 1), 4), ((3, 5, 7), 15)])
-def test_round_trip(prior_of, walk, grid, digits):
-    check_round_trip(prior_of(digits), walk(grid, digits))
+@pytest.fixture(scope="module")
+def listening(net_files):
+    """A prior of 4 digits whose net is wild, and whose mixer listens to it from the first digit on."""
+    return attentive(weights.load(net_files[4]), 30000)
 
 
-def check_round_trip(prior, tokens):
+def attentive(prior, weight):
+    """The same with this weight on the net's logits."""
+    start = tables.Start(prior.mixed.cells, prior.mixed.weights.copy())
+    start.weights[:, -1] = weight
+    return dataclasses.replace(prior, mixed=start)
+
+
+@pytest.fixture(scope="module")
+def prior_for(prior_of):
+    """Mode -> prior of 4 digits, its net a tame one."""
+    return {"context": prior_of(4), "prior": attentive(prior_of(4), 20000)}.get
+
+
+# ---- there and back -------------------------------------------------------------------------------------
+
+
+def test_round_trip_of_as_many_digits_as_there_can_be(prior_of, walk):
+    check_round_trip(prior_of(15), walk((2, 3, 3), 15))
+
+
+def check_round_trip(prior, tokens, mode="context"):
     """Bytes of all segments."""
     *grid, digits = tokens.shape
-    coded = compressed(prior, tokens)
+    coded = compressed(prior, tokens, mode)
     assert len(coded) == segments.plan(grid).number
-    back = expanded(prior, coded, grid, digits)
+    back = expanded(prior, coded, grid, digits, mode)
     assert back.dtype == np.uint8
     np.testing.assert_array_equal(back, tokens)
     return size(coded)
 
 
+@pytest.mark.parametrize("mode", ["context", "prior"])
+@pytest.mark.parametrize("digits", [4, 3])
+def test_round_trip_of_fewer_digits_and_broken_tiles(prior_for, walk, mode, digits):
+    """Of the four digits that the prior knows all are sent, or the first three; of four segments one is full."""
+    tokens = walk(CUT, 4)[..., :digits]
+    assert check_round_trip(prior_for(mode), tokens, mode) < 0.9 * tokens.size / 4
+    check_round_trip(prior_for(mode), 3 - walk(CUT, 4, seed=1)[..., :digits], mode)
+
+
 def test_price(prior_of, walk):
     """Tokens without any order cost hardly more than they are, those of one value next to nothing."""
-    prior, raw = prior_of(8), np.prod(GRID) * 2
-    even = np.random.default_rng(0).integers(0, 4, (*GRID, 8), dtype=np.uint8)
+    prior, raw = prior_of(4), np.prod(GRID)
+    even = np.random.default_rng(0).integers(0, 4, (*GRID, 4), dtype=np.uint8)
     assert raw < check_round_trip(prior, even) <= 1.03 * raw
-    assert size(compressed(prior, walk(GRID, 8))) < 0.55 * raw
+    assert size(compressed(prior, walk(GRID, 4))) < 0.6 * raw
     for value in (0, 3):
-        assert size(compressed(prior, np.full((*GRID, 8), value, np.uint8))) < 0.02 * raw
+        assert size(compressed(prior, np.full((*GRID, 4), value, np.uint8))) < 0.03 * raw
 
 
 def test_progress(prior_of, walk):
-    prior, plan, done = prior_of(8), segments.plan(GRID), []
-    coded = coder.compress(prior, "context", plan, walk(GRID, 8), progress=done.append)
-    coder.expand(prior, "context", plan, 8, coded, progress=done.append)
+    plan, done = segments.plan(CUT), []
+    coded = coder.compress(prior_of(4), "context", plan, walk(CUT, 4), progress=done.append)
+    expanded(prior_of(4), coded, CUT, 4, progress=done.append)
     assert sum(done) == 2 * plan.number
+
+
+# ---- the net, asked at once or digit by digit --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def walked(listening):
+    """walked(tokens, there, free) -> (logits int32[n, t, h, w, 3, 3] as the walk comes by, its tokens): those that are
+    given, or, if free, what the net would choose."""
+
+    @jax.jit
+    def call(params, tokens, there, free):
+        n, t, h, w = there.shape
+        shared, flat = jax.tree.map(jnp.asarray, coder.steps((t, h, w), 3)), tokens.reshape(n, -1, 3).astype(jnp.int32)
+
+        def step(found, x, here, logits):
+            digit = jnp.where(free, context.choice(logits)[0], flat[:, x.place, x.digit])
+            return found.at[:, x.place, x.digit].set(logits), digit
+
+        found = jnp.zeros((n, t * h * w, 3, 3), jnp.int32)
+        found, tokens = coder.walk(params, listening.config, step, found, shared, there, 3)
+        return found.reshape(*tokens.shape, 3), tokens
+
+    return lambda *told: tuple(map(np.asarray, call(listening.params, *told)))
+
+
+def test_the_decoder_is_told_what_the_encoder_was(listening, walked, walk):
+    """Of three digits, and also where tokens are not there: at the edges, and scattered."""
+    plan = segments.plan(CUT)
+    there = segments.there(plan)
+    there[0] &= np.random.default_rng(0).random(plan.shape) < 0.8
+    tokens = segments.cut(plan, walk(CUT, 3))
+    call = jax.jit(functools.partial(coder.logits_of_all, config=listening.config))
+    wanted = np.asarray(call(listening.params, tokens, there))
+    found, back = walked(tokens, there, False)
+    np.testing.assert_array_equal(back, np.where(there[..., None], tokens, 0))
+    np.testing.assert_array_equal(found[there], wanted[there])
+    assert len(np.unique(found[there])) > 500
+    # a digit that is not there is not looked at
+    other = np.where(there[..., None], tokens, 3 - tokens)
+    np.testing.assert_array_equal(np.asarray(call(listening.params, other, there))[there], wanted[there])
+
+
+def test_what_the_net_chooses_costs_next_to_nothing(listening, walked):
+    """Tokens that are its own choice throughout; and not where another net is asked."""
+    plan = segments.plan(CUT)
+    there = segments.there(plan)
+    tokens = segments.join(plan, walked(np.zeros((*there.shape, 3), np.uint8), there, True)[1])
+    assert len(np.unique(tokens)) == 4
+    cost = size(compressed(listening, tokens, "prior"))
+    assert cost < 0.2 * tokens.size / 4
+    other = listening.params | {"after": jax.tree.map(lambda leaf: -leaf, listening.params["after"])}
+    assert size(compressed(dataclasses.replace(listening, params=other), tokens, "prior")) > 3 * cost
+
+
+def test_every_part_of_the_net_decides_the_bits(listening, walk):
+    """With one weight changed a segment reads otherwise: so a prior is named by a digest of all of it."""
+    tokens = walk(CUT, 4)
+    coded = compressed(listening, tokens, "prior")
+    for name in ("begun", "earlier"):
+        leaf = listening.params[name]
+        moved = {"w": leaf["w"], "b": leaf["b"] + 1} if name == "begun" else leaf + 1
+        other = dataclasses.replace(listening, params=listening.params | {name: moved})
+        assert (expanded(other, coded, CUT, 4, "prior") != tokens).mean() > 0.1
 
 
 # ---- segments share nothing -----------------------------------------------------------------------------
 
-LONG = (8 * 64, 3, 4)  # 64 segments of one shape
 
-
-@pytest.fixture(scope="module")
-def many(prior_of, walk):
-    """Tokens of 64 segments, and their bytes from eight devices at once."""
+@pytest.fixture(scope="module", params=["context", "prior"])
+def many(request, prior_for, walk):
+    """Mode, prior, tokens of eight segments, and their bytes from eight devices, one from each."""
     assert len(jax.devices()) == 8
-    tokens = walk(LONG, 4)
-    return tokens, compressed(prior_of(4), tokens)
+    mode, tokens = request.param, walk(LONG, 4)
+    return mode, prior_for(mode), tokens, compressed(prior_for(mode), tokens, mode)
 
 
-def test_a_broken_segment_leaves_the_others_exact(prior_of, many):
-    tokens, coded = many
-    prior, plan = prior_of(4), segments.plan(LONG)
-    for lost in ([0], [63], [1, 2, 40], range(64)):
+def test_a_broken_segment_leaves_the_others_exact(many):
+    mode, prior, tokens, coded = many
+    plan = segments.plan(LONG)
+    for lost in ([0], [7], [1, 2, 5], range(7)):
         left = [None if n in lost else piece for n, piece in enumerate(coded)]
         parts = segments.cut(plan, tokens)
         parts[list(lost)] = 0
-        np.testing.assert_array_equal(expanded(prior, left, LONG, 4), segments.join(plan, parts))
+        np.testing.assert_array_equal(expanded(prior, left, LONG, 4, mode), segments.join(plan, parts))
     # bytes of another segment, or none at all: wrong tokens there, and there alone
-    wrong = segments.cut(plan, expanded(prior, [coded[1], b"", *coded[2:]], LONG, 4))
+    wrong = segments.cut(plan, expanded(prior, [coded[1], b"", *coded[2:]], LONG, 4, mode))
     np.testing.assert_array_equal(wrong[2:], segments.cut(plan, tokens)[2:])
 
 
-def test_tokens_change_the_bytes_of_their_own_segment_alone(prior_of, many):
-    tokens, before = many
+def test_tokens_change_the_bytes_of_their_own_segment_alone(many):
+    mode, prior, tokens, before = many
     plan = segments.plan(LONG)
-    for n in (0, 1, 40, 63):
+    for n in (0, 1, 7):
         parts = segments.cut(plan, tokens)
         parts[n] = 3 - parts[n]
-        after = compressed(prior_of(4), segments.join(plan, parts))
-        assert [m for m in range(64) if before[m] != after[m]] == [n]
+        after = compressed(prior, segments.join(plan, parts), mode)
+        assert [m for m in range(8) if before[m] != after[m]] == [n]
 
 
 def test_a_segment_that_takes_too_much_is_none(prior_of):
@@ -97,7 +195,7 @@ def test_a_segment_that_takes_too_much_is_none(prior_of):
     sure = tables.fresh("context", 4)
     sure.cells[:] = 65535 << 8 | tables.LIMIT
     tokens = np.full((*LONG, 4), 3, np.uint8)
-    tokens[:8] = np.random.default_rng(0).integers(0, 3, (8, 3, 4, 4))
+    tokens[:8] = np.random.default_rng(0).integers(0, 3, (8, *LONG[1:], 4))
     first, *others = compressed(prior_of(4, start=sure), tokens)
     assert first is None
     assert max(map(len, others)) < 20
@@ -107,41 +205,45 @@ def test_a_segment_that_takes_too_much_is_none(prior_of):
 # ---- one result on every road ---------------------------------------------------------------------------
 
 
-def test_a_segment_alone_equals_one_of_64(prior_of, many):
-    tokens, coded = many
-    for n in (0, 17, 63):
-        (alone,) = compressed(prior_of(4), tokens[8 * n : 8 * n + 8])
-        assert alone == coded[n]
-        np.testing.assert_array_equal(expanded(prior_of(4), [alone], (8, 3, 4), 4), tokens[8 * n : 8 * n + 8])
-    np.testing.assert_array_equal(expanded(prior_of(4), coded, LONG, 4), tokens)
+def plainly(mode, prior, plan, digits, jit=jax.jit):
+    """(tokens -> bytes of each segment, those -> tokens), on one device, all segments at once."""
+    constants = jax.tree.map(jnp.asarray, coder._constants(prior, mode, plan, digits))
+    net_config, there = coder._net_config(prior, mode), segments.there(plan)
+    write = jit(functools.partial(coder._compress, room=4096, net_config=net_config))
+    read = jit(functools.partial(coder._expand, digits=digits, net_config=net_config))
+
+    def compress(tokens):
+        words, bits, ok = write(constants, segments.cut(plan, tokens), there)
+        assert np.asarray(ok).all()
+        return [np.asarray(w).astype(">u4").tobytes()[: -(-int(n) // 8)] for w, n in zip(words, bits, strict=True)]
+
+    return compress, lambda coded: segments.join(plan, np.asarray(read(constants, coder.to_words(coded), there)))
 
 
-def on_one_device(prior, plan, tokens, room, jit=jax.jit):
-    """Bytes of each segment, without shard_map."""
-    call = jit(functools.partial(coder._compress, room=room, net_config=None))
-    constants = coder._constants(prior, "context", plan, tokens.shape[-1])
-    words, bits, ok = call(constants, segments.cut(plan, tokens), segments.there(plan))
-    assert np.asarray(ok).all()
-    return [np.asarray(w).astype(">u4").tobytes()[: -(-int(n) // 8)] for w, n in zip(words, bits, strict=True)]
-
-
-def test_one_device_equals_eight(prior_of, many):
-    tokens, coded = many
-    assert on_one_device(prior_of(4), segments.plan(LONG), tokens, 1024) == coded
+def test_one_device_equals_eight_and_a_batch_equals_each_alone(many):
+    """Every device has one segment, whether there are eight or one; here one device has them all."""
+    mode, prior, tokens, coded = many
+    compress, expand = plainly(mode, prior, segments.plan(LONG), 4)
+    assert compress(tokens) == coded
+    np.testing.assert_array_equal(expand(coded), tokens)
+    np.testing.assert_array_equal(expanded(prior, coded, LONG, 4, mode), tokens)
+    for n in (0, 3, 7):
+        part = tokens[8 * n : 8 * n + 8]
+        assert compressed(prior, part, mode) == [coded[n]]
+        np.testing.assert_array_equal(expanded(prior, [coded[n]], part.shape[:3], 4, mode), part)
 
 
 @pytest.mark.slow
-def test_without_jit(prior_of, walk):
+@pytest.mark.parametrize("mode", ["context", "prior"])
+def test_without_jit(prior_of, walk, mode):
     """Slow: every operation is compiled by itself."""
     plan = segments.Plan((2, 1, 2), (2, 1, 2), (1, 1, 1))
     tokens = walk(plan.grid, 3, seed=3)
-    jitted = on_one_device(prior_of(3), plan, tokens, 64)
+    coded = plainly(mode, prior_of(3), plan, 3)[0](tokens)
     with jax.disable_jit():
-        assert on_one_device(prior_of(3), plan, tokens, 64, jit=lambda call: call) == jitted
-        constants = coder._constants(prior_of(3), "context", plan, 3)
-        call = functools.partial(coder._expand, digits=3, net_config=None)
-        back = call(constants, coder.to_words(jitted), segments.there(plan))
-    np.testing.assert_array_equal(segments.join(plan, np.asarray(back)), tokens)
+        compress, expand = plainly(mode, prior_of(3), plan, 3, jit=lambda call: call)
+        assert compress(tokens) == coded
+        np.testing.assert_array_equal(expand(coded), tokens)
 
 
 def test_to_words():

@@ -23,11 +23,12 @@ def some(shape, seed=0, share=0.4):
 
 def constant(logits):
     """A prior that says the same of every digit."""
-    config = PriorConfig(width=4, blocks=1, digits=4)
+    config = PriorConfig(width=4, blocks=1, hidden=4, digits=4)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), config))
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     params["alone"]["b"] = np.tile(np.array(logits, np.float32), 4)
-    return Prior(params, config, *weights.fresh_starts(4), bytes(32), bytes(32))
+    context, mixed = weights.fresh_starts(4)
+    return Prior(params, config, context, mixed, np.ones(4, np.int32), tokenizer=bytes(32), digest=bytes(32))
 
 
 @pytest.mark.parametrize("frames", [1, 7, 8, 19])
@@ -68,19 +69,36 @@ def test_lost_digits_become_their_mean(passes, logits, mean):
     np.testing.assert_allclose(levels[lost], mean, atol=1e-3)
 
 
-def test_one_pass_is_what_the_net_says(prior):
+@pytest.mark.parametrize("digits", [4, 2])
+def test_one_pass_is_what_the_net_says(prior, digits):
+    """Asked with a group of frames on either side, here beyond the clip, of which nothing is known; nor is anything of
+    digits that are not sent."""
     tokens, lost = some((8, 4, 4), 5)
-    known = np.broadcast_to(~lost[..., None], tokens.shape)
-    call = jax.jit(functools.partial(net.both_logits, config=prior.config))
-    alone = call(prior.params, tokens[None], known[None])[0][0]
-    levels = conceal.fill_lost(prior, tokens, lost, passes=1)
-    np.testing.assert_allclose(levels[lost], np.asarray(net.expectation(alone))[lost], atol=1e-5)
+    known = np.broadcast_to(~lost[..., None], tokens.shape) & (np.arange(4) < digits)
+    around = [(4, 4), (0, 0), (0, 0), (0, 0)]
+    call = jax.jit(functools.partial(net.masked_logits, config=prior.config))
+    logits = call(prior.params, np.pad(tokens, around)[None], np.pad(known, around)[None])[0][4:-4, ..., :digits, :]
+    levels = conceal.fill_lost(prior, tokens[..., :digits], lost, passes=1)
+    assert levels.shape == (8, 4, 4, digits)
+    np.testing.assert_allclose(levels[lost], np.asarray(net.expectation(logits))[lost], atol=1e-5)
     # the surest token is settled in the first of several passes, on the same grounds
-    sure = np.log(np.asarray(net.probabilities(alone)).max(axis=-1)).sum(axis=-1)
+    sure = np.log(np.asarray(net.probabilities(logits)).max(axis=-1)).sum(axis=-1)
     first = np.unravel_index(np.argmax(np.where(lost, sure, -np.inf)), lost.shape)
-    several = conceal.fill_lost(prior, tokens, lost, passes=4)
+    several = conceal.fill_lost(prior, tokens[..., :digits], lost, passes=4)
     np.testing.assert_allclose(several[first], levels[first], atol=1e-5)
     assert (np.abs(several - levels) > 0.01).any()  # and later ones know more
+
+
+def test_a_segment_that_is_lost_whole_is_seen_from_both_sides(prior):
+    """A group of frames before it, and one after; none further off."""
+    tokens, lost = some((24, 2, 3), 7, share=0)
+    lost[8:16] = True
+    levels = conceal.fill_lost(prior, tokens, lost)
+    for frames, matters in ((slice(0, 4), False), (slice(4, 8), True), (slice(16, 20), True), (slice(20, 24), False)):
+        other = tokens.copy()
+        other[frames] = 3 - other[frames]
+        changed = conceal.fill_lost(prior, other, lost)[8:16] != levels[8:16]
+        assert changed.any() == matters
 
 
 def test_schedule():

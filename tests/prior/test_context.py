@@ -1,5 +1,8 @@
 """The contexts against the text of the module, and what must hold of counts and states whatever the tables are."""
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,11 +29,24 @@ def packed(digits):
     return value
 
 
-def flat_steps():
+STEPS = int(np.prod(SHAPE)) * DIGITS
+
+
+def flat_steps(mode="context"):
+    """Steps of all digits, all there; in mode `prior` with the logits of ``said``."""
     xs = coder.steps(SHAPE, DIGITS)
-    count = int(np.prod(SHAPE)) * DIGITS
-    flat = jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), xs)
-    return flat._replace(there=np.ones(count, bool))
+    flat = jax.tree.map(lambda leaf: leaf.reshape(STEPS, *leaf.shape[2:]), xs)
+    return flat._replace(there=np.ones(STEPS, bool), logits=said() if mode == "prior" else None)
+
+
+@functools.cache
+def said():
+    """Logits of any net, int32[steps, 3]: small and large ones, their limits, and none at all."""
+    generator = np.random.default_rng(8)
+    size = generator.choice([1, 30, 300, 1000, 3000], (STEPS, 1))
+    found = np.rint(generator.normal(0, 1, (STEPS, 3)) * size).astype(np.int32)
+    found[::11], found[::13] = 0, tables.REACH * generator.choice([-1, 1], found[::13].shape)
+    return np.clip(found, -tables.REACH, tables.REACH)
 
 
 # ---- which row ---------------------------------------------------------------------------------------
@@ -66,10 +82,32 @@ def told(tokens, f, y, x, j):
         (digit(past, j), min(so_far, 3), changed(left, sides[0]), changed(up, sides[2]), f % 4 == 0),
         (digit(past, j), *(digit(side, j) for side in sides)),
         (digit(left, j), digit(up, j), *before),
+        told_by_net(levels, f, y, x, j),
     )
 
 
-def test_rows_tell_what_the_text_says(tokens):
+def chance(x):
+    """Of a log-odds in units of 1 / 256, as the coder has it: out of 65536, none below 16."""
+    return round(min(max(65536 / (1 + math.exp(-x / 256)), 16), 65520))
+
+
+def chosen(logits):
+    """(digit, doubt): the likelier half, then the likelier digit of it; by powers of two, how probably one of them is
+    wrong, the least that there can be being none."""
+    high, low, top = (max(-3071, min(3071, int(x))) for x in logits)
+    second = top if high > 0 else low
+    wrong = chance(-abs(high)) + chance(-abs(second))
+    return 2 * (high > 0) + (second > 0), int(math.log2(wrong / 32))
+
+
+def told_by_net(levels, f, y, x, j):
+    logits = said().reshape(*SHAPE, DIGITS, 3)[f, y, x]
+    strayed = sum(chosen(logits[n])[0] != levels[f, y, x, n] for n in range(j))
+    return (*chosen(logits[j]), min(strayed, 2))
+
+
+@pytest.mark.parametrize("mode", ["context", "prior"])
+def test_rows_tell_what_the_text_says(tokens, mode):
     """Two digits share a row of an expert if, and only if, the same is known of them."""
     levels, there = tokens
     places = int(np.prod(SHAPE))
@@ -79,12 +117,14 @@ def test_rows_tell_what_the_text_says(tokens):
     before = np.append(order, places)[None] < np.repeat(order, DIGITS)[:, None]
     known = np.where(before, value[None], 0).astype(np.uint32)
     so_far = [packed(token[:j]) for token in levels.reshape(places, DIGITS) for j in range(DIGITS)]
-    call = jax.jit(jax.vmap(lambda known, token, x: context.rows(known, token, jnp.int32(0), x, DIGITS)))
-    rows = np.asarray(call(known, np.array(so_far, np.uint32), flat_steps()))
-    assert rows.shape == (places * DIGITS, tables.EXPERTS["context"])
+    wrong = np.array([chosen(logits)[0] for logits in said()]).reshape(places, DIGITS) != levels.reshape(places, DIGITS)
+    strayed = (np.cumsum(wrong, axis=1) - wrong).reshape(-1).astype(np.int32)
+    call = jax.jit(jax.vmap(lambda known, token, strayed, x: context.rows(known, token, strayed, x, DIGITS)))
+    rows = np.asarray(call(known, np.array(so_far, np.uint32), strayed, flat_steps(mode)))
+    assert rows.shape == (STEPS, tables.EXPERTS[mode])
     seen = {}
     for n, (*place, j) in enumerate(np.ndindex(*SHAPE, DIGITS)):
-        for expert, known_there in enumerate(told(tokens, *place, j)):
+        for expert, known_there in enumerate(told(tokens, *place, j)[: tables.EXPERTS[mode]]):
             size = tables.SIZES[expert]
             first = DIGITS * sum(tables.SIZES[:expert]) + j * size
             assert first <= rows[n, expert] < first + size
@@ -113,41 +153,34 @@ def test_steps(shape):
 # ---- counts and states ---------------------------------------------------------------------------------
 
 
-def any_start(seed):
-    """Cells and weights to their very ends."""
-    generator = np.random.default_rng(seed)
-    cells, weights = tables.fresh("context", DIGITS)
-    p = generator.choice([0, 1, 255, 32768, 65534, 65535], cells.shape)
-    n = generator.choice([0, 1, 6, tables.LIMIT], cells.shape)
-    end = tables.WEIGHT_LIMIT
-    drawn = generator.choice([-end, -1, 0, 20000, end], weights.shape)
-    return tables.Start((p << 8 | n).astype(np.int32), drawn.astype(np.int32))
-
-
 @pytest.fixture(scope="module")
 def run(tokens):
-    """run(start, there) -> states and counts before every digit of ``tokens``, [steps, ...]."""
+    """run(mode, start, there) -> states and counts before every digit of ``tokens``, [steps, ...]."""
     symbols = tokens[0].reshape(-1).astype(np.int32)
 
     @jax.jit
-    def call(start, there):
-        model = context.model(start, None, int(np.prod(SHAPE)), DIGITS)
+    def call(start, xs):
+        model = context.model(start, int(np.prod(SHAPE)), DIGITS)
 
         def step(state, item):
             x, symbol = item
             return model.advance(state, x, symbol), (state, model.cumulative(state, x))
 
-        xs = flat_steps()._replace(there=there)
-        return jax.lax.scan(step, model.state, (xs, jnp.where(there, symbols, 0)))[1]
+        return jax.lax.scan(step, model.state, (xs, jnp.where(xs.there, symbols, 0)))[1]
 
-    return lambda start, there: jax.tree.map(np.asarray, call(jax.tree.map(jnp.asarray, start), there))
+    def run(mode, start, there):
+        xs = flat_steps(mode)._replace(there=there)
+        return jax.tree.map(np.asarray, call(jax.tree.map(jnp.asarray, start), xs))
+
+    return run
 
 
+@pytest.mark.parametrize("mode", ["context", "prior"])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_digit_is_ever_forbidden(tokens, run, seed):
+def test_no_digit_is_ever_forbidden(tokens, run, any_start, mode, seed):
     """Whatever the tables: four counts above zero, and where no token is, all of it for digit 0."""
     there = np.repeat(tokens[1].reshape(-1), DIGITS)
-    states, counts = run(any_start(seed), there)
+    states, counts = run(mode, any_start(mode, DIGITS, seed), there)
     assert counts.dtype == np.uint32
     edges = np.pad(counts.astype(int), ((0, 0), (1, 0)))
     edges = np.concatenate([edges, np.full((len(edges), 1), TOTAL)], axis=1)
@@ -158,35 +191,55 @@ def test_no_digit_is_ever_forbidden(tokens, run, seed):
     assert (np.abs(states.weights) <= tables.WEIGHT_LIMIT).all()
 
 
-def test_what_is_not_there_teaches_nothing(tokens, run):
+@pytest.mark.parametrize("mode", ["context", "prior"])
+def test_what_is_not_there_teaches_nothing(tokens, run, mode):
     there = np.repeat(tokens[1].reshape(-1), DIGITS)
-    states, _ = run(tables.fresh("context", DIGITS), there)
+    states, _ = run(mode, tables.fresh(mode, DIGITS), there)
     for step in np.flatnonzero(~there[:-1]):
         for before, after in ((s[step], s[step + 1]) for s in (states.cells, states.weights, states.known)):
             np.testing.assert_array_equal(before, after)
-    # and what is there moves one row of every expert, and the weights of its own digit
+    # and what is there moves one row of every expert, and weights of its own digit: in mode `prior` those for its doubt
+    sets, used = tables.SETS[mode], set()
     for step in np.flatnonzero(there[:-1]):
         moved = np.flatnonzero((states.cells[step] != states.cells[step + 1]).any(axis=1))
-        assert len(moved) == tables.EXPERTS["context"]
-        j = step % DIGITS
+        assert len(moved) == tables.EXPERTS[mode]
+        which = chosen(said()[step])[1] // 3 if mode == "prior" else 0
         weights = np.flatnonzero((states.weights[step] != states.weights[step + 1]).any(axis=1))
-        assert set(weights) <= {3 * j, 3 * j + 1, 3 * j + 2}
+        assert set(weights // 3) <= {sets * (step % DIGITS) + which}
+        used |= set(weights // 3)
+    assert used == set(range(DIGITS * sets))
 
 
-def test_fresh_tables_give_even_odds(run):
-    steps = int(np.prod(SHAPE)) * DIGITS
-    _, counts = run(tables.fresh("context", DIGITS), np.ones(steps, bool))
+def test_the_logit_is_an_input_of_its_own_decision(run):
+    """With a weight of one on it and none on the experts, the counts are the net's own probabilities."""
+    start = tables.fresh("prior", DIGITS)
+    weights = np.zeros_like(start.weights)
+    weights[:, -1] = 65536
+    states, counts = run("prior", start._replace(weights=weights), np.zeros(STEPS, bool))
+    assert (states.weights == weights[None]).all()
+    states, counts = run("prior", start._replace(weights=weights), np.arange(STEPS) == 5)
+    high, one, three = (chance(x) for x in said()[5])
+    upper = high >> 1
+    lower = TOTAL - upper
+    np.testing.assert_array_equal(counts[5], [lower - (lower * one >> 16), lower, TOTAL - (upper * three >> 16)])
+
+
+@pytest.mark.parametrize("mode", ["context", "prior"])
+def test_fresh_tables_give_even_odds(run, mode):
+    """Before anything is seen the net is not listened to."""
+    _, counts = run(mode, tables.fresh(mode, DIGITS), np.ones(STEPS, bool))
     np.testing.assert_array_equal(counts[0], [TOTAL // 4, TOTAL // 2, TOTAL * 3 // 4])
 
 
-def test_a_step_without_jit(tokens, run):
+@pytest.mark.parametrize("mode", ["context", "prior"])
+def test_a_step_without_jit(tokens, run, any_start, mode):
     """The same counts and the same next state."""
-    start, step = any_start(2), 40
-    states, counts = run(start, np.ones(int(np.prod(SHAPE)) * DIGITS, bool))
+    start, step = any_start(mode, DIGITS, 2), 40
+    states, counts = run(mode, start, np.ones(STEPS, bool))
     before, after = (jax.tree.map(lambda leaf, at=at: leaf[at], states) for at in (step, step + 1))
-    x = jax.tree.map(lambda leaf: jnp.asarray(leaf[step]), flat_steps())
+    x = jax.tree.map(lambda leaf: jnp.asarray(leaf[step]), flat_steps(mode))
     with jax.disable_jit():
-        model = context.model(jax.tree.map(jnp.asarray, start), None, int(np.prod(SHAPE)), DIGITS)
+        model = context.model(jax.tree.map(jnp.asarray, start), int(np.prod(SHAPE)), DIGITS)
         state = jax.tree.map(jnp.asarray, before)
         np.testing.assert_array_equal(model.cumulative(state, x), counts[step])
         found = model.advance(state, x, jnp.int32(tokens[0].reshape(-1)[step]))
@@ -194,14 +247,29 @@ def test_a_step_without_jit(tokens, run):
         np.testing.assert_array_equal(one, other)
 
 
-def test_guess_is_the_likelier_half_and_then_the_likelier_digit():
-    logits = np.zeros((1, 3, 3), np.int32)
-    logits[0, 0] = 900, -5000, 5000  # 3
-    logits[0, 1] = -900, 700, 5000  # 1
-    within = np.zeros((3, 4, 3, 3), np.int32)
-    within[0, 3, 2] = 2000, 0, -300  # after a 3 the third digit is a 2
-    digits, doubt = context.guess(jnp.asarray(logits), jnp.asarray(within))
-    assert digits.tolist() == [[3, 1, 2]]
-    sure = context.guess(jnp.full((1, 3, 3), 9000, jnp.int32), jnp.asarray(within) * 0)[1]
-    even = context.guess(jnp.zeros((1, 3, 3), jnp.int32), jnp.asarray(within) * 0)[1]
-    assert 0 <= int(sure[0]) < int(doubt[0]) < int(even[0]) < tables.DOUBTS
+# ---- the net's own choice --------------------------------------------------------------------------------
+
+
+def test_choice_is_the_likelier_half_and_then_the_likelier_digit():
+    logits = np.array([[900, -5000, 5000], [-900, 700, 5000], [900, 5000, -1], [-1, -5, 5000], [0, 0, 0], [1, -9, 0]])
+    digits, doubt = context.choice(jnp.asarray(logits, jnp.int32))
+    assert (digits.dtype, doubt.dtype) == (np.int32, np.int32)
+    assert digits.tolist() == [3, 1, 2, 0, 0, 2]  # of two that are alike, the lower
+    assert (digits.tolist(), doubt.tolist()) == tuple(map(list, zip(*map(chosen, logits), strict=True)))
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("other", [0, 50, 700, 2000, tables.REACH, 2 * tables.REACH])
+def test_doubt_falls_as_either_decision_is_surer(side, other):
+    """From an even choice, the greatest of DOUBTS steps, to a sure one, the least; past the limit of a logit too."""
+    margins = np.arange(tables.REACH + 500)
+    fixed = np.full_like(margins, other)
+    for first, second in ((margins, fixed), (fixed, margins)):
+        digits, doubt = map(np.asarray, context.choice(jnp.asarray(np.stack([side * first, -second, second], axis=1))))
+        upper = (side * first > 0).astype(int)
+        np.testing.assert_array_equal(digits, upper * (2 + (second > 0)))
+        assert (np.diff(doubt) <= 0).all()
+        assert doubt[0] == tables.DOUBTS - 1 if other == 0 else tables.DOUBTS - 2
+        least = chosen((other, 3071, 3071))[1]
+        assert doubt[-1] == least
+        assert set(doubt.tolist()) == set(range(least, int(doubt[0]) + 1))  # every step between

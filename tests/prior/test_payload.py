@@ -49,6 +49,7 @@ def test_round_trip(seed, number, width):
     assert (rows.dtype, rows.shape[1]) == (np.uint8, width)
     assert len(rows) == COPIES * directory_rows(number, width) + -(-sum(len(p) + 4 for p in pieces) // width)
     assert read(rows, [], number) == pieces
+    assert [payload.opened(payload.seal(piece)) for piece in pieces] == pieces
     more = np.concatenate([rows, np.zeros((3, width), np.uint8)])
     assert read(more, [], number) == pieces
 

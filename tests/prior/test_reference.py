@@ -1,62 +1,79 @@
-"""The NumPy twin of the segments' coder: the same tokens from any bytes, under any tables."""
+"""The NumPy twin of the segments' coder: the same tokens from any bytes, under any tables and any net."""
+
+import dataclasses
+import itertools
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from helix_jax import reference as exact
-from helix_jax.prior import coder, context, reference, segments, tables
+from helix_jax.prior import coder, context, reference, segments, tables, weights
 
 
-def any_start(digits, seed):
-    """Cells and weights to their very ends, where sums and products are largest."""
-    generator = np.random.default_rng(seed)
-    cells, weights = tables.fresh("context", digits)
-    p = generator.choice([0, 1, 9000, 32768, 65534, 65535], cells.shape)
-    n = generator.choice([0, 1, 6, tables.LIMIT], cells.shape)
-    end = tables.WEIGHT_LIMIT
-    drawn = generator.choice([-end, -60000, 0, 20000, 60000, end], weights.shape)
-    return tables.Start((p << 8 | n).astype(np.int32), drawn.astype(np.int32))
+@pytest.fixture
+def prior_in(prior_of, net_files, any_start):
+    """prior_in(mode, digits, seed): prior.weights.Prior. seed: of its tables; None: without knowledge. In mode `prior`
+    the net is wild."""
+
+    def make(mode, digits, seed):
+        start = {} if seed is None else {"mixed" if mode == "prior" else "context": any_start(mode, digits, seed)}
+        prior = weights.load(net_files[digits]) if mode == "prior" else prior_of(digits)
+        return dataclasses.replace(prior, **start)
+
+    return make
 
 
-@pytest.mark.parametrize(("grid", "digits"), [((2, 3, 3), 15), ((9, 2, 31), 4)])
-def test_it_reads_what_the_coder_wrote(prior_of, walk, grid, digits):
-    """Fresh tables, and tables at their ends; even tokens too."""
+@pytest.mark.parametrize(
+    ("mode", "grid", "digits", "sent"),
+    [
+        ("context", (2, 3, 3), 15, 15),
+        ("context", (9, 2, 31), 4, 4),
+        ("context", (9, 2, 31), 4, 3),
+        ("prior", (9, 2, 31), 4, 4),
+        ("prior", (9, 2, 31), 4, 3),
+    ],
+)
+def test_it_reads_what_the_coder_wrote(prior_in, walk, mode, grid, digits, sent):
+    """Fresh tables, and tables at their ends; even tokens too. Tokens whole, or without their last digits."""
     plan, done = segments.plan(grid), []
-    even = np.random.default_rng(0).integers(0, 4, (*grid, digits), dtype=np.uint8)
-    for start, tokens in ((None, walk(grid, digits)), (any_start(digits, 1), walk(grid, digits)), (None, even)):
-        prior = prior_of(digits, start=start)
-        coded = coder.compress(prior, "context", plan, tokens)
+    even = np.random.default_rng(0).integers(0, 4, (*grid, sent), dtype=np.uint8)
+    walked = walk(grid, digits)[..., :sent]
+    for seed, tokens in ((None, walked), (1, walked), (None, even)):
+        prior = prior_in(mode, digits, seed)
+        coded = coder.compress(prior, mode, plan, tokens)
         if None in coded:
-            coded = [piece or b"" for piece in coded]
-            tokens = coder.expand(prior, "context", plan, digits, coded)
-        back = reference.expand_clip(prior, "context", plan, digits, coded, done.append)
+            coded = [(piece or b"")[:200].ljust(200, b"\0") for piece in coded]  # of one width, compiled once
+            tokens = coder.expand(prior, mode, plan, sent, coded)
+        back = reference.expand_clip(prior, mode, plan, sent, coded, done.append)
         assert back.dtype == np.uint8
         np.testing.assert_array_equal(back, tokens)
     assert sum(done) == 3 * plan.number
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_any_bytes_are_the_same_tokens_to_both(prior_of, seed):
+@pytest.mark.parametrize("mode", ["context", "prior"])
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_any_bytes_are_the_same_tokens_to_both(prior_in, mode, seed):
     """Bytes that nobody wrote, too short and too long ones, and segments that are lost."""
     grid, digits, generator = (17, 2, 31), 4, np.random.default_rng(seed)
     plan = segments.plan(grid)
-    prior = prior_of(digits, start=any_start(digits, seed) if seed else None)
+    prior = prior_in(mode, digits, seed)
     coded = [generator.bytes(int(n)) for n in generator.integers(30, 250, plan.number)]
     coded[0], coded[1], coded[2] = b"", None, b"\xff" * 200
-    tokens = coder.expand(prior, "context", plan, digits, coded)
-    np.testing.assert_array_equal(reference.expand_clip(prior, "context", plan, digits, coded), tokens)
+    tokens = coder.expand(prior, mode, plan, digits, coded)
+    np.testing.assert_array_equal(reference.expand_clip(prior, mode, plan, digits, coded), tokens)
     assert not segments.cut(plan, tokens)[1].any()
 
 
-def test_segments_in_turns(prior_of, walk, monkeypatch):
-    """More of them than are read side by side."""
+@pytest.mark.parametrize("mode", ["context", "prior"])
+def test_segments_in_turns(prior_in, walk, monkeypatch, mode):
+    """More of them than are read side by side; what the net remembers of the first ones is gone in the next turn."""
     monkeypatch.setattr(reference, "BATCH", 3)
     grid, done = (25, 2, 16), []
-    plan, tokens, prior = segments.plan(grid), walk(grid, 4), prior_of(4)
-    coded = coder.compress(prior, "context", plan, tokens)
+    plan, tokens, prior = segments.plan(grid), walk(grid, 4), prior_in(mode, 4, None)
+    coded = coder.compress(prior, mode, plan, tokens)
     assert plan.number == 4
-    back = reference.expand_clip(prior, "context", plan, 4, coded, done.append)
+    back = reference.expand_clip(prior, mode, plan, 4, coded, done.append)
     np.testing.assert_array_equal(back, tokens)
     assert done == [3, 1]
 
@@ -78,13 +95,16 @@ def test_its_range_decoder_equals_big_integers():
         assert found[lane].tolist() == wanted
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_guess_equals_the_coders(seed):
-    generator = np.random.default_rng(seed)
-    reach = (10, 400, 2 * tables.REACH)[seed]
-    logits = generator.integers(-min(reach, tables.REACH), min(reach, tables.REACH) + 1, (200, 6, 3))
-    within = generator.integers(-reach, reach + 1, (6, 4, 6, 3))
-    digits, doubt = context.guess(jnp.asarray(logits, jnp.int32), jnp.asarray(within, jnp.int32))
-    ours = reference._guess(logits, within)
+def test_choice_equals_the_coders():
+    """All three logits at their ends, about zero and where a doubt ends; and a sweep of all that each can be."""
+    ends = [0, 1, 2, 177, 178, 700, tables.REACH - 1, tables.REACH]
+    corners = np.array(list(itertools.product(sorted({*ends, *(-x for x in ends)}), repeat=3)))
+    every, generator = np.arange(-tables.REACH, tables.REACH + 1), np.random.default_rng(0)
+    swept = np.stack([generator.permutation(every) for _ in range(3)], axis=1)
+    logits = np.concatenate([corners, swept])
+    digits, doubt = context.choice(jnp.asarray(logits, jnp.int32))
+    ours = reference._choice(logits)
     np.testing.assert_array_equal(digits, ours[0])
     np.testing.assert_array_equal(doubt, ours[1])
+    assert set(ours[0]) == set(range(4))
+    assert set(ours[1]) == set(range(tables.DOUBTS))

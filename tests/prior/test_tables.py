@@ -91,11 +91,36 @@ def test_starts_to_arrays_and_back(digits):
         assert (start.cells.dtype, start.weights.dtype) == (np.int32, np.int32)
 
 
-@pytest.mark.parametrize(("mode", "more"), [("context", 1), ("prior", 2)])
-def test_starts_have_a_row_for_every_context(mode, more):
-    """And an input of the mixer for every expert, for the constant, and for the net's logit in mode `prior`."""
+@pytest.mark.parametrize(("mode", "sets", "more"), [("context", 1, 1), ("prior", 4, 2)])
+def test_starts_have_a_row_for_every_context(mode, sets, more):
+    """And an input of the mixer for every expert, for the constant, and for the net's logit in mode `prior`, which has
+    weights for each quarter of its doubt."""
     start, experts = tables.fresh(mode, 8), tables.EXPERTS[mode]
     assert start.cells.shape == (8 * sum(tables.SIZES[:experts]), 3)
-    assert start.weights.shape == (8 * 3, experts + more)
+    assert start.weights.shape == (8 * sets * 3, experts + more)
     assert (start.cells == 32768 << 8).all()
     assert (start.weights[:, experts:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["context", "prior"])
+@pytest.mark.parametrize("digits", [1, 3, 4])
+def test_start_of_fewer_digits(mode, digits):
+    """Of every expert, and of the mixer, what the first digits have; nothing moves from one digit to another."""
+    fresh = tables.fresh(mode, 4)
+    numbers = [np.arange(part.size, dtype=np.int32).reshape(part.shape) for part in fresh]
+    fewer = tables.Start(*numbers).first(digits, 4)
+    for found, shape in zip(fewer, tables.fresh(mode, digits), strict=True):
+        assert (found.shape, found.dtype) == (shape.shape, shape.dtype)
+    begin, begin_fewer = 0, 0
+    for size in tables.SIZES[: tables.EXPERTS[mode]]:
+        for j in range(digits):
+            for n in (0, size - 1):
+                row = fewer.cells[begin_fewer + j * size + n]
+                np.testing.assert_array_equal(row, numbers[0][begin + j * size + n])
+        begin, begin_fewer = begin + 4 * size, begin_fewer + digits * size
+    for found, whole in zip(
+        fewer.weights.reshape(digits, -1, 3, fewer.weights.shape[1]),
+        numbers[1].reshape(4, -1, 3, fewer.weights.shape[1]),
+        strict=False,
+    ):
+        np.testing.assert_array_equal(found, whole)

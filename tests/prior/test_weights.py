@@ -1,6 +1,7 @@
 """The prior's weights file: integers and back, a digest of all that decides the bits, and damage named."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -13,7 +14,8 @@ from helix_jax.config import PriorConfig
 from helix_jax.prior import net, stored, tables, weights
 from helix_jax.weights import WeightsError
 
-CONFIG = PriorConfig(width=16, blocks=2, digits=4)
+CONFIG = PriorConfig(width=16, blocks=2, hidden=12, digits=4)
+IMPORTANCE = np.array([900, 400, 70, 1], np.int32)
 TOKENIZER = bytes(range(32))
 
 
@@ -37,7 +39,7 @@ def starts():
 def blob(tmp_path_factory, params, starts):
     """Content of a weights file."""
     path = tmp_path_factory.mktemp("weights") / "a.safetensors"
-    weights.save(path, params, CONFIG, TOKENIZER, {"steps": "7"}, starts)
+    weights.save(path, params, CONFIG, TOKENIZER, {"steps": "7"}, starts, IMPORTANCE)
     return path.read_bytes()
 
 
@@ -73,12 +75,14 @@ def test_round_trip(path, params, starts):
     for one, other in zip((loaded.context, loaded.mixed), starts, strict=True):
         np.testing.assert_array_equal(one.cells, other.cells)
         np.testing.assert_array_equal(one.weights, other.weights)
+    np.testing.assert_array_equal(loaded.importance, IMPORTANCE)
 
 
 def test_what_was_loaded_is_saved_as_it_is(path):
     loaded = weights.load(path)
     again = path.with_name("b.safetensors")
-    weights.save(again, loaded.params, CONFIG, TOKENIZER, {"other": "notes"}, (loaded.context, loaded.mixed))
+    starts, notes = (loaded.context, loaded.mixed), {"other": "notes"}
+    weights.save(again, loaded.params, CONFIG, TOKENIZER, notes, starts, loaded.importance)
     first, second = (safetensors.numpy.load(p.read_bytes()) for p in (path, again))
     assert first.keys() == second.keys()
     for name, array in first.items():
@@ -92,6 +96,7 @@ def test_starts_are_fresh_by_default(path, params):
     for one, other in zip((loaded.context, loaded.mixed), weights.fresh_starts(CONFIG.digits), strict=True):
         np.testing.assert_array_equal(one.cells, other.cells)
         np.testing.assert_array_equal(one.weights, other.weights)
+    assert loaded.importance.tolist() == [1] * 4
 
 
 def test_stored_is_the_same_without_jax(path):
@@ -125,8 +130,10 @@ def test_every_tensor_counts(path, blob):
 def test_tokenizer_and_shape_count(path, blob):
     digest = stored.read(path).digest
     assert stored.read(rewritten(path, tokenizer=bytes(32).hex())).digest != digest
-    path.write_bytes(blob)
-    assert stored.read(rewritten(path, config='{"width": 16, "blocks": 2, "digits": 4, "frames": 4}')).digest != digest
+    for field in dataclasses.fields(CONFIG):
+        path.write_bytes(blob)
+        other = dataclasses.asdict(CONFIG) | {field.name: 4 + getattr(CONFIG, field.name)}
+        assert stored.read(rewritten(path, config=json.dumps(other))).digest != digest
     path.write_bytes(blob)
     assert stored.read(rewritten(path, steps="8", more="notes")).digest == digest
 
@@ -166,12 +173,18 @@ def test_metadata_without_sense(path, metadata):
     [
         ("blocks.1.temporal.shift", lambda flat: flat.pop("blocks.1.temporal.shift")),
         ("blocks.0.spatial.w", lambda flat: flat.pop("blocks.0.spatial.w")),
-        ("within", lambda flat: flat.pop("within")),
+        ("earlier", lambda flat: flat.pop("earlier")),
+        ("begun.w", lambda flat: flat.pop("begun.w")),
+        ("after.b", lambda flat: flat.pop("after.b")),
+        ("importance", lambda flat: flat.pop("importance")),
+        ("within", lambda flat: flat.update(within=flat["earlier"])),
         ("context.n", lambda flat: flat.pop("context.n")),
         ("blocks.2.spatial.w", lambda flat: flat.update({"blocks.2.spatial.w": flat["blocks.0.spatial.w"]})),
         ("embed.b", lambda flat: flat.update({"embed.b": flat["embed.b"][:-1]})),
         ("mixed.weights", lambda flat: flat.update({"mixed.weights": flat["mixed.weights"][:, :-1].copy()})),
         ("phase", lambda flat: flat.update(phase=flat["phase"].astype(np.float32))),
+        ("earlier", lambda flat: flat.update(earlier=flat["earlier"][:, :-1].copy())),
+        ("importance", lambda flat: flat.update(importance=flat["importance"][:-1].copy())),
     ],
 )
 def test_tensors_that_do_not_fit_their_config(path, name, change):
@@ -202,8 +215,11 @@ def test_a_net_too_wide_is_not_saved(tmp_path):
     [
         ("embed", "embed.b", 3, 1 << 24),
         ("alone", "alone.b", 3, -(1 << 24)),
+        ("after", "after.b", 3, 1 << 24),
+        ("begun", "begun.b", 3, -(1 << 24)),
         ("blocks.1.temporal", "blocks.1.temporal.b", 3, 1 << 24),
-        ("after", "within", (0, 3), 1 << 24),
+        ("begun", "earlier", (0, 3), 1 << 24),
+        ("begun", "earlier", (15, 3), -(1 << 24)),
         ("embed", "phase", (2, 3), -(1 << 24)),
     ],
 )
@@ -215,7 +231,7 @@ def test_sums_past_2_to_24_are_refused(path, layer, tensor, place, value):
         weights.load(rewritten(path, change))
 
 
-@pytest.mark.parametrize(("layer", "more"), [("after", "within"), ("embed", "phase")])
+@pytest.mark.parametrize(("layer", "more"), [("begun", "earlier"), ("embed", "phase")])
 def test_the_finer_unit_counts(path, layer, more):
     """A sum in coarse steps, to which fine ones are added, has to hold both."""
 
@@ -226,6 +242,38 @@ def test_the_finer_unit_counts(path, layer, more):
 
     with pytest.raises(WeightsError, match=rf"sums of {layer}, channel 3"):
         weights.load(rewritten(path, change))
+
+
+def test_every_digit_adds_its_largest(path):
+    """One of the four levels of each digit is told: four digits of a quarter are too much, four levels of one are
+    not."""
+    quarter = 1 << 22
+
+    def plain(flat):
+        flat["begun.w"][:, 3], flat["begun.b"][3], flat["begun.shift"][3] = 0, 0, 5  # sums in steps of 2^-10
+        flat["earlier"][:, 3] = 0
+
+    def of_one_digit(flat):
+        plain(flat)
+        flat["earlier"][:4, 3] = quarter
+
+    def of_each_digit(flat):
+        plain(flat)
+        flat["earlier"][[0, 5, 10, 15], 3] = quarter, -quarter, quarter, -quarter
+
+    weights.load(rewritten(path, of_one_digit))
+    with pytest.raises(WeightsError, match=r"sums of begun, channel 3"):
+        weights.load(rewritten(path, of_each_digit))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_run_that_diverged_is_not_saved(tmp_path, params, value):
+    """Whole numbers have no such values: they would become some weight or other."""
+    broken = jax.tree.map(np.copy, params)
+    broken["earlier"][5, 2] = value
+    with pytest.raises(WeightsError, match=r"earlier holds values that are no numbers"):
+        weights.save(tmp_path / "nan.safetensors", broken, CONFIG, TOKENIZER, {})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("tensor", "value"), [("after.shift", -1), ("after.shift", 15), ("after.w", -128)])
@@ -241,9 +289,11 @@ def test_what_the_net_does_not_have(path, tensor, value):
 
 
 def test_shipped_weights():
-    """They load, are small enough to ship, and belong to the shipped tokenizer."""
+    """They load, are small enough to ship, name the whole shape of the net, and belong to the shipped tokenizer."""
     shipped, tokenizer = weights.load(), tokenizer_weights.load()
     assert weights.DEFAULT.stat().st_size <= 10e6
     assert shipped.tokenizer == tokenizer.digest
     assert shipped.config.digits == tokenizer.config.digits
-    assert dataclasses.asdict(shipped.config).keys() == {"width", "blocks", "digits", "frames"}
+    with safetensors.safe_open(str(weights.DEFAULT), framework="numpy") as handle:
+        assert json.loads(handle.metadata()["config"]) == dataclasses.asdict(shipped.config)
+    assert (shipped.importance > 0).all()

@@ -12,16 +12,21 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from helix_jax import config as configuration
 from helix_jax import parallel
 from helix_jax.config import TokenizerConfig
-from train import checkpoint, command, loop, tokenizer
-from train.config import TokenizerTraining
+from helix_jax.prior import net
+from helix_jax.prior import weights as prior_weights
+from train import checkpoint, command, loop, prior, tokenizer
+from train.config import PriorTraining, TokenizerTraining
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GOLDEN = Path(__file__).parents[1] / "golden" / "dry_run.json"
+PRIORS = sorted(CONFIGS.glob("prior_*.py"))
+TASKS = {TokenizerTraining: tokenizer.task, PriorTraining: prior.task}
 ARGUMENTS = ["--config", str(CONFIGS / "tokenizer_cpu.py"), "--data", "videos", "--run", "run"]
 
 
@@ -64,6 +69,32 @@ def test_wrong_use_is_one_line(arguments, words, capsys):
     assert caught.value.code == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert words in last
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("data.frames=16", "data.frames is 16: 32 for model.frames=8"),
+        ("data.frames=30", "data.frames is 30: a multiple of 4"),
+        ("data.size=20", "data.size is 20: a multiple of 8"),
+        ("model.hidden=0", "model.hidden is 0: at least 1"),
+        ("model.digits=4", "model.digits=4 and frames=8 do not fit the tokenizer, whose tokens have 8 digits"),
+        ("parallel.compute=bfloat16", "parallel.compute is 'bfloat16': float32 for the prior"),
+        ("min_digits=3", "no field 'min_digits'; PriorTraining has model, data"),
+        ("tokenizer=gone.safetensors", "no weights file gone.safetensors"),
+    ],
+)
+def test_wrong_priors_are_one_line(change, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main("Train.", PriorTraining, prior.task, ["--config", str(PRIORS[0]), *ARGUMENTS[2:], "--set", change])
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_configuration_of_the_other_program(capsys):
+    with pytest.raises(SystemExit):
+        main("--config", str(PRIORS[0]))
+    assert "builds a PriorTraining, this program needs a TokenizerTraining" in capsys.readouterr().err
 
 
 def test_data_and_run_are_needed(capsys):
@@ -120,23 +151,69 @@ def test_flops_are_six_for_each_weight_and_token(tiny):
         assert counted == pytest.approx(share * flops[0], rel=0.1)
 
 
-@pytest.mark.parametrize(
-    "path", sorted(set(CONFIGS.glob("[a-z]*.py")) - set(CONFIGS.glob("prior_*.py"))), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("[a-z]*.py")), ids=lambda p: p.stem)
 def test_configurations(path):
-    """Each builds, says what it is for, and its parameters are those of the golden file."""
+    """Each builds, says what it is for, and its parameters are those of the golden file; UPDATE_GOLDEN=1 writes it."""
     module = runpy.run_path(str(path))
     cfg = module["get"]()
-    assert isinstance(cfg, TokenizerTraining)
     for word in ("Command:", "Expected:"):
         assert word in module["__doc__"]
-    shapes = jax.eval_shape(lambda: tokenizer.task(cfg).init(jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: TASKS[type(cfg)](cfg).init(jax.random.key(0)))
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    assert json.loads(GOLDEN.read_text())[path.stem] == {"parameters": count, "batch": cfg.batch, "steps": cfg.steps}
+    found = {"parameters": count, "batch": cfg.batch, "steps": cfg.steps}
+    if os.environ.get("UPDATE_GOLDEN"):
+        kept = json.loads(GOLDEN.read_text()) | {path.stem: found}
+        GOLDEN.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n")
+    assert json.loads(GOLDEN.read_text())[path.stem] == found
+
+
+@pytest.mark.parametrize("path", PRIORS, ids=lambda p: p.stem)
+def test_priors_can_be_exported(path):
+    """Twice the largest sum that each net begins with stays below 2^24; so do weights spread evenly from 0 to 127."""
+    cfg = runpy.run_path(str(path))["get"]()
+    assert 9 * cfg.model.width * 63.5 * 127 < 2**24
+    flat = prior_weights.to_integers(net.init(jax.random.key(0), dataclasses.replace(cfg.model, blocks=1)))
+    for name in (name[:-2] for name in flat if name.endswith(".w")):
+        room = prior_weights.EXACT // 2 - np.abs(flat[f"{name}.w"].astype(np.int64)).sum(0) * net.ACTIVATION_LIMIT
+        assert (room > 0).all()
+    prior_weights.check(path, flat)
+
+
+def test_the_prior_of_the_pod_compiles():
+    """Its mesh, its head and its sharing of matrices, with one block and small crops."""
+    cfg = runpy.run_path(str(CONFIGS / "prior_pod.py"))["get"]()
+    cfg = dataclasses.replace(
+        cfg,
+        model=dataclasses.replace(cfg.model, blocks=1, frames=4),
+        data=dataclasses.replace(cfg.data, frames=16, size=16),
+        batch=8,
+    )
+    lines = command.dry_run(cfg, prior.task(cfg))
+    assert lines[1].startswith("mesh: 1 x 8 (data x fsdp)")
+    _, _, abstract, places = loop.build(cfg, prior.task(cfg), parallel.training_mesh(8))
+    shared = {
+        parallel.path_name(path)
+        for (path, leaf), place in zip(
+            jax.tree_util.tree_flatten_with_path(abstract["params"])[0], jax.tree.leaves(places["params"]), strict=True
+        )
+        if place.shard_shape(leaf.shape)[:1] == (leaf.shape[0] // 8,)
+    }
+    layers = ("embed", "blocks.0.spatial", "blocks.0.temporal", "alone", "begun", "after")
+    assert shared == {f"{layer}.w" for layer in layers}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "devices"), [(p, 256 if p.stem == "prior_pod" else 1) for p in PRIORS],
+                         ids=[p.stem for p in PRIORS])  # fmt: skip
+def test_priors_compile(path, devices):
+    command = [sys.executable, "-m", "train.prior", "--config", path, "--dry_run", "--devices", str(devices)]
+    done = subprocess.run(command, cwd=CONFIGS.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"prior: [\d.]+ M parameters, batch", done.stdout)
 
 
 def test_the_pod_shares_every_matrix():
-    """Over 256 devices each holds a 256th of all but vectors and the digits' projections."""
+    """The tokenizer's: over 256 devices each holds a 256th of all but vectors and the digits' projections."""
     cfg = runpy.run_path(str(CONFIGS / "tokenizer_pod.py"))["get"]()
     assert cfg.parallel.fsdp == 256
     assert isinstance(cfg.model, TokenizerConfig)

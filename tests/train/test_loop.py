@@ -96,6 +96,14 @@ def test_finished_run_stays(finished, shards, tiny):
     assert (weights.load(finished / "weights.safetensors").digest, log_of(finished)) == before
 
 
+def test_fewer_steps_than_are_done_are_refused(finished, shards, tiny):
+    """By name; what the run wrote stays."""
+    before = (finished / "config.json").read_text(), log_of(finished)
+    with pytest.raises(ValueError, match=r"steps is 3, and the checkpoint of .* is of step 4: set steps to 4 or more"):
+        loop.run(set_to(tiny, steps=3), tokenizer.task(tiny), shards, finished)
+    assert ((finished / "config.json").read_text(), log_of(finished)) == before
+
+
 def test_straight_from_a_folder_of_videos(tmp_path, tiny, videos, finished):
     """Cut with the settings of ``shards``: the very same run."""
     loop.run(tiny, tokenizer.task(tiny), videos, tmp_path)

@@ -1,0 +1,355 @@
+"""What the prior is worth: bits per token, calibration, guesses under masks, and concealment against H.265.
+
+    python -m eval.prior VIDEOS [--frames 96] [--clips NAME ...] [--out FOLDER] [--prior FILE]
+
+Prints, over all clips of a folder or those named:
+  bits         payload bits per token of each mode, everything that the packets carry: of the coded modes the bits of
+               the segments, their CRCs, the copies of the directory and what fills up the last packet. Seconds of
+               coding (not of verifying), once compiled.
+  calibration  of the causal head: its binary decisions (two of each digit) in bins of the predicted chance of a one,
+               against how often it was one. ECE: mean distance of the two over the decisions, in bins of each digit.
+               Bits of a digit under the head alone; the coder mixes it with adaptive counts.
+  masks        top-1 accuracy and bits of hidden digits, by the share of whole tokens hidden at random, in one pass of
+               the masked head over windows of as many latent frames as it sees. Beside it, copying the nearest token.
+  concealment  PSNR and MS-SSIM (every 8th frame) by the share of strands lost: see ``eval.concealment``.
+With --out the figures as results.json, and calibration.png, masks.png, concealment.png and pictures.png. Everything
+random comes from --seed; floats of the nets may differ between machines.
+"""
+
+import argparse
+import functools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from eval import concealment
+from helix_jax import coding, console, parallel, video, weights
+from helix_jax.config import CodecConfig
+from helix_jax.prior import net, segments
+from helix_jax.prior import weights as prior_weights
+from helix_jax.tk_scone import constraints, tables
+from helix_jax.tokenizer import conceal, tiles
+
+BINS = 20  # of a chance, all of one width
+ENOUGH = 50  # decisions in a bin that is drawn
+RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+COUNTED = ("right", "bits", "copied")  # of hidden digits, in ``guesses``
+SHEET = 2  # clips in pictures.png
+WIDTH = 130  # of the tables where there is no terminal
+
+
+# ---- bits ----------------------------------------------------------------------------------------------
+
+
+def bits(name, tokens, prior, strands):
+    """Figures of one clip in every mode. tokens: uint8[t, h, w, k]. strands: (bits of a strand, redundancy).
+
+    Returns {"clip", "tokens", mode: {"bytes", "bits_per_token", "share_of_raw", "seconds"}}. Raises CodingError where a
+    mode cannot code the clip.
+    """
+    number = tokens[..., 0].size
+    row: dict[str, Any] = {"clip": name, "tokens": number}
+    for mode in coding.MODES:
+        for _ in range(2):  # the first time compiles
+            begin = time.perf_counter()
+            coded = coding.encode(tokens, mode, prior)
+            seconds = time.perf_counter() - begin
+        size = coded.layout(*strands).payload_bytes
+        share = size / coding.Coding("raw", tokens).content_bytes
+        row[mode] = {"bytes": size, "bits_per_token": 8 * size / number, "share_of_raw": share, "seconds": seconds}
+    return row
+
+
+# ---- calibration ---------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _causal(params, digits, known, config):
+    return net.causal_logits(params, digits, known, config)
+
+
+def calibration(prior, tokens):
+    """Binary decisions of all digits, as the coder comes to them: tokens uint8[t, h, w, k] -> float64[4, k, BINS].
+
+    Of every digit and bin of the predicted chance of a one: decisions, sum of chances, ones, and bits of the decisions.
+    """
+    plan, k = segments.plan(tokens.shape[:3]), tokens.shape[-1]
+    totals = np.zeros((4, k, BINS))
+    for digits, there in zip(segments.cut(plan, tokens), segments.there(plan), strict=True):
+        known = np.broadcast_to(there[..., None], digits.shape)
+        logits = np.asarray(_causal(prior.params, digits[None], known[None], prior.config))[0]
+        logits, digits = logits[there].astype(np.float64), digits[there]  # [n, k, 3], [n, k]
+        high, low = digits >> 1, digits & 1
+        second = np.where(high == 1, logits[..., 2], logits[..., 1])
+        for n in range(k):
+            chance = 1 / (1 + np.exp(-np.concatenate([logits[:, n, 0], second[:, n]])))
+            one = np.concatenate([high[:, n], low[:, n]])
+            cost = -np.log2(np.where(one, chance, 1 - chance))
+            where = np.minimum((chance * BINS).astype(int), BINS - 1)
+            for total, values in zip(totals, (np.ones_like(chance), chance, one, cost), strict=True):
+                total[n] += np.bincount(where, values, BINS)
+    return totals
+
+
+def calibration_error(totals):
+    """Mean |chance - frequency| of a decision, by the bins of each digit: of totals float64[4, ..., BINS], as
+    ``calibration`` gives them."""
+    decisions, chances, ones, _ = totals
+    return float(np.abs(ones - chances).sum() / decisions.sum())
+
+
+# ---- masks ---------------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _masked(params, digits, known, config):
+    return net.probabilities(net.masked_logits(params, digits, known, config))
+
+
+def guesses(prior, tokens, share, generator):
+    """Digits of tokens of which that share is hidden, guessed from the others, each by itself.
+
+    tokens: uint8[t, h, w, k]. Returns {"hidden": tokens, "right": [k], "bits": [k], "copied": [k]}: how many digits
+    the likeliest value gets right, what they cost in bits, and how many the nearest known token has right.
+    """
+    hidden, length = generator.random(tokens.shape[:3]) < share, prior.config.frames
+    right, cost = np.zeros((2, tokens.shape[-1]))
+    for begin in range(0, len(tokens), length):
+        digits, gone = tokens[begin : begin + length], hidden[begin : begin + length]
+        pad = [(0, length - len(digits)), (0, 0), (0, 0)]
+        known = np.pad(~gone, pad)[..., None] & np.ones(tokens.shape[-1], bool)
+        padded = np.pad(digits, [*pad, (0, 0)])
+        chances = np.asarray(_masked(prior.params, padded[None], known[None], prior.config))[0, : len(digits)][gone]
+        truth = digits[gone]
+        right += (chances.argmax(axis=-1) == truth).sum(axis=0)
+        cost -= np.log2(np.take_along_axis(chances, truth[..., None].astype(int), axis=-1)[..., 0]).sum(axis=0)
+    copied = (conceal.fill_lost(tokens, hidden) == tokens)[hidden].sum(axis=0)
+    return {"hidden": int(hidden.sum()), "right": right, "bits": cost, "copied": copied}
+
+
+def guesses_by_ratio(prior, clips, seed):
+    """Rows for RATIOS, each {"ratio", "accuracy": [k], "bits": [k], "copied": [k]}: means over the hidden tokens of all
+    clips, a list of (name, uint8[t, h, w, k])."""
+    rows = []
+    for ratio in RATIOS:
+        found = [guesses(prior, tokens, ratio, concealment.generator(seed, name)) for name, tokens in clips]
+        hidden = sum(one["hidden"] for one in found)
+        right, cost, copied = ((np.sum([one[n] for one in found], axis=0) / hidden).tolist() for n in COUNTED)
+        rows.append({"ratio": ratio, "accuracy": right, "bits": cost, "copied": copied})
+    return rows
+
+
+# ---- tables --------------------------------------------------------------------------------------------
+
+
+def show(out, title, columns, rows):
+    table = Table(title=title)
+    for n, column in enumerate(columns):
+        table.add_column(column, justify="right" if n else "left", no_wrap=not n)
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def show_bits(out, rows):
+    modes = coding.MODES
+    keys = ("bytes", "bits_per_token", "share_of_raw", "seconds")
+    mean: dict[str, Any] = {m: {key: np.mean([row[m][key] for row in rows]) for key in keys} for m in modes}
+    mean |= {"clip": "mean", "tokens": round(np.mean([row["tokens"] for row in rows]))}
+    cells = []
+    for row in [*rows, mean]:
+        against = row["prior"]["bits_per_token"] / row["context"]["bits_per_token"]
+        cells.append(
+            (
+                row["clip"], f"{row['tokens']:,}", *(f"{row[m]['bits_per_token']:.2f}" for m in modes),
+                *(f"{row[m]['share_of_raw']:.1%}" for m in modes[1:]), f"{against - 1:+.1%}",
+                *(f"{row[m]['seconds']:.1f}" for m in modes[1:]),
+            )
+        )  # fmt: skip
+    columns = (
+        "clip", "tokens", *modes, "context / raw", "prior / raw", "prior to context", "context, s", "prior, s",
+    )  # fmt: skip
+    show(out, "payload bits per token", columns, cells)
+
+
+def show_calibration(out, totals):
+    cells = []
+    for name, part in [*((str(n), totals[:, n]) for n in range(totals.shape[1])), ("all", totals)]:
+        decisions, chances, ones, cost = part.reshape(4, -1).sum(axis=1)
+        error = calibration_error(part)
+        cells.append(
+            (name, f"{decisions:,.0f}", f"{2 * cost / decisions:.3f}", f"{chances / decisions:.4f}",
+             f"{ones / decisions:.4f}", f"{error:.4f}")
+        )  # fmt: skip
+    columns = ("digit", "decisions", "bits of a digit", "mean chance of a one", "ones", "ECE")
+    show(out, "causal head alone: calibration of its binary decisions", columns, cells)
+
+
+def show_guesses(out, rows):
+    digits = range(len(rows[0]["accuracy"]))
+    cells = [
+        (
+            f"{row['ratio']:.0%}", *(f"{value:.1%}" for value in row["accuracy"]), f"{np.mean(row['accuracy']):.1%}",
+            f"{np.mean(row['copied']):.1%}", f"{np.mean(row['bits']):.3f}",
+        )
+        for row in rows
+    ]  # fmt: skip
+    columns = ("hidden", *map(str, digits), "all", "copied", "bits")
+    show(out, "masked head: hidden digits right (0 to k - 1, all, all when copied), bits of one", columns, cells)
+
+
+# ---- figures -------------------------------------------------------------------------------------------
+
+
+def draw_calibration(path, totals):
+    """Reliability of each digit and of all together, and the decisions in each bin."""
+    figure = Figure(figsize=(6.4, 7.2), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    top.plot([0, 1], [0, 1], "k:", lw=1)
+    digits = totals.shape[1]
+    for n, part in enumerate([*totals.swapaxes(0, 1), totals.sum(axis=1)]):
+        decisions, chances, ones, _ = part[:, part[0] >= ENOUGH]
+        every = n == digits
+        style = {"color": "black", "lw": 2, "marker": "o"} if every else {"color": _colour(n, digits), "lw": 1}
+        top.plot(chances / decisions, ones / decisions, label="all" if every else f"digit {n}", **style)
+    top.set(ylabel="how often it was one", xlim=(0, 1), ylim=(0, 1))
+    top.set_title(f"causal head, ECE {calibration_error(totals):.4f}; bins of {ENOUGH} decisions and more", size=11)
+    top.legend(fontsize=8)
+    bottom.bar((np.arange(BINS) + 0.5) / BINS, totals[0].sum(axis=0), width=0.9 / BINS, color="#888888")
+    bottom.set(yscale="log", ylabel="decisions", xlabel="predicted chance of a one")
+    figure.savefig(path, dpi=110)
+
+
+def draw_guesses(path, rows):
+    """Accuracy of each digit, and bits of a hidden one, against the share hidden."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    ratios = [row["ratio"] for row in rows]
+    digits = len(rows[0]["accuracy"])
+    for axis, key in ((left, "accuracy"), (right, "bits")):
+        for n in range(digits):
+            axis.plot(ratios, [row[key][n] for row in rows], color=_colour(n, digits), label=f"digit {n}")
+        axis.plot(ratios, [np.mean(row[key]) for row in rows], "ko-", label="all")
+        axis.set(xlabel="share of tokens hidden")
+    left.plot(ratios, [np.mean(row["copied"]) for row in rows], "k--", label="all, nearest token copied")
+    left.set(ylabel="right at first guess", ylim=(0, 1))
+    right.set(ylabel="bits of a hidden digit", ylim=(0, None))
+    left.legend(fontsize=8, ncols=2)
+    figure.savefig(path, dpi=110)
+
+
+def _colour(n, count):
+    """From dark, the first digit, to light."""
+    return colormaps["viridis"](0.95 * n / max(1, count - 1))
+
+
+# ---- all of it -----------------------------------------------------------------------------------------
+
+
+def clips_of(folder, names):
+    """Paths of the clips of a folder, or of those named (with or without suffix). Exits where one is not there."""
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix in (".mp4", ".y4m"))
+    known = {name for path in paths for name in (path.name, path.stem)}
+    missing = ", ".join(name for name in names if name not in known)
+    if missing or not paths:
+        have = ", ".join(path.name for path in paths) or "no clips: give a folder with .mp4 or .y4m files"
+        sys.exit(f"{folder} has {have}" + (f", and not {missing}: name those with --clips" if paths else ""))
+    return [path for path in paths if not names or path.name in names or path.stem in names]
+
+
+def frames_of(reader, count):
+    """The first ``count`` frames of a clip (0: all), uint8[T, H, W, 3]."""
+    blocks, have = [], 0
+    for block in reader.blocks():
+        blocks.append(block)
+        have += len(block)
+        if count and have >= count:
+            break
+    return np.concatenate(blocks)[: count or None]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
+    parser.add_argument("--frames", type=int, default=96, help="use the first N frames only (0: all; default 96)")
+    parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="these clips of the folder only")
+    parser.add_argument("--model", default=weights.DEFAULT, help="tokenizer; default: the shipped one")
+    parser.add_argument("--prior", default=prior_weights.DEFAULT, help="prior; default: the shipped one")
+    parser.add_argument("--redundancy", type=float, default=0.1, help="repair packets as a share of the source packets")
+    parser.add_argument("--seed", type=int, default=0, help="of masks and losses (default 0)")
+    parser.add_argument("--seeds", type=int, default=2, help="losses drawn at each share of strands (default 2)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write results.json and the figures into FOLDER")
+    args = parser.parse_args()
+    parallel.use_all_cores()
+    model, prior = weights.load(args.model), prior_weights.load(args.prior)
+    if prior.tokenizer != model.digest:
+        sys.exit(
+            f"{args.prior} belongs to tokenizer {prior.tokenizer[:8].hex()}, not to {model.digest[:8].hex()}: give the "
+            "two that were trained together, with --model and --prior"
+        )
+    paths = clips_of(args.folder, args.clips)
+    config = CodecConfig()
+    table = tables.load(constraints.named(config.constraints), config.strands.length)
+    strands = (table.bits, args.redundancy)
+    seeds = list(range(args.seed, args.seed + args.seeds))
+    coded, totals, clips, facts, rows, sheet = [], [], [], [], [], []
+    with console.progress(False) as step:
+        losses = len(paths) * len(seeds) * len(concealment.SHARES)
+        for path in paths:
+            reader = video.open_video(path)
+            original = frames_of(reader, args.frames)
+            _, height, width, _ = original.shape
+            tokens = tiles.encode(model.params, model.config, [original], height, width)
+            clips.append((path.name, tokens))
+            coded.append(bits(path.name, tokens, prior, strands))
+            totals.append(calibration(prior, tokens))
+            step("coding", 1, len(paths))
+            whole, lost, pictures = concealment.measure(
+                path.name, original, reader.info.fps, tokens, model, prior, strands, seeds,
+                lambda: step("losses", 1, losses),
+            )  # fmt: skip
+            facts.append(whole)
+            rows += lost
+            sheet = [*sheet, (path.name, pictures)][:SHEET]
+        guessed = guesses_by_ratio(prior, clips, args.seed)
+    out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    total = np.sum(totals, axis=0)
+    show_bits(out, coded)
+    show_calibration(out, total)
+    show_guesses(out, guessed)
+    means = concealment.means(rows)
+    concealment.show_streams(out, show, facts)
+    concealment.show_losses(out, show, means, args.redundancy)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        names = ("decisions", "chances", "ones", "bits")
+        results = {
+            "frames": args.frames,
+            "redundancy": args.redundancy,
+            "seeds": seeds,
+            "prior": prior.digest.hex(),
+            "bits": coded,
+            "calibration": dict(zip(names, total.tolist(), strict=True)) | {"ece": calibration_error(total)},
+            "masks": guessed,
+            "streams": facts,
+            "concealment": rows,
+            "concealment_means": means,
+        }  # fmt: skip
+        (args.out / "results.json").write_text(json.dumps(results, indent=2))
+        draw_calibration(args.out / "calibration.png", total)
+        draw_guesses(args.out / "masks.png", guessed)
+        concealment.draw_losses(args.out / "concealment.png", means, args.redundancy)
+        concealment.draw_sheet(args.out / "pictures.png", sheet)
+
+
+if __name__ == "__main__":
+    main()
