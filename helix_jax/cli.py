@@ -381,6 +381,7 @@ def main():
     """Entry point of `helix-jax`."""
     warnings.simplefilter("default")
     parallel.use_all_cores()
+    parallel.keep_compiled()
     sys.exit(app())
 
 

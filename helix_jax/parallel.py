@@ -7,10 +7,12 @@ all devices of all hosts, in a mesh of two axes: ``data`` holds copies of the pa
 import functools
 import os
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import platformdirs
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -21,6 +23,11 @@ SMALL_BATCH = 1024  # rows up to which ``map_batches`` takes the small shape
 def use_all_cores():
     """Give JAX one CPU device per core. Call before anything touches a device; no effect on GPU and TPU."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+def keep_compiled():
+    """Keep what XLA compiled in the user's cache, for the next run: a first encoding compiles for half a minute."""
+    jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("helix_jax")) / "xla"))
 
 
 def mesh(devices=None):

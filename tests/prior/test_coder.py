@@ -11,8 +11,8 @@ import pytest
 from helix_jax.prior import coder, context, segments, tables, weights
 
 GRID = (9, 21, 23)  # two segments, the second nearly empty
-CUT = (9, 2, 31)  # two by two segments of 8 x 2 x 16: one frame in the lower two, and a column too many in two
-LONG = (8 * 8, 2, 16)  # eight segments of the same shape
+CUT = (9, 3, 31)  # two by two segments of 8 x 3 x 16: one frame in the lower two, and a column too many in two
+LONG = (8 * 8, 3, 16)  # eight segments of the same shape
 
 
 def compressed(prior, tokens, mode="context"):

@@ -28,10 +28,10 @@ def prior_in(prior_of, net_files, any_start):
     ("mode", "grid", "digits", "sent"),
     [
         ("context", (2, 3, 3), 15, 15),
-        ("context", (9, 2, 31), 4, 4),
-        ("context", (9, 2, 31), 4, 3),
-        ("prior", (9, 2, 31), 4, 4),
-        ("prior", (9, 2, 31), 4, 3),
+        ("context", (9, 3, 31), 4, 4),
+        ("context", (9, 3, 31), 4, 3),
+        ("prior", (9, 3, 31), 4, 4),
+        ("prior", (9, 3, 31), 4, 3),
     ],
 )
 def test_it_reads_what_the_coder_wrote(prior_in, walk, mode, grid, digits, sent):
@@ -55,7 +55,7 @@ def test_it_reads_what_the_coder_wrote(prior_in, walk, mode, grid, digits, sent)
 @pytest.mark.parametrize("seed", [None, 1, 2])
 def test_any_bytes_are_the_same_tokens_to_both(prior_in, mode, seed):
     """Bytes that nobody wrote, too short and too long ones, and segments that are lost."""
-    grid, digits, generator = (17, 2, 31), 4, np.random.default_rng(seed)
+    grid, digits, generator = (17, 3, 31), 4, np.random.default_rng(seed)
     plan = segments.plan(grid)
     prior = prior_in(mode, digits, seed)
     coded = [generator.bytes(int(n)) for n in generator.integers(30, 250, plan.number)]
@@ -69,7 +69,7 @@ def test_any_bytes_are_the_same_tokens_to_both(prior_in, mode, seed):
 def test_segments_in_turns(prior_in, walk, monkeypatch, mode):
     """More of them than are read side by side; what the net remembers of the first ones is gone in the next turn."""
     monkeypatch.setattr(reference, "BATCH", 3)
-    grid, done = (25, 2, 16), []
+    grid, done = (25, 3, 16), []
     plan, tokens, prior = segments.plan(grid), walk(grid, 4), prior_in(mode, 4, None)
     coded = coder.compress(prior, mode, plan, tokens)
     assert plan.number == 4

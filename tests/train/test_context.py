@@ -18,13 +18,6 @@ DIGITS = 2
 PIECES, SHAPE = 10, (5, 2, 3)  # the last of ten pieces is held back for the weights
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ranks_may_differ():
-    """As outside of the tests."""
-    with jax.numpy_rank_promotion("allow"):
-        yield
-
-
 @pytest.fixture(scope="module")
 def tokens(walk):
     return np.stack([walk(SHAPE, DIGITS, seed) for seed in range(PIECES)])
