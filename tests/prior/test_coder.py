@@ -21,7 +21,7 @@ def compressed(prior, tokens, mode="context"):
 
 def expanded(prior, coded, grid, digits, mode="context", progress=None):
     """With zeros behind short segments, so that fewer widths occur: each is a compilation."""
-    coded = [piece if piece is None else piece.ljust(200, b"\0") for piece in coded]
+    coded = [piece if piece is None else piece.ljust(300, b"\0") for piece in coded]
     return coder.expand(prior, mode, segments.plan(grid), digits, coded, progress=progress)
 
 

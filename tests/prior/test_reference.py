@@ -43,7 +43,7 @@ def test_it_reads_what_the_coder_wrote(prior_in, walk, mode, grid, digits, sent)
         prior = prior_in(mode, digits, seed)
         coded = coder.compress(prior, mode, plan, tokens)
         if None in coded:
-            coded = [(piece or b"")[:200].ljust(200, b"\0") for piece in coded]  # of one width, compiled once
+            coded = [(piece or b"")[:300].ljust(300, b"\0") for piece in coded]  # of one width, compiled once
             tokens = coder.expand(prior, mode, plan, sent, coded)
         back = reference.expand_clip(prior, mode, plan, sent, coded, done.append)
         assert back.dtype == np.uint8
@@ -58,8 +58,8 @@ def test_any_bytes_are_the_same_tokens_to_both(prior_in, mode, seed):
     grid, digits, generator = (17, 3, 31), 4, np.random.default_rng(seed)
     plan = segments.plan(grid)
     prior = prior_in(mode, digits, seed)
-    coded = [generator.bytes(int(n)) for n in generator.integers(30, 250, plan.number)]
-    coded[0], coded[1], coded[2] = b"", None, b"\xff" * 200
+    coded = [generator.bytes(int(n)) for n in generator.integers(30, 350, plan.number)]
+    coded[0], coded[1], coded[2] = b"", None, b"\xff" * 300
     tokens = coder.expand(prior, mode, plan, digits, coded)
     np.testing.assert_array_equal(reference.expand_clip(prior, mode, plan, digits, coded), tokens)
     assert not segments.cut(plan, tokens)[1].any()
