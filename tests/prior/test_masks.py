@@ -93,11 +93,6 @@ def test_a_box():
     assert shares(drawn("tiles")).mean() == pytest.approx(np.prod(sides), rel=0.05)
 
 
-def test_a_box_in_a_small_clip():
-    """There is one, and it lies inside."""
-    assert all(box_of(one) is not None for one in drawn("tiles", (1, 2, 3)))
-
-
 def test_whole_frames():
     """Each with even odds, whatever the others are."""
     hidden = drawn("frames")
