@@ -139,6 +139,7 @@ def some_pieces(seed, number, mean):
 )
 @settings(max_examples=150)
 @example(64, 0, 0, 6, 200)
+@example(64, 0.3, 1, 38, 22)
 def test_layout_holds_what_is_written(bits, redundancy, seed, number, mean):
     """Segments and the directory, which is longer where packets are narrow; whatever the width of the index."""
     check_layout(Coding("context", np.zeros((1, 1, 1, 8), np.uint8), some_pieces(seed, number, mean)), bits, redundancy)
@@ -150,7 +151,8 @@ def check_layout(coded, bits, redundancy):
     assert symbols.shape == (layout.sources, 4 * layout.symbol_bytes)
     assert layout.packets <= 1 << layout.index_bits
     assert layout.repairs >= packets.repairs_of(redundancy, layout.block_sources[0])
-    assert layout.repairs <= packets.repairs_of(redundancy, layout.block_sources[0] + coding.payload.COPIES)
+    # planned for packets a byte wider, of which each copy of the directory and the segments leave a part of one empty
+    assert layout.repairs <= packets.repairs_of(redundancy, layout.block_sources[0] + coding.payload.COPIES + 2)
     assert layout.unused_bits >= 0
     alone = packets.plan(bits, coded.content_bytes, redundancy)  # without the directory
     assert alone.symbol_bytes - 1 <= layout.symbol_bytes <= alone.symbol_bytes

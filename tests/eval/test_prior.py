@@ -62,6 +62,7 @@ def run(monkeypatch, *arguments):
     prior_eval.main()
 
 
+@pytest.mark.slow
 def test_command(tmp_path, make_clip, weights_file, prior_file, prior, monkeypatch, capsys):
     path = make_clip(tmp_path / "a.mp4", FRAMES + 4, 64, 96)
     make_clip(tmp_path / "b.mp4", 4, 64, 96)
