@@ -19,7 +19,7 @@ from helix_jax import demonstration
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 KINDS = ("helix-jax ", "python -m ", "make ")
-SLOW = ("eval.density", "eval.throughput", "eval.scaling", "--devices", "--budget")  # a minute or more each: with -m slow
+SLOW = ("eval.density", "eval.throughput", "eval.scaling", "--devices", "--budget")  # a minute or more: with -m slow
 TINY = (
     "steps=2",
     "batch=8",
