@@ -13,7 +13,7 @@ from helix_jax.tokenizer import fsq, model, tiles
 
 SMALL = TokenizerConfig(width=16)
 TINY = dataclasses.replace(SMALL, tile=(4, 3, 4))
-KERNELS = ("_encode_tiles", "_decode_tiles")
+KERNELS = {"_encode_tiles": ("config", "positions"), "_decode_tiles": ("config",)}  # their static arguments
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,9 @@ def params():
 def count_traces(monkeypatch):
     """At most one compilation of each kernel within the test."""
     chex.clear_trace_counter()
-    for name in KERNELS:
+    for name, static in KERNELS.items():
         kernel = chex.assert_max_traces(getattr(tiles, name).__wrapped__, n=1)
-        monkeypatch.setattr(tiles, name, jax.jit(kernel, static_argnames="config"))
+        monkeypatch.setattr(tiles, name, jax.jit(kernel, static_argnames=static))
 
 
 def noise(frames, height, width, seed=0):
@@ -115,7 +115,7 @@ def test_no_seams_on_a_gradient(seed):
 def test_without_the_halo_there_are_seams(params, monkeypatch):
     """The test above can fail: tiles that see nothing of their neighbours do show."""
     monkeypatch.setattr(model, "receptive_halo", lambda blocks: 0)
-    for name in KERNELS:
+    for name, static in KERNELS.items():
         monkeypatch.setattr(tiles, name, jax.jit(getattr(tiles, name).__wrapped__, static_argnames="config"))
     changed, step = seams(params, gradient(20, 56, 80))
     assert changed > 0.01

@@ -187,7 +187,7 @@ def test_fewer_pieces_are_spread_over_the_shards(written, weights_file):
 def test_bad_input_is_named(written, weights_file, prior_file, tmp_path, capsys):
     data, _ = written
     for arguments, words in (
-        (("--data", tmp_path, "--prior", prior_file), "is no finished folder of shards"),
+        (("--data", tmp_path, "--prior", prior_file, "--tokenizer", weights_file), "is no finished folder of shards"),
         (("--data", data, "--prior", tmp_path / "gone"), "no weights file"),
         (("--data", data, "--prior", weights_file), "is not a weights file of helix_jax's prior"),
         (("--data", data, "--prior", prior_file, "--tokenizer", prior_file), "is not a tokenizer weights file"),
