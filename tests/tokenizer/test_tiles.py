@@ -116,7 +116,7 @@ def test_without_the_halo_there_are_seams(params, monkeypatch):
     """The test above can fail: tiles that see nothing of their neighbours do show."""
     monkeypatch.setattr(model, "receptive_halo", lambda blocks: 0)
     for name, static in KERNELS.items():
-        monkeypatch.setattr(tiles, name, jax.jit(getattr(tiles, name).__wrapped__, static_argnames="config"))
+        monkeypatch.setattr(tiles, name, jax.jit(getattr(tiles, name).__wrapped__, static_argnames=static))
     changed, step = seams(params, gradient(20, 56, 80))
     assert changed > 0.01
     assert step > 20
