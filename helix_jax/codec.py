@@ -92,6 +92,7 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
     Raises ConstraintError, VideoError or ValueError with the reason.
     """
     _check_pair(model, prior)
+    _check_rate(config)
     info = video.info
     chosen, table = _station(config, motifs, progress)
     step = _at(progress, "tokens", info.frames)
@@ -115,6 +116,15 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
     return _write(payload, coded.content_bytes, fields, chosen, table, layout, config, key, progress)
 
 
+def _check_rate(config):
+    if not 0 <= config.quality <= rate.BEST:
+        raise ValueError(f"quality {config.quality}: give 0 to {rate.BEST}")
+    if config.rate < 0 or config.budget < 0:
+        raise ValueError(f"rate {config.rate:g}, budget {config.budget}: give more than 0 nucleotides")
+    if config.quality < rate.BEST and (config.rate or config.budget):
+        raise ValueError("quality, or a rate or budget of nucleotides: give one of them")
+
+
 def _within_rate(positions, info, config, prior, table, progress):
     """Positions -> (coding.Coding, packets.PacketLayout) at the quality that the configuration asks for."""
     rungs = rate.ladder(positions.shape[-1], config.mode != "raw" and prior is not None)
@@ -125,14 +135,8 @@ def _within_rate(positions, info, config, prior, table, progress):
         layout = coded.layout(table.bits, config.strands.redundancy)
         return (coded, layout), (layout.packets + headers.header_strands(table.bits)) * _total_length(config.strands)
 
-    if not 0 <= config.quality <= rate.BEST:
-        raise ValueError(f"quality {config.quality}: give 0 to {rate.BEST}")
-    if config.rate < 0 or config.budget < 0:
-        raise ValueError(f"rate {config.rate:g}, budget {config.budget}: give more than 0 nucleotides")
     if not config.rate and not config.budget:
         return attempt(rate.rung_of(rungs, config.quality))[0]
-    if config.quality < rate.BEST:
-        raise ValueError("quality, or a rate or budget of nucleotides: give one of them")
     limits = [config.rate * info.frames * info.height * info.width, config.budget]
     budget = min(limit for limit in limits if limit)
     found, least = rate.best_within(rungs, attempt, int(budget))
@@ -178,8 +182,7 @@ def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), ke
             f"every segment of the video has lost some of its {len(lost)} packets: more strands are needed"
         )
     if missing.any():
-        fill = guesses.fill_lost
-        tokens = conceal.fill_lost(tokens, missing) if prior is None else fill(prior, tokens, missing)
+        tokens = guesses.fill_lost(prior, tokens, missing) if prior else conceal.fill_lost(tokens, missing)
     tokens = rate.whole_tokens(tokens, model.config.digits)
     step = _at(progress, "pictures", info.frames)
     blocks = tiles.decode(model.params, model.config, tokens, info.frames, info.height, info.width, step)

@@ -66,11 +66,10 @@ def best_within(rungs, attempt, budget):
 
     attempt(rung) -> (anything, its cost). Costs are taken to fall along the ladder, so that a few attempts find it.
     """
-    low, high, found = 0, len(rungs) - 1, None
-    result, cost = attempt(rungs[high])
+    low, high = 0, len(rungs) - 1
+    found, cost = attempt(rungs[high])
     if cost > budget:
         return None, cost
-    found = result
     while low < high:
         middle = (low + high) // 2
         result, cost = attempt(rungs[middle])
