@@ -3,7 +3,7 @@
 import numpy as np
 
 from helix_jax import codec
-from helix_jax.strands import checker
+from helix_jax.strands import checker, pool
 from helix_jax.tk_scone import capacity, constraints
 
 
@@ -19,10 +19,10 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), key=None, progre
     length = None
     if name is None:
         try:
-            head, chosen, table, *_ = codec.find_header(
+            head, chosen, table, *_ = pool.find_header(
                 strands, motifs=motifs, primers=primers, key=key, progress=progress
             )
-        except codec.DecodeError as error:
+        except pool.DecodeError as error:
             raise ValueError(f"{error}. To check the strands alone, name the set with --constraints") from error
         layout = head.layout(table.bits)
         everything = np.concatenate([group.reshape(-1) for group in strands.values()])

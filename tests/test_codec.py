@@ -12,6 +12,7 @@ import pytest
 from helix_jax import codec, video
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig, TokenizerConfig
 from helix_jax.strands import checker, fasta
+from helix_jax.tk_scone import constraints
 from helix_jax.tk_scone.constraints import ConstraintError
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles
@@ -183,7 +184,7 @@ def test_primers_and_motifs(monkeypatch):
     path_like = grouped(pool.strands)
     assert codec.unpack(path_like, motifs=("GAATTC",), primers=primers)[0] == b"helix" * 40
     # the other sets would be tried too, at the price of their tables
-    monkeypatch.setattr(codec.constraints, "NAMED", {"wide": codec.constraints.NAMED["wide"]})
+    monkeypatch.setattr(constraints, "NAMED", {"wide": constraints.NAMED["wide"]})
     with pytest.raises(codec.DecodeError, match="motifs"):
         codec.unpack(path_like, primers=primers)
 

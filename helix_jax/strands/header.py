@@ -211,11 +211,8 @@ def find_headers(words, bits):
     of fewer than 64 bits.
     """
     layout = _bootstrap(bits)
-    index, chunks, is_header = unpack_fields(
-        bits, _TAG_BITS + _SYMBOL_BITS, layout.symbol_bytes, _CHECK_BITS, _KEY, words
-    )
-    is_header = is_header & (index % (1 << _SYMBOL_BITS) < layout.packets)
-    tags, symbols, chunks = index[is_header] >> _SYMBOL_BITS, index[is_header] % (1 << _SYMBOL_BITS), chunks[is_header]
+    index, chunks, found = _fields(layout, words)
+    tags, symbols, chunks = index[found] >> _SYMBOL_BITS, index[found] % (1 << _SYMBOL_BITS), chunks[found]
     headers, refused = [], None
     for tag in np.unique(tags):
         data = _decode(layout, symbols[tags == tag], chunks[tags == tag])
@@ -230,7 +227,23 @@ def find_headers(words, bits):
             headers.append(header)
     if refused is not None and not headers:
         raise refused
-    return tuple(headers), is_header
+    return tuple(headers), found
+
+
+def is_header(words, bits):
+    """bool[n]: which strand words uint32[n, ceil(bits / 32)] have the form of a header strand and pass its check.
+
+    None of them where strands of ``bits`` bits are too short for a header.
+    """
+    return _fields(_bootstrap(bits), words)[2] if usable(bits) else np.zeros(len(words), bool)
+
+
+def _fields(layout, words):
+    """Words -> (tag and symbol index int64[n], chunks uint8[n, symbol bytes], bool[n]: it is a header strand)."""
+    index, chunks, found = unpack_fields(
+        layout.bits, layout.index_bits, layout.symbol_bytes, layout.check_bits, _KEY, words
+    )
+    return index, chunks, found & (index % (1 << _SYMBOL_BITS) < layout.packets)
 
 
 def _bootstrap(bits):
