@@ -14,8 +14,20 @@ from typing import Annotated
 
 import typer
 
-from helix_jax import batch_cli, parallel, timing_cli
-from helix_jax.console import CHECK_FAILED, WITH_LOSS, Json, Scheme, problems, progress, read, show, show_rows, warn
+from helix_jax import batch_cli, channel_cli, parallel, timing_cli
+from helix_jax.console import (
+    CHECK_FAILED,
+    WITH_LOSS,
+    Json,
+    Scheme,
+    problems,
+    progress,
+    read,
+    read_any,
+    show,
+    show_rows,
+    warn,
+)
 from helix_jax.options import (
     Budget,
     Key,
@@ -25,9 +37,12 @@ from helix_jax.options import (
     ModeKind,
     ModelPath,
     Motif,
+    Plot,
     PriorPath,
     Quality,
     Rate,
+    Reads,
+    ReadsIn,
     Redundancy,
     RightPrimer,
     Set,
@@ -66,7 +81,7 @@ class Writer(enum.StrEnum):
 
 BASES_ONLY = (
     "constraints", "strand_length", "redundancy", "mode", "quality", "rate", "budget", "verify", "prior", "key",
-    "forbid", "left_primer", "right_primer",
+    "forbid", "left_primer", "right_primer", "reads", "plot",
 )  # fmt: skip
 TIMING_ONLY = ("scheme",)
 
@@ -80,7 +95,8 @@ WriterKind = Annotated[
 ]
 PoolOut = Annotated[Path, typer.Option("-o", "--output", help="FASTA file to write; a schedule for --writer timing.")]
 PoolIn = Annotated[
-    Path, typer.Argument(metavar="POOL", help="FASTA file (plain or gzip); strands, or reads of them, in any order.")
+    Path,
+    typer.Argument(metavar="POOL", help="FASTA file of strands, plain or gzip, in any order; reads without errors."),
 ]
 
 
@@ -144,12 +160,13 @@ def encode(
 
 
 app.command(epilog="Example: helix-jax encode-batch videos/ --out pools")(batch_cli.encode_batch)
+app.command(epilog="Example: helix-jax simulate pool.fasta -o reads.fastq --coverage 10")(channel_cli.simulate)
 
 
 @app.command(epilog="Example: helix-jax decode pool.fasta -o back.mp4")
 def decode(
     context: typer.Context,
-    pool: PoolIn,
+    pool: ReadsIn,
     output: Annotated[
         Path,
         typer.Option(
@@ -163,18 +180,21 @@ def decode(
     model: ModelPath = None,
     prior: PriorPath = None,
     key: Key = None,
+    reads: Reads = False,
+    plot: Plot = None,
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
     right_primer: RightPrimer = "",
     as_json: Json = False,
 ):
-    """Read a pool back into a video.
+    """Read a pool, or a sequencer's reads of it, back into a video.
 
+    Reads are sorted into clusters, each gives its most likely strand, and what fails its check is tried again.
     Lost strands are repaired by the outer code. Past its reach the lost tokens are guessed by the prior from what is
     left around them, the loss is reported, and the exit status is 3. Motifs and primers are given as they were for
     encoding.
     """
-    from helix_jax import codec, timed_files, video
+    from helix_jax import codec, reads_figure, timed_files, video
 
     with problems(), progress(as_json) as step:
         _only_of(writer, context)
@@ -184,11 +204,10 @@ def decode(
         else:
             primers = (left_primer, right_primer)
             tokenizer = load_model(model)
-            info, blocks, found = codec.decode(
-                read(pool), tokenizer, prior=load_prior(prior, tokenizer), motifs=tuple(forbid), primers=primers,
-                key=parse_key(key), progress=step,
-            )  # fmt: skip
-            report, concealed = dataclasses.asdict(found), found.lost_tokens > 0
+            chosen = {"motifs": tuple(forbid), "primers": primers, "key": parse_key(key), "progress": step}
+            strands, about_reads = read_any(pool, reads=reads, plot=plot, **chosen)
+            info, blocks, found = codec.decode(strands, tokenizer, prior=load_prior(prior, tokenizer), **chosen)
+            report, concealed = reads_figure.merged(found, about_reads, plot), found.lost_tokens > 0
         with video.VideoWriter(output, info) as film:
             for block in blocks:
                 film.write(block)
@@ -241,31 +260,35 @@ def pack(
 @app.command(epilog="Example: helix-jax unpack notes.fasta -o notes.txt")
 def unpack(
     context: typer.Context,
-    pool: PoolIn,
+    pool: ReadsIn,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     writer: WriterKind = Writer.BASES,
     scheme: Scheme = "talk",
     key: Key = None,
+    reads: Reads = False,
+    plot: Plot = None,
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
     right_primer: RightPrimer = "",
     as_json: Json = False,
 ):
-    """Read a packed file back. Bytes are returned exactly or not at all (exit status 4)."""
-    from helix_jax import codec, files, timed_files
+    """Read a packed file back from strands or reads. Bytes are returned exactly or not at all (exit status 4)."""
+    from helix_jax import codec, files, reads_figure, timed_files
 
     with problems(), progress(as_json) as step:
         _only_of(writer, context)
         if writer is Writer.TIMING:
-            data, report = timed_files.unpack(pool, scheme, progress=step)
+            data, found = timed_files.unpack(pool, scheme, progress=step)
+            report = dataclasses.asdict(found)
         else:
             primers = (left_primer, right_primer)
-            data, report = codec.unpack(
-                read(pool), motifs=tuple(forbid), primers=primers, key=parse_key(key), progress=step
-            )
+            chosen = {"motifs": tuple(forbid), "primers": primers, "key": parse_key(key), "progress": step}
+            strands, about_reads = read_any(pool, reads=reads, plot=plot, **chosen)
+            data, found = codec.unpack(strands, **chosen)
+            report = reads_figure.merged(found, about_reads, plot)
         with files.atomic(output) as temporary:
             temporary.write_bytes(data)
-    show({"output": str(output), "bytes": len(data)} | dataclasses.asdict(report), as_json)
+    show({"output": str(output), "bytes": len(data)} | report, as_json)
 
 
 @app.command(epilog="Example: helix-jax inspect pool.fasta")

@@ -83,6 +83,21 @@ def read(path):
     return fasta.read(path)
 
 
+def read_any(path, *, reads, plot, motifs, primers, key, progress):
+    """Strands of a FASTA file, or those found in reads: (strands as ``read`` gives, recover.ReadReport or None).
+
+    reads: take a FASTA file for reads; FASTQ always is. plot: a picture of the reads is asked for. Others: see
+    ``recover.recover``. Raises ValueError for a plot of strands.
+    """
+    from helix_jax.strands import fastq, recover
+
+    if not (reads or fastq.is_fastq(path)):
+        if plot:
+            raise ValueError(f"--plot {plot}: {path} holds strands, and only reads make a picture; add --reads")
+        return read(path), None
+    return recover.recover(fastq.read(path), motifs=motifs, primers=primers, key=key, progress=progress)
+
+
 def warn(text):
     """One line on standard error."""
     Console(stderr=True, soft_wrap=True).print(f"helix-jax: {text}", markup=False, highlight=False)
@@ -95,8 +110,14 @@ def show(figures, as_json):
         return
     table = Table(show_header=False, box=None)
     for name, value in figures.items():
-        table.add_row(name.replace("_", " "), escape(str(value)))
+        if name != "coverage":
+            table.add_row(name.replace("_", " "), escape(str(value)))
     Console(soft_wrap=True).print(table)
+    if figures.get("coverage"):
+        top = max(read + lost for _, read, lost in figures["coverage"])
+        bar = lambda read, lost: "#" * round(40 * read / top) + "." * round(40 * lost / top)  # noqa: E731
+        rows = [(str(n), str(read), str(lost), bar(read, lost)) for n, read, lost in figures["coverage"]]
+        show_rows("reads of a strand", ("reads", "read", "unread", ""), rows)
 
 
 def show_rows(title, columns, rows):

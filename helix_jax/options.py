@@ -81,6 +81,19 @@ Key = Annotated[
     str | None, typer.Option("--key", help="The pool's id, 16 hexadecimal digits; default: a hash of the content.")
 ]
 
+ReadsIn = Annotated[
+    Path,
+    typer.Argument(
+        metavar="POOL",
+        help="FASTA file of strands, or FASTQ file of a sequencer's reads of them; plain or gzip, in any order.",
+    ),
+]
+Reads = Annotated[bool, typer.Option("--reads", help="A FASTA file holds reads with errors too, as FASTQ does.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE.png", help="Picture of the reads: coverage, strands found, errors."),
+]
+
 
 def codec_config(constraints, length, redundancy, left, right, *, mode=Mode.SMALLEST, **coding):
     """The options of strands and coding -> CodecConfig. coding: its fields verify, quality, rate, budget. Raises

@@ -143,7 +143,6 @@ def test_weights_of_another_model(tmp_path, video_pool, refused, folder, weights
         (b"", ["holds no strands", "empty"]),
         (b">a\n>b\nACGT\n", ["record 1", "no letters"]),
         (bytes(range(256)) * 4, ["not a FASTA file"]),
-        (b"@a\nACGT\n+\nIIII\n", ["not a FASTA file"]),
         (b"\x1f\x8bnot really gzip", ["pool.fasta"]),
         (gzip.compress(b">a\nACGT\n" * 500)[:-20], ["pool.fasta", "cannot be read"]),
     ],

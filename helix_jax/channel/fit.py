@@ -1,0 +1,356 @@
+"""Real reads -> a channel: alignment, statistics, the fit, and real errors laid over other strands.
+
+Strands and reads are uint8 arrays of bases 0..3 = A C G T; a read is aligned to its strand from end to end with the
+fewest edits (edlib), so that a substitution beside an indel may count as something cheaper. ``fit`` undoes that.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import edlib  # pyrefly: ignore [missing-import]
+import jax
+import numpy as np
+
+from helix_jax.channel import simulate
+from helix_jax.channel.model import LONGEST_RUN, MOST_PHRED, Channel, ChannelError, Errors, Quality, homopolymer_mean
+
+SAME, SUBSTITUTED, INSERTED, DELETED = range(4)
+BURSTS = 16  # longest burst that is counted apart
+PLACES = 64  # equal parts of a strand, in which errors are counted
+KNOTS = 9  # of the fitted position profile
+FAR = range(20, 30)  # bases between two qualities that share nothing but their read
+_OPS = np.full(128, 255, np.uint8)
+_OPS[np.frombuffer(b"=XID", np.uint8)] = np.arange(4)
+_LETTERS = np.frombuffer(b"ACGT", np.uint8)
+
+
+# ---- alignment ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Edits:
+    """An alignment, column by column.
+
+    op: uint8[c], SAME, SUBSTITUTED, INSERTED or DELETED. place: int32[c], where in the strand: of an insertion, the
+    base that it stands before. read: int32[c], where in the read: of a deletion, the base that it stands before.
+    """
+
+    op: np.ndarray
+    place: np.ndarray
+    read: np.ndarray
+
+
+def edits(strand, read):
+    """Fewest edits that turn a strand into a read, both uint8[...]: ``Edits``. Raises ChannelError for other bases, or
+    where one of them has none."""
+    for name, row in (("strand", strand), ("read", read)):
+        if row.dtype != np.uint8 or row.ndim != 1 or not len(row):
+            raise ChannelError(f"{name}: {row.dtype}{list(row.shape)}; give uint8[n] with n at least 1")
+        if row.max() > 3:
+            raise ChannelError(f"{name}: base {row.max()}; bases are 0..3 = A C G T, so leave reads with N out")
+    cigar = edlib.align(_LETTERS[read].tobytes(), _LETTERS[strand].tobytes(), task="path")["cigar"]
+    counts = np.array([int(count) for count in re.findall(r"\d+", cigar)])
+    op = np.repeat(_OPS[np.frombuffer(re.sub(r"\d", "", cigar).encode(), np.uint8)], counts)
+    on_strand, in_read = op != INSERTED, op != DELETED
+    place, where = np.cumsum(on_strand) - on_strand, np.cumsum(in_read) - in_read
+    return Edits(op, place.astype(np.int32), where.astype(np.int32))
+
+
+def transplant(strand, read, quality, ours):
+    """The errors and qualities of a real read, on another strand: (bases uint8[m], quality uint8[m]).
+
+    strand, read: uint8[...], a real pair; quality: uint8[len(read)], Phred; ours: uint8[...]. The edits are repeated
+    column by column: what was right gives our base, a substitution shifts ours by (read - strand) mod 4, an insertion
+    puts in the same base, a deletion takes ours out. Where ours is longer than the real strand, the edits go on from
+    their beginning; where it is shorter, the rest is left out. Raises ChannelError.
+    """
+    if len(quality) != len(read):
+        raise ChannelError(f"quality: {len(quality)} values for a read of {len(read)}; give one for each base")
+    script = edits(strand, read)
+    rounds = -(-len(ours) // len(strand))
+    op, where = np.tile(script.op, rounds), np.tile(script.read, rounds)
+    begin = np.repeat(np.arange(rounds) * len(strand), len(script.op))
+    there = np.tile(script.place, rounds)
+    place = there + begin
+    used = (op != DELETED) & (place < len(ours) + (op == INSERTED))
+    op, where, place, there = op[used], where[used], place[used], there[used]
+    shift = np.where(op == SUBSTITUTED, read[where] - strand[np.minimum(there, len(strand) - 1)], 0).astype(np.uint8)
+    bases = np.where(op == INSERTED, read[where], (ours[np.minimum(place, len(ours) - 1)] + shift) & 3)
+    return bases, quality[where]
+
+
+# ---- statistics ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What pairs of strands and reads show, in NumPy arrays. ``rates``, ``spread`` and ``quantiles`` sum it up.
+
+    reads, bases: pairs, and bases of their strands. exposed: int64[4], of each base.
+    substitutions: int64[4, 4] by [true][read]. inserted, deleted: bases.
+    insertion_runs, deletion_runs: int64[17], bursts by length; the last counts longer ones too.
+    by_run: int64[2, 9], (deletion bursts that start in, bases of) homopolymer runs of that length, 8 for longer ones.
+    by_place: int64[2, 64], (errors, bases) in equal parts of the strand. errors, events: int64[reads], wrong bases and
+    bursts of each read. shares: float64[reads], wrong bases over the bases of the strand.
+    histograms: int64[3, 94], qualities of right, wrong and beside bases (``simulate.RIGHT``...), none past 60. near,
+    far: covariances of normal scores of the qualities of right bases, next to each other and 20 to 29 apart. levels:
+    float64[reads], mean score of a read. Without qualities these are zeros.
+    """
+
+    reads: int
+    bases: int
+    exposed: np.ndarray
+    substitutions: np.ndarray
+    inserted: int
+    deleted: int
+    insertion_runs: np.ndarray
+    deletion_runs: np.ndarray
+    by_run: np.ndarray
+    by_place: np.ndarray
+    errors: np.ndarray
+    events: np.ndarray
+    shares: np.ndarray
+    histograms: np.ndarray
+    near: float
+    far: float
+    levels: np.ndarray
+
+    @property
+    def rates(self):
+        """Substituted, inserted and deleted bases per base of the strand: float64[3]."""
+        return np.array([self.substitutions.sum(), self.inserted, self.deleted]) / self.bases
+
+    @property
+    def spread(self):
+        """Sigma of a log-normal factor that explains how events vary between reads, beyond chance (moments)."""
+        mean, variance = self.events.mean(), self.events.var()
+        return float(np.sqrt(np.log1p(max(0.0, variance - mean) / mean**2))) if mean else 0.0
+
+    def quantiles(self, shares):
+        """Quantiles of the error share of a read: float64[...]."""
+        return np.quantile(self.shares, shares)
+
+
+def statistics(strands, reads, qualities=None):
+    """``Statistics`` of pairs: n strands uint8[L_i], n reads uint8[M_i] in the same direction, and Phred uint8[M_i] or
+    None. Raises ChannelError."""
+    if not len(strands) or len(strands) != len(reads) or (qualities is not None and len(qualities) != len(reads)):
+        given = f"{len(strands)} strands, {len(reads)} reads, {'no' if qualities is None else len(qualities)} qualities"
+        raise ChannelError(f"pairs: {given}; give as many of each, at least 1")
+    scripts = [edits(strand, read) for strand, read in zip(strands, reads, strict=True)]
+    columns = np.array([len(script.op) for script in scripts])
+    long, wide = (np.array([len(row) for row in rows]) for rows in (strands, reads))
+    pair = np.repeat(np.arange(len(scripts)), columns)
+    op = np.concatenate([script.op for script in scripts])
+    place = np.concatenate([script.place for script in scripts])
+    where = np.concatenate([script.read for script in scripts])
+    strand, read = np.concatenate(strands), np.concatenate(reads)
+    owner = np.repeat(np.arange(len(scripts)), long)
+    at = (np.cumsum(long) - long)[pair] + np.minimum(place, long[pair] - 1)
+    on = (np.cumsum(wide) - wide)[pair] + np.minimum(where, wide[pair] - 1)
+
+    starts = np.ones(len(op), bool)
+    starts[1:] = (op[1:] != op[:-1]) | (pair[1:] != pair[:-1])
+    begins = np.flatnonzero(starts)
+    lengths, kinds = np.diff(np.append(begins, len(op))), op[begins]
+    bursts = [np.bincount(np.minimum(lengths[kinds == kind], BURSTS), minlength=BURSTS + 1)
+              for kind in (INSERTED, DELETED)]  # fmt: skip
+
+    changes = np.ones(len(strand), bool)
+    changes[1:] = (strand[1:] != strand[:-1]) | (owner[1:] != owner[:-1])
+    sizes = np.diff(np.append(np.flatnonzero(changes), len(strand)))
+    run = np.minimum(np.repeat(sizes, sizes), LONGEST_RUN)
+    deleting = begins[kinds == DELETED]
+    by_run = np.stack([np.bincount(run[at[deleting]], minlength=9), np.bincount(run, minlength=9)])
+
+    wrong = op != SAME
+    inside = np.arange(len(strand)) - (np.cumsum(long) - long)[owner]
+    part = inside * PLACES // long[owner]
+    by_place = np.stack([np.bincount(part[at[wrong]], minlength=PLACES), np.bincount(part, minlength=PLACES)])
+
+    swapped = op == SUBSTITUTED
+    matrix = np.bincount(strand[at[swapped]] * 4 + read[on[swapped]].astype(np.int64), minlength=16).reshape(4, 4)
+    errors = np.bincount(pair[wrong], minlength=len(scripts))
+    event = swapped | (starts & wrong)
+    histograms, near, far, levels = np.zeros((3, 94), np.int64), 0.0, 0.0, np.zeros(len(scripts))
+    if qualities is not None:
+        kind = _kinds(op, pair, on, len(read))
+        histograms, near, far, levels = _quality_statistics(qualities, wide, kind)
+    return Statistics(
+        reads=len(scripts), bases=len(strand), exposed=np.bincount(strand, minlength=4), substitutions=matrix,
+        inserted=int(np.sum(op == INSERTED)), deleted=int(np.sum(op == DELETED)),
+        insertion_runs=bursts[0], deletion_runs=bursts[1], by_run=by_run, by_place=by_place, errors=errors,
+        events=np.bincount(pair[event], minlength=len(scripts)), shares=errors / long,
+        histograms=histograms, near=near, far=far, levels=levels,
+    )  # fmt: skip
+
+
+def _kinds(op, pair, on, total):
+    """Kind of each base of the reads, as ``simulate.corrupt`` tells them: uint8[total]."""
+    wrong = op != SAME
+    touched = np.zeros(len(op), bool)
+    touched[1:] |= wrong[:-1] & (pair[1:] == pair[:-1])
+    touched[:-1] |= wrong[1:] & (pair[1:] == pair[:-1])
+    shown = op != DELETED
+    kind = np.zeros(total, np.uint8)
+    value = np.where(wrong, simulate.WRONG, np.where(touched, simulate.BESIDE, simulate.RIGHT))
+    kind[on[shown]] = value[shown]
+    return kind
+
+
+def _quality_statistics(qualities, wide, kind):
+    quality = np.concatenate(qualities).astype(np.int64)
+    if len(quality) != len(kind):
+        raise ChannelError(f"qualities: {len(quality)} values for {len(kind)} bases; give one for each base")
+    if quality.max() > 93:
+        raise ChannelError(f"qualities: {quality.max()}; Phred values lie in 0..93, so take 33 off FASTQ characters")
+    histograms = np.bincount(kind * 94 + quality, minlength=3 * 94).reshape(3, 94)
+    # a Phred past 60 is a mark of the software, not a probability
+    right = (kind == simulate.RIGHT) & (quality <= MOST_PHRED)
+    histograms[:, MOST_PHRED + 1 :] = 0
+    share = histograms[0] / max(1, histograms[0].sum())
+    middle = np.clip(np.cumsum(share) - share / 2, 1e-6, 1 - 1e-6)
+    score = np.array([NormalDist().inv_cdf(value) for value in middle.tolist()])[quality]
+    owner = np.repeat(np.arange(len(wide)), wide)
+    levels = np.bincount(owner[right], score[right], len(wide)) / np.maximum(
+        1, np.bincount(owner[right], minlength=len(wide))
+    )
+    variance = max(np.mean(score[right] ** 2), 1e-9) if right.any() else 1.0
+
+    def covariance(lag):
+        both = right[lag:] & right[:-lag] & (owner[lag:] == owner[:-lag])
+        return np.mean((score[lag:] * score[:-lag])[both]) / variance if both.any() else 0.0
+
+    return histograms, float(covariance(1)), float(np.mean([covariance(lag) for lag in FAR])), levels
+
+
+# ---- fit ---------------------------------------------------------------------------------------------------------
+
+
+def fit(strands, reads, qualities, name, source, *, rounds=2, copies=4):
+    """The ``Channel`` that real pairs come from; all errors are laid to sequencing.
+
+    strands, reads, qualities: see ``statistics``; qualities None gives a flat quality. name, source: of the channel.
+    rounds: times that reads of the channel are simulated (``copies`` for each strand), aligned like the real ones, and
+    the channel corrected by what differs: the shortest alignment hides errors, and chance joins bursts. 0: not at all.
+    Strands must be of one length for that. Raises ChannelError.
+    """
+    real = statistics(strands, reads, qualities)
+    first = _estimate(real)
+    channel = Channel(name, source, sequencing=first, quality=_quality(real, first))
+    lengths = {len(strand) for strand in strands}
+    if rounds and len(lengths) > 1:
+        raise ChannelError(f"strands: lengths {sorted(lengths)}; give strands of one length, or rounds=0")
+    pool = np.stack(strands) if rounds else np.zeros((0, 0), np.uint8)
+    for number in range(rounds):
+        made = simulate.reads_of(channel, pool, copies, jax.random.key(number))
+        rows = [made.bases[i, :length] for i, length in enumerate(made.lengths.tolist())]
+        told = [made.qualities[i, :length] for i, length in enumerate(made.lengths.tolist())]
+        seen = statistics([pool[i] for i in made.origin.tolist()], rows, None if qualities is None else told)
+        errors = _corrected(channel.sequencing, first, _estimate(seen))
+        quality = channel.quality
+        if qualities is not None:
+            quality = _corrected_quality(quality, _quality(real, first), _quality(seen, _estimate(seen)))
+        channel = replace(channel, sequencing=errors, quality=quality)
+    return channel
+
+
+def _estimate(seen):
+    """``Errors`` read off statistics as they are."""
+    substitution, insertion, deletion = seen.rates.tolist()
+    ratio = seen.substitutions / np.maximum(1, seen.exposed)[:, None]
+    shares = 4 * ratio / ratio.sum() if ratio.any() else np.asarray(Errors().substitutions)
+    homopolymer = _homopolymer(*seen.by_run)
+    # the strands at hand are not uniformly random, for which the rate stands
+    run = np.arange(9)
+    here = np.sum(seen.by_run[1] * homopolymer ** (run - 1.0)) / seen.by_run[1].sum()
+    deletion *= homopolymer_mean(homopolymer) / float(here)
+    return Errors(
+        substitution=min(substitution, 0.5), insertion=min(insertion, 0.5), deletion=min(deletion, 0.5),
+        substitutions=tuple(map(tuple, shares.tolist())), homopolymer=homopolymer, position=_profile(seen.by_place),
+        deletion_run=_going_on(seen.deletion_runs, seen.deleted),
+        insertion_run=_going_on(seen.insertion_runs, seen.inserted), spread=min(seen.spread, 1.5),
+    )  # fmt: skip
+
+
+def _going_on(bursts, bases):
+    """Parameter of geometric burst lengths: maximum likelihood."""
+    return float(min(0.9, 1 - bursts.sum() / bases)) if bases else 0.0
+
+
+def _homopolymer(events, exposed):
+    """Factor per further base of a run: maximum likelihood of Poisson counts, in the logarithm, by bisection."""
+    further = np.arange(9) - 1.0
+    further[0] = 0
+    if not events.sum() or not exposed[2:].any():
+        return 1.0
+    mean = np.sum(events * further) / events.sum()
+    low, high = np.log(0.1), np.log(3.0)
+    for _ in range(50):
+        middle = (low + high) / 2
+        weight = exposed * np.exp(middle * further)
+        low, high = (middle, high) if np.sum(weight * further) < mean * weight.sum() else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
+def _profile(by_place):
+    """Multipliers at ``KNOTS`` places: least squares of the error rates with a broken line."""
+    errors, bases = by_place
+    used = bases > 0
+    if not errors.sum() or used.sum() < KNOTS:
+        return (1.0,)
+    where = (np.arange(PLACES) + 0.5) / PLACES * (KNOTS - 1)
+    hats = np.maximum(0, 1 - abs(where[:, None] - np.arange(KNOTS)[None]))
+    knots = np.linalg.lstsq(hats[used], errors[used] / bases[used], rcond=None)[0]
+    return tuple(np.maximum(knots, 0.05 * errors.sum() / bases.sum()).tolist())
+
+
+def _quality(seen, errors):
+    """``Quality`` read off statistics as they are."""
+    if not seen.histograms.any():
+        return Quality.flat(min(40, max(1, round(-10 * np.log10(max(errors.total, 1e-4))))))
+    rows = seen.histograms[:, : MOST_PHRED + 1].astype(float)
+    # a kind that never occurs takes the qualities of the nearest that does
+    rows = [row if row.any() else rows[0] if rows[0].any() else rows[1] for row in rows]
+    top = 1 + max(int(np.flatnonzero(row)[-1]) for row in rows)
+    together = min(max(seen.far, 0.0), 0.99)
+    link = 0.0
+    if errors.spread > 0.05 and seen.events.mean():
+        link = -np.mean((seen.levels - seen.levels.mean()) * seen.events) / (seen.events.mean() * errors.spread)
+    link = float(min(max(link, 0.0), together**0.5))
+    return Quality(
+        *(tuple((row[:top] / row.sum()).tolist()) for row in rows),
+        factor=link,
+        read=float(max(0.0, together - link**2) ** 0.5),
+        neighbour=float(min(max((seen.near - together) / (1 - together), 0.0), 0.95)),
+    )
+
+
+def _corrected(now, wanted, got):
+    """Errors ``now``, moved by what lies between the estimate ``wanted`` and that of its own reads, ``got``."""
+
+    def scaled(name, most):
+        return min(most, getattr(now, name) * getattr(wanted, name) / getattr(got, name)) if getattr(got, name) else 0.0
+
+    def shifted(name, most):
+        return min(most, max(0.0, getattr(now, name) + getattr(wanted, name) - getattr(got, name)))
+
+    return replace(
+        now,
+        **{name: scaled(name, 0.5) for name in ("substitution", "insertion", "deletion")},
+        **{name: shifted(name, 0.9) for name in ("deletion_run", "insertion_run")},
+        spread=shifted("spread", 1.5),
+        homopolymer=min(3.0, max(0.1, now.homopolymer * wanted.homopolymer / got.homopolymer)),
+    )
+
+
+def _corrected_quality(now, wanted, got):
+    link = min(max(now.factor + wanted.factor - got.factor, 0.0), 1.0)
+    shared = now.factor**2 + now.read**2 + wanted.factor**2 + wanted.read**2 - got.factor**2 - got.read**2
+    return replace(
+        now,
+        factor=link,
+        read=min(max(shared - link**2, 0.0), 1 - link**2) ** 0.5,
+        neighbour=min(max(now.neighbour + wanted.neighbour - got.neighbour, 0.0), 0.95),
+    )

@@ -1,0 +1,325 @@
+"""The channel from strands to reads: what can go wrong, as numbers, and presets.
+
+A strand is written in molecules (``Channel.synthesis``), whose errors all copies of a molecule share; storage and PCR
+lose and favour strands; a sequencer reads some of the molecules (``Channel.sequencing``) and says how sure it is of
+each base (``Quality``).
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+LONGEST_RUN = 8  # homopolymer runs past this count as it
+MOST_PHRED = 60
+FACTOR_REACH = 4.5  # standard normal deviates of a read's error factor are cut at this
+_EVEN = tuple(tuple(0.0 if true == read else 1 / 3 for read in range(4)) for true in range(4))
+
+
+class ChannelError(ValueError):
+    """A channel that cannot be; the message names the field, its value and its range."""
+
+
+def _check(thing, name, least, most):
+    value = getattr(thing, name)
+    if not least <= value <= most:
+        raise ChannelError(f"{name}: {value}; it lies in {least:g}..{most:g}")
+
+
+# ---- errors of one pass ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Error process of one pass over a molecule, writing or reading it. Raises ChannelError.
+
+    substitution, insertion, deletion: *bases* per base of the strand, in 0..0.5, bursts counted with all their bases;
+        averages over uniformly random strands, over places and over reads. A burst starts (1 - run) times as often.
+    substitutions: [true][read], the sixteen shares of the substitutions, 0 where true == read, four in all: a row sums
+        to how often that base is hit, relative to the average base.
+    homopolymer: factor on the deletion rate of a base for each further base of its homopolymer run, in 0.1..3 (1:
+        none); runs past 8 count as 8. Insertions do not follow runs in the reads that preset ``nanopore`` comes from.
+    position: relative rates at equally spaced places from the first base to the last, linear between them; kept with
+        mean 1. (1.0,) is flat.
+    deletion_run, insertion_run: probability that a burst goes on by one more base (geometric lengths), in 0..0.9.
+    spread: sigma of the log-normal factor, of mean 1, on all rates of one read, in 0..1.5.
+    Lists are taken and kept as tuples.
+    """
+
+    substitution: float = 0.0
+    insertion: float = 0.0
+    deletion: float = 0.0
+    substitutions: tuple[tuple[float, ...], ...] = _EVEN
+    homopolymer: float = 1.0
+    position: tuple[float, ...] = (1.0,)
+    deletion_run: float = 0.0
+    insertion_run: float = 0.0
+    spread: float = 0.0
+
+    def __post_init__(self):
+        for name in ("substitution", "insertion", "deletion"):
+            _check(self, name, 0, 0.5)
+        for name in ("deletion_run", "insertion_run"):
+            _check(self, name, 0, 0.9)
+        _check(self, "homopolymer", 0.1, 3)
+        _check(self, "spread", 0, 1.5)
+        rows = tuple(tuple(map(float, row)) for row in self.substitutions)
+        if [len(row) for row in rows] != [4, 4, 4, 4]:
+            raise ChannelError(f"substitutions: rows of {[len(row) for row in rows]} numbers; give 4 x 4")
+        if any(rows[base][base] for base in range(4)):
+            raise ChannelError(f"substitutions: {rows}: a base read as itself is no error; give 0 on the diagonal")
+        if not all(0 <= share <= 4 for row in rows for share in row) or abs(sum(map(sum, rows)) - 4) > 1e-3:
+            raise ChannelError(f"substitutions: sum {sum(map(sum, rows)):.6g}; give shares of at least 0 that sum to 4")
+        places = tuple(map(float, self.position))
+        if not places or not all(0 <= rate < math.inf for rate in places) or sum(places) <= 0:
+            raise ChannelError(f"position: {places}; give one or more rates of at least 0, not all 0")
+        mean = (sum(places) - (places[0] + places[-1]) / 2) / (len(places) - 1) if len(places) > 1 else places[0]
+        object.__setattr__(self, "substitutions", rows)
+        if abs(mean - 1) > 1e-9:  # so that a copy is equal to what it was copied from
+            places = tuple(rate / mean for rate in places)
+        object.__setattr__(self, "position", places)
+
+    @property
+    def total(self):
+        """Errors per base of the strand: substituted, inserted and deleted bases."""
+        return self.substitution + self.insertion + self.deletion
+
+
+def homopolymer_mean(factor):
+    """Mean of factor^(run - 1) over the bases of a uniformly random strand, runs past 8 counted as 8."""
+    run = np.arange(1, 60)
+    share = run * 0.25 ** (run - 1) * 9 / 16
+    return float(np.sum(share * factor ** (np.minimum(run, LONGEST_RUN) - 1.0)) / np.sum(share))
+
+
+# ---- qualities -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Phred qualities: one distribution for each kind of base, and what ties those of a read together.
+
+    right, wrong, beside: probabilities of Phred 0, 1, ... (at most 60) of right bases, of substituted and inserted
+        ones, and of right ones next to an error; kept normalised. They are those of all reads pooled.
+    factor: correlation of a base's quality with the read's error factor, in 0..1: bad reads know that they are bad.
+    read: correlation with a level that the bases of a read share besides, in 0..1; factor^2 + read^2 at most 1.
+    neighbour: correlation of what is left between neighbours, in 0..0.95.
+    All as a Gaussian copula: a base's standard normal score is mapped to the distribution of its kind. Only the
+    errors of sequencing count; the sequencer reads those of synthesis truly. Raises ChannelError.
+    """
+
+    right: tuple[float, ...]
+    wrong: tuple[float, ...]
+    beside: tuple[float, ...]
+    factor: float = 0.0
+    read: float = 0.0
+    neighbour: float = 0.0
+
+    def __post_init__(self):
+        for name in ("right", "wrong", "beside"):
+            row = tuple(map(float, getattr(self, name)))
+            if not 1 <= len(row) <= MOST_PHRED + 1:
+                raise ChannelError(f"{name}: {len(row)} probabilities; give 1 to {MOST_PHRED + 1}, of Phred 0 upwards")
+            if not all(0 <= chance <= 1 for chance in row) or abs(sum(row) - 1) > 1e-2:
+                raise ChannelError(f"{name}: sum {sum(row):.6g}; give probabilities of at least 0 that sum to 1")
+            total = sum(row) if abs(sum(row) - 1) > 1e-9 else 1.0  # so that a copy is equal to what it was copied from
+            object.__setattr__(self, name, tuple(chance / total for chance in row))
+        _check(self, "factor", 0, 1)
+        _check(self, "read", 0, 1)
+        _check(self, "neighbour", 0, 0.95)
+        if self.factor**2 + self.read**2 > 1 + 1e-9:
+            raise ChannelError(
+                f"factor {self.factor} and read {self.read}: their squares sum to more than 1; lower one"
+            )
+
+    @classmethod
+    def flat(cls, phred):
+        """The same quality for all bases: it tells nothing."""
+        if not (phred == int(phred) and 0 <= phred <= MOST_PHRED):
+            raise ChannelError(f"phred: {phred}; give a whole number in 0..{MOST_PHRED}")
+        row = (0.0,) * int(phred) + (1.0,)
+        return cls(row, row, row)
+
+
+# ---- the channel ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Channel:
+    """From strands to reads. Raises ChannelError.
+
+    name, source: what it is called, and where its numbers come from.
+    synthesis: errors shared by all reads of a molecule: of writing, and of storage and first copies.
+    sequencing: errors of each read on its own. Both run along the strand, also in a reversed read.
+    quality: what the sequencer says of each base.
+    molecules: molecules of each strand that reads are drawn from; 0: so many that each read has its own.
+    dropout: share of strands that are lost outright, in 0..0.99. The others get their reads.
+    skew: sigma of the log-normal share of reads that a strand gets, in 0..3; 0: equal, so that counts are Poisson.
+    reverse: share of reads that are the reverse complement.
+    truncated: share of reads cut at a uniformly drawn place, half of them at each end.
+    chimera: share of reads that begin as one strand and, from a uniformly drawn place on, go on as another.
+    """
+
+    name: str
+    source: str
+    synthesis: Errors = Errors()
+    sequencing: Errors = Errors()
+    quality: Quality = field(default_factory=lambda: Quality.flat(40))
+    molecules: int = 0
+    dropout: float = 0.0
+    skew: float = 0.0
+    reverse: float = 0.0
+    truncated: float = 0.0
+    chimera: float = 0.0
+
+    def __post_init__(self):
+        if not self.name or not self.source:
+            raise ChannelError(f"name {self.name!r}, source {self.source!r}: neither may be empty; say whose numbers")
+        for name, kind in (("synthesis", Errors), ("sequencing", Errors), ("quality", Quality)):
+            if not isinstance(getattr(self, name), kind):
+                raise ChannelError(f"{name}: {getattr(self, name)!r}; give a channel.model.{kind.__name__}")
+        if self.molecules != int(self.molecules) or not 0 <= self.molecules <= 1 << 30:
+            raise ChannelError(f"molecules: {self.molecules}; give a whole number in 0..2^30, 0 for no limit")
+        _check(self, "dropout", 0, 0.99)
+        _check(self, "skew", 0, 3)
+        for name in ("reverse", "truncated", "chimera"):
+            _check(self, name, 0, 1)
+
+    @property
+    def total(self):
+        """Errors per base of the strand, of synthesis and sequencing."""
+        return self.synthesis.total + self.sequencing.total
+
+
+def uniform(total, *, substitution_share=1 / 3, **changes):
+    """Channel with ``total`` errors per base and nothing else, for benchmarks: every read has its own errors.
+
+    total: in 0..1. substitution_share: of the errors, in 0..1; insertions and deletions get equal halves of the rest.
+    1 leaves substitutions only. The quality is flat, the Phred of ``total``. changes: other fields of ``Channel``.
+    Raises ChannelError.
+    """
+    if not 0 <= total <= 1:
+        raise ChannelError(f"total: {total}; it lies in 0..1")
+    if not 0 <= substitution_share <= 1:
+        raise ChannelError(f"substitution_share: {substitution_share}; it lies in 0..1")
+    indel = total * (1 - substitution_share) / 2
+    errors = Errors(substitution=total * substitution_share, insertion=indel, deletion=indel)
+    phred = 40 if total < 1e-4 else max(1, round(-10 * math.log10(total)))
+    plain = Channel("uniform", "equal rates for benchmarks; no data", sequencing=errors, quality=Quality.flat(phred))
+    return replace(plain, **changes)
+
+
+# ---- presets -------------------------------------------------------------------------------------------------
+
+
+def _counts(text):
+    """Probabilities from counts, Phred 0 upwards."""
+    counts = [int(word) for word in text.split()]
+    return tuple(count / sum(counts) for count in counts)
+
+
+def _levels(*pairs):
+    """Probabilities from (Phred, share) pairs: sequencers that tell a few qualities only."""
+    shares = dict(pairs)
+    return tuple(shares.get(phred, 0.0) for phred in range(max(shares) + 1))
+
+
+_DEAMINATED = ((0, 0, 0, 0), (0, 0, 0, 2), (2, 0, 0, 0), (0, 0, 0, 0))  # C -> T, and G -> A from the other strand
+
+_NANOPORE = Channel(
+    "nanopore",
+    "fitted by channel.fit to 1,215 pairs of itaiorr/Deep-DNA-based-storage (MIT): Oxford Nanopore R9.4.1 reads of "
+    "128 nt, errors of synthesis included. They do not show coverage and orientation: skew and reverse are ours",
+    sequencing=Errors(
+        substitution=0.01254,
+        insertion=0.00943,
+        deletion=0.02169,
+        substitutions=(
+            (0.0, 0.1593, 0.7504, 0.1949),
+            (0.1949, 0.0, 0.0964, 0.5333),
+            (0.8635, 0.1064, 0.0, 0.2435),
+            (0.2021, 0.4899, 0.1653, 0.0),
+        ),
+        homopolymer=1.350,
+        position=(0.5983, 0.9793, 0.9202, 0.9301, 1.107, 1.0136, 1.0648, 1.02, 1.3315),
+        deletion_run=0.352,
+        insertion_run=0.227,
+        spread=0.691,
+    ),
+    quality=Quality(
+        right=_counts(
+            "0 0 2 21 59 105 164 183 183 187 185 193 194 210 218 226 244 258 265 299 332 384 470 550 653 731 783 "
+            "748 676 530 383 242 152 83 44 20 10 5 3 2 1 1"
+        ),
+        wrong=_counts(
+            "0 3 79 509 949 1195 1428 1122 1019 688 543 431 306 252 224 191 115 130 115 106 67 73 55 61 45 67 49 "
+            "52 39 27 30 9 15 0 6"
+        ),
+        beside=_counts(
+            "0 1 69 329 691 923 1088 921 672 555 474 407 389 334 322 243 224 225 202 198 184 187 156 187 160 174 "
+            "163 143 110 119 58 36 19 15 14 5 4 1"
+        ),
+        factor=0.248,
+        read=0.006,
+        neighbour=0.781,
+    ),
+    skew=0.3,
+    reverse=0.5,
+)
+
+_ILLUMINA = Channel(
+    "illumina",
+    "totals as measured on the Illumina reads of qinyunnn/RobuSeqNet: 0.11 % substitutions, 0.11 % deletions, 0.07 % "
+    "insertions; how they fall to synthesis and sequencing, qualities, skew and molecules are ours",
+    synthesis=Errors(substitution=0.0003, insertion=0.0006, deletion=0.001),
+    sequencing=Errors(substitution=0.0008, insertion=0.0001, deletion=0.0001),
+    quality=Quality(
+        right=_levels((12, 0.01), (25, 0.04), (37, 0.95)),
+        wrong=_levels((2, 0.05), (12, 0.5), (25, 0.25), (37, 0.2)),
+        beside=_levels((12, 0.03), (25, 0.1), (37, 0.87)),
+        neighbour=0.5,
+    ),
+    molecules=1000,
+    skew=0.3,
+    reverse=0.5,
+)
+
+PRESETS = {
+    "clean": Channel("clean", "no errors; coverage is Poisson"),
+    "illumina": _ILLUMINA,
+    "nanopore": _NANOPORE,
+    "enzymatic": replace(
+        _NANOPORE,
+        name="enzymatic",
+        source="sequencing of preset nanopore; synthesis with deletions far ahead, as of Lee et al. 2019 (Nat Commun "
+        "10:2383); its magnitudes are ours",
+        synthesis=Errors(substitution=0.005, insertion=0.01, deletion=0.06, insertion_run=0.2, spread=0.3),
+        molecules=100,
+    ),
+    "aged": replace(
+        _ILLUMINA,
+        name="aged",
+        source="preset illumina after storage that loses strands, as Heckel, Mikutis and Grass 2019 (Sci Rep 9:9663) "
+        "describe, and deaminates cytosine; all magnitudes are ours",
+        synthesis=Errors(
+            0.0033,
+            0.0006,
+            0.001,
+            tuple(
+                tuple((0.3 * even + 3 * aged) / 3.3 for even, aged in zip(*rows, strict=True))
+                for rows in zip(_EVEN, _DEAMINATED, strict=True)
+            ),
+        ),
+        molecules=10,
+        dropout=0.05,
+        skew=0.8,
+        truncated=0.01,
+    ),
+}
+
+
+def named(name):
+    """The preset of that name. Raises ChannelError."""
+    if name not in PRESETS:
+        raise ChannelError(f"preset {name!r}: there is none; the presets are {', '.join(PRESETS)}")
+    return PRESETS[name]

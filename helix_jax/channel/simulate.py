@@ -1,0 +1,303 @@
+"""Strands -> noisy reads with qualities: ``corrupt`` is one pass of errors, ``reads_of`` the whole channel.
+
+Pure functions of a key, one row at a time under vmap: no scan, since bursts are a running maximum of where they end,
+and places in the read a running sum. Bases are 0..3 = A C G T, and 255 past the length.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from helix_jax import parallel
+from helix_jax.channel.model import FACTOR_REACH, LONGEST_RUN, ChannelError, homopolymer_mean
+
+PAD = 255
+RIGHT, WRONG, BESIDE = range(3)  # kinds of bases of a read
+BATCH = 4096  # reads per call
+_SCORE_REACH, _SCORE_STEPS = 4.0, 1024  # of the table from normal scores to qualities
+_MOST = 0.95  # highest probability of an event at one base
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Reads in random order, in NumPy arrays.
+
+    bases: uint8[N, W], 0..3 = A C G T and 255 past the length; W is the greatest length. lengths: int32[N], none 0.
+    qualities: uint8[N, W], Phred, 0 past the length. origin: int64[N], the strand that a read comes from; -1 for a
+    chimera. reversed: bool[N], reverse complements.
+    """
+
+    bases: np.ndarray
+    lengths: np.ndarray
+    qualities: np.ndarray
+    origin: np.ndarray
+    reversed: np.ndarray
+
+
+# ---- one pass of errors -----------------------------------------------------------------------------------
+
+
+def width(errors, longest):
+    """Columns that ``corrupt`` gives for strands of at most ``longest`` bases: the worst read that may be, and six
+    standard deviations of its insertions."""
+    if not errors.insertion:
+        return longest
+    worst = math.exp(FACTOR_REACH * errors.spread - errors.spread**2 / 2)
+    mean = longest * min(_MOST, errors.insertion * worst) * min(max(errors.position), 2)
+    deviation = math.sqrt(mean * (1 + errors.insertion_run) / (1 - errors.insertion_run))
+    return longest + 8 * math.ceil((mean + 6 * deviation + 8 / (1 - errors.insertion_run)) / 8)
+
+
+def draw_factor(errors, key):
+    """Error factor of a read and its standard normal deviate: (float32[], float32[]). Mean 1; cut at 4.5 sigma."""
+    deviate = jnp.clip(jax.random.normal(key), -FACTOR_REACH, FACTOR_REACH)
+    return jnp.exp(errors.spread * deviate - errors.spread**2 / 2), deviate
+
+
+@functools.partial(jax.jit, static_argnames="errors")
+def corrupt(errors, bases, lengths, factor, keys):
+    """One pass of errors over B molecules.
+
+    errors: model.Errors, static. bases: uint8[B, W]; lengths: int32[B]; factor: float32[B] on all rates of a row;
+    keys: one key for each row, key[B]. Returns (bases uint8[B, W'], lengths int32[B], kind uint8[B, W']) with W' of
+    ``width``; kind is RIGHT, WRONG (substituted or inserted) or BESIDE (right, and next to an error). What would pass
+    W' is cut off, which practically never happens. Rows do not depend on one another.
+    """
+    return jax.vmap(functools.partial(_corrupt, errors))(bases, lengths, factor, keys)
+
+
+def _corrupt(errors, bases, length, factor, key):
+    """``corrupt`` for one row: uint8[W], int32[], float32[], key."""
+    longest, room = len(bases), width(errors, len(bases))
+    if not errors.total:
+        return bases, length, jnp.zeros((longest,), jnp.uint8)
+    events, filling = jax.random.split(key)
+    deleting, substituting, inserting = jax.random.uniform(events, (3, longest))  # in one call, which compiles faster
+    at = jnp.arange(longest)
+    inside = at < length
+    rate = factor * _profile(errors.position, at, length)
+
+    deleted = jnp.zeros((longest,), bool)
+    share = jnp.zeros((longest,))
+    if errors.deletion:
+        share = rate * errors.deletion
+        if errors.homopolymer != 1:
+            runs = jnp.minimum(_runs(bases, at), LONGEST_RUN)
+            share = share * errors.homopolymer ** (runs - 1) / homopolymer_mean(errors.homopolymer)
+        share = jnp.minimum(share, _MOST)
+        # bursts overlap: this many must start for that share of the bases to be lost
+        covered = -jnp.log1p(-share) * (1 - errors.deletion_run)
+        started, burst = _bursts(deleting, covered - covered**2 / (2 + 2 * errors.deletion_run), errors.deletion_run)
+        deleted = lax.cummax(jnp.where(started, at + burst, 0)) > at
+
+    chance = errors.substitutions  # only what is not deleted can show a substitution
+    hit = np.sum(chance, axis=1, dtype=np.float32)
+    chance = np.cumsum(chance, axis=1, dtype=np.float32) / np.maximum(hit, 1e-9)[:, None]
+    base = bases & 3
+    limit = jnp.minimum(rate * errors.substitution * jnp.asarray(hit)[base] / (1 - share), _MOST)
+    substituted = substituting < limit
+    # given a hit, the ratio is uniform again, and picks the base
+    other = jnp.sum((substituting / jnp.maximum(limit, 1e-20))[:, None] >= jnp.asarray(chance[:, :3])[base], axis=1)
+    base = jnp.where(substituted, other.astype(jnp.uint8), base)
+
+    extra = jnp.zeros((longest,), jnp.int32)
+    if errors.insertion:
+        started, burst = _bursts(inserting, rate * errors.insertion * (1 - errors.insertion_run), errors.insertion_run)
+        extra = jnp.where(started & inside, burst, 0)
+
+    kept = inside & ~deleted
+    ends = jnp.cumsum(extra + kept)
+    place = ends - kept
+    coded = jax.random.bits(filling, (room,), jnp.uint8) & 3 | 4 if errors.insertion else jnp.zeros((room,), jnp.uint8)
+    coded = coded.at[jnp.where(kept, place, room)].set(base | substituted.astype(jnp.uint8) << 2, mode="drop")
+    gap = jnp.zeros((room + 1,), bool).at[jnp.where(deleted & inside, place, room + 1)].set(True, mode="drop")
+    length = jnp.minimum(ends[-1], room)
+    real = jnp.arange(room) < length
+    wrong = real & (coded >= 4)
+    near = jnp.pad(wrong[1:], (0, 1)) | jnp.pad(wrong[:-1], (1, 0)) | gap[:-1] | gap[1:]
+    kind = jnp.where(wrong, WRONG, jnp.where(near & real, BESIDE, RIGHT))
+    return jnp.where(real, coded & 3, PAD), length, kind.astype(jnp.uint8)
+
+
+def _bursts(drawn, chance, again):
+    """(started bool[W], length int32[W]) of bursts that start with ``chance`` float32[W]; ``again``: to go on. drawn:
+    float32[W], uniform."""
+    limit = jnp.minimum(chance, _MOST)
+    if not again:
+        return drawn < limit, jnp.ones(chance.shape, jnp.int32)
+    left = jnp.clip(drawn / jnp.maximum(limit, 1e-20), 1e-6, 1.0)  # uniform, given that a burst starts
+    return drawn < limit, 1 + jnp.floor(jnp.log(left) / math.log(again)).astype(jnp.int32)
+
+
+def _profile(position, at, length):
+    """Relative rate at each place: float32[W]."""
+    if len(position) == 1:
+        return jnp.ones(at.shape)
+    where = at / jnp.maximum(length - 1, 1) * (len(position) - 1)
+    return jnp.interp(where, jnp.arange(len(position), dtype=jnp.float32), jnp.asarray(position, jnp.float32))
+
+
+def _runs(bases, at):
+    """Length of the homopolymer run that each base is in: int32[W]."""
+    changes = bases[1:] != bases[:-1]
+    starts = jnp.concatenate([jnp.ones((1,), bool), changes])
+    stops = jnp.concatenate([changes, jnp.ones((1,), bool)])
+    first = lax.cummax(jnp.where(starts, at, 0))
+    last = lax.cummin(jnp.where(stops, at, len(bases)), reverse=True)
+    return last - first + 1
+
+
+# ---- qualities -----------------------------------------------------------------------------------------------
+
+
+def _quality_table(quality):
+    """uint8[3, steps]: quality of each kind at each normal score."""
+    score = (np.arange(_SCORE_STEPS) + 0.5) / _SCORE_STEPS * 2 * _SCORE_REACH - _SCORE_REACH
+    share = [NormalDist().cdf(value) for value in score.tolist()]
+    kinds = (quality.right, quality.wrong, quality.beside)
+    return np.stack([np.searchsorted(np.cumsum(row)[:-1], share, side="right") for row in kinds]).astype(np.uint8)
+
+
+def _qualities(channel, table, kind, deviate, key):
+    """Phred of each base of one read: kind uint8[W], deviate float32[] of its error factor -> uint8[W]."""
+    quality = channel.quality
+    if quality.right == quality.wrong == quality.beside and max(quality.right) == 1:
+        return jnp.full(kind.shape, quality.right.index(1), jnp.uint8)
+    taps = 1 + math.ceil(math.log(0.01) / math.log(quality.neighbour)) if quality.neighbour else 1
+    drawn = jax.random.normal(key, (len(kind) + taps,))
+    level, noise = drawn[0], drawn[1:]
+    weights = quality.neighbour ** np.arange(taps)
+    weights = (weights / np.sqrt(np.sum(weights**2))).tolist()
+    score = sum(weight * noise[taps - 1 - lag : taps - 1 - lag + len(kind)] for lag, weight in enumerate(weights))
+    score = math.sqrt(max(0.0, 1 - quality.factor**2 - quality.read**2)) * score + quality.read * level
+    # errors are drawn mostly in bad reads: among them the deviate has mean sigma, which leaves the pooled
+    # distributions as they are asked for
+    centred = deviate - jnp.where(kind == RIGHT, 0.0, channel.sequencing.spread)
+    score = score - quality.factor * centred
+    step = jnp.floor((score + _SCORE_REACH) * (_SCORE_STEPS / (2 * _SCORE_REACH))).astype(jnp.int32)
+    return table[kind, jnp.clip(step, 0, _SCORE_STEPS - 1)]
+
+
+# ---- reads ---------------------------------------------------------------------------------------------------
+
+
+def draw_copies(channel, strands, coverage, key):
+    """Reads that each of n strands gets: int64[n]. Mean ``coverage`` over all strands, the lost ones among them."""
+    numbers = np.array([coverage / (1 - channel.dropout), channel.dropout, channel.skew], np.float32)
+    return parallel.map_batches(
+        _copies, (key, jnp.asarray(numbers)), np.arange(strands, dtype=np.int32), batch=BATCH
+    ).astype(np.int64)  # fmt: skip
+
+
+def _copies(constants, number):
+    key, (coverage, dropout, skew) = constants
+
+    def one(number):
+        losing, favouring, counting = jax.random.split(jax.random.fold_in(key, number), 3)
+        favour = jnp.exp(skew * jax.random.normal(favouring) - skew**2 / 2)
+        kept = jax.random.uniform(losing) >= dropout
+        return jax.random.poisson(counting, jnp.where(kept, coverage * favour, 0.0))
+
+    return jax.vmap(one)(number)
+
+
+def _place(drawn, length):
+    """A uniform cut that leaves something on both sides: int32[] in 1..length - 1."""
+    return 1 + jnp.floor(drawn * jnp.maximum(length - 1, 1)).astype(jnp.int32)
+
+
+def _read(channel, table, key, strands, origin, number):
+    """Read ``number``, of strand ``origin`` of strands uint8[n, L] -> (bases, length, qualities, reversed, chimera,
+    uint32[], its place in the shuffled order)."""
+    writing, reading = jax.random.split(key)
+    choosing, drawing, corrupting, telling = jax.random.split(jax.random.fold_in(reading, number), 4)
+    joins, joint, partner, pick, cuts, cut, side, turns = jax.random.uniform(choosing, (8,))
+    strand = strands[origin]
+    length = jnp.int32(len(strand))
+    joined = jnp.bool_(False)
+    if channel.chimera:
+        joined = joins < channel.chimera
+        further = 1 + jnp.floor(partner * max(len(strands) - 1, 1)).astype(jnp.int32)
+        other = strands[(origin + further) % len(strands)]
+        strand = jnp.where(joined & (jnp.arange(len(strand)) >= _place(joint, length)), other, strand)
+    bases = strand
+    if channel.synthesis.total:
+        # reads of a molecule share its errors; a chimera is a molecule of its own
+        shares = ~joined if channel.molecules else jnp.bool_(False)
+        which = jnp.floor(pick * max(channel.molecules, 1)).astype(jnp.int32)
+        molecule = jax.random.fold_in(writing, jnp.where(shares, 1 + origin, 0))
+        molecule = jax.random.fold_in(molecule, jnp.where(shares, which, number))
+        own = jax.random.split(molecule)
+        factor, _ = draw_factor(channel.synthesis, own[0])
+        bases, length, _ = _corrupt(channel.synthesis, bases, length, factor, own[1])
+    factor, deviate = draw_factor(channel.sequencing, drawing)
+    bases, length, kind = _corrupt(channel.sequencing, bases, length, factor, corrupting)
+    qualities = _qualities(channel, table, kind, deviate, telling)
+    at = jnp.arange(len(bases))
+    if channel.truncated:
+        short, head, cut = cuts < channel.truncated, side < 0.5, _place(cut, length)
+        begin = jnp.where(short & ~head, cut, 0)
+        length = jnp.where(short, jnp.where(head, jnp.minimum(cut, length), jnp.maximum(length - cut, 0)), length)
+        bases, qualities = (jnp.roll(row, -begin) for row in (bases, qualities))
+    turned = jnp.bool_(False)
+    if channel.reverse:
+        turned = turns < channel.reverse
+        back = jnp.where(turned, jnp.maximum(length - 1 - at, 0), at)
+        bases, qualities = bases[back], qualities[back]
+        bases = jnp.where(turned, 3 - bases, bases)
+    real = at < length
+    order = jax.random.bits(jax.random.fold_in(drawing, 1))
+    return jnp.where(real, bases, PAD), length, jnp.where(real, qualities, 0), turned, joined, order
+
+
+def _reads(constants, origin, number, *, channel):
+    key, strands = constants
+    table = jnp.asarray(_quality_table(channel.quality))
+    return jax.vmap(functools.partial(_read, channel, table, key, strands))(origin, number)
+
+
+def reads_of(channel, strands, coverage, key, *, batch=BATCH, progress=None):
+    """Reads of strands of one length through a channel, shuffled: ``Reads``.
+
+    channel: model.Channel. strands: uint8[n, L], bases 0..3. coverage: mean reads per strand, more than 0; the number
+    of reads of each strand is drawn (``draw_copies``). key: a key of ``jax.random``. batch: reads per call; the reads
+    do not depend on it, nor on the number of devices. progress: called with the number of reads done after each batch.
+    A read of which no base is left is dropped. Raises ChannelError.
+    """
+    strands = np.asarray(strands)
+    if strands.ndim != 2 or strands.dtype != np.uint8 or not strands.size:
+        raise ChannelError(f"strands: {strands.dtype}{list(strands.shape)}; give uint8[n, L] with n and L at least 1")
+    if strands.max() > 3:
+        raise ChannelError(f"strands: base {strands.max()}; bases are 0..3 = A C G T")
+    if not 0 < coverage <= 1e6:
+        raise ChannelError(f"coverage: {coverage}; it lies above 0 and up to 1e6 reads per strand")
+    counting, reading = jax.random.split(key)
+    copies = draw_copies(channel, len(strands), coverage, counting)
+    origin = np.repeat(np.arange(len(strands)), copies)
+    if len(origin) >= 1 << 31:
+        raise ChannelError(f"coverage: {coverage} of {len(strands)} strands is {len(origin)} reads; stay below 2^31")
+    bases, lengths, qualities, turned, joined, order = parallel.map_batches(
+        _reads,
+        (reading, jnp.asarray(strands)),
+        origin.astype(np.int32),
+        np.arange(len(origin), dtype=np.int32),
+        batch=batch,
+        progress=progress,
+        channel=channel,
+    )
+    order = np.argsort(order, kind="stable")
+    order = order[lengths[order] > 0]
+    longest = int(lengths.max(initial=0))
+    return Reads(
+        bases=bases[order, :longest],
+        lengths=lengths[order],
+        qualities=qualities[order, :longest],
+        origin=np.where(joined, -1, origin)[order],
+        reversed=turned[order],
+    )

@@ -1,0 +1,51 @@
+"""Picture of what became of a sequencer's reads: coverage, strands and errors."""
+
+import dataclasses
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from helix_jax import files
+
+
+def draw(path, report, found):
+    """Write a PNG, all or nothing. report: strands.recover.ReadReport. found: strands.pool.Report of the same pool."""
+    with plt.rc_context({"font.size": 9}):
+        figure, (coverage, strands, errors) = plt.subplots(
+            1, 3, figsize=(13, 3.4), layout="constrained", width_ratios=(3, 2, 2)
+        )
+        numbers, read, unread = np.array(report.coverage, int).reshape(-1, 3).T
+        coverage.bar(numbers, read, color="tab:green", label="strand found")
+        coverage.bar(numbers, unread, bottom=read, color="tab:red", label="no strand found")
+        coverage.set(xlabel="reads of a cluster", ylabel="clusters", title=f"{report.reads:,} reads")
+        coverage.legend()
+        missing = found.packets - found.packets_received
+        bars = {
+            "read at once": (report.at_once, "tab:green"),
+            "repaired": (report.repaired, "tab:olive"),
+            "missing": (missing, "tab:orange"),
+            "lost past repair": (found.lost_packets, "tab:red"),
+        }
+        strands.barh(list(bars), [n for n, _ in bars.values()], color=[color for _, color in bars.values()])
+        strands.bar_label(strands.containers[0], padding=3)
+        strands.margins(x=0.15)
+        strands.invert_yaxis()
+        strands.set(title=f"strands; {found.source_packets:,} of {found.packets:,} packets are needed")
+        kinds = {kind: 100 * getattr(report, kind) for kind in ("substitutions", "insertions", "deletions")}
+        errors.bar(list(kinds), list(kinds.values()), color="tab:blue")
+        errors.set(ylabel="% of bases", title=f"errors of the reads: {sum(kinds.values()):.2f} %")
+        with files.atomic(path) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
+        plt.close(figure)
+
+
+def merged(found, about_reads, plot):
+    """pool.Report and recover.ReadReport (or None) -> one dict of figures; with ``plot``, draws them there too."""
+    if about_reads is None:
+        return dataclasses.asdict(found)
+    if plot:
+        draw(plot, about_reads, found)
+    return dataclasses.asdict(about_reads) | dataclasses.asdict(found) | ({"plot": str(plot)} if plot else {})

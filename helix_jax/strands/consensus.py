@@ -1,0 +1,140 @@
+"""Noisy copies of one strand -> the strand, and the next likely ones: a beam search along the strand.
+
+The hidden state is the strand; given it, each copy is an independent hidden Markov chain whose position is how many of
+the copy's bases are consumed. ``candidates`` follows the most likely beginnings of the strand, base by base, and keeps
+for each the exact forward probabilities of every copy, in a band about the copy's diagonal. The constraint automaton
+says which base may follow and how likely it is (its max-entropic weights), so that a beginning which leaves the
+automaton is never followed; the strand's length settles where all copies must end.
+
+What stands at the end is a list, the most likely strand first. Its reader tries one after the other against the
+packet's check (``recover``): the check bits of a strand serve as its inner code.
+
+The same beam serves the timing channel (``timing.alignment``), where runs are consumed instead of bases.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from helix_jax.tk_scone.coder import DeviceTables, Shape
+
+PAD = 255  # no base: what stands past the end of a read
+_NOTHING = -1e9  # log probability of what cannot be
+_LEAST = 1e-30
+
+
+class Rates(NamedTuple):
+    """What the search knows of the channel. deletion: deleted bases per base. insertion: share of a read's wrong bases
+    that were inserted; the others were substituted."""
+
+    deletion: np.float32
+    insertion: np.float32
+
+
+def unconstrained(length):
+    """Automaton that allows everything, in the form of ``tk_scone.coder.on_device``: (DeviceTables, Shape)."""
+    quarter = 1 << 13
+    rows = np.array([quarter | 2 * quarter << 16, 3 * quarter, 0, 0, 0, 0, 0, 0], np.uint32)
+    return DeviceTables(jnp.asarray(rows), jnp.zeros(1, jnp.uint32)), Shape(0, 0, length, length, 2 * length)
+
+
+def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
+    """Copies of strands -> the most likely strands of each; pure and batched, the caller jits.
+
+    constants: (DeviceTables, Rates). reads: uint8[B, N, R], copies in the strand's direction. lengths: int32[B, N]; a
+    copy of length 0 is none. doubt: float32[B, N, R], probability that a base is wrong. shape: the automaton's; its
+    length is the strands'. beam: beginnings followed at once. band: positions kept of each copy, about as many to
+    either side of its diagonal.
+    Returns (strands uint8[B, beam, L], score float32[B, beam], ends float32[B, L]). Scores are log probabilities of
+    strand and copies, in falling order; below -1e8 there is no strand. ends: score of the best strand of each shorter
+    length 1..L, from which the length can be told.
+    """
+    tables, rates = constants
+    length = shape.length
+    letters = jnp.arange(4)
+
+    def look_up(index):
+        return tables.rows.at[index].get(mode="promise_in_bounds")
+
+    def one(reads, lengths, doubt):
+        copies = len(lengths)
+        present = lengths > 0
+        # the band follows the straight line from the copy's beginning to its end
+        steps = jnp.arange(length + 1)
+        offset = jnp.round(steps[:, None] * (lengths / length)[None]).astype(jnp.int32) - band // 2
+        place = offset[:, :, None] + jnp.arange(band)[None, None]
+        inside = (place >= 0) & (place < lengths[None, :, None])
+        at = jnp.clip(place, 0, reads.shape[1] - 1)
+        base = jnp.take_along_axis(reads[None], at, axis=2)
+        wrong = jnp.take_along_axis(doubt[None], at, axis=2)
+        right = jnp.where(inside, (1 - rates.deletion) * (1 - wrong), 0.0)
+        other = jnp.where(inside, (1 - rates.deletion) * (1 - rates.insertion) / 3 * wrong, 0.0)
+        inserted = jnp.where(inside, rates.insertion / 4 * wrong, 0.0)
+
+        def insert(forward, inserted):
+            """Up to two bases that are none of the strand's."""
+            once = jnp.pad((forward * inserted)[..., :-1], ((0, 0), (0, 0), (1, 0)))
+            twice = jnp.pad((once * inserted)[..., :-1], ((0, 0), (0, 0), (1, 0)))
+            return forward + once + twice
+
+        def step(carry, item):
+            forward, past, previous, row = carry  # [N, beam, W], [beam], [beam], [beam]
+            base, right, other, inserted, shift, last_of_head, end = item
+            match = jnp.where(base[:, None] == letters[None, :, None], right[:, None], other[:, None])  # [N, 4, W]
+            stay = rates.deletion * forward.sum(-1)
+            move = jnp.sum(forward[:, :, None] * match[:, None], axis=-1)  # [N, beam, 4]
+            gain = jnp.log(jnp.maximum(stay[..., None] + move, _LEAST))
+            gain = jnp.where(present[:, None, None], gain, 0.0).sum(0)
+
+            counts = jnp.stack([look_up(8 * row) & 0xFFFF, look_up(8 * row) >> 16, look_up(8 * row + 1)], axis=-1)
+            edges = jnp.pad(counts.astype(jnp.float32), ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1 << 15)))
+            share = jnp.diff(edges, axis=-1)  # of the differences 0..3
+            difference = letters[None] ^ previous[:, None]
+            share = jnp.take_along_axis(share, difference, axis=-1)
+            prior = jnp.where(share > 0, jnp.log(jnp.maximum(share, 1.0) / (1 << 15)), _NOTHING)
+            score, chosen = lax.top_k((past[:, None] + gain + prior).reshape(-1), beam)
+            parent, letter = chosen // 4, chosen % 4
+
+            mine = forward[:, parent]
+            moved = jnp.pad((mine * match[:, letter])[..., :-1], ((0, 0), (0, 0), (1, 0)))
+            after = rates.deletion * mine + moved
+            after = after / jnp.maximum(after.sum(-1, keepdims=True), _LEAST)
+            after = insert(after, inserted)
+            # the band moves on by 0, 1 or more positions
+            wide = jnp.pad(after, ((0, 0), (0, 0), (0, band)))
+            after = jax.vmap(lambda rows, by: lax.dynamic_slice_in_dim(rows, by, band, axis=1))(wide, shift)
+            at_end = jnp.take_along_axis(after, jnp.clip(end, 0, band - 1)[:, None, None], axis=-1)[..., 0]
+            at_end = jnp.where((end >= 0) & (end < band), 1.0, 0.0)[:, None] * at_end
+            closing = jnp.where(present[:, None], jnp.log(jnp.maximum(at_end, _LEAST)), 0.0).sum(0)
+            finished = score + closing
+
+            symbol = (letter ^ previous[parent]).astype(jnp.uint32)
+            row = look_up(row[parent] * 8 + 2 + symbol)
+            row = jnp.where(last_of_head, tables.joint.at[row].get(mode="clip"), row)
+            return (after, jnp.maximum(score, _NOTHING), letter, row), (parent, letter, finished)
+
+        zero = lengths[0] * 0
+        start = jnp.zeros((copies, beam, band)).at[..., band // 2].set(1.0) + zero
+        start = insert(start, inserted[0][:, None])
+        past = jnp.full((beam,), _NOTHING).at[0].set(0.0) + zero
+        previous = jnp.full((beam,), shape.first_base) + zero
+        row = jnp.full((beam,), shape.start, jnp.uint32) + zero.astype(jnp.uint32)
+        last_of_head = jnp.asarray(np.arange(1, length + 1) == shape.head)
+        # what is inserted after step i lies in the band of that step, before the band moves on
+        after_step = inserted[:-1][:, :, None]
+        items = (base[:-1], right[:-1], other[:-1], after_step, jnp.diff(offset, axis=0), last_of_head)
+        begin = (start, past, previous, row)
+        parents, chosen, finished = lax.scan(step, begin, (*items, lengths[None] - offset[1:]))[1]
+        order = jnp.argsort(-finished[-1]) + zero
+
+        def back(where, item):
+            parent, letter = item
+            return parent[where], letter[where]
+
+        strands = lax.scan(back, order, (parents, chosen), reverse=True)[1].T.astype(jnp.uint8)
+        return strands, finished[-1][order], finished.max(-1)
+
+    return jax.vmap(one)(reads, lengths, doubt)

@@ -1,0 +1,359 @@
+"""A sequencer's reads -> strands: orientation, clusters, consensus, and the next likely strand where a check fails.
+
+    reads (any order, both directions)
+      | orient        primers found and cut off (edlib)
+      | clustering    reads that copy one strand
+      | consensus     beam search over the copies of each cluster: a list of strands, the most likely first
+      | pool          the header, read from these lists: it tells the constraint automaton and the check
+      | check         the first strand of a list that passes is taken
+      | consensus     for the clusters left: a wider search that the automaton leads; what fails again is an erasure
+    strands that pass their check, as ``pool.read_pool`` takes them
+
+Without primers nothing tells the direction of a read. Each is then taken both ways; one way is never accepted.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import edlib  # pyrefly: ignore [missing-import]
+import numpy as np
+
+from helix_jax import parallel
+from helix_jax.strands import clustering, consensus, orient, packets, pool
+from helix_jax.strands import header as headers
+from helix_jax.strands.consensus import PAD, Rates
+from helix_jax.tk_scone import coder
+
+COPIES = (1, 4, 16)  # copies looked at: a cluster takes the least of these that holds it, or the last
+BEAMS, WIDE_BEAMS = (32, 32, 8), (512, 128, 32)  # beginnings followed, for each of these: about equal work
+KEPT, KEPT_WIDE = 8, max(WIDE_BEAMS)  # strands of each cluster that a search keeps
+BAND, WIDE_BAND = 24, 96
+ROOM = 1 << 24  # places in the bands of a call, which bounds its memory (about 16 bytes each)
+PART = 1024  # clusters that the second search lists at once
+SURPLUS = 4  # packets of a block over its source packets that are enough: no strand more is looked for
+LENGTHS = 5  # of the strands, tried one after the other until a header is found
+SAMPLE = 64  # clusters that tell the strands' length and the error rates
+GAP = 15.0  # log probability by which a strand of the list may be less likely than its first
+LONGEST = 4096  # bases; longer reads are none of strands
+DOUBT = 0.02  # probability that a base is wrong, where no quality tells it
+IMPOSSIBLE = -1e8
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What became of the reads.
+
+    reads: all of them. unusable: without a primer, or far from the usual length. clusters: of reads that copy one
+    strand, as far as one can tell. at_once: strands whose most likely reading passed the check. repaired: strands of
+    which a later one did. unread: clusters without such a strand. coverage: (reads of a cluster, clusters that gave a
+    strand, clusters that gave none), ascending. strand_length: bases, primers not counted. substitutions, insertions,
+    deletions: errors per base of the reads, by comparison with the strands.
+    """
+
+    reads: int
+    unusable: int
+    clusters: int
+    at_once: int
+    repaired: int
+    unread: int
+    coverage: tuple[tuple[int, int, int], ...]
+    strand_length: int
+    substitutions: float
+    insertions: float
+    deletions: float
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Reads cut to their strands. bases: uint8[n, R], 0..3 = A C G T, padded with ``PAD``. lengths: int32[n]. doubt:
+    float32[n, R], probability that a base is wrong. read: int64[n], number of the read (twice, where it is taken both
+    ways)."""
+
+    bases: np.ndarray
+    lengths: np.ndarray
+    doubt: np.ndarray
+    read: np.ndarray
+
+
+def recover(chunks, *, motifs=(), primers=("", ""), key=None, progress=None):
+    """Reads -> (strands, ReadReport).
+
+    chunks: iterator of (bases uint8[n, R], lengths int32[n], Phred qualities uint8[n, R] or None), as ``fastq.read``
+    gives. motifs, primers, key: see ``codec.decode``. progress: called as progress(station, done, total).
+    Strands are dict of length -> uint8[n, length], primers on; each passed its check, which one in 2**16 wrong ones
+    does, and there is one for each packet, that with the most copies.
+    Raises DecodeError where no read can be used, or no header be read.
+    """
+    copies, reads = _cut(chunks, primers, progress)
+    if not len(copies.read):
+        raise pool.DecodeError(
+            f"none of {reads:,} reads can be used: empty, longer than {LONGEST} bases, or without primers; "
+            "give the primers that were written"
+        )
+    labels = clustering.cluster(copies.bases, copies.lengths, progress=_at(progress, "clusters", len(copies.read)))
+    clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    ends = [np.frombuffer(p.upper().encode().translate(_NUMBER), np.uint8) for p in primers]
+    refused = None
+    for length in _lengths(copies, clusters):
+        scaled, rates = _measure(copies, clusters, length)
+        plain, step = consensus.unconstrained(length), _at(progress, "consensus", len(clusters))
+        lists = _search(scaled, clusters, plain, rates, BEAMS, KEPT, step)
+        likely = _with_primers(np.unique(lists[0][:, 0], axis=0), ends)
+        try:
+            head, _, table, *_ = pool.find_header(likely, motifs=motifs, primers=primers, key=key, progress=progress)
+            break
+        except pool.DecodeError as error:
+            refused = refused or error
+    else:
+        raise pool.DecodeError(f"{refused}; {reads:,} reads in {len(clusters):,} clusters") from refused
+    copies = scaled
+    found = _Found(head, table, len(clusters))
+    found.take(np.arange(len(clusters)), *lists[:2])
+
+    solved = np.zeros(reads, bool)
+    for number in np.flatnonzero(found.index >= 0):
+        solved[copies.read[clusters[number]]] = True
+    left = [n for n in np.flatnonzero(found.index < 0) if not solved[copies.read[clusters[n]]].all()]
+    left.sort(key=lambda n: -len(clusters[n]))
+    automaton, step = coder.on_device(table), _at(progress, "repair", len(left))
+    for part in np.split(np.array(left, int), range(PART, len(left), PART)):
+        if found.enough():
+            break
+        lists = _search(copies, [clusters[n] for n in part], automaton, rates, WIDE_BEAMS, KEPT_WIDE, step)
+        found.take(part, *lists[:2], wide=True)
+    return _result(found, copies, clusters, reads, length, ends)
+
+
+_NUMBER = bytes.maketrans(b"ACGT", bytes(range(4)))
+
+
+# ---- reads -----------------------------------------------------------------------------------------------
+
+
+def _cut(chunks, primers, progress):
+    """Chunks of reads -> (Copies, number of reads)."""
+    parts, reads = [], 0
+    left, right = (p.upper().encode() for p in primers)
+    for bases, lengths, qualities in chunks:
+        numbers = np.arange(reads, reads + len(lengths))
+        reads += len(lengths)
+        if progress:
+            progress("reads", len(lengths), None)
+        if qualities is None:
+            doubt = np.full(bases.shape, DOUBT, np.float32)
+        else:
+            doubt = (10.0 ** (-qualities.astype(np.float32) / 10)).clip(1e-4, 0.75)
+        doubt = np.where(bases > 3, np.float32(0.75), doubt)  # an N
+        bases = np.where(bases > 3, 0, bases).astype(np.uint8)
+        keep = (lengths > 0) & (lengths <= LONGEST)
+        part = Copies(bases[keep], lengths[keep], doubt[keep], numbers[keep])
+        parts.append(_between(part, left, right) if left or right else part)
+    if not any(len(part.read) for part in parts):
+        return Copies(
+            np.zeros((0, 1), np.uint8), np.zeros(0, np.int32), np.zeros((0, 1), np.float32), np.zeros(0, int)
+        ), reads
+    lengths = np.concatenate([part.lengths for part in parts])
+    usual = np.median(lengths)
+    near = (lengths >= 0.5 * usual) & (lengths <= 1.5 * usual)
+    width = -(-int(lengths[near].max()) // 16) * 16
+    copies = Copies(
+        np.concatenate([_resized(part.bases, width) for part in parts])[near],
+        lengths[near],
+        np.concatenate([_resized(part.doubt, width) for part in parts])[near],
+        np.concatenate([part.read for part in parts])[near],
+    )
+    copies = dataclasses.replace(
+        copies, bases=np.where(np.arange(width)[None] < copies.lengths[:, None], copies.bases, np.uint8(PAD))
+    )
+    if left or right:
+        return copies, reads
+    turned = orient.turned(copies.bases, copies.lengths)
+    return Copies(
+        np.concatenate([copies.bases, turned]),
+        np.concatenate([copies.lengths] * 2),
+        np.concatenate([copies.doubt, orient.backwards(copies.doubt, copies.lengths)]),
+        np.concatenate([copies.read] * 2),
+    ), reads
+
+
+def _resized(rows, width):
+    return np.pad(rows[:, :width], ((0, 0), (0, max(0, width - rows.shape[1]))))
+
+
+def _between(part, left, right):
+    """The part of each read between the primers, in their direction; reads without them left out."""
+    rows = []
+    letters = np.frombuffer(b"ACGT", np.uint8)[part.bases]
+    for number, (row, length) in enumerate(zip(letters, part.lengths, strict=True)):
+        place = orient.between(row[:length].tobytes(), left, right)
+        if place and place[1] > place[0]:
+            rows.append((number, *place))
+    number, begin, end, turned = np.array(rows, np.int64).reshape(-1, 4).T
+    bases, lengths, doubt = part.bases[number], part.lengths[number], part.doubt[number]
+    turned = turned.astype(bool)[:, None]
+    bases = np.where(turned, orient.turned(bases, lengths), bases)
+    doubt = np.where(turned, orient.backwards(doubt, lengths), doubt)
+    place = np.clip(begin[:, None] + np.arange(bases.shape[1])[None], 0, bases.shape[1] - 1)
+    return Copies(
+        np.take_along_axis(bases, place, axis=1),
+        (end - begin).astype(np.int32),
+        np.take_along_axis(doubt, place, axis=1),
+        part.read[number],
+    )
+
+
+# ---- clusters --------------------------------------------------------------------------------------------
+
+
+def _largest(clusters):
+    order = np.argsort([-len(cluster) for cluster in clusters], kind="stable")
+    return [clusters[number] for number in order[:SAMPLE]]
+
+
+def _lengths(copies, clusters):
+    """Lengths that the strands may have, the most likely first, from the largest clusters."""
+    largest = _largest(clusters)
+    room = consensus.unconstrained(copies.bases.shape[1])
+    rates = Rates(np.float32(DOUBT), np.float32(0.5))
+    ends = _search(copies, largest, room, rates, BEAMS, 1, None, band=WIDE_BAND)[2]
+    return (1 + np.argsort(-ends.sum(axis=0), kind="stable")[:LENGTHS]).tolist()
+
+
+def _measure(copies, clusters, length):
+    """(Copies with their doubt scaled to the errors found, Rates), from the largest clusters."""
+    largest = _largest(clusters)
+    rates = Rates(np.float32(DOUBT), np.float32(0.5))
+    strands = _search(copies, largest, consensus.unconstrained(length), rates, BEAMS, 1, None)[0][:, 0]
+    pairs = [(strands[n], read) for n in range(len(largest)) for read in largest[n][: COPIES[-1]]]
+    substitutions, insertions, deletions = _errors(copies, pairs)
+    wrong = substitutions + insertions
+    doubted = np.concatenate([copies.doubt[read][: copies.lengths[read]] for _, read in pairs]).mean()
+    doubt = (copies.doubt * (max(wrong, 1e-3) / doubted)).clip(1e-4, 0.75).astype(np.float32)
+    rates = Rates(np.float32(max(deletions, 1e-3)), np.float32(np.clip(insertions / max(wrong, 1e-6), 0.02, 0.98)))
+    return dataclasses.replace(copies, doubt=doubt), rates
+
+
+def _errors(copies, pairs):
+    """Substitutions, insertions and deletions per base of (strand uint8[L], number of a read) pairs, by edlib."""
+    counts, bases = np.zeros(3), 0
+    for strand, read in pairs:
+        found = edlib.align(copies.bases[read][: copies.lengths[read]].tobytes(), strand.tobytes(), task="path")
+        number = ""
+        for letter in found["cigar"]:
+            if letter.isdigit():
+                number += letter
+                continue
+            if letter != "=":
+                counts["XID".index(letter)] += int(number)
+            number = ""
+        bases += len(strand)
+    return counts / max(bases, 1)
+
+
+def _search(copies, clusters, automaton, rates, beams, kept, progress, band=BAND):
+    """Lists of strands of clusters: (strands uint8[n, kept, L], score float32[n, kept], ends float32[n, L])."""
+    tables, shape = automaton
+    count = len(clusters)
+    strands = np.zeros((count, kept, shape.length), np.uint8)
+    score = np.full((count, kept), 2 * IMPOSSIBLE, np.float32)
+    ends = np.zeros((count, shape.length), np.float32)
+    sizes = np.array([len(cluster) for cluster in clusters], int)
+    least = 0
+    for most, beam in zip(COPIES, beams, strict=True):
+        rows = np.flatnonzero((sizes > least) & ((sizes <= most) | (most == COPIES[-1])))
+        least = most
+        if not len(rows):
+            continue
+        chosen = np.full((len(rows), most), -1)
+        for row, number in enumerate(rows):
+            cluster = clusters[number]
+            far = np.abs(copies.lengths[cluster] - shape.length)
+            best = cluster[np.argsort(far, kind="stable")[:most]]
+            chosen[row, : len(best)] = best
+        lengths = np.where(chosen >= 0, copies.lengths[chosen], 0)
+        arguments = (copies.bases[chosen], lengths.astype(np.int32), copies.doubt[chosen])
+        # a power of two, so that few shapes are compiled
+        room = max(1, ROOM // (shape.length * most * max(band, beam // 4)))
+        batch = 1 << min(room.bit_length() - 1, (len(rows) - 1).bit_length())
+        found = parallel.map_batches(
+            consensus.candidates, (tables, rates), *arguments, batch=batch, progress=progress, shape=shape, beam=beam,
+            band=band,
+        )  # fmt: skip
+        keep = min(beam, kept)
+        strands[rows, :keep], score[rows, :keep], ends[rows] = found[0][:, :keep], found[1][:, :keep], found[2]
+    return strands, score, ends
+
+
+class _Found:
+    """The strand of each cluster, once one is known. index: int64[n], the packet's, -1 without; header strands have
+    numbers past all packets. rank: place in the list of the search, 0 the most likely."""
+
+    def __init__(self, head, table, count):
+        self.head, self.table, self.layout = head, table, head.layout(table.bits)
+        self.index, self.rank = np.full(count, -1, np.int64), np.zeros(count, np.int64)
+        self.strand = np.zeros((count, table.length), np.uint8)
+
+    def take(self, numbers, strands, score, wide=False):
+        """Of the list of each of the clusters ``numbers``, the first strand that passes. wide: in a second try."""
+        likely = (score > IMPOSSIBLE) & (score > score[:, :1] - GAP)
+        cluster, rank = np.nonzero(likely)
+        flat = strands[cluster, rank]
+        index = self._check(flat)
+        good = np.flatnonzero(index >= 0)
+        first = good[np.unique(cluster[good], return_index=True)[1]]
+        fresh = numbers[cluster[first]]
+        self.index[fresh], self.strand[fresh] = index[first], flat[first]
+        self.rank[fresh] = rank[first] + wide
+
+    def enough(self):
+        """Whether every block of the outer code can be solved."""
+        index = np.unique(self.index[(self.index >= 0) & (self.index < self.layout.packets)])
+        received = np.bincount(self.layout.locate(index)[0], minlength=self.layout.blocks)
+        return bool((received >= np.array(self.layout.block_sources) + SURPLUS).all())
+
+    def _check(self, strands):
+        arrays, shape = coder.on_device(self.table)
+        words, ok = parallel.map_batches(coder.read, arrays, strands, batch=pool.BATCH, shape=shape)
+        index, _, good = packets.unpack(self.layout, self.head.key, words)
+        header = headers.is_header(words, self.table.bits)
+        index = np.where(good, index, np.where(header, self.layout.packets + np.arange(len(words)), -1))
+        return np.where(ok, index, -1)
+
+
+def _result(found, copies, clusters, reads, length, ends):
+    sizes = np.array([len(np.unique(copies.read[cluster])) for cluster in clusters])
+    known = np.flatnonzero(found.index >= 0)
+    known = known[np.lexsort((found.rank[known], -sizes[known], found.index[known]))]
+    known = known[np.unique(found.index[known], return_index=True)[1]]
+    pairs = [(found.strand[n], read) for n in known[:: max(1, len(known) // 500)] for read in clusters[n][:4]]
+    used = np.zeros(reads, bool)
+    usable = np.zeros(reads, bool)
+    usable[copies.read] = True
+    for n in known:
+        used[copies.read[clusters[n]]] = True
+    unread = [n for n in np.flatnonzero(found.index < 0) if not used[copies.read[clusters[n]]].any()]
+    substitutions, insertions, deletions = (round(float(share), 6) for share in _errors(copies, pairs))
+    read, lost = (np.bincount(sizes[np.array(those, int)], minlength=sizes.max() + 1) for those in (known, unread))
+    report = ReadReport(
+        reads=reads,
+        unusable=int(reads - usable.sum()),
+        clusters=len(known) + len(unread),
+        at_once=int((found.rank[known] == 0).sum()),
+        repaired=int((found.rank[known] > 0).sum()),
+        unread=len(unread),
+        coverage=tuple((int(n), int(read[n]), int(lost[n])) for n in np.flatnonzero(read + lost)),
+        strand_length=length,
+        substitutions=substitutions,
+        insertions=insertions,
+        deletions=deletions,
+    )
+    return _with_primers(found.strand[known], ends), report
+
+
+def _with_primers(strands, ends):
+    whole = np.concatenate([np.tile(ends[0], (len(strands), 1)), strands, np.tile(ends[1], (len(strands), 1))], axis=1)
+    return {whole.shape[1]: whole}
+
+
+def _at(progress, station, total):
+    return progress and (lambda done: progress(station, done, total))
