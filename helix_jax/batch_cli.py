@@ -35,6 +35,10 @@ def encode_batch(
     constraints: options.Set = "helix",
     strand_length: options.Length = 150,
     redundancy: options.Redundancy = 0.1,
+    survive: options.Survive = None,
+    coverage: options.Coverage = 10.0,
+    read_errors: options.ReadErrors = 0.04,
+    failure: options.Failure = 1e-6,
     mode: options.ModeKind = options.Mode.SMALLEST,
     quality: options.Quality = 10,
     rate: options.Rate = 0.0,
@@ -62,8 +66,9 @@ def encode_batch(
         if at_once is not None and at_once < 1:
             raise ValueError(f"--at-once {at_once}: give 1 or more")
         config = options.codec_config(
-            constraints, strand_length, redundancy, left_primer, right_primer, mode=mode, verify=verify,
-            quality=quality, rate=rate, budget=budget,
+            constraints, strand_length, redundancy, left_primer, right_primer, survive=survive, coverage=coverage,
+            read_errors=read_errors, failure=failure, mode=mode, verify=verify, quality=quality, rate=rate,
+            budget=budget,
         )  # fmt: skip
         clips = batch.share(batch.find_clips(videos), number, count)
         tokenizer = options.load_model(model)

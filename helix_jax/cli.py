@@ -30,6 +30,8 @@ from helix_jax.console import (
 )
 from helix_jax.options import (
     Budget,
+    Coverage,
+    Failure,
     Key,
     LeftPrimer,
     Length,
@@ -41,11 +43,13 @@ from helix_jax.options import (
     PriorPath,
     Quality,
     Rate,
+    ReadErrors,
     Reads,
     ReadsIn,
     Redundancy,
     RightPrimer,
     Set,
+    Survive,
     Verify,
     codec_config,
     load_model,
@@ -80,8 +84,8 @@ class Writer(enum.StrEnum):
 
 
 BASES_ONLY = (
-    "constraints", "strand_length", "redundancy", "mode", "quality", "rate", "budget", "verify", "prior", "key",
-    "forbid", "left_primer", "right_primer", "reads", "plot",
+    "constraints", "strand_length", "redundancy", "survive", "coverage", "read_errors", "failure", "mode", "quality",
+    "rate", "budget", "verify", "prior", "key", "forbid", "left_primer", "right_primer", "reads", "plot",
 )  # fmt: skip
 TIMING_ONLY = ("scheme",)
 
@@ -115,6 +119,10 @@ def encode(
     constraints: Set = "helix",
     strand_length: Length = 150,
     redundancy: Redundancy = 0.1,
+    survive: Survive = None,
+    coverage: Coverage = 10.0,
+    read_errors: ReadErrors = 0.04,
+    failure: Failure = 1e-6,
     mode: ModeKind = Mode.SMALLEST,
     quality: Quality = 10,
     rate: Rate = 0.0,
@@ -144,7 +152,8 @@ def encode(
             figures = timed_files.encode(output, reader, load_model(model), scheme, progress=step)
         else:
             config = codec_config(
-                constraints, strand_length, redundancy, left_primer, right_primer, mode=mode, verify=verify,
+                constraints, strand_length, redundancy, left_primer, right_primer, survive=survive, coverage=coverage,
+                read_errors=read_errors, failure=failure, mode=mode, verify=verify,
                 quality=quality, rate=rate, budget=budget,
             )  # fmt: skip
             tokenizer = load_model(model)
@@ -234,6 +243,10 @@ def pack(
     constraints: Set = "helix",
     strand_length: Length = 150,
     redundancy: Redundancy = 0.1,
+    survive: Survive = None,
+    coverage: Coverage = 10.0,
+    read_errors: ReadErrors = 0.04,
+    failure: Failure = 1e-6,
     key: Key = None,
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
@@ -249,7 +262,10 @@ def pack(
         if writer is Writer.TIMING:
             figures = timed_files.pack(output, file.read_bytes(), scheme, progress=step)
         else:
-            config = codec_config(constraints, strand_length, redundancy, left_primer, right_primer)
+            config = codec_config(
+                constraints, strand_length, redundancy, left_primer, right_primer, survive=survive, coverage=coverage,
+                read_errors=read_errors, failure=failure,
+            )  # fmt: skip
             pool = codec.pack(file.read_bytes(), config, motifs=tuple(forbid), key=parse_key(key), progress=step)
             fasta.write_pool(output, pool)
             warn_of_primers(primers.in_pool(pool))

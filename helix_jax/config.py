@@ -5,8 +5,11 @@ Frozen means hashable, so each one can be a static argument of ``jax.jit``. ``ov
 """
 
 import dataclasses
+import types
 import typing
 from dataclasses import dataclass, field
+
+from helix_jax.strands.survival import Survival
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,13 @@ class StrandConfig:
     """How packets become strands.
 
     length: nucleotides per strand (L), primers not counted.
-    redundancy: repair packets as a share of the source packets (0 = none).
+    redundancy: repair packets as a share of the source packets (0 = none), or what the pool must outlive.
     left_primer, right_primer: fixed bases written on every strand; the constraints hold across
         the joints.
     """
 
     length: int = 150
-    redundancy: float = 0.1
+    redundancy: float | Survival = 0.1
     left_primer: str = ""
     right_primer: str = ""
 
@@ -126,6 +129,8 @@ def _replace(config, parts, path, text):
 
 
 def _parse(text, kind: typing.Any, path):
+    if isinstance(kind, types.UnionType):
+        kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is tuple:
         items, words = typing.get_args(kind), [word for word in text.split(",") if word]
         if dataclasses.is_dataclass(items[0]):

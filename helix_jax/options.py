@@ -25,6 +25,18 @@ Redundancy = Annotated[
         "lost strands up to that number are repaired exactly."
     ),
 ]
+Survive = Annotated[
+    float | None,
+    typer.Option(
+        "--survive",
+        metavar="SHARE",
+        help="Instead of --redundancy: as many repair strands as it takes to lose this share of the strands outright, "
+        "read the others --coverage times on average, with --read-errors per base, and fail no oftener than --failure.",
+    ),
+]
+Coverage = Annotated[float, typer.Option(help="With --survive: reads of a strand, on average.")]
+ReadErrors = Annotated[float, typer.Option(help="With --survive: errors per base of a read, at most 0.1.")]
+Failure = Annotated[float, typer.Option(help="With --survive: probability that the pool does not come back.")]
 Motif = Annotated[
     list[str], typer.Option("--forbid", help="Word that must not occur, nor its reverse complement. May be repeated.")
 ]
@@ -95,13 +107,19 @@ Plot = Annotated[
 ]
 
 
-def codec_config(constraints, length, redundancy, left, right, *, mode=Mode.SMALLEST, **coding):
+def codec_config(
+    constraints, length, redundancy, left, right, *, survive=None, coverage=10.0, read_errors=0.04, failure=1e-6,
+    mode=Mode.SMALLEST, **coding,
+):  # fmt: skip
     """The options of strands and coding -> CodecConfig. coding: its fields verify, quality, rate, budget. Raises
     ValueError."""
     from helix_jax.config import CodecConfig, StrandConfig
+    from helix_jax.strands.survival import Survival
 
     if not 0 <= redundancy <= 100:
         raise ValueError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")
+    if survive is not None:
+        redundancy = Survival(loss=survive, coverage=coverage, errors=read_errors, failure=failure)
     strands = StrandConfig(length=length, redundancy=redundancy, left_primer=left.upper(), right_primer=right.upper())
     return CodecConfig(constraints=constraints, strands=strands, mode=mode.value, **coding)
 

@@ -270,21 +270,26 @@ def reads_of(channel, strands, coverage, key, *, batch=BATCH, progress=None):
     do not depend on it, nor on the number of devices. progress: called with the number of reads done after each batch.
     A read of which no base is left is dropped. Raises ChannelError.
     """
+    if not 0 < coverage <= 1e6:
+        raise ChannelError(f"coverage: {coverage}; it lies above 0 and up to 1e6 reads per strand")
+    counting, reading = jax.random.split(key)
+    copies = draw_copies(channel, len(strands), coverage, counting)
+    return read_copies(channel, strands, copies, reading, batch=batch, progress=progress)
+
+
+def read_copies(channel, strands, copies, key, *, batch=BATCH, progress=None):
+    """The same with the number of reads of each strand given: copies int[n]. See ``reads_of``."""
     strands = np.asarray(strands)
     if strands.ndim != 2 or strands.dtype != np.uint8 or not strands.size:
         raise ChannelError(f"strands: {strands.dtype}{list(strands.shape)}; give uint8[n, L] with n and L at least 1")
     if strands.max() > 3:
         raise ChannelError(f"strands: base {strands.max()}; bases are 0..3 = A C G T")
-    if not 0 < coverage <= 1e6:
-        raise ChannelError(f"coverage: {coverage}; it lies above 0 and up to 1e6 reads per strand")
-    counting, reading = jax.random.split(key)
-    copies = draw_copies(channel, len(strands), coverage, counting)
     origin = np.repeat(np.arange(len(strands)), copies)
     if len(origin) >= 1 << 31:
-        raise ChannelError(f"coverage: {coverage} of {len(strands)} strands is {len(origin)} reads; stay below 2^31")
+        raise ChannelError(f"coverage: {len(origin)} reads of {len(strands)} strands; stay below 2^31")
     bases, lengths, qualities, turned, joined, order = parallel.map_batches(
         _reads,
-        (reading, jnp.asarray(strands)),
+        (key, jnp.asarray(strands)),
         origin.astype(np.int32),
         np.arange(len(origin), dtype=np.int32),
         batch=batch,

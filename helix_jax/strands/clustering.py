@@ -82,4 +82,10 @@ def _nominate(word, owner, place, label, ahead):
 
 
 def _alike(one, two):
-    return edlib.align(one, two, k=int(ALIKE * (len(one) + len(two)) / 2))["editDistance"] >= 0
+    """Whether two reads copy one strand. Their halves are looked at too: a chimera of two strands is like each in part,
+    and would join the clusters of both."""
+    if edlib.align(one, two, k=int(ALIKE * (len(one) + len(two)) / 2))["editDistance"] < 0:
+        return False
+    half = min(len(one), len(two)) // 2
+    ends = (one[:half], two[: half + DRIFT]), (one[::-1][:half], two[::-1][: half + DRIFT])
+    return all(edlib.align(a, b, mode="SHW", k=int(ALIKE * half))["editDistance"] >= 0 for a, b in ends if a)

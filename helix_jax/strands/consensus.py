@@ -23,6 +23,7 @@ from helix_jax.tk_scone.coder import DeviceTables, Shape
 
 PAD = 255  # no base: what stands past the end of a read
 _NOTHING = -1e9  # log probability of what cannot be
+_AMISS = -1e4  # the same, of a copy of which another length of the strand would make sense
 _LEAST = 1e-30
 
 
@@ -108,13 +109,16 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
             after = jax.vmap(lambda rows, by: lax.dynamic_slice_in_dim(rows, by, band, axis=1))(wide, shift)
             at_end = jnp.take_along_axis(after, jnp.clip(end, 0, band - 1)[:, None, None], axis=-1)[..., 0]
             at_end = jnp.where((end >= 0) & (end < band), 1.0, 0.0)[:, None] * at_end
-            closing = jnp.where(present[:, None], jnp.log(jnp.maximum(at_end, _LEAST)), 0.0).sum(0)
-            finished = score + closing
+            # a copy that does not end here weighs little in the score, where it may be no copy at all, and all where
+            # the length is asked for
+            closing = jnp.log(jnp.maximum(at_end, _LEAST))
+            finished = score + jnp.where(present[:, None], closing, 0.0).sum(0)
+            ended = score + jnp.where(present[:, None], jnp.where(at_end > _LEAST, closing, _AMISS), 0.0).sum(0)
 
             symbol = (letter ^ previous[parent]).astype(jnp.uint32)
             row = look_up(row[parent] * 8 + 2 + symbol)
             row = jnp.where(last_of_head, tables.joint.at[row].get(mode="clip"), row)
-            return (after, jnp.maximum(score, _NOTHING), letter, row), (parent, letter, finished)
+            return (after, jnp.maximum(score, _NOTHING), letter, row), (parent, letter, finished, ended.max())
 
         zero = lengths[0] * 0
         start = jnp.zeros((copies, beam, band)).at[..., band // 2].set(1.0) + zero
@@ -127,7 +131,7 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
         after_step = inserted[:-1][:, :, None]
         items = (base[:-1], right[:-1], other[:-1], after_step, jnp.diff(offset, axis=0), last_of_head)
         begin = (start, past, previous, row)
-        parents, chosen, finished = lax.scan(step, begin, (*items, lengths[None] - offset[1:]))[1]
+        parents, chosen, finished, ends = lax.scan(step, begin, (*items, lengths[None] - offset[1:]))[1]
         order = jnp.argsort(-finished[-1]) + zero
 
         def back(where, item):
@@ -135,6 +139,6 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
             return parent[where], letter[where]
 
         strands = lax.scan(back, order, (parents, chosen), reverse=True)[1].T.astype(jnp.uint8)
-        return strands, finished[-1][order], finished.max(-1)
+        return strands, finished[-1][order], ends
 
     return jax.vmap(one)(reads, lengths, doubt)

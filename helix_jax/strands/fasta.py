@@ -3,6 +3,7 @@
 Record names and comments are for people: a reader needs the letters alone.
 """
 
+import contextlib
 import gzip
 import zlib
 from pathlib import Path
@@ -65,6 +66,13 @@ def write_pool(path, pool):
     write(path, pool.strands, describe)
 
 
+@contextlib.contextmanager
+def opened(path):
+    """The bytes of a plain or gzip file, told apart by content; by Python's gzip, whose errors are OSError and such."""
+    with open(path, "rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw as plain:
+        yield plain
+
+
 def read(path):
     """Read a FASTA file (gzip too): any letter case, wrapped lines, records in any order.
 
@@ -75,7 +83,7 @@ def read(path):
     """
     strands, records = {}, {}
     try:
-        with dnaio.open(path, fileformat="fasta", open_threads=0) as reader:
+        with opened(path) as plain, dnaio.open(plain, fileformat="fasta", open_threads=0) as reader:
             for number, record in enumerate(reader, start=1):
                 if not record.sequence:
                     raise FastaError(f"{path}: record {number} ({record.id}) has no letters")

@@ -5,7 +5,7 @@ import numpy as np
 
 from helix_jax.strands.primers import COMPLEMENT
 
-UNLIKE = 0.35  # edits per base of a primer from which on a place is not taken for it
+UNLIKE = 0.3  # edits per base of a primer up to which a place is taken for it; 0.35 finds most primers in any read
 
 
 def between(read, left, right):
@@ -52,6 +52,8 @@ def backwards(rows, lengths):
 
 def _find(primer, text):
     """(edits, (begin, end)) of the primer's most likely place in the text; (its length, None) where it is not there."""
+    if not text:
+        return len(primer), None
     most = int(UNLIKE * len(primer))
     hit = edlib.align(primer, text, mode="HW", task="locations", k=most)
     if hit["editDistance"] < 0:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix_jax import keyed
+from helix_jax.strands.survival import Survival
 
 CHECK_BITS = (16, 32)  # narrowest and widest check of a planned layout
 BLOCK_SYMBOLS = 8192  # most source symbols in one block of the outer code
 # RaptorQ (outer.py) cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
 BLOCK_BYTES = 8 << 20
+SPARE = 2  # packets with which RaptorQ practically never fails
 _SYMBOL_BYTES = 65528  # widest symbol of RFC 6330, a multiple of 8 in 16 bits
 _CHUNK = 1 << 16  # strands handled at once, so that memory does not grow with the pool
 
@@ -112,15 +114,16 @@ class PacketLayout:
 def plan(bits, payload_bytes, redundancy, multiple=1):
     """Choose the layout that puts the most payload bytes into each strand of ``bits`` bits.
 
-    redundancy: repair packets as a share of the source packets of a block, >= 0. Above 0 every block gets two
-    packets more, as RaptorQ fails about once in 300 with exactly as many packets as sources.
+    redundancy: repair packets as a share of the source packets of a block, >= 0, or survival.Survival: as many as that
+    takes. Above 0 every block gets two packets more, as RaptorQ fails about once in 300 with exactly as many packets as
+    sources.
     multiple: payload bytes per packet are a multiple of it (so that a packet holds whole tokens).
     multiple: symbol_bytes is a multiple of it, so that packets carry whole tokens.
     The index is as wide as the number of packets needs, the check at least 16 bits; what is left after whole
     payload bytes widens the check to at most 32 bits.
     Raises ValueError when a strand is too short for ``multiple`` payload bytes or the payload too large for a pool.
     """
-    if not (math.isfinite(redundancy) and redundancy >= 0):
+    if not isinstance(redundancy, Survival) and not (math.isfinite(redundancy) and redundancy >= 0):
         raise ValueError(f"redundancy {redundancy} is not a share >= 0; 0.1 adds one repair packet to ten")
     if payload_bytes < 0:
         raise ValueError(f"payload of {payload_bytes} bytes")
@@ -129,23 +132,25 @@ def plan(bits, payload_bytes, redundancy, multiple=1):
     for symbol_bytes in range(widest, 0, -multiple):
         # index 32 and check 1 only count the packets here; the widths are set below
         trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, min(payload_bytes, symbol_bytes << 32), 0)
-        repairs = repairs_of(redundancy, trial.block_sources[0])
+        repairs = repairs_of(redundancy, trial.block_sources[0], trial.blocks)
         packets = max(1, -(-payload_bytes // symbol_bytes)) + trial.blocks * repairs
         index_bits = max(1, (packets - 1).bit_length())
         room = bits - 8 * symbol_bytes - index_bits
         if room >= least and index_bits <= 32:
             return PacketLayout(bits, symbol_bytes, index_bits, min(CHECK_BITS[1], room), payload_bytes, repairs)
     raise ValueError(
-        f"strands of {bits} bits cannot hold {payload_bytes} payload bytes at redundancy {redundancy:g}: no room for "
+        f"strands of {bits} bits cannot hold {payload_bytes} payload bytes at redundancy {redundancy}: no room for "
         f"{multiple} payload byte(s), an index (of at most 32 bits) and a check of {least} bits; "
         "use longer strands, or split the payload"
     )
 
 
-def repairs_of(redundancy, sources):
-    """Repair packets of a block of ``sources`` source packets: that share of them, and two more, or none at all."""
+def repairs_of(redundancy, sources, blocks=1):
+    """Repair packets of each of ``blocks`` blocks of ``sources`` source packets, as ``plan`` counts them."""
+    if isinstance(redundancy, Survival):
+        return redundancy.repairs(sources, blocks) + SPARE
     # 1e-9: 0.07 * 100 is a hair above 7 in binary and would be rounded up to 8
-    return math.ceil(redundancy * sources - 1e-9) + 2 if redundancy > 0 else 0
+    return math.ceil(redundancy * sources - 1e-9) + SPARE if redundancy > 0 else 0
 
 
 def pack(layout, key, index, symbols):

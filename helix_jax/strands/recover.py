@@ -29,9 +29,10 @@ BEAMS, WIDE_BEAMS = (32, 32, 8), (512, 128, 32)  # beginnings followed, for each
 KEPT, KEPT_WIDE = 8, max(WIDE_BEAMS)  # strands of each cluster that a search keeps
 BAND, WIDE_BAND = 24, 96
 ROOM = 1 << 24  # places in the bands of a call, which bounds its memory (about 16 bytes each)
-PART = 1024  # clusters that the second search lists at once
+BATCHES = (256, 128, 64)  # clusters of a call, for each of COPIES
+PART = 1024  # clusters whose reads are gathered, and in the second search listed, at once
 SURPLUS = 4  # packets of a block over its source packets that are enough: no strand more is looked for
-LENGTHS = 5  # of the strands, tried one after the other until a header is found
+LENGTHS = 3  # of the strands, where they are in doubt: tried one after the other until a header is found
 SAMPLE = 64  # clusters that tell the strands' length and the error rates
 GAP = 15.0  # log probability by which a strand of the list may be less likely than its first
 LONGEST = 4096  # bases; longer reads are none of strands
@@ -155,7 +156,7 @@ def _cut(chunks, primers, progress):
     lengths = np.concatenate([part.lengths for part in parts])
     usual = np.median(lengths)
     near = (lengths >= 0.5 * usual) & (lengths <= 1.5 * usual)
-    width = -(-int(lengths[near].max()) // 16) * 16
+    width = -(-int(lengths[near].max()) // 32) * 32
     copies = Copies(
         np.concatenate([_resized(part.bases, width) for part in parts])[near],
         lengths[near],
@@ -205,25 +206,28 @@ def _between(part, left, right):
 # ---- clusters --------------------------------------------------------------------------------------------
 
 
-def _largest(clusters):
+def _sample(copies, clusters, automaton, rates, band=BAND):
+    """``_search`` on the largest clusters: (those clusters, strands uint8[n, L], ends float32[n, L])."""
     order = np.argsort([-len(cluster) for cluster in clusters], kind="stable")
-    return [clusters[number] for number in order[:SAMPLE]]
+    largest = [clusters[number] for number in order[:SAMPLE]]
+    sizes = COPIES[min(np.searchsorted(COPIES, len(largest[0])), len(COPIES) - 1)]
+    strands, _, ends = _search(copies, largest, automaton, rates, BEAMS, 1, band=band, sizes=(sizes,))
+    return largest, strands[:, 0], ends
 
 
 def _lengths(copies, clusters):
-    """Lengths that the strands may have, the most likely first, from the largest clusters."""
-    largest = _largest(clusters)
-    room = consensus.unconstrained(copies.bases.shape[1])
-    rates = Rates(np.float32(DOUBT), np.float32(0.5))
-    ends = _search(copies, largest, room, rates, BEAMS, 1, None, band=WIDE_BAND)[2]
-    return (1 + np.argsort(-ends.sum(axis=0), kind="stable")[:LENGTHS]).tolist()
+    """Lengths that the strands may have, the most likely first."""
+    room, rates = consensus.unconstrained(copies.bases.shape[1]), Rates(np.float32(DOUBT), np.float32(0.5))
+    largest, _, ends = _sample(copies, clusters, room, rates, band=WIDE_BAND)
+    votes = np.bincount(1 + ends.argmax(axis=1), weights=[len(cluster) for cluster in largest])
+    order = np.argsort(-votes, kind="stable")[:LENGTHS]
+    return order[votes[order] >= votes[order[0]] / 2].tolist()
 
 
 def _measure(copies, clusters, length):
     """(Copies with their doubt scaled to the errors found, Rates), from the largest clusters."""
-    largest = _largest(clusters)
     rates = Rates(np.float32(DOUBT), np.float32(0.5))
-    strands = _search(copies, largest, consensus.unconstrained(length), rates, BEAMS, 1, None)[0][:, 0]
+    largest, strands, _ = _sample(copies, clusters, consensus.unconstrained(length), rates)
     pairs = [(strands[n], read) for n in range(len(largest)) for read in largest[n][: COPIES[-1]]]
     substitutions, insertions, deletions = _errors(copies, pairs)
     wrong = substitutions + insertions
@@ -250,37 +254,35 @@ def _errors(copies, pairs):
     return counts / max(bases, 1)
 
 
-def _search(copies, clusters, automaton, rates, beams, kept, progress, band=BAND):
+def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band=BAND, sizes=COPIES):
     """Lists of strands of clusters: (strands uint8[n, kept, L], score float32[n, kept], ends float32[n, L])."""
     tables, shape = automaton
     count = len(clusters)
     strands = np.zeros((count, kept, shape.length), np.uint8)
     score = np.full((count, kept), 2 * IMPOSSIBLE, np.float32)
     ends = np.zeros((count, shape.length), np.float32)
-    sizes = np.array([len(cluster) for cluster in clusters], int)
-    least = 0
-    for most, beam in zip(COPIES, beams, strict=True):
-        rows = np.flatnonzero((sizes > least) & ((sizes <= most) | (most == COPIES[-1])))
-        least = most
-        if not len(rows):
-            continue
-        chosen = np.full((len(rows), most), -1)
-        for row, number in enumerate(rows):
-            cluster = clusters[number]
-            far = np.abs(copies.lengths[cluster] - shape.length)
-            best = cluster[np.argsort(far, kind="stable")[:most]]
-            chosen[row, : len(best)] = best
-        lengths = np.where(chosen >= 0, copies.lengths[chosen], 0)
-        arguments = (copies.bases[chosen], lengths.astype(np.int32), copies.doubt[chosen])
-        # a power of two, so that few shapes are compiled
-        room = max(1, ROOM // (shape.length * most * max(band, beam // 4)))
-        batch = 1 << min(room.bit_length() - 1, (len(rows) - 1).bit_length())
-        found = parallel.map_batches(
-            consensus.candidates, (tables, rates), *arguments, batch=batch, progress=progress, shape=shape, beam=beam,
-            band=band,
-        )  # fmt: skip
+    held = np.array([len(cluster) for cluster in clusters], int)
+    size = np.minimum(np.searchsorted(sizes, held), len(sizes) - 1)
+    for place, most in enumerate(sizes):
+        beam = beams[COPIES.index(most)]
+        # the same whatever the pool, so that few shapes are compiled; less where long strands would take much memory
+        room = ROOM // (shape.length * most * max(band, beam // 4))
+        batch = max(1, min(BATCHES[COPIES.index(most)], 1 << room.bit_length() - 1))
         keep = min(beam, kept)
-        strands[rows, :keep], score[rows, :keep], ends[rows] = found[0][:, :keep], found[1][:, :keep], found[2]
+        everything = np.flatnonzero(size == place)
+        for rows in np.split(everything, range(PART, len(everything), PART)) if len(everything) else ():
+            chosen = np.full((len(rows), most), -1)
+            for row, number in enumerate(rows):
+                cluster = clusters[number]
+                far = np.abs(copies.lengths[cluster] - shape.length)
+                best = cluster[np.argsort(far, kind="stable")[:most]]
+                chosen[row, : len(best)] = best
+            lengths = np.where(chosen >= 0, copies.lengths[chosen], 0).astype(np.int32)
+            found = parallel.map_batches(
+                consensus.candidates, (tables, rates), copies.bases[chosen], lengths, copies.doubt[chosen], batch=batch,
+                progress=progress, shape=shape, beam=beam, band=band,
+            )  # fmt: skip
+            strands[rows, :keep], score[rows, :keep], ends[rows] = found[0][:, :keep], found[1][:, :keep], found[2]
     return strands, score, ends
 
 
@@ -316,7 +318,8 @@ class _Found:
         words, ok = parallel.map_batches(coder.read, arrays, strands, batch=pool.BATCH, shape=shape)
         index, _, good = packets.unpack(self.layout, self.head.key, words)
         header = headers.is_header(words, self.table.bits)
-        index = np.where(good, index, np.where(header, self.layout.packets + np.arange(len(words)), -1))
+        number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(np.int64)  # the same for the same strand
+        index = np.where(good, index, np.where(header, number, -1))
         return np.where(ok, index, -1)
 
 
@@ -331,7 +334,11 @@ def _result(found, copies, clusters, reads, length, ends):
     usable[copies.read] = True
     for n in known:
         used[copies.read[clusters[n]]] = True
-    unread = [n for n in np.flatnonzero(found.index < 0) if not used[copies.read[clusters[n]]].any()]
+    unread = []
+    for n in np.flatnonzero(found.index < 0):
+        if not used[copies.read[clusters[n]]].any():
+            unread.append(n)
+            used[copies.read[clusters[n]]] = True  # the same reads the other way are not counted again
     substitutions, insertions, deletions = (round(float(share), 6) for share in _errors(copies, pairs))
     read, lost = (np.bincount(sizes[np.array(those, int)], minlength=sizes.max() + 1) for those in (known, unread))
     report = ReadReport(
