@@ -318,7 +318,7 @@ class _Found:
         words, ok = parallel.map_batches(coder.read, arrays, strands, batch=pool.BATCH, shape=shape)
         index, _, good = packets.unpack(self.layout, self.head.key, words)
         header = headers.is_header(words, self.table.bits)
-        number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(np.int64)  # the same for the same strand
+        number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(np.int64)  # of a strand, always one
         index = np.where(good, index, np.where(header, number, -1))
         return np.where(ok, index, -1)
 
@@ -332,7 +332,7 @@ def _result(found, copies, clusters, reads, length, ends):
     used = np.zeros(reads, bool)
     usable = np.zeros(reads, bool)
     usable[copies.read] = True
-    for n in known:
+    for n in np.flatnonzero(found.index >= 0):
         used[copies.read[clusters[n]]] = True
     unread = []
     for n in np.flatnonzero(found.index < 0):
