@@ -5,6 +5,7 @@ padded shape: tiles of nearly TILE tokens a side that share the picture evenly; 
 end, are not there and cost nothing.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Plan:
     @property
     def number(self):
         """Segments of the clip."""
-        return int(np.prod(self.counts))
+        return math.prod(self.counts)
 
 
 def plan(grid):

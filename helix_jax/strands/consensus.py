@@ -4,7 +4,8 @@ The hidden state is the strand; given it, each copy is an independent hidden Mar
 the copy's bases are consumed. ``candidates`` follows the most likely beginnings of the strand, base by base, and keeps
 for each the exact forward probabilities of every copy, in a band about the copy's diagonal. The constraint automaton
 says which base may follow and how likely it is (its max-entropic weights), so that a beginning which leaves the
-automaton is never followed; the strand's length settles where all copies must end.
+automaton is never followed; the strand's length settles where all copies must end. Beginnings are ranked by their
+probability and by how much of the copies they have consumed (``WORTH``): what is left of the copies is still to pay.
 
 What stands at the end is a list, the most likely strand first. Its reader tries one after the other against the
 packet's check (``recover``): the check bits of a strand serve as its inner code.
@@ -23,6 +24,10 @@ from helix_jax.tk_scone.coder import DeviceTables, Shape
 
 PAD = 255  # no base: what stands past the end of a read
 _NOTHING = -1e9  # log probability of what cannot be
+# What a consumed base is worth when beginnings are ranked. Without it one that has consumed less of the copies looks
+# better than the right one. log 4 would be the price of a base under random letters; less was found best (5 % errors,
+# 3 copies: the strand is in the list of 32 in 45 % of cases at 0, 88 % at 1.0, 90 % at log 4, and 93 % at 1.2)
+WORTH = 1.1
 _AMISS = -1e4  # the same, of a copy of which another length of the strand would make sense
 _LEAST = 1e-30
 
@@ -55,6 +60,7 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
     """
     tables, rates = constants
     length = shape.length
+    worth = jnp.exp(WORTH * (jnp.arange(band + 1) - band // 2))
     letters = jnp.arange(4)
 
     def look_up(index):
@@ -85,10 +91,15 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
             forward, past, previous, row = carry  # [N, beam, W], [beam], [beam], [beam]
             base, right, other, inserted, shift, last_of_head, end = item
             match = jnp.where(base[:, None] == letters[None, :, None], right[:, None], other[:, None])  # [N, 4, W]
-            stay = rates.deletion * forward.sum(-1)
-            move = jnp.sum(forward[:, :, None] * match[:, None], axis=-1)  # [N, beam, 4]
-            gain = jnp.log(jnp.maximum(stay[..., None] + move, _LEAST))
-            gain = jnp.where(present[:, None, None], gain, 0.0).sum(0)
+            moving = forward[:, :, None] * match[:, None]  # [N, beam, 4, W]
+
+            def gain_of(worth):
+                """Log probability of each base, of what each position that it leads to is worth."""
+                stay = rates.deletion * (forward * worth[None, None, :-1]).sum(-1)
+                total = jnp.log(jnp.maximum(stay[..., None] + (moving * worth[None, None, None, 1:]).sum(-1), _LEAST))
+                return jnp.where(present[:, None, None], total, 0.0).sum(0)
+
+            gain, ahead = gain_of(jnp.ones(band + 1)), gain_of(worth)
 
             counts = jnp.stack([look_up(8 * row) & 0xFFFF, look_up(8 * row) >> 16, look_up(8 * row + 1)], axis=-1)
             edges = jnp.pad(counts.astype(jnp.float32), ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1 << 15)))
@@ -96,7 +107,9 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
             difference = letters[None] ^ previous[:, None]
             share = jnp.take_along_axis(share, difference, axis=-1)
             prior = jnp.where(share > 0, jnp.log(jnp.maximum(share, 1.0) / (1 << 15)), _NOTHING)
-            score, chosen = lax.top_k((past[:, None] + gain + prior).reshape(-1), beam)
+            now = past[:, None] + gain + prior
+            _, chosen = lax.top_k((now + ahead - gain).reshape(-1), beam)
+            score = now.reshape(-1)[chosen]
             parent, letter = chosen // 4, chosen % 4
 
             mine = forward[:, parent]

@@ -83,6 +83,7 @@ def read(path):
     """
     strands, records = {}, {}
     try:
+        # pyrefly: ignore[no-matching-overload]  (it takes any binary file)
         with opened(path) as plain, dnaio.open(plain, fileformat="fasta", open_threads=0) as reader:
             for number, record in enumerate(reader, start=1):
                 if not record.sequence:

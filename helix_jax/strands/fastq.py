@@ -9,6 +9,7 @@ import dnaio
 import numpy as np
 
 from helix_jax.files import atomic
+from helix_jax.strands.fasta import opened
 
 UNKNOWN, PAD = 4, 255  # N, and what follows the last base of a read
 CHUNK = 4096  # reads
@@ -62,14 +63,10 @@ def write(path, bases, lengths, qualities, names=None):
 def is_fastq(path):
     """Whether a file, plain or gzip, begins like FASTQ. False for one that cannot be read."""
     try:
-        with open(path, "rb") as raw:
-            return _plain(raw).peek(1)[:1] == b"@"
+        with opened(path) as plain:
+            return plain.peek(1)[:1] == b"@"
     except (EOFError, OSError, zlib.error):
         return False
-
-
-def _plain(raw):
-    return gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
 
 
 def read(path, chunk=CHUNK):
@@ -90,7 +87,7 @@ def read(path, chunk=CHUNK):
 def _chunks(path, chunk):
     done = 0
     try:
-        with open(path, "rb") as raw, _plain(raw) as plain:
+        with opened(path) as plain:
             first = plain.peek(1)[:1]
             if not first:
                 return

@@ -15,6 +15,7 @@ from helix_jax.strands import header as headers
 from helix_jax.tk_scone import coder, constraints, tables
 
 BATCH = 16384  # strands per call of the constrained coder: one compilation serves pools of any size
+SMALL_POOL, MOST_MISSING = 1 << 20, 256  # packets, and of larger pools packets for each one received
 
 
 class DecodeError(ValueError):
@@ -188,6 +189,12 @@ def read_pool(strands, *, motifs=(), primers=("", ""), key=None, progress=None) 
     layout = head.layout(table.bits)
     index, symbols, good = packets.unpack(layout, head.key, words)
     index, symbols = index[good], symbols[good]
+    if layout.packets > max(SMALL_POOL, MOST_MISSING * len(index)):
+        # memory follows the header's claim, and a stranger's header may claim anything
+        raise DecodeError(
+            f"the header speaks of {layout.packets:,} packets, and {len(index):,} are there: forged, or nearly all of "
+            "the strands are missing"
+        )
     step = progress and (lambda _, blocks: progress("repair", 1, blocks))
     recovered = outer.decode(layout, index, symbols, outer.matching(head.digest), step)
     everything = sum(len(group) for group in strands.values())

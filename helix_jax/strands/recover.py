@@ -98,18 +98,18 @@ def recover(chunks, *, motifs=(), primers=("", ""), key=None, progress=None):
     for length in _lengths(copies, clusters):
         scaled, rates = _measure(copies, clusters, length)
         plain, step = consensus.unconstrained(length), _at(progress, "consensus", len(clusters))
-        lists = _search(scaled, clusters, plain, rates, BEAMS, KEPT, step)
-        likely = _with_primers(np.unique(lists[0][:, 0], axis=0), ends)
+        lists = _search(scaled, clusters, plain, rates, BEAMS, KEPT, step)[:2]
         try:
-            head, _, table, *_ = pool.find_header(likely, motifs=motifs, primers=primers, key=key, progress=progress)
+            head, table = _header(
+                *lists, ends, {"motifs": motifs, "primers": primers, "key": key, "progress": progress}
+            )
             break
         except pool.DecodeError as error:
             refused = refused or error
     else:
         raise pool.DecodeError(f"{refused}; {reads:,} reads in {len(clusters):,} clusters") from refused
-    copies = scaled
-    found = _Found(head, table, len(clusters))
-    found.take(np.arange(len(clusters)), *lists[:2])
+    copies, found = scaled, _Found(head, table, len(clusters))
+    found.take(np.arange(len(clusters)), *lists)
 
     solved = np.zeros(reads, bool)
     for number in np.flatnonzero(found.index >= 0):
@@ -261,8 +261,8 @@ def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band
     strands = np.zeros((count, kept, shape.length), np.uint8)
     score = np.full((count, kept), 2 * IMPOSSIBLE, np.float32)
     ends = np.zeros((count, shape.length), np.float32)
-    held = np.array([len(cluster) for cluster in clusters], int)
-    size = np.minimum(np.searchsorted(sizes, held), len(sizes) - 1)
+    reads = np.array([len(cluster) for cluster in clusters], int)
+    size = np.minimum(np.searchsorted(sizes, reads), len(sizes) - 1)
     for place, most in enumerate(sizes):
         beam = beams[COPIES.index(most)]
         # the same whatever the pool, so that few shapes are compiled; less where long strands would take much memory
@@ -274,7 +274,8 @@ def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band
             chosen = np.full((len(rows), most), -1)
             for row, number in enumerate(rows):
                 cluster = clusters[number]
-                far = np.abs(copies.lengths[cluster] - shape.length)
+                held = copies.lengths[cluster]
+                far = np.abs(held - np.median(held))
                 best = cluster[np.argsort(far, kind="stable")[:most]]
                 chosen[row, : len(best)] = best
             lengths = np.where(chosen >= 0, copies.lengths[chosen], 0).astype(np.int32)
@@ -284,6 +285,20 @@ def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band
             )  # fmt: skip
             strands[rows, :keep], score[rows, :keep], ends[rows] = found[0][:, :keep], found[1][:, :keep], found[2]
     return strands, score, ends
+
+
+def _header(strands, score, ends, options):
+    """(Header, Tables) from the lists of a search. Raises DecodeError where no header can be read, or several."""
+
+    def read(kept):
+        likely = np.unique(strands[:, :kept][score[:, :kept] > IMPOSSIBLE], axis=0)
+        head, _, table, *_ = pool.find_header(_with_primers(likely, ends), **options)
+        return head, table
+
+    try:
+        return read(1)
+    except pool.DecodeError:  # header strands are few: where their first readings do not do, the next ones may
+        return read(strands.shape[1])
 
 
 class _Found:
