@@ -24,17 +24,19 @@ from helix_jax.strands import header as headers
 from helix_jax.strands.consensus import PAD, Rates
 from helix_jax.tk_scone import coder
 
-COPIES = (1, 4, 16)  # copies looked at: a cluster takes the least of these that holds it, or the last
-BEAMS, WIDE_BEAMS = (32, 32, 8), (512, 128, 32)  # beginnings followed, for each of these: about equal work
+# copies looked at: a cluster takes the least of these that holds it, or the last; the second search may take more
+COPIES, ALL_COPIES = (1, 4, 16), (1, 4, 16, 48)
+BEAMS, WIDE_BEAMS = (32, 32, 8), (512, 128, 32, 32)  # beginnings followed, for each of these
 KEPT, KEPT_WIDE = 8, max(WIDE_BEAMS)  # strands of each cluster that a search keeps
 BAND, WIDE_BAND = 24, 96
 ROOM = 1 << 24  # places in the bands of a call, which bounds its memory (about 16 bytes each)
-BATCHES = (256, 128, 64)  # clusters of a call, for each of COPIES
+BATCHES = (256, 128, 64, 32)  # clusters of a call, for each of ALL_COPIES
 PART = 1024  # clusters whose reads are gathered, and in the second search listed, at once
 SURPLUS = 4  # packets of a block over its source packets that are enough: no strand more is looked for
 LENGTHS = 3  # of the strands, where they are in doubt: tried one after the other until a header is found
 SAMPLE = 64  # clusters that tell the strands' length and the error rates
 GAP = 15.0  # log probability by which a strand of the list may be less likely than its first
+NEAR = 0.3  # share by which a read may be shorter or longer than the commonest length
 LONGEST = 4096  # bases; longer reads are none of strands
 DOUBT = 0.02  # probability that a base is wrong, where no quality tells it
 IMPOSSIBLE = -1e8
@@ -68,12 +70,13 @@ class ReadReport:
 class Copies:
     """Reads cut to their strands. bases: uint8[n, R], 0..3 = A C G T, padded with ``PAD``. lengths: int32[n]. doubt:
     float32[n, R], probability that a base is wrong. read: int64[n], number of the read (twice, where it is taken both
-    ways)."""
+    ways). usual: their commonest length, not always that of the strands."""
 
     bases: np.ndarray
     lengths: np.ndarray
     doubt: np.ndarray
     read: np.ndarray
+    usual: int = 0
 
 
 def recover(chunks, *, motifs=(), primers=("", ""), key=None, progress=None):
@@ -120,7 +123,9 @@ def recover(chunks, *, motifs=(), primers=("", ""), key=None, progress=None):
     for part in np.split(np.array(left, int), range(PART, len(left), PART)):
         if found.enough():
             break
-        lists = _search(copies, [clusters[n] for n in part], automaton, rates, WIDE_BEAMS, KEPT_WIDE, step)
+        lists = _search(
+            copies, [clusters[n] for n in part], automaton, rates, WIDE_BEAMS, KEPT_WIDE, step, sizes=ALL_COPIES
+        )
         found.take(part, *lists[:2], wide=True)
     return _result(found, copies, clusters, reads, length, ends)
 
@@ -154,14 +159,16 @@ def _cut(chunks, primers, progress):
             np.zeros((0, 1), np.uint8), np.zeros(0, np.int32), np.zeros((0, 1), np.float32), np.zeros(0, int)
         ), reads
     lengths = np.concatenate([part.lengths for part in parts])
-    usual = np.median(lengths)
-    near = (lengths >= 0.5 * usual) & (lengths <= 1.5 * usual)
+    # the commonest length, a little smoothed: neither fragments nor joined reads move it
+    usual = int(np.convolve(np.bincount(lengths), np.ones(5), mode="same").argmax())
+    near = (lengths >= (1 - NEAR) * usual) & (lengths <= (1 + NEAR) * usual)
     width = -(-int(lengths[near].max()) // 32) * 32
     copies = Copies(
         np.concatenate([_resized(part.bases, width) for part in parts])[near],
         lengths[near],
         np.concatenate([_resized(part.doubt, width) for part in parts])[near],
         np.concatenate([part.read for part in parts])[near],
+        usual,
     )
     copies = dataclasses.replace(
         copies, bases=np.where(np.arange(width)[None] < copies.lengths[:, None], copies.bases, np.uint8(PAD))
@@ -174,6 +181,7 @@ def _cut(chunks, primers, progress):
         np.concatenate([copies.lengths] * 2),
         np.concatenate([copies.doubt, orient.backwards(copies.doubt, copies.lengths)]),
         np.concatenate([copies.read] * 2),
+        usual,
     ), reads
 
 
@@ -264,18 +272,17 @@ def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band
     reads = np.array([len(cluster) for cluster in clusters], int)
     size = np.minimum(np.searchsorted(sizes, reads), len(sizes) - 1)
     for place, most in enumerate(sizes):
-        beam = beams[COPIES.index(most)]
+        beam = beams[ALL_COPIES.index(most)]
         # the same whatever the pool, so that few shapes are compiled; less where long strands would take much memory
         room = ROOM // (shape.length * most * max(band, beam // 4))
-        batch = max(1, min(BATCHES[COPIES.index(most)], 1 << room.bit_length() - 1))
+        batch = max(1, min(BATCHES[ALL_COPIES.index(most)], 1 << room.bit_length() - 1))
         keep = min(beam, kept)
         everything = np.flatnonzero(size == place)
         for rows in np.split(everything, range(PART, len(everything), PART)) if len(everything) else ():
             chosen = np.full((len(rows), most), -1)
             for row, number in enumerate(rows):
                 cluster = clusters[number]
-                held = copies.lengths[cluster]
-                far = np.abs(held - np.median(held))
+                far = np.abs(copies.lengths[cluster] - copies.usual)
                 best = cluster[np.argsort(far, kind="stable")[:most]]
                 chosen[row, : len(best)] = best
             lengths = np.where(chosen >= 0, copies.lengths[chosen], 0).astype(np.int32)
