@@ -20,11 +20,11 @@ def between(read, left, right):
         text = complement(read) if turned else read
         begin, end, edits = 0, len(text), 0
         if left:
-            distance, place = _find(left, text)
+            distance, place = find(left, text)
             begin = place[1] if place else 0
             edits += distance
         if right:
-            distance, place = _find(right, text[begin:])
+            distance, place = find(right, text[begin:])
             end = begin + place[0] if place else len(text)
             edits += distance
         if edits < min(found, len(left) + len(right)):
@@ -50,7 +50,7 @@ def backwards(rows, lengths):
     return np.take_along_axis(rows, np.where(mirrored >= 0, mirrored, place), axis=1)
 
 
-def _find(primer, text):
+def find(primer, text):
     """(edits, (begin, end)) of the primer's most likely place in the text; (its length, None) where it is not there."""
     if not text:
         return len(primer), None
