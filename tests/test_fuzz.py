@@ -313,7 +313,7 @@ def pool_of(claims, model, prior):
         claims = {
             "digits": model.config.digits,
             "model_hash": model.digest[:8],
-            "prior_hash": prior.digest[:6],
+            "prior_hash": prior.digest[:6] if claims.get("mode", "raw") != "raw" else bytes(6),
         } | claims
         claims["fps"] = Fraction(claims["fps"])
     table = tables.load(constraints.named("strand"), 100)

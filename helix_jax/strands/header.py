@@ -89,6 +89,8 @@ class Header:
             value = getattr(self, field)
             if not isinstance(value, bytes) or len(value) != size:
                 raise HeaderError(f"header: {field} {value!r} is not {size} bytes")
+        if self.mode == "raw" and any(self.prior_hash):
+            raise HeaderError(f"header: prior_hash {self.prior_hash.hex()} in mode raw, which has no use for a prior")
         video = self.kind == "video"
         for field, least, bits in (
             ("content_bytes", 0, 64),

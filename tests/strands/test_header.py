@@ -74,7 +74,7 @@ def test_bytes_round_trip(
         fps=Fraction(sizes[3], sizes[4]),
         digits=digits,
         mode=mode,
-        prior_hash=prior_hash,
+        prior_hash=prior_hash if mode != "raw" else bytes(6),
     )
     data = header.to_bytes()
     assert len(data) == headers.SIZE == 112
@@ -116,6 +116,7 @@ def test_header_of_bytes_needs_no_video_fields():
         ("digest", bytes(8)),
         ("model_hash", "modelmod"),
         ("prior_hash", bytes(8)),
+        ("prior_hash", b"prior1"),  # in mode raw
         ("content_bytes", 32 * 32 + 1),
         ("sources", 0),
         ("symbol_bytes", 1 << 16),
