@@ -307,13 +307,17 @@ def main():
         print(json.dumps(one_size(args.one)))
         return
     parts = {"unread": unread, "coverage": coverage, "aims": aims, "scale": scale, "video": pictures}
-    with console.progress(False) as step:
-        results = {name: parts[name](args, step) for name in args.part}
-    show(Console(width=None if sys.stdout.isatty() else 120, highlight=False), results)
+    out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "results.json").write_text(json.dumps(results, indent=2))
-        draw(args.out / "recovery.png", results)
+    results = {}
+    for name in args.part:  # each is shown and kept as soon as it is there
+        with console.progress(False) as step:
+            results[name] = parts[name](args, step)
+        show(out, {name: results[name]})
+        if args.out:
+            (args.out / "results.json").write_text(json.dumps(results, indent=2))
+            draw(args.out / "recovery.png", results)
 
 
 if __name__ == "__main__":
