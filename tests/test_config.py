@@ -1,11 +1,13 @@
 """Overrides: values of the right type into the right field, and errors that name the fields."""
 
 import dataclasses
+import types
 import typing
 
 import pytest
 
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig, TokenizerConfig, override
+from helix_jax.strands.survival import Survival
 from train.config import TokenizerTraining
 
 
@@ -89,4 +91,14 @@ def test_every_field_says_its_type():
     for config in (CodecConfig(), StrandConfig(), MixingConfig(), TokenizerConfig(), TokenizerTraining()):
         kinds = typing.get_type_hints(type(config))
         for field in dataclasses.fields(config):
-            assert isinstance(getattr(config, field.name), typing.get_origin(kinds[field.name]) or kinds[field.name])
+            kind = kinds[field.name]
+            of = kind if isinstance(kind, types.UnionType) else typing.get_origin(kind) or kind
+            assert isinstance(getattr(config, field.name), of)
+
+
+def test_a_share_or_what_is_to_be_outlived():
+    assert override(StrandConfig(), ["redundancy=0.25"]).redundancy == 0.25
+    with pytest.raises(ValueError, match="redundancy=much"):
+        override(StrandConfig(), ["redundancy=much"])
+    config = StrandConfig(redundancy=Survival(loss=0.05, coverage=8))
+    assert override(config, ["redundancy.loss=0.1"]).redundancy == Survival(loss=0.1, coverage=8)
