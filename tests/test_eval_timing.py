@@ -125,6 +125,7 @@ def test_correction_counts_failures(corrections):
     assert easy.share_wrong == pytest.approx(0.02, abs=0.01)
 
 
+@pytest.mark.slow
 def test_correction_of_a_scheme():
     row = timing_end_to_end.correction_of(KEY, TINY, 3)
     assert (row.n, row.m, row.failures) == (16 * 50, 16 * 8, 0)

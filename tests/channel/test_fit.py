@@ -126,6 +126,7 @@ def test_statistics_refuse(strands, reads, qualities, said):
 # ---- fit -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fit_finds_a_channel_again():
     shares = ((0, 0.2, 0.6, 0.2), (0.2, 0, 0.2, 0.8), (1.2, 0.2, 0, 0.2), (0.1, 0.05, 0.05, 0))
     asked = Errors(0.015, 0.01, 0.03, shares, homopolymer=1.5, position=(0.5, 1.5), deletion_run=0.3,

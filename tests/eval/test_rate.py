@@ -8,6 +8,7 @@ import pytest
 from eval import rate as rate_eval
 
 
+@pytest.mark.slow
 def test_command(tmp_path, make_clip, weights_file, prior_file, monkeypatch, capsys):
     monkeypatch.setattr("helix_jax.parallel.use_all_cores", lambda: None)  # a test session has eight devices
     monkeypatch.setattr(rate_eval, "QUALITIES", (10, 6))

@@ -36,6 +36,7 @@ def config(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_one_and_two_devices(config, tmp_path, capfd):
     """The command itself, with data that it makes and a process for each number of devices."""
     out = tmp_path / "figures.json"

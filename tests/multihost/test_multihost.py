@@ -149,6 +149,7 @@ def test_as_if_nothing_had_happened(folder, killed, on_four):
     assert goes_on(folder, killed, 1, 8) == whole
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_stops_both(folder):
     """At the same step, with a whole checkpoint of it."""
     run = folder / "stopped"

@@ -158,6 +158,7 @@ def test_the_last_salt_counts(monkeypatch):
         paths.write(coder, late)
 
 
+@pytest.mark.slow
 def test_typical_rounds_is_what_most_strands_have():
     """Against the mean time of a round, and against neighbours: few salts are needed."""
     for splitting, duration in (((9, 5), 72), ((5, 3), 66)):

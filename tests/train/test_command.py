@@ -179,6 +179,7 @@ def test_priors_can_be_exported(path):
     prior_weights.check(path, flat)
 
 
+@pytest.mark.slow
 def test_the_prior_of_the_pod_compiles():
     """Its mesh, its head and its sharing of matrices, with one block and small crops."""
     cfg = runpy.run_path(str(CONFIGS / "prior_pod.py"))["get"]()

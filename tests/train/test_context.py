@@ -94,6 +94,7 @@ def test_counts_of_neighbours(start, tokens, mode):
     assert ((want & 255 > 0) & (want & 255 < context.CONFIDENCE)).any()
 
 
+@pytest.mark.slow
 def test_counts_of_what_the_net_says(start, tokens, known):
     counted = tokens[:9]
     there = np.ones(counted.shape[:-1], bool)

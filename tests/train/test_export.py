@@ -147,6 +147,7 @@ def test_without_data_nothing_is_reported(prior_run, tmp_path, capsys):
     assert "rounding" not in notes_of(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_rounded_weights_cost_nothing_more(prior_run, pieces, few):
     """What the file holds is the net whose bits are given as int8."""
     cfg, run = prior_run
@@ -167,6 +168,7 @@ def test_bits_of_a_net_that_knows_nothing(prior_run, pieces, few):
     assert cost == {way: {"float32": 2.0, "int8": 2.0} for way in ("masked", "causal")}
 
 
+@pytest.mark.slow
 def test_bits_are_those_of_the_hidden_digits(prior_run):
     """Against a plain sum over digits, in one of whose places the net is told to be sure."""
     cfg, _ = prior_run

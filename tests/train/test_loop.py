@@ -154,8 +154,15 @@ def plain_step(cfg, clips):
     return optax.apply_updates(params, updates), loss, optax.tree.norm(grads)
 
 
-@pytest.mark.parametrize("fsdp", [1, 4])
-@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize(
+    ("deterministic", "fsdp"),
+    [
+        (True, 1),
+        (False, 4),
+        pytest.param(True, 4, marks=pytest.mark.slow),
+        pytest.param(False, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_step_is_that_of_one_device(tiny, clips, fsdp, deterministic):
     cfg = set_to(tiny, parallel={"fsdp": fsdp, "deterministic": deterministic}, optimiser={"warmup_steps": 0})
     state, metrics = one_step(cfg, clips)
@@ -179,6 +186,7 @@ def test_remat_changes_nothing_and_bfloat16_little(tiny, clips):
         set_to(tiny, parallel={"compute": "float64"})
 
 
+@pytest.mark.slow
 def test_remat_keeps_less(tiny, clips):
     """The blocks' inner values are not kept for the way back."""
     block = clips.size // 3 // 256 * tiny.model.width  # values of one block's output

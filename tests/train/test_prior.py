@@ -92,6 +92,7 @@ def moving(key):
     return jnp.broadcast_to(tokens, (24, t, h, w, 3)).astype(jnp.uint8)
 
 
+@pytest.mark.slow
 def test_the_loss_falls():
     """Of tokens with structure, in sixty steps, both ways; every parameter is trained. Even tokens cost what they
     are."""
