@@ -278,9 +278,11 @@ def draw(path, results):
         if rows:
             errors = [100 * row["errors"] for row in rows]
             middle.plot(errors, [row["coverage"] for row in rows], "o-", label=f"redundancy {redundancy:.0%}")
-    middle.set(xlabel="errors per base, %", ylabel="smallest coverage that returns every bit", xscale="log")
+    middle.set(xlabel="errors per base, %", ylabel="smallest coverage for every bit, by the model", xscale="log")
     for mode in ("raw", "context"):
         rows = [row for row in results.get("video", []) if row["mode"] == mode and row["psnr"] is not None]
+        if not rows:
+            continue
         right.plot([row["coverage"] for row in rows], [row["psnr"] for row in rows], "o-", label=f"mode {mode}")
     right.set(xlabel="coverage, nanopore preset", ylabel="PSNR dB")
     for axis in (left, middle, right):
