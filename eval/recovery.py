@@ -6,7 +6,7 @@ Simulated reads (``helix_jax.channel``) of pools in `helix`, 150 nt, no primers,
 each substituted, inserted and deleted unless said, qualities flat: the reader learns nothing from them.
   unread    share of strands that n reads leave unread, n = 0, 1, 2, ..: what ``strands.survival`` plans with
   coverage  smallest mean coverage (Poisson) that returns every bit, by error rate and redundancy: where the model of
-            ``strands.survival`` first says 99 %, and how many of the trials there and a step below do return them
+            ``strands.survival`` first says 99 %, and how many of the trials there and at 0.7 of it do return them
   aims      5 % errors at coverage 10 above 1.4 bit/nt; 1 % substitutions at coverage 5 above 1.6; Poisson and
             log-normal; everything counted but primers. Beside them what peers report (research of others, by name)
   scale     seconds and peak memory by the number of reads, one process each
@@ -195,7 +195,7 @@ def one_size(reads):
 
 
 def pictures(args, step):
-    """[{mode, coverage, psnr, concealed, lost}]: of each a mean over args.trials; psnr None where nothing was shown."""
+    """[{mode, coverage, shown, psnr, concealed}], means over args.trials; psnr None where nothing was shown."""
     model = weights.load(weights.DEFAULT)
     prior = prior_weights.load(prior_weights.DEFAULT)
     reader = video.open_video(CLIP)
@@ -204,7 +204,7 @@ def pictures(args, step):
     for mode in ("raw", "context"):
         pool = codec.encode(reader, model, CodecConfig(mode=mode), prior=prior)
         for mean in args.coverages:
-            shown, guessed, lost = [], [], []
+            shown, guessed = [], []
             for seed in range(args.trials):
                 reads = simulate.reads_of(channels.named("nanopore"), pool.strands, mean, jax.random.key(seed))
                 step("video", 1, 2 * len(args.coverages) * args.trials)
@@ -215,7 +215,6 @@ def pictures(args, step):
                     continue
                 shown.append(float(np.mean(metrics.psnr(original, np.concatenate(list(blocks))))))
                 guessed.append(report.lost_tokens)
-                lost.append(report.lost_packets / report.source_packets)
             some = bool(shown)
             results.append({
                 "mode": mode, "coverage": mean, "shown": len(shown), "psnr": float(np.mean(shown)) if some else None,

@@ -6,7 +6,7 @@ order of places, so that no word costs more than its occurrences; edit distance 
 connected parts of what it joins.
 
 ``timing.clustering`` does the same for the timing channel, whose copies lose whole runs and are hardly nearer than
-strangers: it compares every read with many others and takes averages, ten times slower.
+strangers: it compares every read with many others and takes averages, five times slower here.
 """
 
 import edlib  # pyrefly: ignore [missing-import]

@@ -10,7 +10,7 @@ probability and by how much of the copies they have consumed (``WORTH``): what i
 What stands at the end is a list, the most likely strand first. Its reader tries one after the other against the
 packet's check (``recover``): the check bits of a strand serve as its inner code.
 
-The same beam serves the timing channel (``timing.alignment``), where runs are consumed instead of bases.
+``timing.alignment`` does for the timing channel what this does here; there runs are consumed, and levels followed.
 """
 
 from typing import NamedTuple

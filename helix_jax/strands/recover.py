@@ -15,10 +15,10 @@ Without primers nothing tells the direction of a read. Each is then taken both w
 import dataclasses
 from dataclasses import dataclass
 
-import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
 
 from helix_jax import parallel
+from helix_jax.channel import fit
 from helix_jax.strands import clustering, consensus, orient, packets, pool
 from helix_jax.strands import header as headers
 from helix_jax.strands.consensus import PAD, Rates
@@ -246,20 +246,12 @@ def _measure(copies, clusters, length):
 
 
 def _errors(copies, pairs):
-    """Substitutions, insertions and deletions per base of (strand uint8[L], number of a read) pairs, by edlib."""
-    counts, bases = np.zeros(3), 0
+    """Substitutions, insertions and deletions per base of (strand uint8[L], number of a read) pairs: float64[3]."""
+    counts, bases = np.zeros(4, np.int64), 0
     for strand, read in pairs:
-        found = edlib.align(copies.bases[read][: copies.lengths[read]].tobytes(), strand.tobytes(), task="path")
-        number = ""
-        for letter in found["cigar"]:
-            if letter.isdigit():
-                number += letter
-                continue
-            if letter != "=":
-                counts["XID".index(letter)] += int(number)
-            number = ""
+        counts += np.bincount(fit.edits(strand, copies.bases[read][: copies.lengths[read]]).op, minlength=4)
         bases += len(strand)
-    return counts / max(bases, 1)
+    return counts[[fit.SUBSTITUTED, fit.INSERTED, fit.DELETED]] / max(bases, 1)
 
 
 def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band=BAND, sizes=COPIES):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from eval import real_reads, recovery
+from eval import dt4dds_channels, real_reads, recovery
 from helix_jax.channel import model as channels
 from helix_jax.strands import orient
 
@@ -132,6 +132,23 @@ def _turned(bases, ours):
 
 def test_primers_of_untouched_reads(folder):
     assert real_reads.primers(folder) == {"reads": 3, "found": 2, "turned": 1, "right_length": 2}
+
+
+def test_reads_end_where_the_adapter_begins():
+    inner = letters(np.random.default_rng(5).integers(0, 4, 60))
+    adapter = dt4dds_channels.ADAPTER.decode()
+    texts = [
+        inner + adapter + "ACGT",
+        inner + adapter[:6],
+        inner + adapter[:2],
+        inner + adapter[:9] + "T" + adapter[10:],
+    ]
+    lengths = np.array([len(text) for text in texts], np.int32)
+    bases = np.full((len(texts), lengths.max()), 255, np.uint8)
+    for row, text in zip(bases, texts, strict=True):
+        row[: len(text)] = ["ACGT".index(letter) for letter in text]
+    # two letters are too few to be told from the strand
+    assert dt4dds_channels.without_adapter(bases, lengths).tolist() == [60, 60, 62, 60]
 
 
 @pytest.mark.slow
