@@ -21,7 +21,7 @@ from rich.table import Table
 from eval import metrics
 from eval.prior import WIDTH, clips_of, frames_of
 from helix_jax import coding, console, parallel, rate, video, weights
-from helix_jax.config import CodecConfig
+from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import header
 from helix_jax.tk_scone import constraints, tables
@@ -111,7 +111,8 @@ def main():
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write rate.json and rate.png into FOLDER")
     args = parser.parse_args()
     parallel.use_all_cores()
-    model, prior, config = weights.load(args.model), prior_weights.load(args.prior), CodecConfig()
+    model, prior = weights.load(args.model), prior_weights.load(args.prior)
+    config = CodecConfig(strands=StrandConfig(redundancy=0.1))  # the same for all modes
     table = tables.load(constraints.named(config.constraints), config.strands.length)
     paths = clips_of(args.folder, args.clips)
     results = {way: {} for way in WAYS}

@@ -34,7 +34,7 @@ def encode_batch(
     ] = None,
     constraints: options.Set = "helix",
     strand_length: options.Length = 150,
-    redundancy: options.Redundancy = 0.1,
+    redundancy: options.Redundancy = None,
     survive: options.Survive = None,
     coverage: options.Coverage = 10.0,
     read_errors: options.ReadErrors = 0.04,

@@ -87,7 +87,7 @@ def _within_rate(positions, info, config, prior, table, progress):
     def attempt(rung):
         tokens, _ = rate.tokens_at(rung, positions, prior, progress=progress)
         coded = coding.encode(tokens, config.mode, prior, progress=progress)
-        layout = coded.layout(table.bits, config.strands.redundancy)
+        layout = coded.layout(table.bits, config.strands.redundancy_of(coded.mode))
         return (coded, layout), (layout.packets + headers.header_strands(table.bits)) * _total_length(config.strands)
 
     if not config.rate and not config.budget:
@@ -183,7 +183,7 @@ def _check_header(head, model, prior):
 def pack(data, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Pool:
     """Bytes -> pool of strands; 0 bytes and 1 byte work too. See ``encode``."""
     chosen, table = station(config, motifs, progress)
-    layout = packets.plan(table.bits, len(data), config.strands.redundancy)
+    layout = packets.plan(table.bits, len(data), config.strands.redundancy_of("bytes"))
     key = key or _content_key(np.frombuffer(data, np.uint8), None)
     padded = data.ljust(layout.sources * layout.symbol_bytes, b"\0")
     symbols = mixing.from_bytes(np.frombuffer(padded, np.uint8).reshape(-1, layout.symbol_bytes))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from helix_jax.strands.survival import Survival
 
+LOOSE, CODED = 0.1, 0.2  # repair packets as a share of the source packets, where none is asked for
+
 
 @dataclass(frozen=True)
 class TokenizerConfig:
@@ -52,15 +54,22 @@ class StrandConfig:
     """How packets become strands.
 
     length: nucleotides per strand (L), primers not counted.
-    redundancy: repair packets as a share of the source packets (0 = none), or what the pool must outlive.
+    redundancy: repair packets as a share of the source packets (0 = none), or what the pool must outlive. None: LOOSE,
+        or CODED for coded video, where a packet past the outer code's reach costs a segment, not a few tokens.
     left_primer, right_primer: fixed bases written on every strand; the constraints hold across
         the joints.
     """
 
     length: int = 150
-    redundancy: float | Survival = 0.1
+    redundancy: float | Survival | None = None
     left_primer: str = ""
     right_primer: str = ""
+
+    def redundancy_of(self, mode):
+        """Redundancy of a pool in one of ``coding.MODES``, or of "bytes"."""
+        if self.redundancy is None:
+            return LOOSE if mode in ("raw", "bytes") else CODED
+        return self.redundancy
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class CodecConfig:
     """Everything ``codec.encode`` needs besides the weights.
 
     constraints: name of a constraint set (``tk_scone.constraints.NAMED``). mode: coding of tokens, one of
-    ``coding.MODES``, or "smallest", whichever takes the fewest nucleotides. verify: whether coded tokens are decoded
+    ``coding.MODES``, or "smallest", whichever takes the fewest bytes. verify: whether coded tokens are decoded
     with the NumPy reference before they are written. quality: 10 writes all that the tokenizer says, 0 the least that
     ``rate`` knows. rate, budget: most nucleotides per pixel and in all, 0: any number; the best quality within them is
     taken then.

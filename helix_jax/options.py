@@ -19,10 +19,12 @@ Set = Annotated[
 ]
 Length = Annotated[int, typer.Option("--strand-length", help="Nucleotides per strand, primers not counted.")]
 Redundancy = Annotated[
-    float,
+    float | None,
     typer.Option(
         help="Repair strands as a share of the source strands, plus two per block: "
-        "lost strands up to that number are repaired exactly."
+        "lost strands up to that number are repaired exactly. Default: 0.1; 0.2 for video in modes context and prior, "
+        "where a strand more costs a segment.",
+        show_default=False,
     ),
 ]
 Survive = Annotated[
@@ -69,7 +71,7 @@ ModeKind = Annotated[
         "--mode",
         help="raw: tokens as they are; a lost strand is a scatter of tokens, which are guessed. context: about 0.6 of "
         "the nucleotides; a segment of the video stands or falls as one. prior: fewer still, and slower. "
-        "smallest: whichever is.",
+        "smallest: whichever takes the fewest bytes.",
     ),
 ]
 Quality = Annotated[
@@ -116,7 +118,7 @@ def codec_config(
     from helix_jax.config import CodecConfig, StrandConfig
     from helix_jax.strands.survival import Survival
 
-    if not 0 <= redundancy <= 100:
+    if redundancy is not None and not 0 <= redundancy <= 100:
         raise ValueError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")
     if survive is not None:
         redundancy = Survival(loss=survive, coverage=coverage, errors=read_errors, failure=failure)

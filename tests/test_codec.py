@@ -126,6 +126,22 @@ def test_loss_past_the_redundancy_is_concealed_and_reported(model):
     assert np.concatenate(list(blocks)).shape == clip.pixels.shape
 
 
+def test_segments_are_protected_better_than_tokens(model, prior_of):
+    """At a loss of 14 % mode raw leaves tokens to be guessed, and mode context, unless told otherwise, comes back whole:
+    there a packet more would have cost a segment."""
+    clip, prior = noise(32, 96, 96), prior_of(SMALL.digits, model.digest)
+    lost_tokens = {}
+    for mode in ("raw", "context"):
+        config = CodecConfig(constraints="strand", mode=mode, verify=False, strands=StrandConfig(length=100))
+        pool = codec.encode(clip, model, config, prior=prior)
+        data = np.arange(pool.header_strands, len(pool.strands))
+        lost = np.random.default_rng(0).choice(data, round(0.14 * len(data)), replace=False)
+        _, _, report = codec.decode(grouped(np.delete(pool.strands, lost, axis=0)), model, prior=prior)
+        lost_tokens[mode] = report.lost_tokens
+    assert lost_tokens["raw"] > 0.1
+    assert lost_tokens["context"] == 0
+
+
 def test_header_survives_where_data_do_not(model):
     """With only 40 % of the header strands and no data at all the pool is recognised, and refused."""
     pool = codec.encode(noise(4, 16, 16), model, FAST)

@@ -96,6 +96,11 @@ def test_every_field_says_its_type():
             assert isinstance(getattr(config, field.name), of)
 
 
+def test_redundancy_by_mode_unless_given():
+    assert [StrandConfig().redundancy_of(mode) for mode in ("raw", "bytes", "context", "prior")] == [0.1, 0.1, 0.2, 0.2]
+    assert {StrandConfig(redundancy=0.0).redundancy_of(mode) for mode in ("raw", "bytes", "context", "prior")} == {0.0}
+
+
 def test_a_share_or_what_is_to_be_outlived():
     assert override(StrandConfig(), ["redundancy=0.25"]).redundancy == 0.25
     with pytest.raises(ValueError, match="redundancy=much"):
