@@ -4,8 +4,8 @@
 
 FOLDER holds pairs of strand and read, `nanopore_*.tsv.gz` with columns strand, read, quality (Phred+33), and
 `nanopore_raw.fastq.gz`, untouched reads with primers. Nothing of it is shipped.
-  pairs     errors by kind, their spread over reads and along the strand, and qualities: of the pairs, and of the
-            shipped preset `nanopore`, which was fitted to them
+  pairs     errors by kind, their spread over reads, how close they stand, and reads without any: of the pairs, and of
+            the shipped preset `nanopore`, which was fitted to them
   decode    the edits and qualities of real reads, put on strands of ours (`helix`, 150 nt): share of strands that come
             back from n reads, by all that ``strands.recover`` does, and by the most likely strand alone
   pools     whole pools at Poisson coverage, redundancy 0.1
@@ -29,6 +29,7 @@ from helix_jax.channel import fit, model, simulate
 from helix_jax.strands import fastq, orient, recover
 
 STRANDS = 500
+NEAR = 1, 2, 3, 5  # bases from an error to the next
 BASE = np.full(256, 0, np.uint8)
 BASE[np.frombuffer(b"ACGT", np.uint8)] = np.arange(4)
 # what stands on both sides of the design's 140 nt: Illumina's Nextera adapters
@@ -168,7 +169,10 @@ def in_words(seen):
     return {
         "substitutions, insertions, deletions": f"{substitutions:.2%}, {insertions:.2%}, {deletions:.2%}",
         "errors of a read, quartiles and 90 %": ", ".join(f"{q:.1%}" for q in quantiles),
+        "reads without an error": f"{seen.free:.1%}",
+        "errors of a read, 10, 95 and 99 %": ", ".join(f"{q:.1%}" for q in seen.quantiles((0.1, 0.95, 0.99))),
         "spread (sigma of the log-normal)": f"{seen.spread:.2f}",
+        "errors with the next within 1, 2, 3, 5 nt": ", ".join(f"{seen.followed(n):.1%}" for n in NEAR),
     }
 
 

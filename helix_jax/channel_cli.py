@@ -15,7 +15,7 @@ def simulate(
         str,
         typer.Option(
             metavar="NAME",
-            help="clean: no errors. illumina: 0.3 % errors. nanopore: 4 %, fitted to real reads. enzymatic: deletions "
+            help="clean: no errors. illumina: 0.3 % errors. nanopore: 5 %, fitted to real reads. enzymatic: deletions "
             "of synthesis, read by nanopore. aged: illumina after storage, with lost strands.",
         ),
     ] = "nanopore",

@@ -5,14 +5,14 @@ fewest edits (edlib), so that a substitution beside an indel may count as someth
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 
 import edlib  # pyrefly: ignore [missing-import]
 import jax
 import numpy as np
 
-from helix_jax.channel import simulate
+from helix_jax.channel import simulate, stretches
 from helix_jax.channel.model import LONGEST_RUN, MOST_PHRED, Channel, ChannelError, Errors, Quality, homopolymer_mean
 
 SAME, SUBSTITUTED, INSERTED, DELETED = range(4)
@@ -85,7 +85,7 @@ def transplant(strand, read, quality, ours):
 
 @dataclass(frozen=True)
 class Statistics:
-    """What pairs of strands and reads show, in NumPy arrays. ``rates``, ``spread`` and ``quantiles`` sum it up.
+    """What pairs of strands and reads show, in NumPy arrays; ``rates``, ``spread`` and others sum it up.
 
     reads, bases: pairs, and bases of their strands. exposed: int64[4], of each base.
     substitutions: int64[4, 4] by [true][read]. inserted, deleted: bases.
@@ -93,6 +93,8 @@ class Statistics:
     by_run: int64[2, 9], (deletion bursts that start in, bases of) homopolymer runs of that length, 8 for longer ones.
     by_place: int64[2, 64], (errors, bases) in equal parts of the strand. errors, events: int64[reads], wrong bases and
     bursts of each read. shares: float64[reads], wrong bases over the bases of the strand.
+    run: uint8[reads, W], length of the homopolymer run that each base of a strand lies in, 8 for longer ones, 0 past
+    the end. begun: bool[reads, W], whether a burst begins there.
     histograms: int64[3, 94], qualities of right, wrong and beside bases (``simulate.RIGHT``...), none past 60. near,
     far: covariances of normal scores of the qualities of right bases, next to each other and 20 to 29 apart. levels:
     float64[reads], mean score of a read. Without qualities these are zeros.
@@ -111,6 +113,8 @@ class Statistics:
     errors: np.ndarray
     events: np.ndarray
     shares: np.ndarray
+    run: np.ndarray
+    begun: np.ndarray
     histograms: np.ndarray
     near: float
     far: float
@@ -127,9 +131,20 @@ class Statistics:
         mean, variance = self.events.mean(), self.events.var()
         return float(np.sqrt(np.log1p(max(0.0, variance - mean) / mean**2))) if mean else 0.0
 
+    @property
+    def free(self):
+        """Share of reads without any error."""
+        return float(np.mean(self.errors == 0))
+
     def quantiles(self, shares):
         """Quantiles of the error share of a read: float64[...]."""
         return np.quantile(self.shares, shares)
+
+    def followed(self, within):
+        """Share of bases with an error that have the next one of their read at most ``within`` bases on."""
+        read, place = np.nonzero(self.begun)
+        near = (np.diff(read) == 0) & (np.diff(place) <= within)
+        return float(near.sum() / len(read)) if len(read) else 0.0
 
 
 def statistics(strands, reads, qualities=None):
@@ -161,18 +176,22 @@ def statistics(strands, reads, qualities=None):
     changes[1:] = (strand[1:] != strand[:-1]) | (owner[1:] != owner[:-1])
     sizes = np.diff(np.append(np.flatnonzero(changes), len(strand)))
     run = np.minimum(np.repeat(sizes, sizes), LONGEST_RUN)
+    inside = owner, np.arange(len(strand)) - (np.cumsum(long) - long)[owner]
+    run_of = np.zeros((len(long), long.max()), np.uint8)
+    run_of[inside] = run
     deleting = begins[kinds == DELETED]
     by_run = np.stack([np.bincount(run[at[deleting]], minlength=9), np.bincount(run, minlength=9)])
 
     wrong = op != SAME
-    inside = np.arange(len(strand)) - (np.cumsum(long) - long)[owner]
-    part = inside * PLACES // long[owner]
+    part = inside[1] * PLACES // long[owner]
     by_place = np.stack([np.bincount(part[at[wrong]], minlength=PLACES), np.bincount(part, minlength=PLACES)])
 
     swapped = op == SUBSTITUTED
     matrix = np.bincount(strand[at[swapped]] * 4 + read[on[swapped]].astype(np.int64), minlength=16).reshape(4, 4)
     errors = np.bincount(pair[wrong], minlength=len(scripts))
     event = swapped | (starts & wrong)
+    begun = np.zeros(run_of.shape, bool)
+    begun[inside] |= np.bincount(at[event], minlength=len(strand)) > 0
     histograms, near, far, levels = np.zeros((3, 94), np.int64), 0.0, 0.0, np.zeros(len(scripts))
     if qualities is not None:
         kind = _kinds(op, pair, on, len(read))
@@ -181,7 +200,7 @@ def statistics(strands, reads, qualities=None):
         reads=len(scripts), bases=len(strand), exposed=np.bincount(strand, minlength=4), substitutions=matrix,
         inserted=int(np.sum(op == INSERTED)), deleted=int(np.sum(op == DELETED)),
         insertion_runs=bursts[0], deletion_runs=bursts[1], by_run=by_run, by_place=by_place, errors=errors,
-        events=np.bincount(pair[event], minlength=len(scripts)), shares=errors / long,
+        events=np.bincount(pair[event], minlength=len(scripts)), shares=errors / long, run=run_of, begun=begun,
         histograms=histograms, near=near, far=far, levels=levels,
     )  # fmt: skip
 
@@ -234,7 +253,8 @@ def fit(strands, reads, qualities, name, source, *, rounds=2, copies=4):
     strands, reads, qualities: see ``statistics``; qualities None gives a flat quality. name, source: of the channel.
     rounds: times that reads of the channel are simulated (``copies`` for each strand), aligned like the real ones, and
     the channel corrected by what differs: the shortest alignment hides errors, and chance joins bursts. 0: not at all.
-    Strands must be of one length for that. Raises ChannelError.
+    Strands must be of one length for that. Bad stretches are those of maximum likelihood (``stretches.estimate``), and
+    so is ``spread``, until rounds match the variance of events per read; all else are moments. Raises ChannelError.
     """
     real = statistics(strands, reads, qualities)
     first = _estimate(real)
@@ -248,10 +268,12 @@ def fit(strands, reads, qualities, name, source, *, rounds=2, copies=4):
         rows = [made.bases[i, :length] for i, length in enumerate(made.lengths.tolist())]
         told = [made.qualities[i, :length] for i, length in enumerate(made.lengths.tolist())]
         seen = statistics([pool[i] for i in made.origin.tolist()], rows, None if qualities is None else told)
-        errors = _corrected(channel.sequencing, first, _estimate(seen))
-        quality = channel.quality
+        again, quality = _estimate(seen), channel.quality
+        # how counts of errors vary has the last word: a log-normal law of the most likely sigma varies less
+        spread = max(0.0, channel.sequencing.spread**2 + real.spread**2 - seen.spread**2) ** 0.5
+        errors = _corrected(channel.sequencing, first, again, spread)
         if qualities is not None:
-            quality = _corrected_quality(quality, _quality(real, first), _quality(seen, _estimate(seen)))
+            quality = _corrected_quality(quality, _quality(real, first), _quality(seen, again))
         channel = replace(channel, sequencing=errors, quality=quality)
     return channel
 
@@ -266,11 +288,16 @@ def _estimate(seen):
     run = np.arange(9)
     here = np.sum(seen.by_run[1] * homopolymer ** (run - 1.0)) / seen.by_run[1].sum()
     deletion *= homopolymer_mean(homopolymer) / float(here)
+    position = _profile(seen.by_place)
+    deleting = seen.deletion_runs.sum() / max(1, seen.events.sum())
+    found = stretches.estimate(seen.begun, stretches.exposure(seen.run, position, homopolymer, deleting))
+    most = max(substitution, insertion, deletion)
+    found = stretches.of(found.bad_share, found.bad_errors, found.bad_length, found.spread, most)
     return Errors(
         substitution=min(substitution, 0.5), insertion=min(insertion, 0.5), deletion=min(deletion, 0.5),
-        substitutions=tuple(map(tuple, shares.tolist())), homopolymer=homopolymer, position=_profile(seen.by_place),
+        substitutions=tuple(map(tuple, shares.tolist())), homopolymer=homopolymer, position=position,
         deletion_run=_going_on(seen.deletion_runs, seen.deleted),
-        insertion_run=_going_on(seen.insertion_runs, seen.inserted), spread=min(seen.spread, 1.5),
+        insertion_run=_going_on(seen.insertion_runs, seen.inserted), **asdict(found),
     )  # fmt: skip
 
 
@@ -327,8 +354,9 @@ def _quality(seen, errors):
     )
 
 
-def _corrected(now, wanted, got):
-    """Errors ``now``, moved by what lies between the estimate ``wanted`` and that of its own reads, ``got``."""
+def _corrected(now, wanted, got, spread):
+    """Errors ``now``, moved by what lies between the estimate ``wanted`` and that of its own reads, ``got``; with that
+    ``spread``."""
 
     def scaled(name, most):
         return min(most, getattr(now, name) * getattr(wanted, name) / getattr(got, name)) if getattr(got, name) else 0.0
@@ -336,11 +364,22 @@ def _corrected(now, wanted, got):
     def shifted(name, most):
         return min(most, max(0.0, getattr(now, name) + getattr(wanted, name) - getattr(got, name)))
 
+    changes = {name: scaled(name, 0.5) for name in ("substitution", "insertion", "deletion")}
+    before, aim, again = (np.array(errors.substitutions) for errors in (now, wanted, got))
+    shares = np.maximum(aim / 4, before + aim - again)  # chance hides none of them altogether
+    stretched = stretches.of(0.0, 0.0, 1.0, spread)
+    if wanted.bad_share:
+        share, length = now.bad_share, now.bad_length
+        if share and got.bad_share:
+            share, length = share * wanted.bad_share / got.bad_share, length * wanted.bad_length / got.bad_length
+        errors = now.bad_errors + wanted.bad_errors - got.bad_errors
+        stretched = stretches.of(share, errors, length, spread, max(changes.values()))
     return replace(
         now,
-        **{name: scaled(name, 0.5) for name in ("substitution", "insertion", "deletion")},
+        **changes,
         **{name: shifted(name, 0.9) for name in ("deletion_run", "insertion_run")},
-        spread=shifted("spread", 1.5),
+        **asdict(stretched),
+        substitutions=tuple(map(tuple, 4 * shares / shares.sum())),
         homopolymer=min(3.0, max(0.1, now.homopolymer * wanted.homopolymer / got.homopolymer)),
     )
 

@@ -50,7 +50,10 @@ def width(errors, longest):
         return longest
     worst = math.exp(FACTOR_REACH * errors.spread - errors.spread**2 / 2)
     mean = longest * min(_MOST, errors.insertion * worst) * min(max(errors.position), 2)
-    deviation = math.sqrt(mean * (1 + errors.insertion_run) / (1 - errors.insertion_run))
+    variance = mean * (1 + errors.insertion_run) / (1 - errors.insertion_run)
+    if errors.bad_share:  # stretches of such length and insertions each
+        variance += mean * errors.bad_errors * 2 * errors.bad_length * errors.insertion / errors.bad_share
+    deviation = math.sqrt(variance)
     return longest + 8 * math.ceil((mean + 6 * deviation + 8 / (1 - errors.insertion_run)) / 8)
 
 
@@ -82,6 +85,8 @@ def _corrupt(errors, bases, length, factor, key):
     at = jnp.arange(longest)
     inside = at < length
     rate = factor * _profile(errors.position, at, length)
+    if errors.bad_share:
+        rate = rate * _stretches(errors, at, factor, jax.random.fold_in(key, 1))
 
     deleted = jnp.zeros((longest,), bool)
     share = jnp.zeros((longest,))
@@ -133,6 +138,15 @@ def _bursts(drawn, chance, again):
         return drawn < limit, jnp.ones(chance.shape, jnp.int32)
     left = jnp.clip(drawn / jnp.maximum(limit, 1e-20), 1e-6, 1.0)  # uniform, given that a burst starts
     return drawn < limit, 1 + jnp.floor(jnp.log(left) / math.log(again)).astype(jnp.int32)
+
+
+def _stretches(errors, at, factor, key):
+    """Relative rate at each place, by the stretch that it lies in, of mean 1: float32[W]."""
+    share = jnp.clip(errors.bad_share * factor, 1e-6, 0.5)
+    # a base draws its state anew now and then, and else keeps that of the one before: a two-state Markov chain
+    renewing, drawn = jax.random.uniform(key, (2, len(at)))
+    begin = lax.cummax(jnp.where(renewing * errors.bad_length * (1 - share) < 1, at, 0))
+    return 1 - errors.bad_errors + jnp.where(drawn[begin] < share, errors.bad_errors / share, 0.0)
 
 
 def _profile(position, at, length):

@@ -120,6 +120,51 @@ def test_position_profile():
                                atol=0.004)  # fmt: skip
 
 
+def stretches_of(wrong, far=8):
+    """(share of errors with another one base on, the same of errors ``far`` bases apart), over what chance gives."""
+    rate = wrong.mean()
+    return [(wrong[:, lag:] & wrong[:, :-lag]).mean() / rate**2 for lag in (1, far)]
+
+
+def test_errors_crowd_in_bad_stretches():
+    """Two-state chain: the rate's covariance at a distance is its variance times keep^distance."""
+    share, inside, length = 0.08, 0.8, 6.0
+    errors = Errors(substitution=0.04, bad_share=share, bad_errors=inside, bad_length=length)
+    strands = strands_of(3000, 200)
+    _, _, kind = pass_of(errors, strands)
+    wrong = kind == simulate.WRONG
+    assert wrong.mean() == pytest.approx(0.04, abs=0.001)
+    keep, variance = 1 - 1 / (length * (1 - share)), inside**2 * (1 - share) / share
+    near, far = stretches_of(wrong)
+    assert near == pytest.approx(1 + variance * keep, rel=0.06)
+    assert far == pytest.approx(1 + variance * keep**8, rel=0.12)
+    _, _, kind = pass_of(dataclasses.replace(errors, bad_share=0.0, bad_errors=0.0), strands)
+    np.testing.assert_allclose(stretches_of(kind == simulate.WRONG), 1, atol=0.1)
+
+
+def test_a_bad_read_has_more_stretches_and_not_worse_ones():
+    errors = Errors(substitution=0.02, bad_share=0.05, bad_errors=1.0, bad_length=5.0)
+    seen = []
+    for factor in (0.5, 2.0):
+        wrong = pass_of(errors, strands_of(2000, 200), factor)[2] == simulate.WRONG
+        assert wrong.mean() == pytest.approx(0.02 * factor, rel=0.08)
+        seen.append((wrong[:, 1:] & wrong[:, :-1]).mean() / wrong.mean())
+    # a stretch goes on with 0.8, and has 0.4 errors a base
+    np.testing.assert_allclose(seen, 0.32, atol=0.03)
+
+
+@pytest.mark.parametrize("kind", ["insertion", "deletion"])
+def test_stretches_keep_the_totals(kind):
+    errors = Errors(**{kind: 0.025}, deletion_run=0.3, insertion_run=0.2, homopolymer=1.4, spread=0.5, bad_share=0.08,
+                    bad_errors=0.85, bad_length=4.5, position=(0.5, 1.0, 1.5))  # fmt: skip
+    strands, keys = strands_of(6000, 128), jax.random.split(KEY, 6000)
+    factor = jax.vmap(lambda key: simulate.draw_factor(errors, key)[0])(keys)
+    lengths = np.full(6000, 128, np.int32)
+    _, out, _ = simulate.corrupt(errors, strands, lengths, factor / factor.mean(), keys)
+    more = np.mean(out) / 128 - 1
+    assert more == pytest.approx(0.025 if kind == "insertion" else -0.025, rel=0.04)
+
+
 def test_factor_scales_every_rate():
     errors = Errors(0.01, 0.01, 0.01)
     strands = strands_of(2000, 100)
@@ -175,7 +220,8 @@ def test_zero_errors_give_the_strands_back():
 @pytest.fixture(scope="module")
 def everything():
     """A channel that does all it can, strands of 60 bases, and its reads."""
-    errors = Errors(0.01, 0.01, 0.02, homopolymer=1.3, position=(1, 2), deletion_run=0.3, insertion_run=0.2, spread=0.5)
+    errors = Errors(0.01, 0.01, 0.02, homopolymer=1.3, position=(1, 2), deletion_run=0.3, insertion_run=0.2, spread=0.5,
+                    bad_share=0.1, bad_errors=0.5, bad_length=6.0)  # fmt: skip
     half = tuple(np.full(30, 1 / 30))
     channel = channel_of(
         errors, synthesis=Errors(substitution=0.01), quality=Quality(half, (*half[:10], 2 / 3), half, 0.5, 0.3, 0.6),
