@@ -5,165 +5,43 @@ from source and repair packets alike (header strands are taken to survive); what
 asked of ``strands.outer``. At redundancy r it repairs everything up to a share of r / (1 + r), and two packets; beyond
 that the source packets that are gone stay gone.
 
-H.265 is x265 by PyAV: preset medium, tune psnr (0.2 dB better than without), one group of pictures (an I picture, then
-P and B), 4:2:0, no SEI, its CRF searched until the stream is just no longer than the raw tokens. The stream and zeros
-after it fill the same packets, so the same strands are lost. The decoder is FFmpeg's, and it is helped: the parameter
-sets are never lost, it is told where the bytes of each picture begin and when to show it, and of two ways the one with
-the better PSNR counts: nothing from the first damaged picture on, or all pictures but the damaged ones. A picture that
-does not come, or that the decoder calls corrupt, is replaced by the last one that did, grey where none did. Damaged
-pictures are not decoded, with zeros for the bytes that are gone or without them: past the outer code's reach that gave
-4 to 13 dB on three clips where grey gives 11, and not the same twice, as FFmpeg then shows memory that it has not
-written. Nothing is added that a lossy channel would make one add to H.265 (slices, intra refresh).
+H.265 is x265 by PyAV (``eval.codecs``): preset medium, tune psnr (0.2 dB better than without), one group of pictures
+(an I picture, then P and B), 4:2:0, no SEI, its CRF searched until the stream is just no longer than the raw tokens.
+The stream and zeros after it fill the same packets, so the same strands are lost. The decoder is FFmpeg's, and it is
+helped: the parameter sets are never lost, it is told where the bytes of each picture begin and when to show it, and of
+two ways the one with the better PSNR counts: nothing from the first damaged picture on, or all pictures but the damaged
+ones. A picture that does not come, or that the decoder calls corrupt, is replaced by the last one that did, grey where
+none did. Damaged pictures are not decoded, with zeros for the bytes that are gone or without them: past the outer
+code's reach that gave 4 to 13 dB on three clips where grey gives 11, and not the same twice, as FFmpeg then shows
+memory that it has not written. Nothing is added that a lossy channel would make one add to H.265 (slices, intra
+refresh).
 """
 
 import dataclasses
 import itertools
-import math
-import zlib
-from dataclasses import dataclass
 from typing import Any
 
-import av
 import numpy as np
-from av.codec.context import Flags
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from matplotlib.figure import Figure
 
 from eval import metrics
+from eval.clips import generator
+from eval.codecs import damaged, expand, fit
 from helix_jax import coding
 from helix_jax.config import MixingConfig
 from helix_jax.prior import conceal as guesses
 from helix_jax.strands import outer
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import conceal, tiles
-from helix_jax.video import PRECISE
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 METHODS = {"prior": "masked prior", "copy": "nearest token copied", "mean": "mean level", "h265": "H.265, same bytes"}
 KINDS = ("tokens", "h265")
 PICTURED = (0.2, 0.4)  # shares of which ``measure`` keeps a picture
 EVERY = 8  # frames from one MS-SSIM to the next, as eval.quality
-LARGEST_CRF = 51.0
-FILLED = 0.98  # of the bytes that H.265 may take: near enough
-
-
-# ---- H.265 ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A clip as H.265. header: parameter sets. pictures: (number of the frame, bytes) in the order of the stream. crf:
-    of x265."""
-
-    header: bytes
-    pictures: tuple[tuple[int, bytes], ...]
-    crf: float
-
-    @property
-    def size(self):
-        """Bytes, the header's among them."""
-        return len(self.header) + sum(len(data) for _, data in self.pictures)
-
-
-def compress(frames, fps, crf):
-    """Frames uint8[T, H, W, 3] -> Stream. fps: Fraction. Odd sizes are filled up with the last row or column."""
-    _, height, width, _ = frames.shape
-    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    codec = av.CodecContext.create("libx265", "w")
-    codec.height, codec.width = frames.shape[1:3]
-    codec.pix_fmt, codec.time_base, codec.framerate = "yuv420p", 1 / fps, fps
-    # frame-threads: their number, by default that of the machine's cores, changes the stream
-    rules = "keyint=-1:scenecut=0:open-gop=0:info=0:frame-threads=1:log-level=none"
-    codec.flags |= Flags.global_header  # the parameter sets by themselves
-    codec.options = {"preset": "medium", "tune": "psnr", "crf": f"{crf:.3f}", "x265-params": rules}
-    reformatter, packets = VideoReformatter(), []
-    for number, rgb in enumerate(frames):
-        frame = reformatter.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"),
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG,
-            interpolation=PRECISE, threads=1,
-        )  # fmt: skip
-        frame.pts, frame.time_base = number, 1 / fps
-        packets += codec.encode(frame)
-    packets += codec.encode(None)
-    return Stream(codec.extradata or b"", tuple((packet.pts, bytes(packet)) for packet in packets), crf)
-
-
-def fit(frames, fps, most):
-    """The Stream of at most ``most`` bytes that comes near them: within 2 %, or 0.05 of a CRF.
-
-    Raises ValueError where even the largest CRF takes more.
-    """
-    low, high, crf, best = 0.0, LARGEST_CRF, 32.0, None
-    while best is None or (best.size < FILLED * most and high - low > 0.05):
-        stream = compress(frames, fps, crf)
-        if stream.size > most and crf == LARGEST_CRF:
-            raise ValueError(
-                f"H.265 takes {stream.size} bytes at CRF {LARGEST_CRF:g}, and the tokens of the clip {most}: "
-                "give a longer or larger clip"
-            )
-        if stream.size <= most:
-            high, best = crf, stream
-        else:
-            low = crf
-        # bytes halve with about 6 steps of CRF; past the bounds, half way
-        crf += 6 * math.log2(stream.size / (0.99 * most))
-        if best is None:
-            crf = min(max(crf, low + 0.5), high)
-        elif not low < crf < high:
-            crf = (low + high) / 2
-    return best
-
-
-def damaged(stream, lost, width):
-    """What a receiver can use where packets ``lost``, bool[n], of ``width`` bytes are gone: two Streams.
-
-    What comes before the first picture that lost a byte; all pictures that lost none.
-    """
-    kept = ~np.repeat(lost, width)[: stream.size - len(stream.header)]
-    ends = np.cumsum([len(data) for _, data in stream.pictures])[:-1]
-    whole = np.array([part.all() for part in np.split(kept, ends)])
-    return [
-        dataclasses.replace(stream, pictures=tuple(itertools.compress(stream.pictures, chosen)))
-        for chosen in (np.logical_and.accumulate(whole), whole)
-    ]
-
-
-def expand(stream, shape):
-    """Stream, or some of its pictures -> (uint8[T, H, W, 3], pictures that the decoder gave). shape: (T, H, W)."""
-    count, height, width = shape
-    codec = av.CodecContext.create("hevc", "r")
-    codec.extradata = stream.header
-    codec.thread_count = 1  # with several, what follows a missing picture may depend on their timing
-    reformatter, came = VideoReformatter(), {}
-    for number, data in (*stream.pictures, (0, None)):
-        packet = None
-        if data is not None:
-            packet = av.Packet(data)
-            packet.pts = number
-        try:
-            frames = codec.decode(packet)
-        except av.error.InvalidDataError:
-            continue  # nothing comes of this picture, as those it is told from are missing: what is measured here
-        for frame in frames:
-            rgb = reformatter.reformat(
-                frame, format="rgb24", src_colorspace=Colorspace.ITU709, src_color_range=ColorRange.MPEG,
-                interpolation=PRECISE, threads=1,
-            )  # fmt: skip
-            came[frame.pts] = rgb.to_ndarray()[:height, :width]
-    shown, last = [], np.full((height, width, 3), 128, np.uint8)
-    for number in range(count):
-        last = came.get(number, last)
-        shown.append(last)
-    return np.stack(shown), len(came)
 
 
 # ---- losses --------------------------------------------------------------------------------------------
-
-
-def generator(seed, name):
-    """numpy Generator of a clip by its name."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 def lost_packets(layout, packets, genuine, share, generator):

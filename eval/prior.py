@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import concealment
+from eval.clips import clips_of, frames_of, generator
 from helix_jax import coding, console, parallel, video, weights
 from helix_jax.config import CodecConfig
 from helix_jax.prior import net, segments
@@ -141,7 +142,7 @@ def guesses_by_ratio(prior, clips, seed):
     clips, a list of (name, uint8[t, h, w, k])."""
     rows = []
     for ratio in RATIOS:
-        found = [guesses(prior, tokens, ratio, concealment.generator(seed, name)) for name, tokens in clips]
+        found = [guesses(prior, tokens, ratio, generator(seed, name)) for name, tokens in clips]
         hidden = sum(one["hidden"] for one in found)
         right, cost, copied = ((np.sum([one[n] for one in found], axis=0) / hidden).tolist() for n in COUNTED)
         rows.append({"ratio": ratio, "accuracy": right, "bits": cost, "copied": copied})
@@ -253,28 +254,6 @@ def _colour(n, count):
 
 
 # ---- all of it -----------------------------------------------------------------------------------------
-
-
-def clips_of(folder, names):
-    """Paths of the clips of a folder, or of those named (with or without suffix). Exits where one is not there."""
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix in (".mp4", ".y4m"))
-    known = {name for path in paths for name in (path.name, path.stem)}
-    missing = ", ".join(name for name in names if name not in known)
-    if missing or not paths:
-        have = ", ".join(path.name for path in paths) or "no clips: give a folder with .mp4 or .y4m files"
-        sys.exit(f"{folder} has {have}" + (f", and not {missing}: name those with --clips" if paths else ""))
-    return [path for path in paths if not names or path.name in names or path.stem in names]
-
-
-def frames_of(reader, count):
-    """The first ``count`` frames of a clip (0: all), uint8[T, H, W, 3]."""
-    blocks, have = [], 0
-    for block in reader.blocks():
-        blocks.append(block)
-        have += len(block)
-        if count and have >= count:
-            break
-    return np.concatenate(blocks)[: count or None]
 
 
 def main():

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import metrics
-from eval.prior import WIDTH, clips_of, frames_of
+from eval.clips import clips_of, frames_of
+from eval.prior import WIDTH
 from helix_jax import coding, console, parallel, rate, video, weights
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights

@@ -3,12 +3,11 @@
 import dataclasses
 import json
 import sys
-from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from eval import concealment, metrics
+from eval import clips, concealment, metrics
 from eval import prior as prior_eval
 from helix_jax import coding, video, weights
 from helix_jax.config import MixingConfig
@@ -19,7 +18,6 @@ from helix_jax.strands import outer, packets
 from helix_jax.tokenizer import conceal, tiles
 
 FRAMES = 20  # 5 latent frames: less than a window of the prior, more than a group of the tokenizer
-FPS = Fraction(25)
 GRID = (8, 12)  # one shape for all tests: what takes time is compiling
 causal, masked = prior_eval._causal, prior_eval._masked
 
@@ -39,19 +37,6 @@ def devices_stay(monkeypatch):
 @pytest.fixture(scope="module")
 def prior(prior_file):
     return prior_weights.load(prior_file)
-
-
-@pytest.fixture(scope="module")
-def moving():
-    """uint8[FRAMES, 64, 96, 3]: smooth and coloured, moving."""
-    t, y, x = np.mgrid[:FRAMES, :64, :96]
-    waves = [128 + 70 * np.sin((x + (1 + c) * y + 2 * t) / (17 + 5 * c)) for c in range(3)]
-    return np.stack(waves, axis=-1).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def stream(moving):
-    return concealment.compress(moving, FPS, 22)
 
 
 # ---- the command -------------------------------------------------------------------------------------
@@ -139,10 +124,10 @@ def test_command(tmp_path, make_clip, weights_file, prior_file, prior, monkeypat
 
 def test_what_is_not_there_is_named(tmp_path, make_clip, prior_file, prior, monkeypatch):
     with pytest.raises(SystemExit, match="no clips: give a folder"):
-        prior_eval.clips_of(tmp_path, [])
+        clips.clips_of(tmp_path, [])
     make_clip(tmp_path / "a.mp4", 4, 16, 16)
     with pytest.raises(SystemExit, match=r"has a\.mp4, and not foreman"):
-        prior_eval.clips_of(tmp_path, ["a", "foreman"])
+        clips.clips_of(tmp_path, ["a", "foreman"])
     with pytest.raises(SystemExit, match=f"belongs to tokenizer {prior.tokenizer[:8].hex()}, not to"):
         run(monkeypatch, tmp_path, "--prior", prior_file)  # with the shipped tokenizer
 
@@ -200,73 +185,6 @@ def test_guesses_see_the_known_tokens_alone(walk, prior):
     assert found["copied"].tolist() == [int(same[..., n][hidden].sum()) for n in range(8)]
 
 
-# ---- H.265 -----------------------------------------------------------------------------------------------
-
-
-def test_h265_comes_back_in_the_right_colours_and_order(moving):
-    back, came = concealment.expand(concealment.compress(moving, FPS, 8), moving.shape[:3])
-    assert came == FRAMES
-    assert metrics.psnr(moving, back) > 36
-    assert np.abs(moving.astype(float).mean(axis=(1, 2)) - back.mean(axis=(1, 2))).max() < 1.5
-
-
-def test_h265_of_odd_sizes(moving):
-    odd = moving[:5, :51, :75]
-    back, came = concealment.expand(concealment.compress(odd, FPS, 8), odd.shape[:3])
-    assert came == 5
-    assert metrics.psnr(odd, back) > 36
-
-
-def test_h265_takes_the_bytes_it_may(moving):
-    whole = concealment.compress(moving, FPS, 20).size
-    fitted = concealment.fit(moving, FPS, whole)
-    assert 0.9 * whole < fitted.size <= whole
-    again = concealment.compress(moving, FPS, fitted.crf)
-    assert again == fitted
-    with pytest.raises(ValueError, match="and the tokens of the clip 50: give a longer"):
-        concealment.fit(moving, FPS, 50)
-
-
-def test_h265_without_losses_is_whole(stream):
-    assert concealment.damaged(stream, np.zeros(10_000, bool), 32) == [stream] * 2
-
-
-@pytest.mark.parametrize("last", [False, True])
-def test_h265_with_losses(stream, moving, last):
-    """One byte, the last or the first of the fourth picture, takes that picture and no other."""
-    sizes = [len(data) for _, data in stream.pictures]
-    lost = np.zeros(stream.size, bool)
-    lost[sum(sizes[:4]) - 1 if last else sum(sizes[:3])] = True
-    before, others = concealment.damaged(stream, lost, 1)
-    assert before.pictures == stream.pictures[:3]
-    assert others.pictures == stream.pictures[:3] + stream.pictures[4:]
-    shown, came = concealment.expand(before, moving.shape[:3])
-    assert came == 3
-    whole, numbers = concealment.expand(stream, moving.shape[:3])[0], {number for number, _ in before.pictures}
-    for n in range(FRAMES):  # the last one that came
-        np.testing.assert_array_equal(shown[n], whole[max(number for number in numbers if number <= n)])
-
-
-def test_h265_packets_are_laid_over_the_pictures(stream):
-    """A packet of 32 bytes takes every picture of which it holds a byte."""
-    ends = np.cumsum([len(data) for _, data in stream.pictures])
-    for packet in (0, int(ends[1]) // 32, -(-int(ends[-1]) // 32) - 1):
-        lost = np.arange(1000) == packet
-        gone = {number for number, _ in stream.pictures} - {
-            n for n, _ in concealment.damaged(stream, lost, 32)[1].pictures
-        }
-        begins = ends - [len(data) for _, data in stream.pictures]
-        hit = (begins < 32 * packet + 32) & (ends > 32 * packet)
-        assert gone == {number for (number, _), is_hit in zip(stream.pictures, hit, strict=True) if is_hit}
-
-
-def test_h265_of_which_nothing_is_left_is_grey(stream, moving):
-    for left in concealment.damaged(stream, np.ones(10_000, bool), 32):
-        shown, came = concealment.expand(left, moving.shape[:3])
-        assert came == 0
-        assert (shown == 128).all()
-
-
 # ---- losses ------------------------------------------------------------------------------------------------
 
 
@@ -277,7 +195,7 @@ def test_the_outer_code_holds_as_far_as_it_reaches():
     coded, genuine = outer.encode(layout, payload), outer.matching(outer.payload_digest(payload))
 
     def lost(share):
-        return concealment.lost_packets(layout, coded, genuine, share, concealment.generator(1, "clip"))
+        return concealment.lost_packets(layout, coded, genuine, share, clips.generator(1, "clip"))
 
     reach = layout.repairs / layout.packets
     assert reach == pytest.approx(0.1 / 1.1, abs=0.003)
@@ -286,7 +204,7 @@ def test_the_outer_code_holds_as_far_as_it_reaches():
     assert first.mean() == pytest.approx(1.05 * reach, abs=0.02)
     assert more.mean() == pytest.approx(0.4, abs=0.04)
     assert (more | ~first).all()  # nested
-    order = concealment.generator(1, "clip").permutation(layout.packets)
+    order = clips.generator(1, "clip").permutation(layout.packets)
     gone = order[: round(0.4 * layout.packets)]
     assert np.flatnonzero(more).tolist() == sorted(gone[gone < layout.sources])
 

@@ -1,0 +1,246 @@
+"""Ordinary video codecs as one would use them for DNA: H.264, H.265 and AV1 by PyAV.
+
+All code one closed group of pictures: an I picture, then P and B as the encoder likes best (no cut detection, no other
+key frame), 4:2:0, BT.709, tuned for PSNR. What counts is the elementary stream, not a container: the parameter sets
+and the coded pictures. Messages that the picture does not need are left out too: the SEI of H.264 and H.265 (x264
+writes its options there), and AV1's temporal delimiters, metadata and padding (the OBUs that the AV1 specification,
+section 7.5, lets a container drop). Size in pixels, frame rate and number of frames are in the header strands that all
+pools have.
+
+At a low budget a small picture scaled up looks better than a coarse large one; ``compress`` takes a scale for that. The
+decoder is FFmpeg's (dav1d for AV1); what it can make of a damaged stream is in ``damaged`` and ``expand``.
+"""
+
+import dataclasses
+import itertools
+import math
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from av.codec.context import Flags
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from helix_jax.video import PRECISE
+
+FILLED = 0.98  # of the bytes that a stream may take: near enough
+SCALING = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+LEAST = 64  # pixels a side of a scaled picture, one coding tree unit: below it x265 4.2 may write past its memory
+GREY = 128  # shown where nothing came
+os.environ.setdefault("SVT_LOG", "1")  # errors alone: it greets on standard error otherwise
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One way to code video.
+
+    name: for files and rows. title: for people. encoder, decoder: FFmpeg's names. presets: quick and thorough.
+    largest: CRF. step: between two CRFs that differ. halving: steps of CRF by which the bytes halve, about. ladder:
+    (scale, CRFs) of the points of a curve.
+    """
+
+    name: str
+    title: str
+    encoder: str
+    decoder: str
+    presets: tuple[str, ...]
+    largest: float
+    step: float
+    halving: float
+    ladder: tuple[tuple[float, tuple[float, ...]], ...]
+
+    def options(self, preset, crf):
+        """FFmpeg's options. Threads change the stream of x264 and x265 by their number; here it is fixed."""
+        value = {"preset": preset, "crf": f"{crf:.3f}" if self.step < 1 else f"{crf:.0f}"}
+        if self.encoder == "libx264":
+            return value | {"tune": "psnr", "x264-params": "keyint=infinite:scenecut=0:threads=1"}
+        if self.encoder == "libx265":
+            rules = "keyint=-1:scenecut=0:open-gop=0:info=0:frame-threads=1:log-level=none"
+            return value | {"tune": "psnr", "x265-params": rules}
+        # tune 1 is PSNR, which is SVT's default too; scd is cut detection
+        return value | {"svtav1-params": "keyint=-1:tune=1:scd=0:lp=1"}
+
+    def scales(self, height, width):
+        """The part of ``ladder`` that serves pictures of that size."""
+        return tuple(step for step in self.ladder if step[0] == 1 or step[0] * min(height, width) >= LEAST)
+
+    def bare(self, data):
+        """Bytes of one picture, or of parameter sets, without what the picture does not need."""
+        if self.encoder == "libsvtav1":
+            return _without_obus(data)
+        return _without_sei(data, self.decoder)
+
+
+# From far better than helix_jax to as coarse as it gets; scaled ones where they are the better choice on some clip.
+_TO_51 = ((1.0, (24, 29, 34, 39, 44, 48, 51)), (0.5, (28, 34, 40, 46, 51)), (0.25, (28, 34, 40, 46)))
+_TO_63 = ((1.0, (30, 40, 48, 54, 58, 61, 63)), (0.5, (35, 45, 53, 59, 63)), (0.25, (40, 50, 57, 63)))
+H264 = Codec("h264", "H.264", "libx264", "h264", ("medium", "veryslow"), 51.0, 0.05, 6, _TO_51)
+H265 = Codec("h265", "H.265", "libx265", "hevc", ("medium", "slower"), 51.0, 0.05, 6, _TO_51)
+AV1 = Codec("av1", "AV1", "libsvtav1", "libdav1d", ("8", "2"), 63.0, 1.0, 8, _TO_63)
+CODECS = (H264, H265, AV1)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A clip as one codec writes it. header: parameter sets (AV1 has them with its first picture). pictures: (number of
+    the frame, bytes) in the order of the stream. crf: of the encoder. scale: of both sides, before coding."""
+
+    codec: Codec
+    header: bytes
+    pictures: tuple[tuple[int, bytes], ...]
+    crf: float
+    scale: float = 1.0
+
+    @property
+    def size(self):
+        """Bytes, the header's among them."""
+        return len(self.header) + sum(len(data) for _, data in self.pictures)
+
+    def to_bytes(self):
+        """The elementary stream."""
+        return self.header + b"".join(data for _, data in self.pictures)
+
+
+# ---- coding ----------------------------------------------------------------------------------------------
+
+
+def compress(frames, fps, crf, codec=H265, preset="medium", scale=1.0):
+    """Frames uint8[T, H, W, 3] -> Stream. fps: Fraction. scale: the sides are coded that much smaller. Odd sizes are
+    filled up with the last row or column."""
+    _, height, width, _ = frames.shape
+    if scale == 1:
+        frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        height, width = frames.shape[1:3]
+    else:
+        height, width = (2 * max(8, round(scale * side / 2)) for side in (height, width))
+    context: Any = av.CodecContext.create(codec.encoder, "w")
+    context.height, context.width = height, width
+    context.pix_fmt, context.time_base, context.framerate = "yuv420p", 1 / fps, fps
+    if codec.encoder != "libsvtav1":
+        context.flags |= Flags.global_header  # the parameter sets by themselves
+    context.options = codec.options(preset, crf)
+    reformatter, packets = VideoReformatter(), []
+    for number, rgb in enumerate(frames):
+        frame = reformatter.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"), width, height,
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG,
+            interpolation=PRECISE if scale == 1 else SCALING, threads=1,
+        )  # fmt: skip
+        frame.pts, frame.time_base = number, 1 / fps
+        packets += context.encode(frame)
+    packets += context.encode(None)
+    pictures = tuple((packet.pts, codec.bare(bytes(packet))) for packet in packets)
+    return Stream(codec, codec.bare(context.extradata or b""), pictures, crf, scale)
+
+
+def fit(frames, fps, most, codec=H265, preset="medium", scale=1.0, crf=32.0):
+    """The Stream of at most ``most`` bytes that comes near them: within 2 %, or one step of CRF.
+
+    crf: to begin with. Raises ValueError where even the largest CRF takes more.
+    """
+    low, high, best = 0.0, codec.largest, None
+    while best is None or (best.size < FILLED * most and high - low > codec.step):
+        stream = compress(frames, fps, crf, codec, preset, scale)
+        if stream.size > most and crf == codec.largest:
+            raise ValueError(
+                f"{codec.title} takes {stream.size} bytes at CRF {codec.largest:g}, and the tokens of the clip {most}: "
+                "give a longer or larger clip"
+            )
+        if stream.size <= most:
+            high, best = crf, stream
+        else:
+            low = crf
+        # bytes halve with some steps of CRF; past the bounds, half way
+        crf += codec.halving * math.log2(stream.size / (0.99 * most))
+        if best is None:
+            crf = min(max(crf, low + 0.5), codec.largest)
+        elif not low < crf < high:
+            crf = (low + high) / 2
+        if codec.step == 1:
+            crf = float(math.ceil(crf) if best is None else math.floor(crf))
+    return best
+
+
+def damaged(stream, lost, width):
+    """What a receiver can use where packets ``lost``, bool[n], of ``width`` bytes are gone: two Streams.
+
+    What comes before the first picture that lost a byte; all pictures that lost none.
+    """
+    kept = ~np.repeat(lost, width)[: stream.size - len(stream.header)]
+    ends = np.cumsum([len(data) for _, data in stream.pictures])[:-1]
+    whole = np.array([part.all() for part in np.split(kept, ends)])
+    return [
+        dataclasses.replace(stream, pictures=tuple(itertools.compress(stream.pictures, chosen)))
+        for chosen in (np.logical_and.accumulate(whole), whole)
+    ]
+
+
+def expand(stream, shape):
+    """Stream, or some of its pictures -> (uint8[T, H, W, 3], pictures that the decoder gave). shape: (T, H, W)."""
+    count, height, width = shape
+    context = av.CodecContext.create(stream.codec.decoder, "r")
+    context.extradata = stream.header
+    context.thread_count = 1  # with several, what follows a missing picture may depend on their timing
+    reformatter, came = VideoReformatter(), {}
+    for number, data in (*stream.pictures, (0, None)):
+        packet = None
+        if data is not None:
+            packet = av.Packet(data)
+            packet.pts = number
+        try:
+            frames = context.decode(packet)
+        except av.error.InvalidDataError:
+            continue  # nothing comes of this picture, as those it is told from are missing: what is measured here
+        for frame in frames:
+            rgb = reformatter.reformat(
+                frame, *((None, None) if stream.scale == 1 else (width, height)), format="rgb24",
+                src_colorspace=Colorspace.ITU709, src_color_range=ColorRange.MPEG,
+                interpolation=PRECISE if stream.scale == 1 else SCALING, threads=1,
+            )  # fmt: skip
+            came[frame.pts] = rgb.to_ndarray()[:height, :width]
+    shown, last = [], np.full((height, width, 3), GREY, np.uint8)
+    for number in range(count):
+        last = came.get(number, last)
+        shown.append(last)
+    return np.stack(shown), len(came)
+
+
+# ---- what a picture does not need ------------------------------------------------------------------------
+
+
+def _without_sei(data, decoder):
+    """NAL units of Annex B (H.264 and H.265), without supplemental enhancement information."""
+    starts = [match.start() for match in re.finditer(b"\x00?\x00\x00\x01", data)]
+    kept = []
+    for begin, end in itertools.pairwise([*starts, len(data)]):
+        unit = data[begin:end]
+        first = unit[unit.index(1) + 1]
+        # H.264 table 7-1: 6. H.265 table 7-1: 39 and 40
+        sei = first & 31 == 6 if decoder == "h264" else first >> 1 & 63 in (39, 40)
+        if not sei:
+            kept.append(unit)
+    return b"".join(kept)
+
+
+def _without_obus(data):
+    """A temporal unit of AV1 without temporal delimiter (OBU type 2), metadata (5) and padding (15). Every OBU has its
+    size with it (section 5.3), as FFmpeg's encoders write them."""
+    kept, place = [], 0
+    while place < len(data):
+        begin = place
+        kind, extended = data[place] >> 3 & 15, data[place] >> 2 & 1
+        place += 1 + extended
+        size = shift = 0
+        while True:  # leb128
+            byte = data[place]
+            size |= (byte & 127) << shift
+            place, shift = place + 1, shift + 7
+            if byte < 128:
+                break
+        place += size
+        if kind not in (2, 5, 15):
+            kept.append(data[begin:place])
+    return b"".join(kept)

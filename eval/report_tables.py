@@ -1,0 +1,225 @@
+"""Tables of the report, for its page and for a README, from the results of ``eval.compare``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eval import codecs, compare, writers
+from eval.bd_rate import bd_rate
+
+ANCHOR = (codecs.H265.title, writers.OURS.name)  # method and writer that others are compared with
+OURS = [way.name for way in compare.WAYS]
+GROUPS = {"clean": "clean sources", "compressed": "already compressed sources"}
+QUALITIES = {"psnr": ("PSNR dB", ".2f"), "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f")}
+BETTER_LESS = ("lpips",)  # of these, no BD-rate: its front is of what grows
+WRITERS = {writer.name: writer for writer in writers.WRITERS}
+NONE = "-"
+Rows = list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """title, note: sentences. columns: names, the first of them of rows. rows: of strings. brief: for a README too."""
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: Rows
+    brief: bool = True
+
+
+def groups_of(results):
+    """{group: its results}, of groups that have clips."""
+    found = {group: [result for result in results if result["source"] == group] for group in GROUPS}
+    return {group: some for group, some in found.items() if some}
+
+
+def qualities_of(results):
+    """Names of the figures of quality that were taken."""
+    return [name for name in QUALITIES if name in results[0]["points"][0]]
+
+
+def curve(result, method, writer):
+    """Points of one clip."""
+    return [p for p in result["points"] if (p["method"], p["writer"]) == (method, writer)]
+
+
+def methods():
+    """(method, writer) of every curve, ours first."""
+    return [(name, writers.OURS.name) for name in OURS] + [
+        (kind.title, writer.name) for kind in codecs.CODECS for writer in writers.WRITERS
+    ]
+
+
+def tables_of(results):
+    """All tables of the report."""
+    found = [equal(results), rates(results), densities(results), losses(results), times(results), each(results)]
+    return [table for table in found if table.rows]
+
+
+def equal(results):
+    """Quality at the nucleotides of the best quality of mode prior, means of each group."""
+    names, groups = list(dict.fromkeys(r["method"] for one in results for r in one["equal"])), []
+    for group, some in groups_of(results).items():
+        some = [result for result in some if len(result["equal"]) == len(names)]
+        groups += [(group, some)] if some else []
+    keys = qualities_of(results)
+    rows: Rows = []
+    for name in names:
+        cells = []
+        for _, some in groups:
+            here = [next(row for row in result["equal"] if row["method"] == name) for result in some]
+            cells += [f"{np.mean([row[key] for row in here]):{QUALITIES[key][1]}}" for key in keys]
+        rows.append((name, *cells))
+    columns = [f"{QUALITIES[key][0]}, {GROUPS[group]} ({len(some)})" for group, some in groups for key in keys]
+    note = (
+        "Every codec, in its thorough preset and best size, fills no more strands than helix_jax takes for its best "
+        "quality in mode prior; all written by TK-SCONE. Means over the clips where all can."
+    )
+    return Table("Quality at equal nucleotides, nothing lost", note, ("", *columns), rows if groups else [])
+
+
+def rates(results):
+    """BD-rate against the anchor."""
+    keys = [key for key in qualities_of(results) if key not in BETTER_LESS]
+    groups = groups_of(results)
+    rows: Rows = []
+    for method, writer in methods():
+        if (method, writer) == ANCHOR:
+            rows.append((method, WRITERS[writer].title, *["anchor"] * len(groups) * len(keys)))
+            continue
+        cells = []
+        for some in groups.values():
+            for key in keys:
+                found = [bd_rate(curve(r, *ANCHOR), curve(r, method, writer), key) for r in some]
+                known = [value for value in found if value is not None]
+                cell = f"{np.mean(known):+.0f} % ({len(known)} of {len(some)})" if known else "no overlap"
+                cells.append(cell)
+        rows.append((method, WRITERS[writer].title, *cells))
+    columns = [f"{QUALITIES[key][0].removesuffix(' dB')}, {GROUPS[group]}" for group in groups for key in keys]
+    note = (
+        "BD-rate: how many more nucleotides the same quality takes than with H.265 written by TK-SCONE, over the "
+        "qualities that both reach; in brackets the clips where those overlap, nothing is extrapolated. The curve of a "
+        "codec is the best of its presets and sizes."
+    )
+    return Table("Nucleotides for the same quality", note, ("", "written by", *columns), rows)
+
+
+def densities(results):
+    """Bit per nucleotide and violations of each writer, over all points of the codecs."""
+    rows: Rows = []
+    for name, writer in WRITERS.items():
+        points = [p for r in results for p in r["points"] if p["writer"] == name and p["method"] not in OURS]
+        strands, nucleotides = (sum(p[key] for p in points) for key in ("strands", "nucleotides"))
+        rows.append(
+            (
+                writer.title, f"{writer.bits}", f"{writer.bits / writer.length:.4f}",
+                f"{8 * sum(p['content_bytes'] for p in points) / nucleotides:.3f}", writer.claims.describe(),
+                f"{sum(p['break_claims'] for p in points) / strands:.2%}",
+                f"{sum(p['break_helix'] for p in points) / strands:.2%}",
+            )
+        )  # fmt: skip
+    note = (
+        "The same streams, packets and repair; net counts everything, repair and the header strands of these small "
+        "pools above all. Violations by the independent checker, on all strands written."
+    )
+    columns = ("written by", "K of a strand", "gross bit/nt", "net bit/nt", "claims", "break what they claim",
+               "break the set helix")  # fmt: skip
+    return Table("Writers", note, columns, rows)
+
+
+def losses(results):
+    """Quality by the share of strands lost, means over all clips."""
+    rows: Rows = []
+    shares = sorted({row["share"] for result in results for row in result["losses"]})
+    for name in dict.fromkeys(row["method"] for result in results for row in result["losses"]):
+        cells = []
+        for share in shares:
+            here = [row for r in results for row in r["losses"] if (row["method"], row["share"]) == (name, share)]
+            whole = np.mean([row["whole"] for row in here])
+            figures = [f"{np.mean([row[key] for row in here]):{QUALITIES[key][1]}}" for key in qualities_of(results)]
+            cells.append(" / ".join(figures) + (f" ({whole:.0%} whole)" if 0 < whole < 1 else ""))
+        rows.append((name, *cells))
+    what = " / ".join(QUALITIES[key][0] for key in qualities_of(results))
+    note = (
+        f"{what}, means over all clips, with the same redundancy. Codecs fill as many strands as mode raw takes; mode "
+        "prior takes fewer. Where nothing can be shown, a grey picture counts. In brackets: the share of runs in which "
+        "the outer code brought everything back, where some did."
+    )
+    return Table("Strands lost", note, ("", *(f"{share:.0%} lost" for share in shares)), rows)
+
+
+def times(results):
+    """Megapixels per second of each method and preset at full size."""
+    found: dict[Any, list] = {}
+    for result in results:
+        pixels = result["frames"] * result["height"] * result["width"]
+        for point in result["points"]:
+            if point["encode_s"] and point["writer"] == writers.OURS.name and point["scale"] == 1:
+                label = " ".join(filter(None, (point["method"], point["preset"])))
+                found.setdefault(label, []).append((pixels, point["encode_s"], point["decode_s"]))
+    rows: Rows = []
+    for label, all_times in found.items():
+        pixels, encode, decode = np.transpose(all_times)
+        rows.append((label, *(f"{np.median(pixels / seconds) / 1e6:.2f}" for seconds in (encode, decode))))
+    note = (
+        "Video to strands and back, on this machine. helix_jax at its best quality, once compiled, without the check "
+        "by the reference decoder that encode makes of coded tokens; codecs at full size, median of all CRFs, one "
+        "thread (x265: its own pool)."
+    )
+    return Table("Speed", note, ("", "to strands, megapixel/s", "back, megapixel/s"), rows)
+
+
+def each(results):
+    """Every clip at equal nucleotides."""
+    names = list(dict.fromkeys(row["method"] for result in results for row in result["equal"]))
+    rows: Rows = []
+    for result in results:
+        have = {row["method"]: row for row in result["equal"]}
+        pixels = result["frames"] * result["height"] * result["width"]
+        cells = [f"{have[n]['psnr']:.2f} / {have[n]['ms_ssim']:.4f}" if n in have else NONE for n in names]
+        size = f"{result['frames']} of {result['width']}x{result['height']}"
+        nucleotides = result["equal"][0]["nucleotides"]
+        rows.append((result["clip"], result["source"], size, f"{nucleotides / pixels:.4f}", *cells))
+    columns = ("clip", "source", "frames", "nt/pixel", *names)
+    return Table("Every clip at equal nucleotides", "PSNR dB / MS-SSIM.", columns, rows, brief=False)
+
+
+def sentences(results):
+    """What the figures say, in words."""
+    found = []
+    whole = [{row["method"]: row["psnr"] for row in result["equal"]} for result in results]
+    ours, other = compare.WAYS[-1].name, codecs.H265.title
+    apart = [have[other] - have[ours] for have in whole if other in have]
+    if apart:
+        found.append(
+            f"With nothing lost, {other} shows {np.mean(apart):+.1f} dB against {ours} at the same nucleotides "
+            f"({min(apart):+.1f} to {max(apart):+.1f} dB over {len(apart)} clips)."
+        )
+    rows = [row for result in results for row in result["losses"]]
+    parts = []
+    for share in sorted({row["share"] for row in rows} - {0.0}):
+        both = [[r["psnr"] for r in rows if (r["method"], r["share"]) == (name, share)] for name in (OURS[0], other)]
+        if all(both):
+            parts.append(f"{np.mean(both[0]):.1f} and {np.mean(both[1]):.1f} dB at {share:.0%}")
+    if parts:
+        found.append(f"With strands lost, {OURS[0]} and {other} in as many strands show " + ", ".join(parts) + ".")
+    return found
+
+
+def markdown(tables, sentences):
+    """The brief tables, for a README."""
+    parts = [" ".join(sentences)] if sentences else []
+    for table in tables:
+        if table.brief:
+            line = ["---"] + ["---:" if all(_number(row[n]) for row in table.rows) else "---"
+                              for n in range(1, len(table.columns))]  # fmt: skip
+            rows = [table.columns, tuple(line), *table.rows]
+            text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+            parts.append(f"### {table.title}\n\n{text}\n\n{table.note}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _number(cell):
+    return cell == NONE or cell[:1].isdigit() or cell[:1] in "+-"
