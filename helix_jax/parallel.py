@@ -229,12 +229,12 @@ def barrier(name):
 
 
 def gradients(loss_fn, grid, specs, micro=0, deterministic=False):
-    """Function of (params, batch, key) -> ((loss, aux), gradients): means over the global batch.
+    """Function of (params, batch, key, *same) -> ((loss, aux), gradients): means over the global batch.
 
     The batch is cut in ``micro`` equal parts (0: one per device), which each device takes one after the other
-    (gradient accumulation). loss_fn(params, rows, key) -> (loss, aux), means over the rows of a part; part v gets
-    ``fold_in(key, v)``, so the result depends on ``micro`` and not on the devices. specs: pytree of NamedSharding of
-    the parameters; the gradients have the same.
+    (gradient accumulation). loss_fn(params, rows, key, *same) -> (loss, aux), means over the rows of a part; part v
+    gets ``fold_in(key, v)``, so the result depends on ``micro`` and not on the devices, and ``same`` as it is. specs:
+    pytree of NamedSharding of the parameters; the gradients have the same.
     deterministic: add the parts in their order, so that any number of devices gives the same bits. That gathers all
     parts' gradients on every device: for tests and small nets.
     Raises ParallelError where the batch cannot be cut so.
@@ -242,13 +242,14 @@ def gradients(loss_fn, grid, specs, micro=0, deterministic=False):
     parts = micro or grid.size
     places = jax.tree.map(lambda sharding: sharding.spec, specs)
 
-    def local(params, rows, key):
+    def local(params, rows, key, *same):
         # the parameters are whole only here; outside each device holds and updates its share
         params = jax.tree.map(_gather, params, places)
         first = lax.axis_index(BATCH_AXES) * len(rows)
 
         def part(number, some):
-            return jax.value_and_grad(loss_fn, has_aux=True)(params, some, jax.random.fold_in(key, first + number))
+            mine = jax.random.fold_in(key, first + number)
+            return jax.value_and_grad(loss_fn, has_aux=True)(params, some, mine, *same)
 
         numbered = (jnp.arange(len(rows)), rows)
         if deterministic:
@@ -262,17 +263,17 @@ def gradients(loss_fn, grid, specs, micro=0, deterministic=False):
         (loss, aux), grads = jax.tree.map(lambda leaf: leaf / parts, total)
         return lax.psum((loss, aux), BATCH_AXES), jax.tree.map(_scatter, grads, places)
 
-    def call(params, batch, key):
+    def call(params, batch, key, *same):
         check_parts(len(batch), parts, grid)
         rows = batch.reshape(parts, len(batch) // parts, *batch.shape[1:])
         mapped = jax.shard_map(
             local,
             mesh=grid,
-            in_specs=(places, PartitionSpec(BATCH_AXES), PartitionSpec()),
+            in_specs=(places, PartitionSpec(BATCH_AXES), *[PartitionSpec()] * (1 + len(same))),
             out_specs=(PartitionSpec(), places),
             check_vma=False,  # with it, gradients of replicated parameters would come summed, once for each part
         )
-        return mapped(params, rows, key)
+        return mapped(params, rows, key, *same)
 
     return call
 

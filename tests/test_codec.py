@@ -127,8 +127,8 @@ def test_loss_past_the_redundancy_is_concealed_and_reported(model):
 
 
 def test_segments_are_protected_better_than_tokens(model, prior_of):
-    """At a loss of 14 % mode raw leaves tokens to be guessed, and mode context, unless told otherwise, comes back whole:
-    there a packet more would have cost a segment."""
+    """At a loss of 14 % mode raw leaves tokens to be guessed, and mode context, unless told otherwise, comes back
+    whole: there a packet more would have cost a segment."""
     clip, prior = noise(32, 96, 96), prior_of(SMALL.digits, model.digest)
     lost_tokens = {}
     for mode in ("raw", "context"):

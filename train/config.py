@@ -166,6 +166,69 @@ class TokenizerTraining(Training):
 
 
 @dataclass(frozen=True)
+class DistortionWeights:
+    """Measures beside log MSE, which counts 1: ms_ssim of 1 - MS-SSIM, haar of the Haar coefficients' mean error."""
+
+    ms_ssim: float = 0.0
+    haar: float = 0.0
+
+    def __post_init__(self):
+        _check(self, "distortion.", ms_ssim=0, haar=0)
+
+
+@dataclass(frozen=True)
+class JointTraining(Training):
+    """One run of tokenizer and masked prior together (``train.joint``).
+
+    distortion: of the picture, log MSE and more. rate: weight of the expected nucleotides per pixel. masked: weight of
+    the bits of a hidden digit. concealment: weight of the distortion after losing strand-shaped sets of tokens, on
+    ``concealed`` of the examples; ``lost``: least and greatest share. constraint: weight of a penalty on runs and GC
+    content of digits written as bases.
+    constraints: the set whose capacity turns bits into nucleotides; scheme: a timing scheme instead, whose capacity
+    turns them into time units. temperature: of the soft digits, from the first step to the last. ramp: shares of the
+    run between which the weights grow from nothing to what they are.
+    The prior learns the tokens as they are at every step, also with all weights at 0. Frozen ("^prior" in
+    optimiser.frozen), and with no term that asks it, it is left out.
+    """
+
+    model: TokenizerConfig = field(default_factory=TokenizerConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(frames=32, size=128, speeds=(1,)))
+    distortion: DistortionWeights = field(default_factory=DistortionWeights)
+    batch: int = 4
+    rate: float = 20.0
+    masked: float = 0.05
+    concealment: float = 0.2
+    constraint: float = 0.0
+    concealed: float = 0.5
+    lost: tuple[float, float] = (0.1, 0.6)
+    constraints: str = "helix"
+    scheme: str = ""
+    temperature: tuple[float, float] = (1.0, 0.2)
+    ramp: tuple[float, float] = (0.1, 0.3)
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check(self, "", rate=0, masked=0, concealment=0, constraint=0, concealed=0, lost=0, temperature=0.01, ramp=0)
+        for name in ("lost", "ramp"):
+            low, high = getattr(self, name)
+            if not low <= high <= 1:
+                raise ValueError(f"{name} is {low}, {high}: two shares, the smaller first")
+        if self.prior.digits != self.model.digits or self.prior.frames % self.model.tile[0]:
+            raise ValueError(
+                f"prior.digits={self.prior.digits} and prior.frames={self.prior.frames} do not fit the tokenizer, "
+                f"whose tokens have {self.model.digits} digits, in groups of {self.model.tile[0]} latent frames"
+            )
+        frames = PATCH[0] * self.prior.frames
+        if self.data.frames != frames:
+            raise ValueError(f"data.frames is {self.data.frames}: {frames} for prior.frames={self.prior.frames}")
+        if self.parallel.compute != "float32":
+            raise ValueError(
+                f"parallel.compute is {self.parallel.compute!r}: float32 for the prior, whose numbers are exact"
+            )
+
+
+@dataclass(frozen=True)
 class PriorTraining(Training):
     """One run of the masked prior. tokenizer: weights file of the frozen tokenizer whose tokens it learns; empty: the
     shipped one.

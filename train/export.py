@@ -5,7 +5,7 @@
 
 Works while the run goes on, on one machine, whatever devices the run has. The file holds the weights, the net's
 configuration, and where it comes from: steps, code version, training configuration. The same checkpoint gives the same
-bytes. A tokenizer's weights are float16.
+bytes. A tokenizer's weights are float16. A joint run gives tokenizer.safetensors and prior.safetensors beside FILE.
 
 A prior's are integers, with or without --int8: its logits decide bits of the coder, so they must be the same on every
 machine. --int8 tells what rounding them costs, in bits per digit of some crops of SHARDS, and notes it in the file. Two
@@ -26,8 +26,8 @@ import jax.numpy as jnp
 
 from helix_jax import parallel, weights
 from helix_jax.prior import masks, net
-from train import checkpoint, data, loop, prior, tokenizer
-from train.config import PriorTraining, TokenizerTraining
+from train import checkpoint, data, joint, loop, prior, tokenizer
+from train.config import JointTraining, PriorTraining, TokenizerTraining
 
 CROPS = 32  # that the cost of rounding is measured on
 AT_ONCE = 4
@@ -47,14 +47,16 @@ def export(run, out, *, step="last", which="average", int8=False, shards=None):
     try:
         at = _chosen(kept, step, run)
         record = kept.record(at)
-        # a prior's configuration names its tokenizer, a tokenizer's names none
-        kind, task_of = (
-            (PriorTraining, prior.task) if "tokenizer" in record["config"] else (TokenizerTraining, tokenizer.task)
-        )
+        kind, task_of = _kind_of(record["config"])
         if int8 and kind is TokenizerTraining:
             raise ValueError(
                 f"{run} is a tokenizer's run, and --int8 is for a prior's: a tokenizer makes pixels, not bits of the "
                 "coder, so its weights are float16 and not integers: leave --int8 out"
+            )
+        if int8 and kind is JointTraining:
+            raise ValueError(
+                f"{run} trained both nets, and --int8 measures a run of the prior alone: leave --int8 out; the prior's "
+                "weights are integers all the same"
             )
         cfg = from_dict(kind, record["config"])
         task = task_of(cfg)
@@ -120,6 +122,14 @@ def table(cost, folder):
         more = 100 * (bits["int8"] / bits["float32"] - 1)
         lines.append(f"{way:10}{bits['float32']:10.4f}{bits['int8']:10.4f}{more:+8.2f} %")
     return [*lines, "float32: weights as trained; int8: as in the file. Activations and logits are rounded in both."]
+
+
+def _kind_of(fields):
+    """What was trained, by the saved configuration: (its class, its task)."""
+    if "prior" in fields:
+        return JointTraining, joint.task
+    # a prior's configuration names its tokenizer, a tokenizer's names none
+    return (PriorTraining, prior.task) if "tokenizer" in fields else (TokenizerTraining, tokenizer.task)
 
 
 def _chosen(kept, step, run):

@@ -30,9 +30,10 @@ from train.metrics import MetricLog
 class Task:
     """What is trained; pure functions.
 
-    init(key) -> params. loss(params, clips, key) -> (loss, aux), means over the clips uint8[B, T, H, W, 3]; aux: dict
-    of scalars. show(params, clips) -> decoded clips, uint8 of the same shape. vectors: patterns of matrices that Adam
-    trains, not Muon. load(path) -> params, save(path, params, notes): the weights file.
+    init(key) -> params. loss(params, clips, key, step) -> (loss, aux), means over the clips uint8[B, T, H, W, 3]; step:
+    int32, steps done before; aux: dict of scalars. show(params, clips) -> decoded clips, uint8 of the same shape.
+    vectors: patterns of matrices that Adam trains, not Muon. load(path) -> params, save(path, params, notes): the
+    weights file.
     """
 
     name: str
@@ -158,7 +159,7 @@ def build(cfg, task, grid):
 
     def train_step(state, batch):
         key = jax.random.fold_in(jax.random.key(cfg.seed), state["step"])
-        (value, aux), grads = gradients(state["params"], batch, key)
+        (value, aux), grads = gradients(state["params"], batch, key, state["step"])
         norm = optax.tree.norm(grads)
         grads = optimiser.clipped(grads, norm, cfg.optimiser.clip)
         updates, opt = change.update(grads, state["optimiser"], state["params"])
@@ -176,8 +177,8 @@ def loss_of(cfg, task, remat):
     """The task's loss, without gradients of what is frozen. remat: keep only what nets name "block" for the way
     back."""
 
-    def loss(params, clips, key):
-        return task.loss(optimiser.frozen(cfg.optimiser.frozen, params), clips, key)
+    def loss(params, clips, key, step):
+        return task.loss(optimiser.frozen(cfg.optimiser.frozen, params), clips, key, step)
 
     return jax.checkpoint(loss, policy=jax.checkpoint_policies.save_only_these_names("block")) if remat else loss
 
@@ -190,7 +191,8 @@ def step_flops(cfg, task, grid, abstract):
 
     part = jax.value_and_grad(loss_of(cfg, task, False), has_aux=True)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    lowered = jax.jit(part).lower(abstract["params"], jax.ShapeDtypeStruct(shape, jnp.uint8), key)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    lowered = jax.jit(part).lower(abstract["params"], jax.ShapeDtypeStruct(shape, jnp.uint8), key, step)
     return float((lowered.cost_analysis() or {}).get("flops", 0.0)) * parts
 
 

@@ -78,7 +78,7 @@ def task(cfg):
     return loop.Task(
         name="prior",
         init=lambda key: net.init(key, cfg.model),
-        loss=lambda params, clips, key: loss_fn(params, clips, key, cfg, tokenizer),
+        loss=lambda params, clips, key, _: loss_fn(params, clips, key, cfg, tokenizer),
         show=show,
         vectors=("^embed", "^phase", "^alone", "^begun", "^earlier", "^after"),
         load=lambda path: prior_weights.load(path).params,

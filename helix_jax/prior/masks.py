@@ -24,12 +24,12 @@ def tokens(key, shape):
     return jax.random.uniform(key_which, shape) >= cosine_ratio(key_ratio)
 
 
-def strands(key, shape):
-    """Whole strands, as the mixing deals tokens out to them."""
+def strands(key, shape, least=0.0, most=0.7):
+    """Whole strands, as the mixing deals tokens out to them; the share that is lost lies between the two."""
     order = mixing.token_order(shape, TOKENS_PER_STRAND, MixingConfig())
     strand = np.argsort(order.reshape(-1))[: np.prod(shape)] // TOKENS_PER_STRAND
     key_ratio, key_which = jax.random.split(key)
-    lost = jax.random.uniform(key_which, (len(order),)) < jax.random.uniform(key_ratio, maxval=0.7)
+    lost = jax.random.uniform(key_which, (len(order),)) < jax.random.uniform(key_ratio, minval=least, maxval=most)
     return ~lost[strand].reshape(shape)
 
 

@@ -20,13 +20,13 @@ from helix_jax import parallel
 from helix_jax.config import TokenizerConfig
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
-from train import checkpoint, command, loop, prior, tokenizer
-from train.config import PriorTraining, TokenizerTraining
+from train import checkpoint, command, joint, loop, prior, tokenizer
+from train.config import JointTraining, PriorTraining, TokenizerTraining
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GOLDEN = Path(__file__).parents[1] / "golden" / "dry_run.json"
 PRIORS = sorted(CONFIGS.glob("prior_*.py"))
-TASKS = {TokenizerTraining: tokenizer.task, PriorTraining: prior.task}
+TASKS = {TokenizerTraining: tokenizer.task, PriorTraining: prior.task, JointTraining: joint.task}
 ARGUMENTS = ["--config", str(CONFIGS / "tokenizer_cpu.py"), "--data", "videos", "--run", "run"]
 
 
