@@ -41,6 +41,7 @@ def encode_batch(
     failure: options.Failure = 1e-6,
     mode: options.ModeKind = options.Mode.SMALLEST,
     quality: options.Quality = 10,
+    effort: options.Effort = 0,
     rate: options.Rate = 0.0,
     budget: options.Budget = 0,
     verify: options.Verify = True,
@@ -67,8 +68,8 @@ def encode_batch(
             raise ValueError(f"--at-once {at_once}: give 1 or more")
         config = options.codec_config(
             constraints, strand_length, redundancy, left_primer, right_primer, survive=survive, coverage=coverage,
-            read_errors=read_errors, failure=failure, mode=mode, verify=verify, quality=quality, rate=rate,
-            budget=budget,
+            read_errors=read_errors, failure=failure, mode=mode, verify=verify, quality=quality, effort=effort,
+            rate=rate, budget=budget,
         )  # fmt: skip
         clips = batch.share(batch.find_clips(videos), number, count)
         tokenizer = options.load_model(model)

@@ -31,6 +31,7 @@ from helix_jax.console import (
 from helix_jax.options import (
     Budget,
     Coverage,
+    Effort,
     Failure,
     Key,
     LeftPrimer,
@@ -85,7 +86,7 @@ class Writer(enum.StrEnum):
 
 BASES_ONLY = (
     "constraints", "strand_length", "redundancy", "survive", "coverage", "read_errors", "failure", "mode", "quality",
-    "rate", "budget", "verify", "prior", "key", "forbid", "left_primer", "right_primer", "reads", "plot",
+    "effort", "rate", "budget", "verify", "prior", "key", "forbid", "left_primer", "right_primer", "reads", "plot",
 )  # fmt: skip
 TIMING_ONLY = ("scheme",)
 
@@ -125,6 +126,7 @@ def encode(
     failure: Failure = 1e-6,
     mode: ModeKind = Mode.SMALLEST,
     quality: Quality = 10,
+    effort: Effort = 0,
     rate: Rate = 0.0,
     budget: Budget = 0,
     verify: Verify = True,
@@ -154,7 +156,7 @@ def encode(
             config = codec_config(
                 constraints, strand_length, redundancy, left_primer, right_primer, survive=survive, coverage=coverage,
                 read_errors=read_errors, failure=failure, mode=mode, verify=verify,
-                quality=quality, rate=rate, budget=budget,
+                quality=quality, effort=effort, rate=rate, budget=budget,
             )  # fmt: skip
             tokenizer = load_model(model)
             pool = codec.encode(

@@ -3,6 +3,7 @@
     clip uint8[T, H, W, 3]
       | tokenizer.tiles      Haar patches -> causal conv net -> FSQ: k base-4 digits per token
       | rate                 which digits are worth their nucleotides
+      | refine               with effort: better digits for the same decoder
     tokens uint8[t, h, w, k]
       | coding               raw digits, or entropy-coded under an exact integer model (prior)
       | tk_scone.mixing      raw: neighbours to different strands; digits made uniform
@@ -24,7 +25,7 @@ import math
 
 import numpy as np
 
-from helix_jax import coding, rate
+from helix_jax import coding, rate, refine
 from helix_jax.config import CodecConfig
 from helix_jax.prior import conceal as guesses
 from helix_jax.strands import header as headers
@@ -52,7 +53,7 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
     chosen, table = station(config, motifs, progress)
     step = _at(progress, "tokens", info.frames)
     positions = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step, positions=True)
-    coded, layout = _within_rate(positions, info, config, prior, table, progress)
+    coded, layout = _within_rate(positions, video, config, model, prior, table, progress)
     if config.verify:
         coding.verify(coded, prior, progress=progress)
     key = key or _content_key(coded.tokens, info)
@@ -74,24 +75,40 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
 def _check_rate(config):
     if not 0 <= config.quality <= rate.BEST:
         raise ValueError(f"quality {config.quality}: give 0 to {rate.BEST}")
+    if not 0 <= config.effort < len(refine.STEPS):
+        raise ValueError(f"effort {config.effort}: give 0 to {len(refine.STEPS) - 1}")
     if config.rate < 0 or config.budget < 0:
         raise ValueError(f"rate {config.rate:g}, budget {config.budget}: give more than 0 nucleotides")
     if config.quality < rate.BEST and (config.rate or config.budget):
         raise ValueError("quality, or a rate or budget of nucleotides: give one of them")
 
 
-def _within_rate(positions, info, config, prior, table, progress):
-    """Positions -> (coding.Coding, packets.PacketLayout) at the quality that the configuration asks for."""
+def _within_rate(positions, video, config, model, prior, table, progress):
+    """Positions -> (coding.Coding, packets.PacketLayout) at the quality and with the effort that are asked for."""
+    info = video.info
     rungs = rate.ladder(positions.shape[-1], config.mode != "raw" and prior is not None)
+
+    def laid_out(coded):
+        layout = coded.layout(table.bits, config.strands.redundancy_of(coded.mode))
+        return layout, (layout.packets + headers.header_strands(table.bits)) * _total_length(config.strands)
 
     def attempt(rung):
         tokens, _ = rate.tokens_at(rung, positions, prior, progress=progress)
         coded = coding.encode(tokens, config.mode, prior, progress=progress)
-        layout = coded.layout(table.bits, config.strands.redundancy_of(coded.mode))
-        return (coded, layout), (layout.packets + headers.header_strands(table.bits)) * _total_length(config.strands)
+        layout, nucleotides = laid_out(coded)
+        return (coded, layout, rung), nucleotides
+
+    def searched(coded, layout, rung, most=math.inf):
+        if not config.effort:
+            return coded, layout
+        better = refine.improve(
+            coded, positions, video, model, prior, effort=config.effort, damage=rung.damage, progress=progress
+        )
+        found, nucleotides = laid_out(better)
+        return (better, found) if nucleotides <= most else (coded, layout)
 
     if not config.rate and not config.budget:
-        return attempt(rate.rung_of(rungs, config.quality))[0]
+        return searched(*attempt(rate.rung_of(rungs, config.quality))[0])
     limits = [config.rate * info.frames * info.height * info.width, config.budget]
     budget = min(limit for limit in limits if limit)
     found, least = rate.best_within(rungs, attempt, int(budget))
@@ -100,7 +117,7 @@ def _within_rate(positions, info, config, prior, table, progress):
             f"{int(budget):,} nucleotides are too few: this clip takes {least:,} at the lowest quality of mode "
             f"{config.mode}; give more, or less redundancy, or a smaller picture"
         )
-    return found
+    return searched(*found, most=budget)
 
 
 def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), key=None, progress=None):

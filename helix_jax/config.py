@@ -86,16 +86,17 @@ class CodecConfig:
     """Everything ``codec.encode`` needs besides the weights.
 
     constraints: name of a constraint set (``tk_scone.constraints.NAMED``). mode: coding of tokens, one of
-    ``coding.MODES``, or "smallest", whichever takes the fewest bytes. verify: whether coded tokens are decoded
-    with the NumPy reference before they are written. quality: 10 writes all that the tokenizer says, 0 the least that
-    ``rate`` knows. rate, budget: most nucleotides per pixel and in all, 0: any number; the best quality within them is
-    taken then.
+    ``coding.MODES``, or "smallest", whichever takes the fewest bytes. verify: whether coded tokens are decoded with the
+    NumPy reference before they are written. quality: 10 writes all that the tokenizer says, 0 the least that ``rate``
+    knows. effort: how long better tokens are searched for, 0 (not) to 3 (``refine``). rate, budget: most nucleotides
+    per pixel and in all, 0: any number; the best quality within them is taken then.
     """
 
     constraints: str = "helix"
     mode: str = "smallest"
     verify: bool = True
     quality: int = 10
+    effort: int = 0
     rate: float = 0.0
     budget: int = 0
     strands: StrandConfig = field(default_factory=StrandConfig)

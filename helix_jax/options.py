@@ -81,6 +81,13 @@ Quality = Annotated[
         "digits of every token; 0 the most."
     ),
 ]
+Effort = Annotated[
+    int,
+    typer.Option(
+        help="Time spent on finding better tokens for the same decoder: 0 none, 1 to 3 more and more. A better picture "
+        "in fewer nucleotides; decoding stays as fast."
+    ),
+]
 Rate = Annotated[
     float, typer.Option(help="Most nucleotides per pixel, everything counted; the best quality within it. 0: any.")
 ]
@@ -113,8 +120,8 @@ def codec_config(
     constraints, length, redundancy, left, right, *, survive=None, coverage=10.0, read_errors=0.04, failure=1e-6,
     mode=Mode.SMALLEST, **coding,
 ):  # fmt: skip
-    """The options of strands and coding -> CodecConfig. coding: its fields verify, quality, rate, budget. Raises
-    ValueError."""
+    """The options of strands and coding -> CodecConfig. coding: its fields verify, quality, effort, rate,
+    budget. Raises ValueError."""
     from helix_jax.config import CodecConfig, StrandConfig
     from helix_jax.strands.survival import Survival
 

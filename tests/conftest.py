@@ -26,7 +26,7 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-LONGEST = ("tests/train", "tests/multihost", "tests/test_readme")
+LONGEST = ("tests/train", "tests/multihost", "tests/test_readme", "tests/test_tour")
 
 
 def pytest_collection_modifyitems(items):

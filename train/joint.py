@@ -20,7 +20,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from helix_jax import weights
 from helix_jax.prior import masks, net
@@ -62,19 +61,12 @@ def soft(places, temperature):
     return jax.nn.softmax(-distance / temperature, axis=-1)
 
 
-def code_lengths(logits):
-    """Bits that each value of a digit would cost: logits float32[..., 3] of the tree's nodes -> float32[..., 4]."""
-    node = [logits[..., n] for n in range(net.NODES)]
-    zero, one = ([jax.nn.softplus(sign * x) / np.log(2) for x in node] for sign in (1, -1))
-    return jnp.stack([zero[0] + zero[1], zero[0] + one[1], one[0] + zero[2], one[0] + one[2]], axis=-1)
-
-
 # ---- terms ---------------------------------------------------------------------------------------------------
 
 
 def expected_bits(distribution, logits):
     """Mean cost of a soft digit under given logits, whose gradient is not taken: float32[...]."""
-    return jnp.sum(distribution * code_lengths(jax.lax.stop_gradient(logits)), axis=-1)
+    return jnp.sum(distribution * net.code_lengths(jax.lax.stop_gradient(logits)), axis=-1)
 
 
 def penalty(distribution):

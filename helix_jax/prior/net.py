@@ -28,6 +28,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
@@ -331,6 +332,13 @@ def probabilities(logits):
     """Of digits 0 to 3: float32[..., 3] -> float32[..., 4]. For concealment and people, never for the coder."""
     high, one, three = (jax.nn.sigmoid(logits[..., n]) for n in range(NODES))
     return jnp.stack([(1 - high) * (1 - one), (1 - high) * one, high * (1 - three), high * three], axis=-1)
+
+
+def code_lengths(logits):
+    """Bits that each value of a digit would cost: float32[..., 3] -> float32[..., 4]. For searches and losses, never
+    for the coder."""
+    zero, one = ([jax.nn.softplus(sign * logits[..., n]) / np.log(2) for n in range(NODES)] for sign in (1, -1))
+    return jnp.stack([zero[0] + zero[1], zero[0] + one[1], one[0] + zero[2], one[0] + one[2]], axis=-1)
 
 
 def expectation(logits):

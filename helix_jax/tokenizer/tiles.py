@@ -56,7 +56,7 @@ def encode(params, config, blocks, height, width, progress=None, batch=None, spr
     core = config.tile[0] * PATCH[0]
     h, w = grid_shape(1, height, width)[1:]
     done, digits, waiting = 0, [], []  # waiting: tiles that are cut and not encoded, see _tiles
-    for chunk in _chunks(_checked(blocks, height, width), core):
+    for chunk in regrouped(_checked(blocks, height, width), core):
         group = np.concatenate([chunk, np.repeat(chunk[-1:], core - len(chunk), axis=0)])
         digits.append(np.empty((config.tile[0], h, w, config.digits), np.float32 if positions else np.uint8))
         for tile in _tiles(config, group, digits[-1]):
@@ -207,8 +207,8 @@ def _checked(blocks, height, width):
         yield block
 
 
-def _chunks(blocks, size):
-    """Regroup blocks into uint8[size, ...]; the last may be shorter."""
+def regrouped(blocks, size):
+    """Blocks of any lengths -> the same frames as uint8[size, ...] each; the last may be shorter."""
     held, count = [], 0
     for block in blocks:
         while len(block):

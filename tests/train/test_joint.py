@@ -101,7 +101,7 @@ def test_cost_of_a_certain_digit_is_its_cross_entropy():
         joint.expected_bits(certain, logits), prior.cross_entropy(logits, digits), rtol=1e-5, atol=1e-5
     )
     np.testing.assert_allclose(
-        2.0 ** -np.asarray(joint.code_lengths(logits)), net.probabilities(logits), rtol=1e-4, atol=1e-6
+        2.0 ** -np.asarray(net.code_lengths(logits)), net.probabilities(logits), rtol=1e-4, atol=1e-6
     )
 
 

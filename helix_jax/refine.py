@@ -1,0 +1,169 @@
+"""Encoder-side search: tokens that make a better picture, or take fewer nucleotides, under the same decoder.
+
+A nucleotide costs far more than computing, so `encode --effort` spends some: the encoder's net only proposes tokens,
+and each digit may move to the level above or below, by stochastic Gumbel annealing (Yang, Bamler, Mandt, "Improving
+Inference for Neural Image Compression", 2020) on
+
+    squared error of the decoded picture  +  damage * bits of the digits under the causal head of the prior
+
+``damage`` has the units of ``prior.drop``. In mode raw digits cost alike whatever they are, so damage is 0 and the
+picture gets better for nothing. The decoder knows nothing of it; what is found is kept only where it is better by the
+real coder's bytes. Floats decide, and a fixed seed: the same machine finds the same tokens.
+
+A clip is taken in windows of a segment's frames, each by itself, so that memory is that of one window.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from helix_jax import coding, rate
+from helix_jax.prior import net, segments
+from helix_jax.tokenizer import fsq, model, tiles
+from helix_jax.tokenizer.haar import PATCH
+
+STEPS = (0, 12, 40, 120)  # by effort
+PRICE = 30.0  # least damage, in mean squared errors of the picture (8-bit levels): picture and bits both gain
+LEARNING_RATE = 0.08  # of Adam, in levels
+TEMPERATURE = (0.6, 0.1)  # of the annealing, from the first step to the last
+SCALE = 127.5  # 8-bit levels in the unit of the net's pixels
+
+
+class Window(NamedTuple):
+    """What stays the same while a window is searched. pixels: uint8[T, H, W, 3]. shown: float32[T], 1 where a frame is
+    there. there: bool[n, t, h, w], tokens of its segments. damage: float32[]."""
+
+    pixels: jax.Array
+    shown: jax.Array
+    there: jax.Array
+    damage: jax.Array
+
+
+def refine(tokens, positions, blocks, tokenizer, prior, *, damage, steps, key, progress=None):
+    """Tokens -> tokens, no digit of which is further than a level from where it was.
+
+    tokens: uint8[t, h, w, d], the first d digits of each. positions: float32[t, h, w, k] as ``tiles.encode`` gives
+    them. blocks: the clip's frames again, iterable of uint8[n, H, W, 3]. tokenizer: weights.Model. prior:
+    prior.weights.Prior, or None in mode raw. damage: squared error (8-bit levels, summed over samples) accepted for a
+    bit; 0: bits do not count. steps: of the search, in each window. key: jax key, consumed. progress: called after each
+    step.
+    """
+    begun, length = tokens.astype(np.float32), segments.FRAMES
+    start = begun + np.clip(positions[..., : tokens.shape[-1]] - begun, -0.45, 0.45)
+    plan = segments.plan((length, *tokens.shape[1:3]))
+    params = (tokenizer.params, prior.params if prior and damage else None)
+    configs = (tokenizer.config, prior.config if prior and damage else None, plan)
+    found, optimiser = [], optax.adam(LEARNING_RATE)
+    for number, pixels in enumerate(tiles.regrouped(blocks, length * PATCH[0])):
+        part = slice(number * length, (number + 1) * length)
+        here = math.ceil(len(pixels) / PATCH[0])
+        fill = [(0, length - here), (0, 0), (0, 0), (0, 0)]
+        frames = np.pad(pixels, [(0, length * PATCH[0] - len(pixels)), *fill[1:]], mode="edge")
+        shown, there = np.arange(len(frames)) < len(pixels), np.arange(length) < here
+        there = segments.cut(plan, np.broadcast_to(there[:, None, None], plan.grid))
+        window = Window(
+            jnp.asarray(frames), jnp.asarray(shown, jnp.float32), jnp.asarray(there), jnp.float32(damage)
+        )  # fmt: skip
+        places = jnp.asarray(np.pad(start[part], fill, mode="edge"))
+        middle = jnp.asarray(np.pad(begun[part], fill, mode="edge"))
+        state, key_window = optimiser.init(places), jax.random.fold_in(key, number)
+        for step in range(steps):
+            cooled = TEMPERATURE[0] * (TEMPERATURE[1] / TEMPERATURE[0]) ** (step / max(1, steps - 1))
+            places, state = _step(
+                params, window, places, middle, state, jnp.float32(cooled), jax.random.fold_in(key_window, step),
+                configs=configs,
+            )  # fmt: skip
+            if progress:
+                progress(1)
+        found.append(np.asarray(fsq.digits(places))[:here])
+    return np.concatenate(found)
+
+
+def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progress=None):
+    """coding.Coding -> a better one, or the same where none was found.
+
+    coded, positions, tokenizer, prior: as in ``refine``. video: the clip's reader, read again. effort: 1 to 3. damage:
+    of the rung that the tokens are of; PRICE where that is less. progress: called as progress(station, done, total).
+    Better is what has less squared error + damage * bits, in bytes as they are written and pixels as they are decoded.
+    """
+    info, digits = video.info, tokenizer.config.digits
+
+    def error(tokens):
+        return squared_error(rate.whole_tokens(tokens, digits), video.blocks(), tokenizer, info)
+
+    before = error(coded.tokens)
+    price = PRICE * before / (info.frames * info.height * info.width * 3)
+    damage = 0.0 if coded.mode == "raw" else max(damage, price)
+    windows = -(-coded.tokens.shape[0] // segments.FRAMES)
+    step = progress and (lambda done: progress("search", done, windows * STEPS[effort]))
+    tokens = refine(
+        coded.tokens, positions, video.blocks(), tokenizer, prior, damage=damage, steps=STEPS[effort],
+        key=jax.random.key(0), progress=step,
+    )  # fmt: skip
+    found = coding.encode(tokens, coded.mode, prior, progress=progress)
+    costs = [e + 8 * damage * c.content_bytes for e, c in ((before, coded), (error(tokens), found))]
+    return found if costs[1] < costs[0] else coded
+
+
+def squared_error(levels, blocks, tokenizer, info):
+    """Sum over all samples of the clip, in 8-bit levels: float. levels: as ``tiles.decode`` takes them."""
+    decoded = tiles.decode(tokenizer.params, tokenizer.config, levels, info.frames, info.height, info.width)
+    size = tokenizer.config.tile[0] * PATCH[0]
+    return sum(
+        float(np.square(one.astype(np.float64) - other).sum())
+        for one, other in zip(tiles.regrouped(blocks, size), decoded, strict=True)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="configs")
+def _step(params, window, places, middle, state, temperature, key, configs):
+    slope = jax.grad(_cost)(places, params, window, temperature, key, configs)
+    change, state = optax.adam(LEARNING_RATE).update(slope, state)
+    places = jnp.clip(places + change, middle - 1, middle + 1)
+    return jnp.clip(places, 0, fsq.LEVELS - 1), state
+
+
+def _cost(places, params, window, temperature, key, configs):
+    """Squared error and bits of a window at places float32[t, h, w, d], in mean squared errors of a token."""
+    (tokenizer, prior), (config, prior_config, plan) = params, configs
+    below = jnp.clip(jnp.floor(jax.lax.stop_gradient(places)), 0, fsq.LEVELS - 2)
+    part = jnp.clip(places - below, 1e-4, 1 - 1e-4)
+    logits = jnp.stack([-jnp.arctanh(part), -jnp.arctanh(1 - part)]) / temperature
+    down, up = jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / temperature, axis=0)
+    levels = below + up
+    t, h, w, d = places.shape
+    whole = jnp.pad(levels, ((0, 0), (0, 0), (0, 0), (0, config.digits - d)), constant_values=(fsq.LEVELS - 1) / 2)
+    groups = whole.reshape(-1, config.tile[0], h, w, config.digits)
+    decoded = model.pixels(tokenizer, fsq.centre(groups), config).reshape(t * PATCH[0], h * PATCH[1], w * PATCH[2], 3)
+    _, height, width, _ = window.pixels.shape
+    error = decoded[:, :height, :width] - model.to_float(window.pixels)
+    cost = SCALE**2 * jnp.sum(jnp.square(error) * window.shown[:, None, None, None])
+    if prior is not None:
+        digits = fsq.digits(jax.lax.stop_gradient(places))
+        known = jnp.arange(prior_config.digits) < d
+        digits = jnp.pad(digits, ((0, 0), (0, 0), (0, 0), (0, prior_config.digits - d)))
+        known = window.there[..., None] & known[None, None, None, None]
+        bits = net.code_lengths(net.causal_logits(prior, _cut(plan, digits), known, prior_config)[..., :d, :])
+        bits = _joined(plan, jax.lax.stop_gradient(bits) * window.there[..., None, None])
+        at = below.astype(jnp.int32)[..., None]
+        lower, upper = (jnp.take_along_axis(bits, at + n, axis=-1)[..., 0] for n in (0, 1))
+        cost += window.damage * jnp.sum(down * lower + up * upper)
+    return cost / (t * h * w)
+
+
+def _cut(plan, values):
+    """``segments.cut`` of a traced array [t, h, w, k]."""
+    place = segments.cut(plan, 1 + np.arange(math.prod(plan.grid)).reshape(plan.grid))
+    flat = values.reshape(-1, values.shape[-1])
+    return jnp.concatenate([jnp.zeros_like(flat[:1]), flat])[place]
+
+
+def _joined(plan, values):
+    """``segments.join`` of a traced array [n, t, h, w, ...]."""
+    place = segments.join(plan, np.arange(plan.number * math.prod(plan.shape)).reshape(plan.number, *plan.shape))
+    return values.reshape(-1, *values.shape[4:])[place]

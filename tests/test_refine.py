@@ -1,0 +1,160 @@
+"""Searching for better tokens: never worse, never further than a level, the same twice, and what the command does."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from helix_jax import codec, coding, rate, refine, weights
+from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.prior import net, segments
+from helix_jax.tokenizer import fsq, tiles
+from helix_jax.tokenizer import model as nets
+from helix_jax.weights import Model
+from tests.test_codec import Clip, grouped
+
+SMALL = TokenizerConfig(width=12, encoder_blocks=1, decoder_blocks=1, digits=4, tile=(4, 8, 8))
+STRANDS = StrandConfig(length=100, redundancy=0.0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model(nets.init(jax.random.key(0), SMALL), SMALL, bytes(range(32)))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """35 frames of 44 x 60: two windows, the second nearly empty, and no side a multiple of a token's."""
+    y, x, t = np.mgrid[:44, :60, :35]
+    wave = 120 + 80 * np.sin(x / 5 + t / 9) * np.cos(y / 7)
+    pixels = np.stack([wave, wave[::-1], 255 - wave], axis=-1).transpose(2, 0, 1, 3)
+    return Clip((pixels + np.random.default_rng(0).normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def positions(model, clip):
+    return tiles.encode(model.params, SMALL, clip.blocks(), 44, 60, positions=True)
+
+
+def error(tokens, model, clip):
+    """By its definition, of the frames as they are decoded."""
+    back = np.concatenate(list(tiles.decode(model.params, SMALL, rate.whole_tokens(tokens, 4), *clip.pixels.shape[:3])))
+    return np.square(back.astype(float) - clip.pixels).sum()
+
+
+def bits(tokens, prior):
+    """Under the causal head, segment by segment, from the probabilities that the net says."""
+    plan = segments.plan(tokens.shape[:3])
+    cut, there = segments.cut(plan, tokens), segments.there(plan)
+    known = np.broadcast_to(there[..., None], cut.shape)
+    chances = np.asarray(net.probabilities(net.causal_logits(prior.params, cut, known, prior.config)))
+    each = -np.log2(np.take_along_axis(chances, cut[..., None].astype(int), axis=-1)[..., 0])
+    return each[there].sum()
+
+
+def test_squared_error_is_that_of_the_decoded_frames(model, clip, positions):
+    tokens = np.asarray(fsq.digits(positions))
+    assert refine.squared_error(tokens, clip.blocks(), model, clip.info) == error(tokens, model, clip)
+
+
+@pytest.mark.parametrize("digits", [4, 3])
+def test_the_picture_gets_better_where_bits_do_not_count(model, clip, positions, digits):
+    """In both windows; no digit moves further than a level; and the same comes out twice."""
+    tokens = np.asarray(fsq.digits(positions))[..., :digits]
+    find = lambda: refine.refine(  # noqa: E731
+        tokens, positions, clip.blocks(), model, None, damage=0.0, steps=25, key=jax.random.key(1)
+    )
+    found = find()
+    assert found.shape == tokens.shape
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - tokens).max() == 1
+    assert error(found, model, clip) < 0.97 * error(tokens, model, clip)
+    first, last = tokens.copy(), found.copy()
+    first[8:], last[8:] = 0, 0  # the first window alone
+    assert error(last, model, clip) < error(first, model, clip)
+    np.testing.assert_array_equal(find(), found)
+
+
+def test_bits_are_saved_where_they_count(model, clip, positions, prior_of):
+    """With a high price the bits fall, counted apart from the search; with a low one the picture gets better."""
+    prior = prior_of(4, model.digest)
+    tokens = np.asarray(fsq.digits(positions))
+    price = error(tokens, model, clip) / clip.pixels.size
+    found = {
+        factor: refine.refine(
+            tokens, positions, clip.blocks(), model, prior, damage=factor * price, steps=25, key=jax.random.key(1)
+        )
+        for factor in (1, 3000)
+    }
+    assert bits(found[3000], prior) < 0.95 * bits(tokens, prior)
+    assert bits(found[3000], prior) < 0.95 * bits(found[1], prior)
+    assert error(found[1], model, clip) < 0.97 * error(tokens, model, clip)
+    assert error(found[1], model, clip) < error(found[3000], model, clip)
+
+
+@pytest.mark.parametrize("mode", ["raw", "prior"])
+def test_what_is_found_is_kept_only_where_it_is_better(model, clip, positions, prior_of, monkeypatch, mode):
+    prior = prior_of(4, model.digest)
+    coded = coding.encode(np.asarray(fsq.digits(positions)), mode, prior)
+    options = {"effort": 1, "damage": 1e5}
+    better = refine.improve(coded, positions, clip, model, prior, **options)
+    assert better.mode == mode
+    assert (better.tokens != coded.tokens).any()
+    if mode == "raw":
+        assert error(better.tokens, model, clip) < error(coded.tokens, model, clip)
+    monkeypatch.setattr(refine, "refine", lambda *_, **__: coded.tokens)
+    assert refine.improve(better, positions, clip, model, prior, **options) is better
+
+
+def test_encode_with_effort(model, clip, prior_of):
+    """Another picture, nearer to the clip, in as many nucleotides of mode raw; the decoder is told nothing."""
+    prior, told = prior_of(4, model.digest), []
+    errors, sizes = [], []
+    for effort in (0, 1):
+        config = CodecConfig(constraints="strand", mode="raw", effort=effort, strands=STRANDS)
+        pool = codec.encode(clip, model, config, prior=prior, progress=lambda *step: told.append(step))
+        _, blocks, report = codec.decode(grouped(pool.strands), model)
+        assert report.verified
+        errors.append(np.square(np.concatenate(list(blocks)).astype(float) - clip.pixels).sum())
+        sizes.append(pool.strands.shape)
+    assert errors[1] < 0.98 * errors[0]
+    assert sizes[1] == sizes[0]
+    searched = [(done, total) for station, done, total in told if station == "search"]
+    assert sum(done for done, _ in searched) == searched[0][1] == 2 * refine.STEPS[1]
+
+
+def test_a_budget_is_kept_with_effort(model, clip, prior_of, monkeypatch):
+    """What costs more than the budget is not taken, however good it looks."""
+    prior = prior_of(4, model.digest)
+    config = CodecConfig(constraints="strand", mode="prior", verify=False, strands=STRANDS)
+    whole = codec.encode(clip, model, config, prior=prior).strands.size
+    plain = codec.encode(clip, model, dataclasses.replace(config, budget=whole), prior=prior)
+    larger = coding.encode(np.random.default_rng(0).integers(0, 4, (9, 6, 8, 4), dtype=np.uint8), "raw", None)
+    monkeypatch.setattr(refine, "improve", lambda *_, **__: larger)
+    pool = codec.encode(clip, model, dataclasses.replace(config, budget=whole, effort=1), prior=prior)
+    np.testing.assert_array_equal(pool.strands, plain.strands)
+
+
+@pytest.mark.parametrize("effort", [-1, 4])
+def test_efforts_that_there_are_not(model, clip, effort):
+    with pytest.raises(ValueError, match=f"effort {effort}: give 0 to 3"):
+        codec.encode(clip, model, CodecConfig(effort=effort))
+
+
+def test_the_command(tmp_path, make_clip, run_cli, weights_file):
+    """`encode --effort 1` writes what `decode` reads; a search that found nothing would write the same pool."""
+    make_clip(tmp_path / "clip.mp4", 9, 40, 48)
+    model = weights.load(weights_file)
+    assert model.config.digits
+    pools = []
+    for effort in (0, 1):
+        out = tmp_path / f"{effort}.fasta"
+        done = run_cli(
+            "encode", tmp_path / "clip.mp4", "-o", out, "--effort", effort, "--mode", "raw", "--model", weights_file,
+            "--constraints", "strand", "--strand-length", 100,
+        )  # fmt: skip
+        assert done.exit_code == 0
+        pools.append(out.read_text())
+        assert run_cli("decode", out, "-o", tmp_path / "back.mp4", "--model", weights_file).exit_code == 0
+    assert pools[0] != pools[1]
