@@ -34,18 +34,19 @@ PICTURED = ("helix_jax raw", "helix_jax prior", "H.265")  # the others look like
 
 @dataclass(frozen=True)
 class Way:
-    """How helix_jax is asked. mode: of CodecConfig. qualities: of CodecConfig, the best first."""
+    """How helix_jax is asked. mode, effort: of CodecConfig. qualities: of CodecConfig, the best first."""
 
     mode: str
     qualities: tuple[int, ...]
+    effort: int = 0
 
     @property
     def name(self):
-        return f"helix_jax {self.mode}"
+        return f"helix_jax {self.mode}" + (f", effort {self.effort}" if self.effort else "")
 
     def config(self, quality, redundancy):
         return CodecConfig(
-            mode=self.mode, quality=quality, verify=False, strands=StrandConfig(redundancy=redundancy),
+            mode=self.mode, quality=quality, effort=self.effort, verify=False, strands=StrandConfig(redundancy=redundancy),
             constraints=RULES.name,
         )  # fmt: skip
 
@@ -53,6 +54,8 @@ class Way:
 WAYS = (  # of mode raw: 8, 7, 6, 5, 4 and 3 digits
     Way("raw", (10, 9, 7, 6, 4, 3)),
     Way("context", (10, 8, 6, 4, 2, 0)),
+    Way("raw", (10, 6, 3), 2),
+    Way("prior", (10, 6, 4, 2), 2),
     Way("prior", (10, 8, 6, 5, 4, 2, 0)),
 )
 
@@ -96,7 +99,7 @@ def measure(clip, nets, redundancy, seeds, step):
         for quality in way.qualities:
             row, written = helix_point(clip, nets, way, quality, redundancy)
             points.append(row)
-            best.setdefault(way.mode, written)
+            best.setdefault(way.name, written)
             step("helix_jax", 1, total)
     size = clip.frames.shape[1:3]
     total = sum(len(kind.presets) * len(crfs) for kind in codecs.CODECS for _, crfs in kind.scales(*size))
@@ -106,16 +109,17 @@ def measure(clip, nets, redundancy, seeds, step):
                 points += codec_points(clip, nets, kind, preset, scale, crf, redundancy)
                 step("codecs", 1, total)
     middle = len(clip.frames) // 2
-    videos, equal = {"original": clip.frames, WAYS[-1].name: best["prior"].shown}, []
-    equal.append(_row(WAYS[-1].name, best["prior"].pool.strands, nets.quality(clip.frames, best["prior"].shown)))
-    contenders = {way.name: best[way.mode] for way in WAYS if way.mode != "context"}  # it loses what prior loses
+    coded, raw = PICTURED[1], PICTURED[0]
+    videos, equal = {"original": clip.frames, coded: best[coded].shown}, []
+    equal.append(_row(coded, best[coded].pool.strands, nets.quality(clip.frames, best[coded].shown)))
+    contenders = {name: best[name] for name in (raw, coded)}  # mode context loses what prior loses
     for kind in codecs.CODECS:
-        for budget in ("prior", "raw"):
+        for budget in (coded, raw):
             most = len(best[budget].pool.strands)
             written = filled(clip, kind, points, most, redundancy)
             if written is None:
                 continue
-            if budget == "raw":
+            if budget == raw:
                 contenders[kind.title] = written
             else:
                 videos[kind.title] = written.shown

@@ -12,10 +12,9 @@ from eval import codecs, writers
 from eval.bd_rate import front
 from eval.report_tables import BETTER_LESS, GROUPS, OURS, QUALITIES, curve, groups_of, qualities_of
 
+OF_OURS = (("#f0a040", "o"), ("#e06030", "s"), ("#c09000", "P"), ("#801080", "*"), ("#b01020", "D"))
 STYLES = {  # ours in warm colours and whole lines
-    OURS[0]: {"color": "#f0a040", "marker": "o"},
-    OURS[1]: {"color": "#e06030", "marker": "s"},
-    OURS[2]: {"color": "#b01020", "marker": "D"},
+    **dict(zip(OURS, ({"color": color, "marker": marker} for color, marker in OF_OURS), strict=True)),
     codecs.H264.title: {"color": "#80b1d3", "marker": "v", "ls": "--"},
     codecs.H265.title: {"color": "#2070b0", "marker": "^", "ls": "--"},
     codecs.AV1.title: {"color": "#20804a", "marker": "x", "ls": "--"},
