@@ -46,8 +46,8 @@ class Way:
 
     def config(self, quality, redundancy):
         return CodecConfig(
-            mode=self.mode, quality=quality, effort=self.effort, verify=False, strands=StrandConfig(redundancy=redundancy),
-            constraints=RULES.name,
+            mode=self.mode, quality=quality, effort=self.effort, verify=False, constraints=RULES.name,
+            strands=StrandConfig(redundancy=redundancy),
         )  # fmt: skip
 
 

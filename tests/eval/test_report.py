@@ -5,6 +5,7 @@ import dataclasses
 import html.parser
 import itertools
 import json
+import re
 import sys
 from fractions import Fraction
 
@@ -133,7 +134,8 @@ def test_a_report(tmp_path, make_clip, run, lpips_file, weights_file, prior_file
     seen = Links(page)
     assert seen.links
     assert all(link.startswith("data:") for link in seen.links)
-    assert "http" not in page.replace("http-equiv", "")
+    written = re.sub(r";base64,[A-Za-z0-9+/=]*", "", page)  # chance puts any four letters into a picture
+    assert "http" not in written.replace("http-equiv", "")
     assert "url(" not in page
     assert "@import" not in page
     assert "script" not in seen.tags
