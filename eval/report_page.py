@@ -8,7 +8,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from eval import codecs, writers
+from eval import codecs, compare, writers
 from eval.bd_rate import front
 from eval.report_tables import BETTER_LESS, GROUPS, OURS, QUALITIES, curve, groups_of, qualities_of
 
@@ -18,6 +18,7 @@ STYLES = {  # ours in warm colours and whole lines
     codecs.H264.title: {"color": "#80b1d3", "marker": "v", "ls": "--"},
     codecs.H265.title: {"color": "#2070b0", "marker": "^", "ls": "--"},
     codecs.AV1.title: {"color": "#20804a", "marker": "x", "ls": "--"},
+    compare.SAFE: {"color": "#2070b0", "marker": "s", "ls": ":"},
 }
 COLUMNS = 3  # of panels
 GRID = 30  # nucleotides at which clips are averaged
@@ -144,5 +145,5 @@ def loss_curves(results):
         axis.set(xlabel="strands lost, %", ylabel=QUALITIES[key][0])
         axis.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=9)
-    note = "Means over all clips, with the same redundancy; a grey picture where nothing can be shown."
+    note = "Means over all clips, in as many strands (mode prior: fewer); a grey picture where nothing can be shown."
     return _plot("Strands lost", note, figure)

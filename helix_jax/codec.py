@@ -101,11 +101,15 @@ def _within_rate(positions, video, config, model, prior, table, progress):
     def searched(coded, layout, rung, most=math.inf):
         if not config.effort:
             return coded, layout
-        better = refine.improve(
-            coded, positions, video, model, prior, effort=config.effort, damage=rung.damage, progress=progress
-        )
-        found, nucleotides = laid_out(better)
-        return (better, found) if nucleotides <= most else (coded, layout)
+        for thrift in (1, 3, 9):  # a better picture may take more than the budget has left
+            better = refine.improve(
+                coded, positions, video, model, prior, effort=config.effort, damage=rung.damage, thrift=thrift,
+                progress=progress,
+            )  # fmt: skip
+            found, nucleotides = laid_out(better)
+            if nucleotides <= most:
+                return better, found
+        return coded, layout
 
     if not config.rate and not config.budget:
         return searched(*attempt(rate.rung_of(rungs, config.quality))[0])

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from helix_jax import codec, inspection, video
 from helix_jax.config import CodecConfig, StrandConfig
@@ -65,7 +62,8 @@ def _picture(path, original, pictures, figures, summary, checked):
         f = figures[name]
         rows.append((title, pictures[name], f"{f['psnr']:.1f} dB, {f['tokens_concealed']:.1%} of tokens concealed"))
     columns = np.linspace(0, len(original) - 1, 4).astype(int)
-    figure, axes = plt.subplots(len(rows) + 1, len(columns), figsize=(13, 9.5), layout="constrained")
+    figure = Figure(figsize=(13, 9.5), layout="constrained")
+    axes = figure.subplots(len(rows) + 1, len(columns))
     for line, (title, clip, note) in zip(axes, rows, strict=False):
         for axis, frame in zip(line, columns, strict=True):
             axis.imshow(clip[frame])
@@ -90,4 +88,3 @@ def _picture(path, original, pictures, figures, summary, checked):
     ]
     text.text(0.02, 0.5, "\n\n".join(lines), fontsize=11, va="center")
     figure.savefig(path, dpi=90)
-    plt.close(figure)

@@ -2,21 +2,18 @@
 
 import dataclasses
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from helix_jax import files
 
 
 def draw(path, report, found):
     """Write a PNG, all or nothing. report: strands.recover.ReadReport. found: strands.pool.Report of the same pool."""
-    with plt.rc_context({"font.size": 9}):
-        figure, (coverage, strands, errors) = plt.subplots(
-            1, 3, figsize=(13, 3.4), layout="constrained", width_ratios=(3, 2, 2)
-        )
+    with rc_context({"font.size": 9}):
+        figure = Figure(figsize=(13, 3.4), layout="constrained")
+        coverage, strands, errors = figure.subplots(1, 3, width_ratios=(3, 2, 2))
         numbers, read, unread = np.array(report.coverage, int).reshape(-1, 3).T
         coverage.bar(numbers, read, color="tab:green", label="strand found")
         coverage.bar(numbers, unread, bottom=read, color="tab:red", label="no strand found")
@@ -39,7 +36,6 @@ def draw(path, report, found):
         errors.set(ylabel="% of bases", title=f"errors of the reads: {sum(kinds.values()):.2f} %")
         with files.atomic(path) as temporary:
             figure.savefig(temporary, dpi=110, format="png")
-        plt.close(figure)
 
 
 def merged(found, about_reads, plot):

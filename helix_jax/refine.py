@@ -1,7 +1,7 @@
 """Encoder-side search: tokens that make a better picture, or take fewer nucleotides, under the same decoder.
 
 A nucleotide costs far more than computing, so `encode --effort` spends some: the encoder's net only proposes tokens,
-and each digit may move to the level above or below, by stochastic Gumbel annealing (Yang, Bamler, Mandt, "Improving
+and a digit may move to the level above or below, by stochastic Gumbel annealing (Yang, Bamler, Mandt, "Improving
 Inference for Neural Image Compression", 2020) on
 
     squared error of the decoded picture  +  damage * bits of the digits under the causal head of the prior
@@ -10,7 +10,9 @@ Inference for Neural Image Compression", 2020) on
 picture gets better for nothing. The decoder knows nothing of it; what is found is kept only where it is better by the
 real coder's bytes. Floats decide, and a fixed seed: the same machine finds the same tokens.
 
-A clip is taken in windows of a segment's frames, each by itself, so that memory is that of one window.
+A digit that the net put beyond the ends of the level axis stays (of four 23 %; letting them go brought nothing).
+
+A clip is taken in windows of a segment's frames, each by itself, whole pictures: about 12 kB a token, 3 GB at 1080p.
 """
 
 import functools
@@ -28,9 +30,10 @@ from helix_jax.tokenizer import fsq, model, tiles
 from helix_jax.tokenizer.haar import PATCH
 
 STEPS = (0, 12, 40, 120)  # by effort
-PRICE = 30.0  # least damage, in mean squared errors of the picture (8-bit levels): picture and bits both gain
+PRICE = 30.0  # least damage, in mean squared errors of the picture (8-bit levels); mostly picture and bits both gain
 LEARNING_RATE = 0.08  # of Adam, in levels
 TEMPERATURE = (0.6, 0.1)  # of the annealing, from the first step to the last
+KEPT = jax.checkpoint_policies.save_only_these_names("block")  # of the decoder, for the way back
 SCALE = 127.5  # 8-bit levels in the unit of the net's pixels
 
 
@@ -53,7 +56,7 @@ def refine(tokens, positions, blocks, tokenizer, prior, *, damage, steps, key, p
     bit; 0: bits do not count. steps: of the search, in each window. key: jax key, consumed. progress: called after each
     step.
     """
-    begun, length = tokens.astype(np.float32), segments.FRAMES
+    begun, length = tokens.astype(np.float32), math.lcm(segments.FRAMES, tokenizer.config.tile[0])
     start = begun + np.clip(positions[..., : tokens.shape[-1]] - begun, -0.45, 0.45)
     plan = segments.plan((length, *tokens.shape[1:3]))
     params = (tokenizer.params, prior.params if prior and damage else None)
@@ -84,12 +87,13 @@ def refine(tokens, positions, blocks, tokenizer, prior, *, damage, steps, key, p
     return np.concatenate(found)
 
 
-def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progress=None):
+def improve(coded, positions, video, tokenizer, prior, *, effort, damage, thrift=1.0, progress=None):
     """coding.Coding -> a better one, or the same where none was found.
 
     coded, positions, tokenizer, prior: as in ``refine``. video: the clip's reader, read again. effort: 1 to 3. damage:
-    of the rung that the tokens are of; PRICE where that is less. progress: called as progress(station, done, total).
-    Better is what has less squared error + damage * bits, in bytes as they are written and pixels as they are decoded.
+    of the rung that the tokens are of; PRICE where that is less. thrift: times that. progress: called as
+    progress(station, done, total). Better is what has less squared error + damage * bits, in bytes as they are written
+    and pixels as they are decoded.
     """
     info, digits = video.info, tokenizer.config.digits
 
@@ -98,14 +102,17 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
 
     before = error(coded.tokens)
     price = PRICE * before / (info.frames * info.height * info.width * 3)
-    damage = 0.0 if coded.mode == "raw" else max(damage, price)
-    windows = -(-coded.tokens.shape[0] // segments.FRAMES)
+    damage = 0.0 if coded.mode == "raw" else thrift * max(damage, price)
+    windows = -(-coded.tokens.shape[0] // math.lcm(segments.FRAMES, tokenizer.config.tile[0]))
     step = progress and (lambda done: progress("search", done, windows * STEPS[effort]))
     tokens = refine(
         coded.tokens, positions, video.blocks(), tokenizer, prior, damage=damage, steps=STEPS[effort],
         key=jax.random.key(0), progress=step,
     )  # fmt: skip
-    found = coding.encode(tokens, coded.mode, prior, progress=progress)
+    try:
+        found = coding.encode(tokens, coded.mode, prior, progress=progress)
+    except coding.CodingError:  # a segment that cannot be coded any more
+        return coded
     costs = [e + 8 * damage * c.content_bytes for e, c in ((before, coded), (error(tokens), found))]
     return found if costs[1] < costs[0] else coded
 
@@ -139,7 +146,8 @@ def _cost(places, params, window, temperature, key, configs):
     t, h, w, d = places.shape
     whole = jnp.pad(levels, ((0, 0), (0, 0), (0, 0), (0, config.digits - d)), constant_values=(fsq.LEVELS - 1) / 2)
     groups = whole.reshape(-1, config.tile[0], h, w, config.digits)
-    decoded = model.pixels(tokenizer, fsq.centre(groups), config).reshape(t * PATCH[0], h * PATCH[1], w * PATCH[2], 3)
+    decoder = jax.checkpoint(functools.partial(model.pixels, config=config), policy=KEPT)
+    decoded = decoder(tokenizer, fsq.centre(groups)).reshape(t * PATCH[0], h * PATCH[1], w * PATCH[2], 3)
     _, height, width, _ = window.pixels.shape
     error = decoded[:, :height, :width] - model.to_float(window.pixels)
     cost = SCALE**2 * jnp.sum(jnp.square(error) * window.shown[:, None, None, None])

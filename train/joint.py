@@ -71,13 +71,14 @@ def expected_bits(distribution, logits):
 
 def penalty(distribution):
     """What soft digits would do wrong if each were written as a base, in the order of the grid: mean probability that
-    two neighbours are the same, and mean squared distance of GC content from a half in every window of RUN_WINDOW.
+    two neighbours are the same, and mean squared distance of GC content from a half in every window of RUN_WINDOW, of
+    which there must be one.
 
     distribution: float32[B, ..., 4], of A, C, G, T.
     """
     bases = distribution.reshape(len(distribution), -1, fsq.LEVELS)
     same = jnp.mean(jnp.sum(bases[:, 1:] * bases[:, :-1], axis=-1))
-    total = jnp.cumsum(bases[..., 1] + bases[..., 2], axis=1)
+    total = jnp.cumsum(jnp.pad(bases[..., 1] + bases[..., 2], ((0, 0), (1, 0))), axis=1)
     share = (total[:, RUN_WINDOW:] - total[:, :-RUN_WINDOW]) / RUN_WINDOW
     return same + jnp.mean(jnp.square(share - 0.5))
 
@@ -132,7 +133,7 @@ def loss_fn(params, clips, key, step, cfg, unit):
             "masked": jnp.mean(ours[0] / jnp.maximum(jnp.sum(sent & ~known, axis=(1, 2, 3, 4)), 1)),
             "rate": jnp.mean(ours[1]) / (tokens * PIXELS * unit),
             "prior": sum(own),
-            "bits": own[1] * cfg.model.digits,  # of a token, all sent
+            "bits": own[1] * cfg.model.digits,  # of a token, at the mean of the digits that are sent
         }
         # the prior's own part moves the prior alone, as digits have no gradient
         total = total + terms["prior"] + share * (cfg.masked * terms["masked"] + cfg.rate * terms["rate"])

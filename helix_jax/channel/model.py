@@ -47,7 +47,7 @@ class Errors:
         anew in each pass: the share of the bases that lies in them, in 0..0.5 (0: there are none), the share of the
         errors that is there on top of what is everywhere, in 0..1, and their mean length in bases, in 1..1000. A read
         of higher factor has more stretches, not worse ones. They are the bad state of a stationary two-state Markov
-        chain. No rate in them may pass 0.5.
+        chain. No rate in them, before position and run, may pass 0.5.
     Lists are taken and kept as tuples.
     """
 

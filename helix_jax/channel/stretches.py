@@ -37,7 +37,7 @@ def of(share, errors, length, spread, most=0.0):
     most: errors per base of the commonest kind, which may have at most 0.5 in a bad stretch.
     """
     spread, share = min(max(spread, 0.0), 1.5), min(max(share, 0.005), 0.5)
-    errors = min(errors, 0.99, (0.5 - most) / (most * (1 / share - 1)) if most else 1.0)
+    errors = min(errors, 0.99, (0.4999 - most) / (most * (1 / share - 1)) if most else 1.0)
     if errors < 0.02:
         return Stretches(spread=spread)
     return Stretches(share, errors, min(max(length, 1.0), 1000.0), spread)
