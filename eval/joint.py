@@ -10,8 +10,9 @@
 Every run is measured on all clips of VIDEOS: the first 32 frames, pictures of 240 lines and more at half size. Quality:
 PSNR and MS-SSIM of all digits. Nucleotides per pixel: bytes of mode `prior` (the real coder, its counts without
 knowledge) by the capacity of the constraint set; index, check and repair packets, alike for all, left out. Concealment:
-PSNR after 10 and 30 % of the strands are lost and the prior has filled the gaps, no outer code. Means over clips, then
-mean and standard deviation over seeds. BD-rate of each seed by itself, separate being the anchor.
+PSNR of mode `raw` after 10 and 30 % of the strands are lost and the prior has filled the gaps, no outer code; there
+nucleotides follow from the number of digits alone. Means over clips, then mean and standard deviation over seeds.
+BD-rate of each seed by itself, separate being the anchor.
 
 Runs that are done are not done again, and one that was stopped goes on, so FOLDER can be filled little by little. It
 gets results.json, joint.png and a folder for each run. Losses over the last tenth of the steps against the tenth before
@@ -20,6 +21,7 @@ tell whether a run had come to rest.
 
 import argparse
 import dataclasses
+import hashlib
 import itertools
 import json
 import runpy
@@ -91,9 +93,12 @@ def trained(arm, cfg, shards, folder):
     """Train an arm, where it is not done, and return (tokenizer, prior, [settled of each phase])."""
     runs = phases(arm, cfg, folder)
     for run, each in runs:
-        if not (run / "weights.done").exists():
+        done, wanted = run / "done.json", json.loads(json.dumps(dataclasses.asdict(each)))
+        if not done.exists():
             loop.run(each, joint.task(each), shards, run)
-            (run / "weights.done").touch()
+            done.write_text(json.dumps(wanted))
+        elif json.loads(done.read_text()) != wanted:
+            sys.exit(f"{run} is of another configuration: take another --out, or remove it")
     last = runs[-1][0]
     return (
         weights.load(last / "tokenizer.safetensors"), prior_weights.load(last / "prior.safetensors"),
@@ -130,6 +135,7 @@ def measure(clip, model, prior, unit, seed):
 
     whole, bits = shown(tokens), 8 * coding.encode(tokens, "prior", prior).content_bytes
     row = {
+        "raw_nt_per_pixel": 2 * tokens.size / unit / np.prod(shape),
         "psnr": metrics.psnr(clip.frames, whole), "ms_ssim": metrics.ms_ssim(clip.frames[::8], whole[::8]),
         "bits": bits / tokens[..., 0].size, "nt_per_pixel": bits / unit / np.prod(shape),
     }  # fmt: skip
@@ -139,14 +145,22 @@ def measure(clip, model, prior, unit, seed):
     return {name: float(value) for name, value in row.items()}
 
 
+def settings_of(cfg, shards, clips):
+    """What a result depends on, as JSON keeps it: configuration, shards, and clips by name and content."""
+    index = hashlib.sha256((Path(shards) / "index.json").read_bytes()).hexdigest()[:16]
+    frames = {clip.name: hashlib.sha256(clip.frames.tobytes()).hexdigest()[:16] for clip in clips}
+    return {"config": json.loads(json.dumps(dataclasses.asdict(cfg))), "shards": index, "clips": frames}
+
+
 def result_of(arm, cfg, args, clips):
     """Figures of one arm, digits and seed; from its file where that is there and of the same settings."""
     folder = args.out / f"{arm.replace(' ', '_')}-{cfg.model.digits}-{cfg.seed}"
-    path, settings = folder / "result.json", json.loads(json.dumps(dataclasses.asdict(cfg)))
+    path, settings = folder / "result.json", settings_of(cfg, args.data, clips)
     if path.exists():
         found = json.loads(path.read_text())
-        if found["settings"] != settings or sorted(found["clips"]) != sorted(clip.name for clip in clips):
-            sys.exit(f"{path} is of other settings or clips: take another --out, or remove {folder}")
+        other = [name for name in settings if found["settings"].get(name) != settings[name]]
+        if other:
+            sys.exit(f"{path} is of another {', '.join(other)}: take another --out, or remove {folder}")
         return found
     model, prior, rest = trained(arm, cfg, args.data, folder)
     unit = joint.bits_per_unit(cfg)
@@ -175,6 +189,20 @@ def spread(results, arm, digits):
     return {name: (np.mean(each), np.std(each, ddof=len(each) > 1)) for name, each in values.items()}, len(rows)
 
 
+def gains(results, key):
+    """dB of joint less separate at equal digits, [(digits, mean, standard deviation over seeds)]."""
+    found = []
+    for digits in sorted({one["digits"] for one in results}):
+        both = [
+            {one["seed"]: one["mean"][key] for one in results if (one["arm"], one["digits"]) == (arm, digits)}
+            for arm in ("separate", "joint")
+        ]
+        apart = [both[1][seed] - both[0][seed] for seed in both[0].keys() & both[1].keys()]
+        if apart:
+            found.append((digits, float(np.mean(apart)), float(np.std(apart, ddof=len(apart) > 1))))
+    return found
+
+
 def bd_rates(results, key):
     """BD-rate of joint against separate by ``key``, of each seed that has both at two numbers of digits or more."""
     found = {}
@@ -200,13 +228,17 @@ def show(out, results):
                      for name, (mean, deviation) in found[0].items()]  # fmt: skip
             table.add_row(arm, str(digits), str(found[1]), *cells)
     out.print(table)
-    for key in ("psnr", "ms_ssim", *(f"lost {share:.0%}" for share in LOST)):
+    for key in ("psnr", "ms_ssim"):
         rates = bd_rates(results, key)
         if rates:
-            each = ", ".join(f"{rate:+.1f}" for rate in rates.values())
-            out.print(
-                f"BD-rate of joint against separate by {key}: {np.mean(list(rates.values())):+.1f} % (seeds: {each})"
-            )
+            each, mean = ", ".join(f"{rate:+.1f}" for rate in rates.values()), np.mean(list(rates.values()))
+            out.print(f"BD-rate of joint against separate by {key}: {mean:+.1f} % (seeds: {each})")
+    for share in LOST:
+        each = ", ".join(
+            f"{digits} digits {mean:+.2f} ± {spread:.2f} dB"
+            for digits, mean, spread in gains(results, f"lost {share:.0%}")
+        )
+        out.print(f"mode raw, {share:.0%} of strands lost, joint less separate: {each}")
     rest = {arm: [one["settled"] for one in results if one["arm"] == arm] for arm in ("separate", "joint")}
     for arm, each in rest.items():
         if each and all(value is not None for one in each for value in one):
@@ -218,20 +250,20 @@ def show(out, results):
 def draw(path, results):
     """Quality, and quality after losses, against nucleotides per pixel: a line through the means, a point each seed."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
-    for axis, key, title in zip(
-        figure.subplots(1, 2),
-        ("psnr", f"lost {LOST[-1]:.0%}"),
-        ("nothing lost", f"{LOST[-1]:.0%} of strands lost"),
-        strict=True,
-    ):
+    left, right = figure.subplots(1, 2)
+    panels = (
+        (left, "nt_per_pixel", "psnr", "mode prior, nothing lost"),
+        (right, "raw_nt_per_pixel", f"lost {LOST[-1]:.0%}", f"mode raw, {LOST[-1]:.0%} of strands lost"),
+    )
+    for axis, rate, key, title in panels:
         for arm, colour in (("separate", "#888888"), ("joint", "#cc3311")):
             rows = [one for one in results if one["arm"] == arm]
-            axis.plot(
-                [r["mean"]["nt_per_pixel"] for r in rows], [r["mean"][key] for r in rows], ".", color=colour, alpha=0.6
-            )
-            found = [spread(results, arm, digits) for digits in sorted({r["digits"] for r in rows})]
-            means = [one[0] for one in found if one]
-            axis.plot([m["nt_per_pixel"][0] for m in means], [m[key][0] for m in means], "-", color=colour, label=arm)
+            axis.plot([r["mean"][rate] for r in rows], [r["mean"][key] for r in rows], ".", color=colour, alpha=0.6)
+            means = [
+                [np.mean([r["mean"][name] for r in rows if r["digits"] == digits]) for name in (rate, key)]
+                for digits in sorted({r["digits"] for r in rows})
+            ]
+            axis.plot([x for x, _ in means], [y for _, y in means], "-", color=colour, label=arm)
         axis.set(xlabel="nucleotides per pixel, tokens alone", ylabel="PSNR dB", title=title)
         axis.grid(alpha=0.3)
         axis.legend()

@@ -1,9 +1,11 @@
 """Nucleotides against quality: what dropping and fewer digits cost, in each mode.
 
-    python -m eval.rate VIDEOS [--frames 32] [--clips NAME ...] [--out FOLDER]
+    python -m eval.rate VIDEOS [--frames 32] [--clips NAME ...] [--half] [--effort 1 2 3] [--out FOLDER]
 
 Each clip is written at several qualities (`encode --quality`), in mode raw (fewer digits) and in mode prior (dropping
-first, then fewer digits); beside them mode prior with fewer digits alone, to show what dropping brings. Nucleotides are
+first, then fewer digits); beside them mode prior with fewer digits alone, to show what dropping brings. With --effort
+modes raw and prior again with those efforts, at every other quality, and the nucleotides that each takes more or less
+than without, at the same PSNR (BD-rate, over the clips' common range, mean and range over clips). Nucleotides are
 all of a pool's (helix, 150 nt, redundancy 0.1, header strands included); short clips pay much for those. PSNR of RGB,
 mean over frames. With --out rate.json and rate.png.
 """
@@ -18,10 +20,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from eval import metrics
-from eval.clips import clips_of, frames_of
+from eval import clips, metrics
+from eval.bd_rate import bd_rate
+from eval.clips import clips_of
 from eval.prior import WIDTH
-from helix_jax import coding, console, parallel, rate, video, weights
+from helix_jax import coding, console, parallel, rate, refine, weights
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import header
@@ -42,16 +45,20 @@ def rungs_of(way, digits):
     return [(f"{rung.digits} digits", rung) for rung in rate.ladder(digits, False) if rung.digits > 2]
 
 
-def curve(way, original, positions, model, prior, table, config):
+def curve(way, effort, clip, positions, model, prior, table, config):
     """Points of one clip: [{"label", "nt_per_pixel", "bits_per_token", "psnr", "dropped"}].
 
-    original: uint8[T, H, W, 3]. positions: of its tokens, ``tiles.encode(positions=True)``. table: tables.Tables.
+    way: of WAYS. effort: 0 to 3. clip: clips.Clip. positions: of its tokens, ``tiles.encode(positions=True)``. table:
+    tables.Tables.
     """
-    points = []
+    points, original = [], clip.frames
     frames, height, width, _ = original.shape
-    for label, rung in rungs_of(way, positions.shape[-1]):
+    for label, rung in rungs_of(way, positions.shape[-1])[:: 2 if effort else 1]:
         tokens, dropped = rate.tokens_at(rung, positions, prior)
         coded = coding.encode(tokens, "raw" if way == "raw" else "prior", prior)
+        if effort:
+            coded = refine.improve(coded, positions, clip, model, prior, effort=effort, damage=rung.damage)
+            tokens = coded.tokens
         layout = coded.layout(table.bits, config.strands.redundancy)
         strands = layout.packets + header.header_strands(table.bits)
         levels = rate.whole_tokens(tokens, model.config.digits)
@@ -75,8 +82,23 @@ def means(curves):
     ]
 
 
+def title_of(way):
+    return WAYS[way] if way in WAYS else "{}, effort {}".format(*way.split(" "))
+
+
+def saved(results, way):
+    """BD-rate in percent of a way with effort against the same without, of each clip: list of float."""
+    plain, found = results[way.split(" ")[0]], []
+    for name, points in results[way].items():
+        both = [[point | {"preset": "", "scale": 1} for point in some] for some in (plain[name], points)]
+        percent = bd_rate(both[0], both[1], "psnr")
+        found += [] if percent is None else [percent]
+    return found
+
+
 def show(out, results):
-    for way, title in WAYS.items():
+    for way in results:
+        title = title_of(way)
         table = Table("", "nt/pixel", "bits per token", "PSNR dB", "left to the prior", title=title)
         for point in means(list(results[way].values())):
             table.add_row(
@@ -84,18 +106,25 @@ def show(out, results):
                 f"{point['psnr']:.2f}", f"{point['dropped']:.1%}",
             )  # fmt: skip
         out.print(table)
+    for way in results:
+        if way not in WAYS and (found := saved(results, way)):
+            out.print(
+                f"{title_of(way)}: {np.mean(found):+.1f} % nucleotides at equal PSNR against none "
+                f"({min(found):+.1f} to {max(found):+.1f} over {len(found)} clips)"
+            )
 
 
 def draw(path, results):
     """PSNR against nucleotides per pixel, a line for each way: the mean, and thin ones for the clips."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
-    for way, title in WAYS.items():
-        colour = COLOURS[way]
+    for way in results:
+        title, searched = title_of(way), way not in WAYS
+        colour, line = COLOURS[way.split(" ")[0]], "o:" if searched else "o-"
         for points in results[way].values():
             axis.plot([p["nt_per_pixel"] for p in points], [p["psnr"] for p in points], color=colour, lw=0.6, alpha=0.4)
         points = means(list(results[way].values()))
-        axis.plot([p["nt_per_pixel"] for p in points], [p["psnr"] for p in points], "o-", color=colour, label=title)
+        axis.plot([p["nt_per_pixel"] for p in points], [p["psnr"] for p in points], line, color=colour, label=title)
     axis.set(xlabel="nucleotides per pixel, everything counted", ylabel="PSNR dB", xscale="log")
     axis.grid(alpha=0.3, which="both")
     axis.legend()
@@ -107,6 +136,8 @@ def main():
     parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
     parser.add_argument("--frames", type=int, default=32, help="use the first N frames only (0: all; default 32)")
     parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="these clips of the folder only")
+    parser.add_argument("--half", action="store_true", help="clips at half size")
+    parser.add_argument("--effort", type=int, nargs="+", default=[], choices=(1, 2, 3), help="also with these efforts")
     parser.add_argument("--model", default=weights.DEFAULT, help="tokenizer; default: the shipped one")
     parser.add_argument("--prior", default=prior_weights.DEFAULT, help="prior; default: the shipped one")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write rate.json and rate.png into FOLDER")
@@ -116,14 +147,18 @@ def main():
     config = CodecConfig(strands=StrandConfig(redundancy=0.1))  # the same for all modes
     table = tables.load(constraints.named(config.constraints), config.strands.length)
     paths = clips_of(args.folder, args.clips)
-    results = {way: {} for way in WAYS}
+    ways = {way: (way, 0) for way in WAYS} | {
+        f"{way} {effort}": (way, effort) for way in ("raw", "prior") for effort in args.effort
+    }
+    results = {way: {} for way in ways}
     with console.progress(False) as step:
         for path in paths:
-            original = frames_of(video.open_video(path), args.frames)
-            positions = tiles.encode(model.params, model.config, [original], *original.shape[1:3], positions=True)
-            for way in WAYS:
-                results[way][path.name] = curve(way, original, positions, model, prior, table, config)
-                step("curves", 1, len(paths) * len(WAYS))
+            clip = clips.load(path, args.frames, half=args.half)
+            size = clip.info.height, clip.info.width
+            positions = tiles.encode(model.params, model.config, clip.blocks(), *size, positions=True)
+            for name, way in ways.items():
+                results[name][path.name] = curve(*way, clip, positions, model, prior, table, config)
+                step("curves", 1, len(paths) * len(ways))
     show(Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False), results)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)

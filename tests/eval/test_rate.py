@@ -15,14 +15,22 @@ def test_command(tmp_path, make_clip, weights_file, prior_file, monkeypatch, cap
     monkeypatch.setattr(rate_eval, "WAYS", {way: rate_eval.WAYS[way] for way in ("raw", "prior")})
     make_clip(tmp_path / "a.mp4", 12, 32, 48)
     out = tmp_path / "out"
-    options = ("--frames", 12, "--model", weights_file, "--prior", prior_file, "--out", out)
+    options = ("--frames", 12, "--effort", 1, "--model", weights_file, "--prior", prior_file, "--out", out)
     monkeypatch.setattr(sys, "argv", ["rate", *map(str, (tmp_path, *options))])
     rate_eval.main()
-    assert "left to the prior" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "left to the prior" in told
+    assert "raw, effort 1: " in told
+    assert "nucleotides at equal PSNR against none" in told
     results = json.loads((out / "rate.json").read_text())
     raw, coded = results["raw"]["a.mp4"], results["prior"]["a.mp4"]
     assert [point["label"] for point in raw] == [f"{digits} digits" for digits in range(8, 2, -1)]
     assert coded[0]["psnr"] == pytest.approx(raw[0]["psnr"])  # the same tokens, in another mode
+    searched = results["raw 1"]["a.mp4"]
+    assert [point["label"] for point in searched] == ["8 digits", "6 digits", "4 digits"]
+    for point, plain in zip(searched, raw[::2], strict=True):
+        assert point["nt_per_pixel"] == plain["nt_per_pixel"]
+        assert point["psnr"] > plain["psnr"]
     assert raw[0]["bits_per_token"] == 16
     assert raw[-1]["bits_per_token"] == 6
     assert (coded[0]["dropped"], {point["dropped"] for point in raw}) == (0, {0.0})
