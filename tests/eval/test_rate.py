@@ -8,6 +8,15 @@ import pytest
 from eval import rate as rate_eval
 
 
+def test_what_effort_saves():
+    """Of each clip; one whose qualities do not overlap has no say."""
+    plain = [{"nt_per_pixel": rate, "psnr": psnr} for rate, psnr in ((0.02, 25.0), (0.01, 23.0), (0.005, 21.0))]
+    better = [point | {"nt_per_pixel": 0.9 * point["nt_per_pixel"]} for point in plain]
+    far = [point | {"psnr": point["psnr"] + 9} for point in plain]
+    results = {"raw": {"a": plain, "b": plain}, "raw 1": {"a": better, "b": far}}
+    assert rate_eval.saved(results, "raw 1") == pytest.approx([-10])
+
+
 @pytest.mark.slow
 def test_command(tmp_path, make_clip, weights_file, prior_file, monkeypatch, capsys):
     monkeypatch.setattr("helix_jax.parallel.use_all_cores", lambda: None)  # a test session has eight devices
@@ -20,8 +29,7 @@ def test_command(tmp_path, make_clip, weights_file, prior_file, monkeypatch, cap
     rate_eval.main()
     told = capsys.readouterr().out
     assert "left to the prior" in told
-    assert "raw, effort 1: " in told
-    assert "nucleotides at equal PSNR against none" in told
+    assert "raw, effort 1" in told
     results = json.loads((out / "rate.json").read_text())
     raw, coded = results["raw"]["a.mp4"], results["prior"]["a.mp4"]
     assert [point["label"] for point in raw] == [f"{digits} digits" for digits in range(8, 2, -1)]
