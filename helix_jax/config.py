@@ -110,32 +110,38 @@ def override(config, assignments):
     tuple are separated by commas.
     Raises ValueError for an unknown field (naming the known ones) or a value of the wrong type.
     """
+    pairs = []
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set {assignment}: write it as path=value, for {', '.join(_names(config))}")
-        config = _replace(config, path.split("."), path, text)
-    return config
+        pairs.append((path.split("."), path, text))
+    return _replaced(config, pairs)
 
 
 def _names(config):
     return [field.name for field in dataclasses.fields(config)]
 
 
-def _replace(config, parts, path, text):
-    if parts[0] not in _names(config):
-        raise ValueError(
-            f"--set {path}: no field {parts[0]!r}; {type(config).__name__} has {', '.join(_names(config))}"
-        )
-    old = getattr(config, parts[0])
-    if len(parts) > 1:
-        if not dataclasses.is_dataclass(old):
-            raise ValueError(f"--set {path}: {parts[0]} is a single value, it has no field {parts[1]!r}")
-        return dataclasses.replace(config, **{parts[0]: _replace(old, parts[1:], path, text)})
-    if dataclasses.is_dataclass(old):
-        raise ValueError(f"--set {path}: not a single value; set one of its fields, {', '.join(_names(old))}")
-    kind = typing.get_type_hints(type(config))[parts[0]]
-    return dataclasses.replace(config, **{parts[0]: _parse(text, kind, path)})
+def _replaced(config, pairs):
+    """With [(parts of a path, whole path, text)]; all at once, since fields may only fit together."""
+    changes, within = {}, {}
+    for (name, *rest), path, text in pairs:
+        if name not in _names(config):
+            raise ValueError(
+                f"--set {path}: no field {name!r}; {type(config).__name__} has {', '.join(_names(config))}"
+            )
+        old = getattr(config, name)
+        if rest:
+            if not dataclasses.is_dataclass(old):
+                raise ValueError(f"--set {path}: {name} is a single value, it has no field {rest[0]!r}")
+            within.setdefault(name, []).append((rest, path, text))
+        elif dataclasses.is_dataclass(old):
+            raise ValueError(f"--set {path}: not a single value; set one of its fields, {', '.join(_names(old))}")
+        else:
+            changes[name] = _parse(text, typing.get_type_hints(type(config))[name], path)
+    changes |= {name: _replaced(getattr(config, name), some) for name, some in within.items()}
+    return dataclasses.replace(config, **changes)
 
 
 def _parse(text, kind: typing.Any, path):

@@ -8,7 +8,7 @@ import pytest
 
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig, TokenizerConfig, override
 from helix_jax.strands.survival import Survival
-from train.config import TokenizerTraining
+from train.config import PriorTraining, TokenizerTraining
 
 
 def test_override_reaches_nested_fields():
@@ -99,6 +99,14 @@ def test_every_field_says_its_type():
 def test_redundancy_by_mode_unless_given():
     assert [StrandConfig().redundancy_of(mode) for mode in ("raw", "bytes", "context", "prior")] == [0.1, 0.1, 0.2, 0.2]
     assert {StrandConfig(redundancy=0.0).redundancy_of(mode) for mode in ("raw", "bytes", "context", "prior")} == {0.0}
+
+
+def test_fields_that_only_fit_together_are_set_together():
+    cfg = override(PriorTraining(), ["model.frames=4", "data.frames=16", "steps=7"])
+    assert (cfg.model.frames, cfg.data.frames, cfg.steps) == (4, 16, 7)
+    assert override(CodecConfig(), ["quality=3", "quality=4"]).quality == 4
+    with pytest.raises(ValueError, match=r"data.frames is 32: 16 for model.frames=4"):
+        override(PriorTraining(), ["model.frames=4"])
 
 
 def test_a_share_or_what_is_to_be_outlived():

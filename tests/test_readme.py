@@ -29,6 +29,7 @@ TINY = (
     "data.frames=8",
     "data.size=16",
 )
+TINY_JOINT = ("model.tile=2,8,8", "prior.frames=2", "prior.width=8")
 TINY_CUT = ("--frames", "8", "--size", "16", "--smallest", "8", "16", "--workers", "1")
 WRITES = ("-o", "--output", "--out", "--run", "--json")  # options whose value is made by the command
 
@@ -91,7 +92,8 @@ def perform(line, run_cli, make_clip, monkeypatch):
     if module == "train.prepare":
         arguments += TINY_CUT
     elif "--config" in arguments and "--devices" not in arguments:
-        arguments += [word for value in TINY for word in ("--set", value)]
+        changes = TINY + (TINY_JOINT if module == "train.joint" else ())
+        arguments += [word for value in changes for word in ("--set", value)]
     if "--devices" in arguments or module == "eval.scaling":  # how many devices there are is told before JAX starts
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-m", module, *arguments], env=environment, check=True)
