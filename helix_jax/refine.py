@@ -47,18 +47,19 @@ class Window(NamedTuple):
     damage: jax.Array
 
 
-def refine(tokens, positions, blocks, tokenizer, prior, *, damage, steps, key, progress=None):
-    """Tokens -> tokens, no digit of which is further than a level from where it was.
+def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=None):
+    """Positions -> positions in 0 to 3, no digit of which is further than a level from where it was.
 
-    tokens: uint8[t, h, w, d], the first d digits of each. positions: float32[t, h, w, k] as ``tiles.encode`` gives
-    them. blocks: the clip's frames again, iterable of uint8[n, H, W, 3]. tokenizer: weights.Model. prior:
+    positions: float32[t, h, w, d] as ``tiles.encode`` gives them, of the first d digits of each token, those that are
+    sent. blocks: the clip's frames again, iterable of uint8[n, H, W, 3]. tokenizer: weights.Model. prior:
     prior.weights.Prior, or None in mode raw. damage: squared error (8-bit levels, summed over samples) accepted for a
     bit; 0: bits do not count. steps: of the search, in each window. key: jax key, consumed. progress: called after each
     step.
     """
-    begun, length = tokens.astype(np.float32), math.lcm(segments.FRAMES, tokenizer.config.tile[0])
-    start = begun + np.clip(positions[..., : tokens.shape[-1]] - begun, -0.45, 0.45)
-    plan = segments.plan((length, *tokens.shape[1:3]))
+    begun = np.asarray(fsq.digits(positions), np.float32)
+    start = begun + np.clip(positions - begun, -0.45, 0.45)
+    length = math.lcm(segments.FRAMES, tokenizer.config.tile[0])
+    plan = segments.plan((length, *positions.shape[1:3]))
     params = (tokenizer.params, prior.params if prior and damage else None)
     configs = (tokenizer.config, prior.config if prior and damage else None, plan)
     found, optimiser = [], optax.adam(LEARNING_RATE)
@@ -83,17 +84,18 @@ def refine(tokens, positions, blocks, tokenizer, prior, *, damage, steps, key, p
             )  # fmt: skip
             if progress:
                 progress(1)
-        found.append(np.asarray(fsq.digits(places))[:here])
+        found.append(np.asarray(places)[:here])
     return np.concatenate(found)
 
 
 def improve(coded, positions, video, tokenizer, prior, *, effort, damage, thrift=1.0, progress=None):
     """coding.Coding -> a better one, or the same where none was found.
 
-    coded, positions, tokenizer, prior: as in ``refine``. video: the clip's reader, read again. effort: 1 to 3. damage:
-    of the rung that the tokens are of; PRICE where that is less. thrift: times that. progress: called as
-    progress(station, done, total). Better is what has less squared error + damage * bits, in bytes as they are written
-    and pixels as they are decoded.
+    positions, tokenizer, prior: as in ``refine``. video: the clip's reader, read again. effort: 1 to 3. damage: of the
+    rung that the tokens are of; PRICE where that is less. thrift: times that. progress: called as progress(station,
+    done, total). What the search finds is dropped from at the same damage, digit by digit in the coder's order: the
+    search does not see that a digit that changes makes its neighbours dearer, dropping does. Better is what has less
+    squared error + damage * bits, in bytes as they are written and pixels as they are decoded.
     """
     info, digits = video.info, tokenizer.config.digits
 
@@ -105,10 +107,12 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, thrift
     damage = 0.0 if coded.mode == "raw" else thrift * max(damage, price)
     windows = -(-coded.tokens.shape[0] // math.lcm(segments.FRAMES, tokenizer.config.tile[0]))
     step = progress and (lambda done: progress("search", done, windows * STEPS[effort]))
-    tokens = refine(
-        coded.tokens, positions, video.blocks(), tokenizer, prior, damage=damage, steps=STEPS[effort],
+    sent = coded.tokens.shape[-1]
+    places = refine(
+        positions[..., :sent], video.blocks(), tokenizer, prior, damage=damage, steps=STEPS[effort],
         key=jax.random.key(0), progress=step,
     )  # fmt: skip
+    tokens, _ = rate.tokens_at(rate.Rung(sent, damage), places, prior, progress=progress)
     try:
         found = coding.encode(tokens, coded.mode, prior, progress=progress)
     except coding.CodingError:  # a segment that cannot be coded any more
