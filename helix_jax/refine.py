@@ -31,6 +31,7 @@ from helix_jax.tokenizer.haar import PATCH
 
 STEPS = (0, 12, 40, 120)  # by effort
 PRICE = 30.0  # least damage, in mean squared errors of the picture (8-bit levels); mostly picture and bits both gain
+DROPPING = 8_000.0  # damage to which dropping is worth it with all digits, as ``rate.CODED`` has it
 LEARNING_RATE = 0.08  # of Adam, in levels
 TEMPERATURE = (0.6, 0.1)  # of the annealing, from the first step to the last
 KEPT = jax.checkpoint_policies.save_only_these_names("block")  # of the decoder, for the way back
@@ -93,9 +94,9 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, thrift
 
     positions, tokenizer, prior: as in ``refine``. video: the clip's reader, read again. effort: 1 to 3. damage: of the
     rung that the tokens are of; PRICE where that is less. thrift: times that. progress: called as progress(station,
-    done, total). What the search finds is dropped from at the same damage, digit by digit in the coder's order: the
-    search does not see that a digit that changes makes its neighbours dearer, dropping does. Better is what has less
-    squared error + damage * bits, in bytes as they are written and pixels as they are decoded.
+    done, total). What the search finds is dropped from, digit by digit in the coder's order: the search does not see
+    that a digit that changes makes its neighbours dearer, dropping does. Better is what has less squared error +
+    damage * bits, in bytes as they are written and pixels as they are decoded.
     """
     info, digits = video.info, tokenizer.config.digits
 
@@ -104,7 +105,7 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, thrift
 
     before = error(coded.tokens)
     price = PRICE * before / (info.frames * info.height * info.width * 3)
-    damage = 0.0 if coded.mode == "raw" else thrift * max(damage, price)
+    least, damage = damage, 0.0 if coded.mode == "raw" else thrift * max(damage, price)
     windows = -(-coded.tokens.shape[0] // math.lcm(segments.FRAMES, tokenizer.config.tile[0]))
     step = progress and (lambda done: progress("search", done, windows * STEPS[effort]))
     sent = coded.tokens.shape[-1]
@@ -112,7 +113,8 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, thrift
         positions[..., :sent], video.blocks(), tokenizer, prior, damage=damage, steps=STEPS[effort],
         key=jax.random.key(0), progress=step,
     )  # fmt: skip
-    tokens, _ = rate.tokens_at(rate.Rung(sent, damage), places, prior, progress=progress)
+    rung = rate.Rung(sent, max(least, min(damage, DROPPING)) if damage else 0.0)
+    tokens, _ = rate.tokens_at(rung, places, prior, progress=progress)
     try:
         found = coding.encode(tokens, coded.mode, prior, progress=progress)
     except coding.CodingError:  # a segment that cannot be coded any more
