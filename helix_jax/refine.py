@@ -12,7 +12,7 @@ real coder's bytes. Floats decide, and a fixed seed: the same machine finds the 
 
 A digit that the net put beyond the ends of the level axis stays (of four 23 %; letting them go brought nothing).
 
-A clip is taken in windows of a segment's frames, each by itself, whole pictures: about 12 kB a token, 3 GB at 1080p.
+A clip is taken in windows of a segment's frames, each by itself, whole pictures: 27 kB a token, 7 GB at 1080p.
 """
 
 import functools
