@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from eval import metrics
-from helix_jax import parallel, video, weights
+from eval import clips, metrics
+from helix_jax import parallel, weights
 from helix_jax.tokenizer import tiles
-from train.data import halve
 
 
 def measure(path, model, digits, frames, half=False):
@@ -23,16 +22,7 @@ def measure(path, model, digits, frames, half=False):
 
     half: measure the clip at half size (the mean of 2 x 2 pixels), which takes most of an earlier coder's traces out.
     """
-    reader = video.open_video(path)
-    original, count = [], 0
-    for block in reader.blocks():
-        original.append(block)
-        count += len(block)
-        if frames and count >= frames:
-            break
-    original = np.concatenate(original)[: frames or None]
-    if half:
-        original = halve(original)
+    original = clips.load(path, frames, half).frames
     _, height, width, _ = original.shape
     tokens = tiles.encode(model.params, model.config, [original], height, width)
     figures = []
@@ -42,7 +32,7 @@ def measure(path, model, digits, frames, half=False):
         decoded = np.concatenate(list(tiles.decode(model.params, model.config, levels, len(original), height, width)))
         figures.append(
             {
-                "clip": Path(path).name + (" (half size)" if half else ""),
+                "clip": clips.name_of(path, half),
                 "digits": kept,
                 "bits_per_pixel": 2 * kept * tokens[..., 0].size / original[..., 0].size,
                 "psnr": metrics.psnr(original, decoded),

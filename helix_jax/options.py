@@ -85,7 +85,7 @@ Effort = Annotated[
     int,
     typer.Option(
         help="Time spent on finding better tokens for the same decoder: 0 none, 1 to 3 more and more. A better picture "
-        "for its nucleotides; decoding stays as fast. Memory: about 7 GB at 1080p."
+        "for its nucleotides; decoding stays as fast. Memory: about 8 GB at 1080p."
     ),
 ]
 Rate = Annotated[

@@ -12,7 +12,7 @@ real coder's bytes. Floats decide, and a fixed seed: the same machine finds the 
 
 A digit that the net put beyond the ends of the level axis stays (of four 23 %; letting them go brought nothing).
 
-A clip is taken in windows of a segment's frames, each by itself, whole pictures: 27 kB a token, 7 GB at 1080p.
+A clip is taken in windows of a segment's frames, each by itself, whole pictures: 25 to 30 kB a token, 8 GB at 1080p.
 """
 
 import functools
@@ -34,7 +34,6 @@ PRICE = 30.0  # least damage, in mean squared errors of the picture (8-bit level
 DROPPING = 8_000.0  # damage to which dropping is worth it with all digits, as ``rate.CODED`` has it
 LEARNING_RATE = 0.08  # of Adam, in levels
 TEMPERATURE = (0.6, 0.1)  # of the annealing, from the first step to the last
-KEPT = jax.checkpoint_policies.save_only_these_names("block")  # of the decoder, for the way back
 SCALE = 127.5  # 8-bit levels in the unit of the net's pixels
 
 
@@ -59,7 +58,7 @@ def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=
     """
     begun = np.asarray(fsq.digits(positions), np.float32)
     start = begun + np.clip(positions - begun, -0.45, 0.45)
-    length = math.lcm(segments.FRAMES, tokenizer.config.tile[0])
+    length = _length(tokenizer.config)
     plan = segments.plan((length, *positions.shape[1:3]))
     params = (tokenizer.params, prior.params if prior and damage else None)
     configs = (tokenizer.config, prior.config if prior and damage else None, plan)
@@ -106,7 +105,7 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, thrift
     before = error(coded.tokens)
     price = PRICE * before / (info.frames * info.height * info.width * 3)
     least, damage = damage, 0.0 if coded.mode == "raw" else thrift * max(damage, price)
-    windows = -(-coded.tokens.shape[0] // math.lcm(segments.FRAMES, tokenizer.config.tile[0]))
+    windows = -(-coded.tokens.shape[0] // _length(tokenizer.config))
     step = progress and (lambda done: progress("search", done, windows * STEPS[effort]))
     sent = coded.tokens.shape[-1]
     places = refine(
@@ -121,6 +120,11 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, thrift
         return coded
     costs = [e + 8 * damage * c.content_bytes for e, c in ((before, coded), (error(tokens), found))]
     return found if costs[1] < costs[0] else coded
+
+
+def _length(config):
+    """Latent frames of a window: whole segments, and whole groups of the tokenizer."""
+    return math.lcm(segments.FRAMES, config.tile[0])
 
 
 def squared_error(levels, blocks, tokenizer, info):
@@ -152,8 +156,8 @@ def _cost(places, params, window, temperature, key, configs):
     t, h, w, d = places.shape
     whole = jnp.pad(levels, ((0, 0), (0, 0), (0, 0), (0, config.digits - d)), constant_values=(fsq.LEVELS - 1) / 2)
     groups = whole.reshape(-1, config.tile[0], h, w, config.digits)
-    decoder = jax.checkpoint(functools.partial(model.pixels, config=config), policy=KEPT)
-    decoded = decoder(tokenizer, fsq.centre(groups)).reshape(t * PATCH[0], h * PATCH[1], w * PATCH[2], 3)
+    decoded = model.pixels(tokenizer, fsq.centre(groups), config)
+    decoded = decoded.reshape(t * PATCH[0], h * PATCH[1], w * PATCH[2], 3)
     _, height, width, _ = window.pixels.shape
     error = decoded[:, :height, :width] - model.to_float(window.pixels)
     cost = SCALE**2 * jnp.sum(jnp.square(error) * window.shown[:, None, None, None])

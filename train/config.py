@@ -15,6 +15,17 @@ def _check(config, part, **least):
                 raise ValueError(f"{part}{name} is {value}: at least {low}")
 
 
+def _check_prior(config, name):
+    """Raise ValueError where a run's crops or precision do not fit the prior that its field ``name`` describes."""
+    seen = getattr(config, name).frames
+    if config.data.frames != PATCH[0] * seen:
+        raise ValueError(f"data.frames is {config.data.frames}: {PATCH[0] * seen} for {name}.frames={seen}")
+    if config.parallel.compute != "float32":
+        raise ValueError(
+            f"parallel.compute is {config.parallel.compute!r}: float32 for the prior, whose numbers are exact"
+        )
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Random crops of ``frames`` x ``size`` x ``size`` pixels out of the pieces in the shards.
@@ -219,13 +230,7 @@ class JointTraining(Training):
                 f"prior.digits={self.prior.digits} and prior.frames={self.prior.frames} do not fit the tokenizer, "
                 f"whose tokens have {self.model.digits} digits, in groups of {self.model.tile[0]} latent frames"
             )
-        frames = PATCH[0] * self.prior.frames
-        if self.data.frames != frames:
-            raise ValueError(f"data.frames is {self.data.frames}: {frames} for prior.frames={self.prior.frames}")
-        if self.parallel.compute != "float32":
-            raise ValueError(
-                f"parallel.compute is {self.parallel.compute!r}: float32 for the prior, whose numbers are exact"
-            )
+        _check_prior(self, "prior")
 
 
 @dataclass(frozen=True)
@@ -245,10 +250,4 @@ class PriorTraining(Training):
     def __post_init__(self):
         super().__post_init__()
         _check(self.model, "model.", width=1, blocks=0, hidden=1, digits=1, frames=1)
-        frames = PATCH[0] * self.model.frames
-        if self.data.frames != frames:
-            raise ValueError(f"data.frames is {self.data.frames}: {frames} for model.frames={self.model.frames}")
-        if self.parallel.compute != "float32":
-            raise ValueError(
-                f"parallel.compute is {self.parallel.compute!r}: float32 for the prior, whose numbers are exact"
-            )
+        _check_prior(self, "model")

@@ -127,11 +127,11 @@ def loss_fn(params, clips, key, step, cfg, unit):
         for each, counted in zip(logits, (sent & ~known, sent), strict=True):
             number = jnp.maximum(jnp.sum(counted, axis=(1, 2, 3, 4)), 1)
             own.append(jnp.mean(jnp.sum(cross_entropy(each, digits) * counted, axis=(1, 2, 3, 4)) / number))
-            ours.append(jnp.sum(expected_bits(distribution, each) * counted, axis=(1, 2, 3, 4)))
+            ours.append((jnp.sum(expected_bits(distribution, each) * counted, axis=(1, 2, 3, 4)), number))
         tokens = digits[0, ..., 0].size
         terms |= {
-            "masked": jnp.mean(ours[0] / jnp.maximum(jnp.sum(sent & ~known, axis=(1, 2, 3, 4)), 1)),
-            "rate": jnp.mean(ours[1]) / (tokens * PIXELS * unit),
+            "masked": jnp.mean(ours[0][0] / ours[0][1]),
+            "rate": jnp.mean(ours[1][0]) / (tokens * PIXELS * unit),
             "prior": sum(own),
             "bits": own[1] * cfg.model.digits,  # of a token, at the mean of the digits that are sent
         }
