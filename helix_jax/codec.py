@@ -98,18 +98,13 @@ def _within_rate(positions, video, config, model, prior, table, progress):
         layout, nucleotides = laid_out(coded)
         return (coded, layout, rung), nucleotides
 
-    def searched(coded, layout, rung, most=math.inf):
+    def searched(coded, layout, rung):
         if not config.effort:
             return coded, layout
-        for thrift in (1, 3, 9):  # a better picture may take more than the budget has left
-            better = refine.improve(
-                coded, positions, video, model, prior, effort=config.effort, damage=rung.damage, thrift=thrift,
-                progress=progress,
-            )  # fmt: skip
-            found, nucleotides = laid_out(better)
-            if nucleotides <= most:
-                return better, found
-        return coded, layout
+        better = refine.improve(
+            coded, positions, video, model, prior, effort=config.effort, damage=rung.damage, progress=progress
+        )
+        return better, laid_out(better)[0]  # no larger, as it takes no more bytes
 
     if not config.rate and not config.budget:
         return searched(*attempt(rate.rung_of(rungs, config.quality))[0])
@@ -121,7 +116,7 @@ def _within_rate(positions, video, config, model, prior, table, progress):
             f"{int(budget):,} nucleotides are too few: this clip takes {least:,} at the lowest quality of mode "
             f"{config.mode}; give more, or less redundancy, or a smaller picture"
         )
-    return searched(*found, most=budget)
+    return searched(*found)
 
 
 def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), key=None, progress=None):

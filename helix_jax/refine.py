@@ -31,7 +31,8 @@ from helix_jax.tokenizer.haar import PATCH
 
 STEPS = (0, 12, 40, 120)  # by effort
 PRICE = 30.0  # least damage, in mean squared errors of the picture (8-bit levels); mostly picture and bits both gain
-DROPPING = 8_000.0  # damage to which dropping is worth it with all digits, as ``rate.CODED`` has it
+DROPPING = 8_000.0  # least damage to which what is found is dropped from
+THRIFT = {1: (1,), 3: (1, 1.5), 9: (1, 1.5)}  # times PRICE, times DROPPING: tried until no more bytes are taken
 LEARNING_RATE = 0.08  # of Adam, in levels
 TEMPERATURE = (0.6, 0.1)  # of the annealing, from the first step to the last
 SCALE = 127.5  # 8-bit levels in the unit of the net's pixels
@@ -88,38 +89,42 @@ def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=
     return np.concatenate(found)
 
 
-def improve(coded, positions, video, tokenizer, prior, *, effort, damage, thrift=1.0, progress=None):
+def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progress=None):
     """coding.Coding -> a better one, or the same where none was found.
 
     positions, tokenizer, prior: as in ``refine``. video: the clip's reader, read again. effort: 1 to 3. damage: of the
-    rung that the tokens are of; PRICE where that is less. thrift: times that. progress: called as progress(station,
-    done, total). What the search finds is dropped from, digit by digit in the coder's order: the search does not see
-    that a digit that changes makes its neighbours dearer, dropping does. Better is what has less squared error +
-    damage * bits, in bytes as they are written and pixels as they are decoded.
+    rung that the tokens are of. progress: called as progress(station, done, total).
+
+    Better is what takes no more bytes, as they are written, and has less squared error + damage * bits, of pixels as
+    they are decoded, with a damage of PRICE at least. What the search finds is dropped from, digit by digit in the
+    coder's order. If that takes more bytes, more is dropped, or all is done again at a higher price (THRIFT).
     """
-    info, digits = video.info, tokenizer.config.digits
+    info, digits, sent = video.info, tokenizer.config.digits, coded.tokens.shape[-1]
 
     def error(tokens):
         return squared_error(rate.whole_tokens(tokens, digits), video.blocks(), tokenizer, info)
 
-    before = error(coded.tokens)
-    price = PRICE * before / (info.frames * info.height * info.width * 3)
-    least, damage = damage, 0.0 if coded.mode == "raw" else thrift * max(damage, price)
-    windows = -(-coded.tokens.shape[0] // _length(tokenizer.config))
-    step = progress and (lambda done: progress("search", done, windows * STEPS[effort]))
-    sent = coded.tokens.shape[-1]
-    places = refine(
-        positions[..., :sent], video.blocks(), tokenizer, prior, damage=damage, steps=STEPS[effort],
-        key=jax.random.key(0), progress=step,
-    )  # fmt: skip
-    rung = rate.Rung(sent, max(least, min(damage, DROPPING)) if damage else 0.0)
-    tokens, _ = rate.tokens_at(rung, places, prior, progress=progress)
-    try:
-        found = coding.encode(tokens, coded.mode, prior, progress=progress)
-    except coding.CodingError:  # a segment that cannot be coded any more
-        return coded
-    costs = [e + 8 * damage * c.content_bytes for e, c in ((before, coded), (error(tokens), found))]
-    return found if costs[1] < costs[0] else coded
+    before, raw = error(coded.tokens), coded.mode == "raw"
+    price = max(damage, PRICE * before / (info.frames * info.height * info.width * 3))
+    windows, steps = -(-coded.tokens.shape[0] // _length(tokenizer.config)), STEPS[effort]
+    step = progress and (lambda done: progress("search", done, windows * steps))
+    for thrift, droppings in ({1: (1,)} if raw else THRIFT).items():
+        dearer = 0.0 if raw else thrift * price
+        places = refine(
+            positions[..., :sent], video.blocks(), tokenizer, prior, damage=dearer, steps=steps,
+            key=jax.random.key(0), progress=step,
+        )  # fmt: skip
+        for dropping in droppings:
+            rung = rate.Rung(sent, min(dearer, dropping * max(damage, DROPPING)))
+            tokens, _ = rate.tokens_at(rung, places, prior, progress=progress)
+            try:
+                found = coding.encode(tokens, coded.mode, prior, progress=progress)
+            except coding.CodingError:  # a segment that cannot be coded any more
+                continue
+            saved = coded.content_bytes - found.content_bytes
+            if saved >= 0 and error(tokens) < before + 8 * price * saved:
+                return found
+    return coded
 
 
 def _length(config):
@@ -162,26 +167,19 @@ def _cost(places, params, window, temperature, key, configs):
     error = decoded[:, :height, :width] - model.to_float(window.pixels)
     cost = SCALE**2 * jnp.sum(jnp.square(error) * window.shown[:, None, None, None])
     if prior is not None:
-        digits = fsq.digits(jax.lax.stop_gradient(places))
-        known = jnp.arange(prior_config.digits) < d
-        digits = jnp.pad(digits, ((0, 0), (0, 0), (0, 0), (0, prior_config.digits - d)))
-        known = window.there[..., None] & known[None, None, None, None]
-        bits = net.code_lengths(net.causal_logits(prior, _cut(plan, digits), known, prior_config)[..., :d, :])
-        bits = _joined(plan, jax.lax.stop_gradient(bits) * window.there[..., None, None])
-        at = below.astype(jnp.int32)[..., None]
-        lower, upper = (jnp.take_along_axis(bits, at + n, axis=-1)[..., 0] for n in (0, 1))
-        cost += window.damage * jnp.sum(down * lower + up * upper)
+        at, every = below.astype(jnp.int32)[..., None], jnp.arange(fsq.LEVELS).reshape(1, 1, 1, 1, -1)
+        chances = down[..., None] * (every == at) + up[..., None] * (every == at + 1)
+        # the digits as they are now, with the gradient of the chances: so what their neighbours cost then counts too
+        hot = jax.nn.one_hot(fsq.digits(jax.lax.stop_gradient(places)), fsq.LEVELS)
+        hot = _cut(plan, hot + chances - jax.lax.stop_gradient(chances))
+        unsent = [*[(0, 0)] * 4, (0, prior_config.digits - d), (0, 0)]
+        bits = net.code_lengths(net.expected_logits(prior, jnp.pad(hot, unsent), prior_config)[..., :d, :])
+        cost += window.damage * jnp.sum(jnp.sum(bits * hot, axis=(-2, -1)) * window.there)
     return cost / (t * h * w)
 
 
 def _cut(plan, values):
-    """``segments.cut`` of a traced array [t, h, w, k]."""
+    """``segments.cut`` of a traced array [t, h, w, ...], zeros where no token is."""
     place = segments.cut(plan, 1 + np.arange(math.prod(plan.grid)).reshape(plan.grid))
-    flat = values.reshape(-1, values.shape[-1])
+    flat = values.reshape(-1, *values.shape[3:])
     return jnp.concatenate([jnp.zeros_like(flat[:1]), flat])[place]
-
-
-def _joined(plan, values):
-    """``segments.join`` of a traced array [n, t, h, w, ...]."""
-    place = segments.join(plan, np.arange(plan.number * math.prod(plan.shape)).reshape(plan.number, *plan.shape))
-    return values.reshape(-1, *values.shape[4:])[place]

@@ -18,6 +18,7 @@ from tests.test_codec import Clip, grouped
 
 SMALL = TokenizerConfig(width=12, encoder_blocks=1, decoder_blocks=1, digits=4, tile=(4, 8, 8))
 STRANDS = StrandConfig(length=100, redundancy=0.0)
+BARE = StrandConfig(redundancy=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -131,29 +132,36 @@ def test_encode_with_effort(model, clip, prior_of):
     assert sum(done for done, _ in searched) == searched[0][1] == 2 * refine.STEPS[1]
 
 
-def test_a_budget_is_kept_with_effort(model, clip, prior_of, monkeypatch):
-    """What costs more than the budget is not taken, however good it looks."""
-    prior = prior_of(4, model.digest)
-    config = CodecConfig(constraints="strand", mode="prior", verify=False, strands=STRANDS)
-    whole = codec.encode(clip, model, config, prior=prior).strands.size
-    plain = codec.encode(clip, model, dataclasses.replace(config, budget=whole), prior=prior)
-    larger = coding.encode(np.random.default_rng(0).integers(0, 4, (9, 6, 8, 4), dtype=np.uint8), "raw", None)
-    monkeypatch.setattr(refine, "improve", lambda *_, **__: larger)
-    pool = codec.encode(clip, model, dataclasses.replace(config, budget=whole, effort=1), prior=prior)
-    np.testing.assert_array_equal(pool.strands, plain.strands)
-
-
-def test_a_budget_buys_a_better_picture_with_effort():
-    """With the shipped weights. The first find takes too many nucleotides, so a thriftier one is looked for."""
+@pytest.mark.parametrize("quality", [10, 6, 3])
+def test_effort_never_takes_more(quality):
+    """With the shipped weights: no more nucleotides, and a better picture for them, at all qualities."""
     model, prior = weights.load(), prior_weights.load()
     part = Clip(np.concatenate(list(video.open_video(CLIP).blocks()))[:32, :64, :64])
-    config, errors = CodecConfig(mode="prior", verify=False, budget=4500, strands=StrandConfig(redundancy=0.0)), []
+    config, errors, sizes = CodecConfig(mode="prior", verify=False, quality=quality, strands=BARE), [], []
     for effort in (0, 2):
         pool = codec.encode(part, model, dataclasses.replace(config, effort=effort), prior=prior)
-        assert pool.strands.size <= 4500
         _, blocks, _ = codec.decode(grouped(pool.strands), model, prior=prior)
         errors.append(np.square(np.concatenate(list(blocks)).astype(float) - part.pixels).sum())
-    assert errors[1] < 0.85 * errors[0]
+        sizes.append(pool.strands.size)
+    assert sizes[1] <= sizes[0]
+    assert errors[1] < 0.99 * errors[0]
+
+
+def test_a_dearer_search_where_the_first_takes_too_much(model, clip, positions, prior_of, monkeypatch):
+    """Tokens that take more bytes are refused, whatever the picture, and looked for again at three and nine times the
+    price; if that does not help, all stays as it is."""
+    prior = prior_of(4, model.digest)
+    coded = coding.encode(np.zeros((9, 6, 8, 4), np.uint8), "context", prior)
+    asked = []
+
+    def refine_(places, *_, damage, **__):
+        asked.append(damage)
+        return np.random.default_rng(0).uniform(0, 3, places.shape).astype(np.float32)
+
+    monkeypatch.setattr(refine, "refine", refine_)
+    monkeypatch.setattr(rate, "tokens_at", lambda rung, places, *_, **__: (np.asarray(fsq.digits(places)), 0.0))
+    assert refine.improve(coded, positions, clip, model, prior, effort=1, damage=0.0) is coded
+    np.testing.assert_allclose(np.array(asked) / asked[0], (1, 3, 9))
 
 
 def test_groups_that_do_not_share_a_segments_frames(clip):

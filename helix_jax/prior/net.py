@@ -124,9 +124,11 @@ class Net(nnx.Module):
 
     # ---- causal ----
 
-    def past_features(self, digits, known):
-        """What the frames before each one say of it: digits uint8[B, t, h, w, k] -> float32[B, t, h, w, d]."""
-        x = self._entered(_given_before(digits, known))
+    def past_features(self, hot):
+        """What the frames before each one say of it: float32[B, t, h, w, k, LEVELS] -> float32[B, t, h, w, d]."""
+        before, earlier = (jnp.pad(hot, ((0, 0), (n, 0), *[(0, 0)] * 4))[:, : hot.shape[1]] for n in (1, 2))
+        none = jnp.zeros_like(hot)
+        x = self._entered(_joined(none, before, none, *[none[..., 0]] * 2, _same(before, earlier)))
         for block in self.blocks:
             x = block(x, True)
         return _activation(x)
@@ -161,22 +163,42 @@ class Net(nnx.Module):
         """The running sum once a digit of the token is known. value: int[...]."""
         return total + self.earlier[...][LEVELS * digit + value.astype(jnp.int32)]
 
-    def causal(self, digits, known):
-        """Logits of every digit, all before it in the coder's order being known: [B, t, h, w, k, 3]."""
-        total, found = self.begin(self.past_features(digits, known), around_of(digits, known)), []
-        for j in range(digits.shape[-1]):
+    def causal(self, hot):
+        """Logits of every digit, all before it in the coder's order being known: [B, t, h, w, k, 3].
+
+        hot: float32[B, t, h, w, k, LEVELS], digits one-hot, zeros where unknown. Distributions over the levels work
+        too: then a digit is told as so much of each, and two digits are the same with so much probability."""
+        total, found = self.begin(self.past_features(hot), around_of(hot)), []
+        for j in range(hot.shape[-2]):
             found.append(self.logits(total, j))
-            total = jnp.where(known[..., j, None], self.tell(total, j, digits[..., j]), total)
+            rows = self.earlier[...][LEVELS * j : LEVELS * (j + 1)].reshape(LEVELS, 1, 1, 1, 1, -1)
+            for n in range(LEVELS):  # no matrix product: these are not of 8 bits
+                total = total + hot[..., j, n, None] * rows[n]
         return jnp.stack(found, axis=-2)
 
     def both(self, digits, known, sent):
-        return self.masked(digits, known), self.causal(digits, sent)
+        return self.masked(digits, known), self.causal(one_hot(digits, sent))
 
     def _entered(self, told):
         """Embedding of what each place is told, and the phase of its frame."""
         t = told.shape[1]
         phase = jnp.tile(self.phase[...], (-(-t // PHASES), 1))[:t]
         return _stream(self.embed(told.astype(jnp.float32)) + phase[None, :, None, None])
+
+
+def one_hot(digits, known):
+    """float32[..., LEVELS], one-hot; zeros where not known."""
+    return jax.nn.one_hot(jnp.where(known, digits, LEVELS), LEVELS)
+
+
+def _same(one, other):
+    """How probably two digits are the same: [..., LEVELS] twice -> [...]."""
+    return jnp.sum(one * other, axis=-1)
+
+
+def _joined(*parts):
+    """[B, t, h, w, ...] each -> side by side, float32[B, t, h, w, n]."""
+    return jnp.concatenate([part.reshape(*part.shape[:4], -1) for part in parts], axis=-1)
 
 
 def _given(digits, known):
@@ -203,15 +225,6 @@ def _given(digits, known):
     return _told(own, before, after, still)
 
 
-def _given_before(digits, known):
-    """What the net is told of each place where only earlier frames are known; a digit that is never known is not."""
-    own = jnp.where(known, digits, LEVELS).astype(jnp.uint8)
-    before, earlier = (
-        jnp.pad(own, ((0, 0), (n, 0), *[(0, 0)] * 3), constant_values=LEVELS)[:, : own.shape[1]] for n in (1, 2)
-    )
-    return _told_before(before, earlier)
-
-
 def _told_before(before, earlier):
     none = jnp.full_like(before, LEVELS)
     return _told(none, before, none, (before == earlier) & (before < LEVELS))
@@ -223,17 +236,16 @@ def _told(own, before, after, still):
     return jnp.concatenate([*(h.reshape(*own.shape[:-1], -1) for h in hot), *same, still], axis=-1)
 
 
-def around_of(digits, known):
-    """What the causal head is told of the tokens to the left and above: bool[B, t, h, w, n], ``around`` of each."""
-    own = jnp.where(known, digits, LEVELS).astype(jnp.uint8)
+def around_of(hot):
+    """What the causal head is told of the tokens to the left and above: float32[B, t, h, w, n], ``around`` of each."""
     reach = max(abs(step) for place in AROUND for step in place)
-    _, t, h, w, _ = own.shape
-    padded = jnp.pad(own, ((0, 0), (1, 0), (reach, reach), (reach, reach), (0, 0)), constant_values=LEVELS)
+    _, t, h, w, *_ = hot.shape
+    wide = jnp.pad(hot, ((0, 0), (1, 0), (reach, reach), (reach, reach), (0, 0), (0, 0)))
 
     def at(back, y, x):
-        return padded[:, 1 - back : 1 - back + t, reach + y : reach + y + h, reach + x : reach + x + w]
+        return wide[:, 1 - back : 1 - back + t, reach + y : reach + y + h, reach + x : reach + x + w]
 
-    return around([at(0, *place) for place in AROUND], [at(1, *AROUND[n]) for n in KEPT])
+    return _joined(*(at(0, *place) for place in AROUND), *(_same(at(0, *AROUND[n]), at(1, *AROUND[n])) for n in KEPT))
 
 
 def around(tokens, before):
@@ -303,7 +315,14 @@ def masked_logits(params, digits, known, config):
 def causal_logits(params, digits, known, config):
     """float32[B, t, h, w, k, 3]: of each digit, from those before it in the coder's order alone. known: False where a
     token is not there, or a digit is never sent."""
-    return _functional(config)[1](params, digits, known, method="causal")
+    return expected_logits(params, one_hot(digits, known), config)
+
+
+def expected_logits(params, hot, config):
+    """``causal_logits`` of digits that are not settled yet, with gradients. hot: float32[B, t, h, w, k, LEVELS],
+    distributions over the levels, zeros where a token is not there, or a digit is never sent. For searches and losses,
+    never for the coder."""
+    return _functional(config)[1](params, hot, method="causal")
 
 
 def both_logits(params, digits, known, sent, config):

@@ -1,4 +1,4 @@
-"""Concealment by the prior: what is known stays, what is lost becomes what the net expects, the surest first."""
+"""Concealment by the prior: what is known stays, what is lost becomes what the net expects."""
 
 import functools
 
@@ -57,15 +57,14 @@ def test_what_stood_in_lost_places_does_not_matter(prior):
     np.testing.assert_array_equal(conceal.fill_lost(prior, other, lost), conceal.fill_lost(prior, tokens, lost))
 
 
-@pytest.mark.parametrize("passes", [1, 4])
 @pytest.mark.parametrize(
     ("logits", "mean"),
     [((0, 0, 0), 1.5), ((12, 0, 12), 3), ((-12, -12, 0), 0), ((0, 12, -12), 1.5), ((-12, 0, 0), 0.5)],
 )
-def test_lost_digits_become_their_mean(passes, logits, mean):
+def test_lost_digits_become_their_mean(logits, mean):
     """The best guess for the squared error, not the likeliest level."""
     tokens, lost = some((8, 4, 4))
-    levels = conceal.fill_lost(constant(logits), tokens, lost, passes=passes)
+    levels = conceal.fill_lost(constant(logits), tokens, lost)
     np.testing.assert_allclose(levels[lost], mean, atol=1e-3)
 
 
@@ -75,26 +74,16 @@ def asked(config):
 
 
 @pytest.mark.parametrize("digits", [4, 2])
-def test_one_pass_is_what_the_net_says(prior, digits):
+def test_levels_are_what_the_net_says(prior, digits):
     """Asked with a group of frames on either side, here beyond the clip, of which nothing is known; nor is anything of
     digits that are not sent."""
     tokens, lost = some((8, 3, 5), 5)
     around = [(4, 4), (0, 0), (0, 0)]
-    open_ones = np.pad(lost, around, constant_values=True)
-    known = ~open_ones[..., None] & (np.arange(4) < digits)
+    known = ~np.pad(lost, around, constant_values=True)[..., None] & (np.arange(4) < digits)
     logits = asked(prior.config)(prior.params, np.pad(tokens, [*around, (0, 0)])[None], known[None])[0, ..., :digits, :]
-    levels = conceal.fill_lost(prior, tokens[..., :digits], lost, passes=1)
+    levels = conceal.fill_lost(prior, tokens[..., :digits], lost)
     assert levels.shape == (8, 3, 5, digits)
     np.testing.assert_allclose(levels[lost], np.asarray(net.expectation(logits))[4:-4][lost], atol=1e-5)
-    # the surest tokens are settled in the first of several passes, on the same grounds
-    sure = np.log(np.asarray(net.probabilities(logits)).max(axis=-1)).sum(axis=-1)
-    count = open_ones.sum() - int(open_ones.sum() * conceal.mask_ratio(1, 4))
-    least = np.sort(sure[open_ones])[-count]
-    first = lost & (sure[4:-4] >= least)
-    assert 2 < first.sum() < count
-    several = conceal.fill_lost(prior, tokens[..., :digits], lost, passes=4)
-    np.testing.assert_allclose(several[first], levels[first], atol=1e-5)
-    assert (np.abs(several - levels) > 0.01).any()  # and later ones know more
 
 
 def test_a_segment_that_is_lost_whole_is_seen_from_both_sides(prior):
@@ -107,13 +96,3 @@ def test_a_segment_that_is_lost_whole_is_seen_from_both_sides(prior):
         other[frames] = 3 - other[frames]
         changed = conceal.fill_lost(prior, other, lost)[8:16] != levels[8:16]
         assert changed.any() == matters
-
-
-def test_schedule():
-    """Few tokens at first, when little is known; all of them at the end."""
-    for passes in (1, 2, 4, 9):
-        left = [conceal.mask_ratio(step, passes) for step in range(passes + 1)]
-        assert left[0] == 1
-        assert left[-1] == 0
-        assert (np.diff(left) < 0).all()
-        assert (np.diff(left, n=2) <= 1e-12).all()  # ever more at a time

@@ -261,7 +261,7 @@ def features(case):
     """Of all frames at once: float32[16, t, h, w, width]."""
     prior, levels, known = case
     call = jax.jit(functools.partial(net._functional(prior.config)[1], method="past_features"))
-    return np.asarray(call(prior.params, levels, known))
+    return np.asarray(call(prior.params, net.one_hot(levels, known)))
 
 
 def own_and_none(levels, known, f):
@@ -322,10 +322,31 @@ def test_digit_by_digit_equals_all_at_once(case, features, place):
 def test_places_around_are_found(case):
     """``around_of`` of a clip is ``around`` of each token's neighbours."""
     _, levels, known = case
-    found = np.asarray(net.around_of(levels, known))
+    found = np.asarray(net.around_of(net.one_hot(levels, known)))
     for place in np.ndindex(SHAPE):
         told = net.around(*([jnp.asarray(token) for token in part] for part in tokens_around(levels, known, *place)))
         np.testing.assert_array_equal(found[:, *place], told)
+
+
+def test_undecided_digits_have_gradients(case):
+    """A distribution in place of a digit: what a token costs depends on the tokens before it, in time and to the left,
+    and on its own earlier digits; not on those after it, nor on itself."""
+    prior, levels, known = case
+    hot = net.one_hot(levels, known)
+    b, t, y, x = 1, 2, 1, 2
+    digit = levels.shape[-1] - 1
+
+    def bits(hot):
+        return net.code_lengths(net.expected_logits(prior.params, hot, prior.config))[b, t, y, x, digit, 0]
+
+    slope = np.abs(np.asarray(jax.grad(bits)(hot)))[b].max(axis=(-2, -1))
+    assert slope[t - 1, y, x] > 0
+    assert slope[t, y, x - 1] > 0
+    assert (slope[t + 1 :] == 0).all()
+    assert (slope[t, y, x + 1 :] == 0).all()
+    own = np.abs(np.asarray(jax.grad(bits)(hot)))[b, t, y, x].max(axis=-1)
+    assert (own[:digit] > 0).any()
+    assert own[digit] == 0
 
 
 # ---- what a logit may depend on ------------------------------------------------------------------------------
