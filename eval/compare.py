@@ -57,8 +57,8 @@ class Way:
 WAYS = (  # of mode raw: 8, 7, 6, 5, 4 and 3 digits
     Way("raw", (10, 9, 7, 6, 4, 3)),
     Way("context", (10, 8, 6, 4, 2, 0)),
-    Way("raw", (10, 7, 4, 3), 2),
-    Way("prior", (10, 6, 4, 2, 0), 2),
+    Way("raw", (10, 6, 3), 2),
+    Way("prior", (10, 5, 2), 2),
     Way("prior", (10, 8, 6, 5, 4, 2, 0)),
 )
 

@@ -59,7 +59,7 @@ def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=
     """
     begun = np.asarray(fsq.digits(positions), np.float32)
     start = begun + np.clip(positions - begun, -0.45, 0.45)
-    length = _length(tokenizer.config)
+    length = _length(tokenizer.config, len(positions))
     plan = segments.plan((length, *positions.shape[1:3]))
     params = (tokenizer.params, prior.params if prior and damage else None)
     configs = (tokenizer.config, prior.config if prior and damage else None, plan)
@@ -106,7 +106,8 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
 
     before, raw = error(coded.tokens), coded.mode == "raw"
     price = max(damage, PRICE * before / (info.frames * info.height * info.width * 3))
-    windows, steps = -(-coded.tokens.shape[0] // _length(tokenizer.config)), STEPS[effort]
+    frames, steps = len(coded.tokens), STEPS[effort]
+    windows = -(-frames // _length(tokenizer.config, frames))
     step = progress and (lambda done: progress("search", done, windows * steps))
     for thrift, droppings in ({1: (1,)} if raw else THRIFT).items():
         dearer = 0.0 if raw else thrift * price
@@ -127,9 +128,10 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
     return coded
 
 
-def _length(config):
-    """Latent frames of a window: whole segments, and whole groups of the tokenizer."""
-    return math.lcm(segments.FRAMES, config.tile[0])
+def _length(config, frames):
+    """Latent frames of a window: whole segments, and whole groups of the tokenizer; fewer for a clip that is shorter."""
+    group = config.tile[0]
+    return min(math.lcm(segments.FRAMES, group), -(-frames // group) * group)
 
 
 def squared_error(levels, blocks, tokenizer, info):
