@@ -3,7 +3,7 @@
     clip uint8[T, H, W, 3]
       | tokenizer.tiles      Haar patches -> causal conv net -> FSQ: k base-4 digits per token
       | rate                 which digits are worth their nucleotides
-      | refine               with effort: better digits for the same decoder
+      | refine               with effort: better digits, and a small change of the decoder
     tokens uint8[t, h, w, k]
       | coding               raw digits, or entropy-coded under an exact integer model (prior)
       | tk_scone.mixing      raw: neighbours to different strands; digits made uniform
@@ -32,7 +32,7 @@ from helix_jax.strands import header as headers
 from helix_jax.strands import packets
 from helix_jax.strands.pool import DecodeError, Pool, Report, read_pool, station, write
 from helix_jax.tk_scone import mixing
-from helix_jax.tokenizer import conceal, tiles
+from helix_jax.tokenizer import conceal, tiles, update
 from helix_jax.video import VideoInfo
 from helix_jax.weights import Model
 
@@ -56,7 +56,7 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
     coded, layout = _within_rate(positions, video, config, model, prior, table, progress)
     if config.verify:
         coding.verify(coded, prior, progress=progress)
-    key = key or _content_key(coded.tokens, info)
+    key = key or _content_key(coded.tokens, info, coded.update)
     payload = mixing.to_bytes(mixing.mix(coded.symbols(layout, config.mixing), key, config.mixing))
     fields = {
         "kind": "video",
@@ -68,6 +68,7 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
         "digits": coded.tokens.shape[-1],
         "model_hash": model.digest[:8],
         "prior_hash": prior.digest[:6] if prior and coded.mode != "raw" else bytes(6),
+        "update": coded.code,
     }
     return write(payload, coded.content_bytes, fields, chosen, table, layout, config, key, progress)
 
@@ -98,13 +99,16 @@ def _within_rate(positions, video, config, model, prior, table, progress):
         layout, nucleotides = laid_out(coded)
         return (coded, layout, rung), nucleotides
 
-    def searched(coded, layout, rung):
+    def searched(coded, layout, rung, most=math.inf):
         if not config.effort:
             return coded, layout
-        better = refine.improve(
-            coded, positions, video, model, prior, effort=config.effort, damage=rung.damage, progress=progress
-        )
-        return better, laid_out(better)[0]  # no larger, as it takes no more bytes
+        options = {"damage": rung.damage, "progress": progress}
+        better = refine.improve(coded, positions, video, model, prior, effort=config.effort, **options)
+        if config.effort >= refine.TUNED:
+            tuned, decoder = refine.tune(better, video, model, **options)
+            if tuned is not better and laid_out(tuned)[1] <= most:
+                better = refine.improve(tuned, positions, video, decoder, prior, effort=config.effort, **options)
+        return better, laid_out(better)[0]
 
     if not config.rate and not config.budget:
         return searched(*attempt(rate.rung_of(rungs, config.quality))[0])
@@ -116,7 +120,7 @@ def _within_rate(positions, video, config, model, prior, table, progress):
             f"{int(budget):,} nucleotides are too few: this clip takes {least:,} at the lowest quality of mode "
             f"{config.mode}; give more, or less redundancy, or a smaller picture"
         )
-    return searched(*found)
+    return searched(*found, most=budget)
 
 
 def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), key=None, progress=None):
@@ -154,9 +158,12 @@ def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), ke
         )
     if missing.any():
         tokens = guesses.fill_lost(prior, tokens, missing) if prior else conceal.fill_lost(tokens, missing)
-    tokens = rate.whole_tokens(tokens, model.config.digits)
+    tokens, params = rate.whole_tokens(tokens, model.config.digits), model.params
+    if head.update:
+        data, there = coding.read_update(update.size(model.config), symbols, lost)
+        params = update.applied(params, model.config, data, there, head.update)
     step = _at(progress, "pictures", info.frames)
-    blocks = tiles.decode(model.params, model.config, tokens, info.frames, info.height, info.width, step)
+    blocks = tiles.decode(params, model.config, tokens, info.frames, info.height, info.width, step)
     return info, blocks, dataclasses.replace(received.report, lost_tokens=float(missing.mean()))
 
 
@@ -179,12 +186,15 @@ def _check_header(head, model, prior):
     if not 1 <= head.digits <= model.config.digits:
         raise DecodeError(f"the header says {head.digits} digits a token, the model has {model.config.digits}: forged?")
     tokens = math.prod(tiles.grid_shape(head.frames, head.height, head.width))
-    room = 4 * head.symbol_bytes // head.digits * head.sources
+    tuned = coding.update_packets(update.size(model.config), head.symbol_bytes) if head.update else 0
+    room = 4 * head.symbol_bytes // head.digits * (head.sources - tuned)
     if head.mode == "raw" and (tokens > room or 4 * head.symbol_bytes % head.digits):
         raise DecodeError(
             f"the header says {head.frames} frames of {head.width}x{head.height} pixels, {tokens:,} tokens of "
             f"{head.digits} digits, and the payload has room for {room:,}: forged?"
         )
+    if tuned >= head.sources:
+        raise DecodeError(f"the header says that {tuned} of {head.sources} packets hold an update: forged?")
     if head.mode != "raw" and (prior is None or prior.digest[:6] != head.prior_hash):
         given = "none was given" if prior is None else f"not {prior.digest[:6].hex()}"
         raise DecodeError(
@@ -236,8 +246,8 @@ def _total_length(strands):
     return strands.length + len(strands.left_primer) + len(strands.right_primer)
 
 
-def _content_key(content, info):
-    return hashlib.sha256(repr((info, content.shape)).encode() + content.tobytes()).digest()[:8]
+def _content_key(content, info, update=b""):
+    return hashlib.sha256(repr((info, content.shape)).encode() + content.tobytes() + update).digest()[:8]
 
 
 def _at(progress, station, total):

@@ -6,7 +6,8 @@
              or falls as one.
     prior    the same with the masked prior's predictions beside the counts.
 
-``prior.payload`` says how segments fill the packets.
+``prior.payload`` says how segments fill the packets. An update of the decoder (``tokenizer.update``), where there is
+one, fills the last packets, in all modes.
 """
 
 import dataclasses
@@ -28,16 +29,19 @@ COMPARED = 32  # bytes of a packet, about what 150 nucleotides hold
 @dataclass(frozen=True)
 class Coding:
     """Tokens ready for packets. mode: one of MODES. tokens: uint8[t, h, w, k]. pieces: bytes of each segment, its CRC
-    at the end; none in mode raw."""
+    at the end; none in mode raw. update, code: of the decoder, ``tokenizer.update.fit``; mostly empty, and 0."""
 
     mode: str
     tokens: np.ndarray
     pieces: tuple[bytes, ...] = ()
+    update: bytes = b""
+    code: int = 0
 
     @property
     def content_bytes(self):
         """Bytes that the packets must carry."""
-        return sum(map(len, self.pieces)) if self.pieces else -(-self.tokens.size // 4)
+        tokens = sum(map(len, self.pieces)) if self.pieces else -(-self.tokens.size // 4)
+        return tokens + len(self.update)
 
     @property
     def packed_bytes(self):
@@ -48,21 +52,47 @@ class Coding:
 
     def layout(self, bits, redundancy):
         """packets.PacketLayout for strands of ``bits`` bits."""
-        digits = self.tokens.shape[-1]
-        if not self.pieces:
-            return packets.plan(bits, self.content_bytes, redundancy, multiple=digits // math.gcd(digits, 4))
-        size = self.content_bytes
+        digits, size = self.tokens.shape[-1], self.content_bytes
+        whole = 1 if self.pieces else digits // math.gcd(digits, 4)  # tokens to a packet
         while True:  # it only grows, so that a byte that a wider index takes from the packets never comes back
-            found = packets.plan(bits, size, redundancy)
-            size = len(payload.to_rows(self.pieces, found.symbol_bytes)) * found.symbol_bytes
+            found = packets.plan(bits, size, redundancy, multiple=whole)
+            size = self._sources(found.symbol_bytes) * found.symbol_bytes
             if size <= found.sources * found.symbol_bytes:
                 return dataclasses.replace(found, payload_bytes=size)
 
     def symbols(self, layout, config):
         """Digits uint8[sources, 4 * symbol bytes] of the source packets. config: MixingConfig."""
-        if not self.pieces:
-            return mixing.interleave(self.tokens, 4 * layout.symbol_bytes // self.tokens.shape[-1], config)
-        return mixing.from_bytes(payload.to_rows(self.pieces, layout.symbol_bytes))
+        width, digits = layout.symbol_bytes, self.tokens.shape[-1]
+        if self.pieces:
+            tokens = mixing.from_bytes(payload.to_rows(self.pieces, width))
+        else:
+            tokens = mixing.interleave(self.tokens, 4 * width // digits, config)
+        if not self.update:
+            return tokens
+        update = self.update.ljust(update_packets(len(self.update), width) * width, b"\0")
+        return np.concatenate([tokens, mixing.from_bytes(np.frombuffer(update, np.uint8).reshape(-1, width))])
+
+    def _sources(self, width):
+        """Source packets of ``width`` bytes."""
+        if self.pieces:
+            tokens = len(payload.to_rows(self.pieces, width))
+        else:
+            tokens = -(-self.tokens[..., 0].size // (4 * width // self.tokens.shape[-1]))
+        return tokens + update_packets(len(self.update), width)
+
+
+def update_packets(size, width):
+    """How many packets of ``width`` bytes an update of ``size`` bytes takes."""
+    return -(-size // width)
+
+
+def read_update(size, symbols, lost):
+    """The update in the last packets -> (data uint8[size], there: bool[size], False where a byte is lost).
+
+    size: of the update in bytes. symbols, lost: as in ``decode``."""
+    rows = mixing.to_bytes(symbols[-update_packets(size, symbols.shape[1] // 4) :])
+    there = np.broadcast_to(~lost[-len(rows) :, None], rows.shape)
+    return rows.reshape(-1)[:size], there.reshape(-1)[:size]
 
 
 def encode(tokens, mode, prior, *, progress=None):

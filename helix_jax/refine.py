@@ -15,6 +15,7 @@ A digit that the net put beyond the ends of the level axis stays (of four 23 %; 
 A clip is taken in windows of a segment's frames, each by itself, whole pictures: 25 to 30 kB a token, 8 GB at 1080p.
 """
 
+import dataclasses
 import functools
 import math
 from typing import NamedTuple
@@ -26,10 +27,11 @@ import optax
 
 from helix_jax import coding, rate
 from helix_jax.prior import net, segments
-from helix_jax.tokenizer import fsq, model, tiles
+from helix_jax.tokenizer import fsq, model, tiles, update
 from helix_jax.tokenizer.haar import PATCH
 
 STEPS = (0, 12, 40, 120)  # by effort
+TUNED = 3  # effort from which on the decoder is tuned too
 PRICE = 30.0  # least damage, in mean squared errors of the picture (8-bit levels); mostly picture and bits both gain
 DROPPING = 8_000.0  # least damage to which what is found is dropped from
 THRIFT = {1: (1,), 3: (1, 1.5), 9: (1, 1.5)}  # times PRICE, times DROPPING: tried until no more bytes are taken
@@ -102,7 +104,8 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
     info, digits, sent = video.info, tokenizer.config.digits, coded.tokens.shape[-1]
 
     def error(tokens):
-        return squared_error(rate.whole_tokens(tokens, digits), video.blocks(), tokenizer, info)
+        levels = rate.whole_tokens(tokens, digits)
+        return tiles.squared_error(tokenizer.params, tokenizer.config, levels, video.blocks(), info)
 
     before, raw = error(coded.tokens), coded.mode == "raw"
     price = max(damage, PRICE * before / (info.frames * info.height * info.width * 3))
@@ -122,26 +125,36 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
                 found = coding.encode(tokens, coded.mode, prior, progress=progress)
             except coding.CodingError:  # a segment that cannot be coded any more
                 continue
+            found = dataclasses.replace(found, update=coded.update, code=coded.code)
             saved = coded.content_bytes - found.content_bytes
             if saved >= 0 and error(tokens) < before + 8 * price * saved:
                 return found
     return coded
 
 
+def tune(coded, video, tokenizer, *, damage, progress=None):
+    """coding.Coding -> the same with an update of the decoder where that is worth its bits, else as it was.
+
+    damage: as in ``improve``. tokenizer: weights.Model. Returns (coding.Coding, weights.Model as the decoder will have
+    it)."""
+    config, info = tokenizer.config, video.info
+    levels = rate.whole_tokens(coded.tokens, config.digits)
+    step = progress and (lambda done, total: progress("tuning", done, total))
+    data, code = update.fit(levels, video, tokenizer, step)
+    params = update.applied(tokenizer.params, config, data, np.ones(len(data), bool), code)
+    before, after = (
+        tiles.squared_error(weights, config, levels, video.blocks(), info) for weights in (tokenizer.params, params)
+    )
+    price = max(damage, PRICE * before / (info.frames * info.height * info.width * 3))
+    if before - after <= 8 * price * len(data):
+        return coded, tokenizer
+    return dataclasses.replace(coded, update=data.tobytes(), code=code), dataclasses.replace(tokenizer, params=params)
+
+
 def _length(config, frames):
-    """Latent frames of a window: whole segments, and whole groups of the tokenizer; fewer for a clip that is shorter."""
+    """Latent frames of a window: whole segments, and whole groups of the tokenizer; fewer where the clip is shorter."""
     group = config.tile[0]
     return min(math.lcm(segments.FRAMES, group), -(-frames // group) * group)
-
-
-def squared_error(levels, blocks, tokenizer, info):
-    """Sum over all samples of the clip, in 8-bit levels: float. levels: as ``tiles.decode`` takes them."""
-    decoded = tiles.decode(tokenizer.params, tokenizer.config, levels, info.frames, info.height, info.width)
-    size = tokenizer.config.tile[0] * PATCH[0]
-    return sum(
-        float(np.square(one.astype(np.float64) - other).sum())
-        for one, other in zip(tiles.regrouped(blocks, size), decoded, strict=True)
-    )
 
 
 @functools.partial(jax.jit, static_argnames="configs")

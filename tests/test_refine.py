@@ -58,7 +58,7 @@ def bits(tokens, prior):
 
 def test_squared_error_is_that_of_the_decoded_frames(model, clip, positions):
     tokens = np.asarray(fsq.digits(positions))
-    assert refine.squared_error(tokens, clip.blocks(), model, clip.info) == error(tokens, model, clip)
+    assert tiles.squared_error(model.params, SMALL, tokens, clip.blocks(), clip.info) == error(tokens, model, clip)
 
 
 @pytest.mark.parametrize("digits", [4, 3])

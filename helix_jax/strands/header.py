@@ -31,9 +31,8 @@ _KEY = b"helixjax"  # check key of every header strand
 _TAG_BITS, _SYMBOL_BITS, _CHECK_BITS = 16, 8, 32
 _CRC = struct.Struct(">I")
 # version kind mode digits mixing index_bits check_bits symbol_bytes | constraints tables_hash key content_bytes digest
-# | sources repairs | frames height width fps (2) | model_hash prior_hash; the rest of SIZE is zero, its last 4 bytes
-# the CRC-32
-_FORMAT = struct.Struct(">7BH16s8s8sQ16s7I8s6s")
+# | sources repairs | frames height width fps (2) | model_hash prior_hash update; the last 4 bytes are the CRC-32
+_FORMAT = struct.Struct(">7BH16s8s8sQ16s7I8s6sB")
 
 
 class HeaderError(ValueError):
@@ -52,7 +51,7 @@ class Header:
     'raw', 'context' or 'prior'.
     Video only (zero otherwise): frames, height, width in pixels, fps: frames per second, exact. digits: base-4 digits
     of a token. model_hash: first 8 bytes of the tokenizer's digest. prior_hash: first 6 bytes of the prior's; zeros in
-    mode raw.
+    mode raw. update: code of the decoder's update in the last packets (``tokenizer.update``), 0 without.
     Raises HeaderError for a value that does not fit its field or makes no sense.
     """
 
@@ -76,6 +75,7 @@ class Header:
     digits: int = 0
     model_hash: bytes = bytes(8)
     prior_hash: bytes = bytes(6)
+    update: int = 0
 
     def __post_init__(self):
         if self.kind not in _KINDS:
@@ -103,6 +103,7 @@ class Header:
             ("height", video, 32),
             ("width", video, 32),
             ("digits", video, 8),
+            ("update", 0, 8),
         ):
             if not least <= getattr(self, field) < 1 << bits:
                 raise HeaderError(f"header: {field} {getattr(self, field)} is not {int(least)} to 2^{bits} - 1")
@@ -124,11 +125,9 @@ class Header:
             *(self.index_bits, self.check_bits, self.symbol_bytes),
             *(self.constraints.encode("ascii"), self.tables_hash, self.key, self.content_bytes, self.digest),
             *(self.sources, self.repairs, self.frames, self.height, self.width, fps.numerator, fps.denominator),
-            self.model_hash,
-            self.prior_hash,
+            *(self.model_hash, self.prior_hash, self.update),
         )
-        content = fields.ljust(SIZE - _CRC.size, b"\0")
-        return content + _CRC.pack(zlib.crc32(content))
+        return fields + _CRC.pack(zlib.crc32(fields))
 
     @classmethod
     def from_bytes(cls, data):
@@ -140,11 +139,9 @@ class Header:
                 f"header: the pool has format version {data[0]}, this helix_jax reads version {VERSION}; "
                 "use the release that wrote it"
             )
-        if any(data[_FORMAT.size : -_CRC.size]):
-            raise HeaderError("header: the unused bytes of format version 1 are not zero")
         _, kind, mode, digits, switches, index_bits, check_bits, symbol_bytes, *rest = _FORMAT.unpack_from(data)
         name, tables_hash, key, content_bytes, digest, sources, repairs, frames, height, width, *rest = rest
-        numerator, denominator, model_hash, prior_hash = rest
+        numerator, denominator, model_hash, prior_hash, update = rest
         if kind >= len(_KINDS) or mode >= len(_MODES) or switches > 7 or denominator == 0:
             raise HeaderError(f"header: kind {kind}, mode {mode}, mixing {switches} or fps /{denominator} is unknown")
         return cls(
@@ -168,6 +165,7 @@ class Header:
             digits=digits,
             model_hash=model_hash,
             prior_hash=prior_hash,
+            update=update,
         )
 
     def layout(self, bits):

@@ -90,6 +90,16 @@ def decode(params, config, levels, frames, height, width, progress=None, batch=1
     return _decode_blocks(params, config, levels, frames, height, width, progress, batch)
 
 
+def squared_error(params, config, levels, blocks, info):
+    """Of the decoded clip, over all samples, in 8-bit levels: float. levels: as for ``decode``. blocks: the clip's
+    frames. info: video.VideoInfo."""
+    decoded = decode(params, config, levels, info.frames, info.height, info.width)
+    return sum(
+        float(np.square(one.astype(np.float64) - other).sum())
+        for one, other in zip(regrouped(blocks, config.tile[0] * PATCH[0]), decoded, strict=True)
+    )
+
+
 def _decode_blocks(params, config, levels, frames, height, width, progress, batch):
     core = config.tile[0]
     for start in range(0, len(levels), core):

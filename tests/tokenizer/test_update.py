@@ -1,0 +1,190 @@
+"""A decoder's update: where its numbers go, what lost ones do, that it helps, and that a pool carries it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from helix_jax import codec, coding, rate, reference, refine
+from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.prior import reference as prior_reference
+from helix_jax.strands import header as headers
+from helix_jax.tokenizer import model as nets
+from helix_jax.tokenizer import tiles, update
+from helix_jax.weights import DEFAULT, Model, load
+from tests.test_codec import Clip, grouped
+
+SMALL = TokenizerConfig(width=12, encoder_blocks=1, decoder_blocks=2, digits=4, tile=(4, 8, 8))
+COUNT = 12 + 4 * 12 + 2 * 12
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model(nets.init(jax.random.key(0), SMALL), SMALL, bytes(range(32)))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """19 frames: two groups, the second not full. 44 x 60 is no whole number of tokens."""
+    y, x, t = np.mgrid[:44, :60, :19]
+    wave = 120 + 80 * np.sin(x / 5 + t / 9) * np.cos(y / 7)
+    pixels = np.stack([wave, wave[::-1], 255 - wave], axis=-1).transpose(2, 0, 1, 3)
+    return Clip((pixels + np.random.default_rng(0).normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8))
+
+
+def squared(blocks, clip):
+    return np.square(np.concatenate(list(blocks)).astype(float) - clip.pixels).sum()
+
+
+def test_sizes():
+    assert update.size(SMALL) == COUNT // 2
+    assert update.size(load(DEFAULT).config) == 1536 // 2
+    assert update.size(dataclasses.replace(SMALL, width=13, decoder_blocks=1)) == (13 * 6) // 2
+
+
+def test_each_number_goes_to_its_parameter(model):
+    """In the order of the format, each alone; the others stay."""
+    places = [("from_digits", "b", n) for n in range(12)]
+    places += [("from_digits", "w", n) for n in range(48)]
+    places += [("decoder", block, n) for block in range(2) for n in range(12)]
+    assert len(places) == COUNT
+    whole = np.ones(COUNT // 2, bool)
+    for number, (part, name, n) in enumerate(places):
+        data = np.full(COUNT // 2, 0x88, np.uint8)
+        data[number // 2] = 0x8F if number % 2 else 0xF8  # 7, in the low or the high half
+        found = update.applied(model.params, SMALL, data, whole, 3)
+        change = jax.tree.map(lambda after, before: np.asarray(after - before), found, model.params)
+        leaf = change["decoder"][name]["gain"] if part == "decoder" else change[part][name]
+        np.testing.assert_allclose(leaf.reshape(-1)[n], 7 / 8, atol=1e-6)
+        assert sum(np.count_nonzero(one) for one in jax.tree.leaves(change)) == 1
+
+
+def test_lost_bytes_change_nothing(model):
+    data = np.random.default_rng(0).integers(0, 256, COUNT // 2, dtype=np.uint8)
+    there = np.arange(COUNT // 2) % 3 > 0
+    part = update.applied(model.params, SMALL, data, there, 4)
+    same = update.applied(model.params, SMALL, np.where(there, data, 0x88).astype(np.uint8), there | True, 4)
+    jax.tree.map(np.testing.assert_array_equal, part, same)
+    none = update.applied(model.params, SMALL, data, there & False, 4)
+    jax.tree.map(np.testing.assert_array_equal, none, model.params)
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_numbers_are_rounded_and_cut(count):
+    change = np.array([0.3, -0.3, 9.0, -9.0, 0.125, 0.0, 0.26][:count], np.float32)
+    halves = [10, 6, 15, 0, 9, 8, 10][:count] + [8] * (count % 2)
+    expected = [16 * high + low for high, low in zip(halves[::2], halves[1::2], strict=True)]
+    np.testing.assert_array_equal(update.quantised(change, 3), expected)
+
+
+def test_a_fit_shows_the_clip_better(model, clip, monkeypatch):
+    """Better than no change, and as good as the best code alone; twice the same."""
+    levels = tiles.encode(model.params, SMALL, clip.blocks(), 44, 60).astype(np.float32)
+    told = []
+    data, code = update.fit(levels, clip, model, lambda *step: told.append(step))
+    assert data.shape == (update.size(SMALL),)
+    assert sum(done for done, _ in told) == told[0][1] == update.STEPS
+
+    def error(data, code):
+        params = update.applied(model.params, SMALL, data, np.ones(len(data), bool), code)
+        return squared(tiles.decode(params, SMALL, levels, 19, 44, 60), clip)
+
+    none = squared(tiles.decode(model.params, SMALL, levels, 19, 44, 60), clip)
+    assert error(data, code) < 0.9 * none
+    again, same = update.fit(levels, clip, model)
+    np.testing.assert_array_equal(again, data)
+    assert same == code
+    for one in update.CODES:
+        monkeypatch.setattr(update, "CODES", (one,))
+        assert error(*update.fit(levels, clip, model)) >= error(data, code)
+
+
+@pytest.mark.parametrize("mode", ["raw", "prior"])
+def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
+    """Encoded with effort 3, decoded better than without the update; the archival decoder reads the same tokens."""
+    prior = prior_of(4, model.digest)
+    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
+    strands = StrandConfig(length=100, redundancy=0.3)
+    config = CodecConfig(constraints="strand", mode=mode, effort=3, verify=False, strands=strands)
+    told, kept = [], []
+    encode = coding.Coding.symbols
+    monkeypatch.setattr(coding.Coding, "symbols", lambda self, *a: kept.append(self) or encode(self, *a))
+    pool = codec.encode(clip, model, config, prior=prior, progress=lambda *step: told.append(step))
+    (coded,) = kept
+    assert pool.header.update in update.CODES
+    assert len(coded.update) == update.size(SMALL)
+    assert sum(done for station, done, _ in told if station == "tuning") == update.STEPS
+    packets = -(-len(coded.update) // pool.layout.symbol_bytes)
+    bare = dataclasses.replace(coded, update=b"", code=0).layout(pool.layout.bits, 0.3)
+    assert pool.header.sources == bare.sources + packets
+    assert pool.header.content_bytes == coded.content_bytes
+
+    _, blocks, report = codec.decode(grouped(pool.strands), model, prior=prior)
+    assert report.verified
+    shown = squared(blocks, clip)
+    levels = rate.whole_tokens(coded.tokens, 4)
+    assert shown < 0.95 * squared(tiles.decode(model.params, SMALL, levels, 19, 44, 60), clip)
+
+    if mode == "prior":
+        monkeypatch.setattr(
+            reference, "_expand", lambda head, grid, rows, _: _expanded(head, grid, rows, prior)
+        )  # a random prior has no file
+    np.testing.assert_array_equal(reference.read_pool(grouped(pool.strands)), coded.tokens)
+
+
+def _expanded(head, grid, rows, prior):
+    from helix_jax.prior import payload, segments
+
+    plan = segments.plan(grid)
+    pieces = payload.read_pieces(rows, np.zeros(len(rows), bool), plan.number)
+    return prior_reference.expand_clip(prior, head.mode, plan, head.digits, pieces)
+
+
+def test_losses_take_a_part_of_it(model, clip, monkeypatch):
+    """Past the repair packets' reach the picture gets worse, and is shown."""
+    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
+    config = CodecConfig(
+        constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100, redundancy=0.0)
+    )  # fmt: skip
+    pool = codec.encode(clip, model, config)
+    packets = -(-update.size(SMALL) // pool.layout.symbol_bytes)
+    assert packets > 1
+    errors = []
+    for gone in (0, 1, packets):
+        kept = pool.strands[: len(pool.strands) - gone]
+        _, blocks, report = codec.decode(grouped(kept), model)
+        assert report.lost_packets == gone
+        assert report.lost_tokens == 0
+        errors.append(squared(blocks, clip))
+    assert errors[0] < errors[1] < errors[2]
+
+
+def test_an_update_that_is_not_worth_its_bits_is_left_out(model, clip, monkeypatch):
+    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
+    monkeypatch.setattr(refine, "PRICE", 1e9)
+    config = CodecConfig(constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100))
+    assert codec.encode(clip, model, config).header.update == 0
+
+
+def test_a_budget_that_it_does_not_fit_leaves_it_out(model, clip, monkeypatch):
+    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
+    strands = StrandConfig(length=100, redundancy=0.0)
+    config = CodecConfig(constraints="strand", mode="raw", strands=strands)
+    size = codec.encode(clip, model, config).strands.size
+    for spare, update_there in ((0, False), (10_000, True)):
+        pool = codec.encode(clip, model, dataclasses.replace(config, effort=3, budget=size + spare))
+        assert (pool.header.update > 0) == update_there
+        assert pool.strands.size <= size + spare
+
+
+def test_a_header_that_promises_an_update_for_which_there_is_no_room(model, clip):
+    config = CodecConfig(constraints="strand", mode="raw", strands=StrandConfig(length=100))
+    pool = codec.encode(clip, model, config)
+    forged = dataclasses.replace(pool.header, update=4)
+    with pytest.raises(codec.DecodeError, match="has room for"):
+        codec._check_header(forged, model, None)
+    few = dataclasses.replace(forged, mode="context", prior_hash=b"prior!", sources=1, content_bytes=1)
+    with pytest.raises(codec.DecodeError, match="of 1 packets hold an update"):
+        codec._check_header(few, model, None)
+    assert headers.Header.from_bytes(forged.to_bytes()) == forged
