@@ -56,13 +56,11 @@ def curve(way, effort, clip, positions, model, prior, table, config):
     for label, rung in rungs_of(way, positions.shape[-1])[:: 2 if effort else 1]:
         tokens, dropped = rate.tokens_at(rung, positions, prior)
         coded = coding.encode(tokens, "raw" if way == "raw" else "prior", prior)
-        if effort:
-            coded = refine.improve(coded, positions, clip, model, prior, effort=effort, damage=rung.damage)
-            tokens = coded.tokens
+        coded, decoder = refine.best(coded, positions, clip, model, prior, effort=effort, damage=rung.damage)
         layout = coded.layout(table.bits, config.strands.redundancy)
         strands = layout.packets + header.header_strands(table.bits)
-        levels = rate.whole_tokens(tokens, model.config.digits)
-        back = np.concatenate(list(tiles.decode(model.params, model.config, levels, frames, height, width)))
+        levels = rate.whole_tokens(coded.tokens, model.config.digits)
+        back = np.concatenate(list(tiles.decode(decoder.params, model.config, levels, frames, height, width)))
         points.append({
             "label": label,
             "nt_per_pixel": strands * config.strands.length / original[..., 0].size,

@@ -100,15 +100,11 @@ def _within_rate(positions, video, config, model, prior, table, progress):
         return (coded, layout, rung), nucleotides
 
     def searched(coded, layout, rung, most=math.inf):
-        if not config.effort:
-            return coded, layout
-        options = {"damage": rung.damage, "progress": progress}
-        better = refine.improve(coded, positions, video, model, prior, effort=config.effort, **options)
-        if config.effort >= refine.TUNED:
-            tuned, decoder = refine.tune(better, video, model, **options)
-            if tuned is not better and laid_out(tuned)[1] <= most:
-                better = refine.improve(tuned, positions, video, decoder, prior, effort=config.effort, **options)
-        return better, laid_out(better)[0]
+        found, _ = refine.best(
+            coded, positions, video, model, prior, effort=config.effort, damage=rung.damage,
+            fits=lambda coded: laid_out(coded)[1] <= most, progress=progress,
+        )  # fmt: skip
+        return found, layout if found is coded else laid_out(found)[0]
 
     if not config.rate and not config.budget:
         return searched(*attempt(rate.rung_of(rungs, config.quality))[0])

@@ -84,8 +84,9 @@ Quality = Annotated[
 Effort = Annotated[
     int,
     typer.Option(
-        help="Time spent on finding better tokens for the same decoder: 0 none, 1 to 3 more and more. A better picture "
-        "for its nucleotides; decoding stays as fast. Memory: about 8 GB at 1080p."
+        help="Time spent on finding better tokens, a better picture in no more nucleotides: 0 none, 1 to 3 more and "
+        "more. 3 also sends a small change of the decoder where that is worth its nucleotides. Decoding stays as fast. "
+        "Memory: about 8 GB at 1080p."
     ),
 ]
 Rate = Annotated[

@@ -1,4 +1,4 @@
-"""Encoder-side search: tokens that make a better picture, or take fewer nucleotides, under the same decoder.
+"""Encoder-side search: tokens that make a better picture, or take fewer nucleotides.
 
 A nucleotide costs far more than computing, so `encode --effort` spends some: the encoder's net only proposes tokens,
 and a digit may move to the level above or below, by stochastic Gumbel annealing (Yang, Bamler, Mandt, "Improving
@@ -7,8 +7,11 @@ Inference for Neural Image Compression", 2020) on
     squared error of the decoded picture  +  damage * bits of the digits under the causal head of the prior
 
 ``damage`` has the units of ``prior.drop``. In mode raw digits cost alike whatever they are, so damage is 0 and the
-picture gets better for nothing. The decoder knows nothing of it; what is found is kept only where it is better by the
-real coder's bytes. Floats decide, and a fixed seed: the same machine finds the same tokens.
+picture gets better for nothing. In the others a digit counts with its own bits and with those of the digits that are
+predicted from it. What is found is kept only where it is better by the real coder's bytes. Floats decide, and a fixed
+seed: the same machine finds the same tokens.
+
+The highest effort changes the decoder as well, a little (``tokenizer.update``), and searches once more for that one.
 
 A digit that the net put beyond the ends of the level axis stays (of four 23 %; letting them go brought nothing).
 
@@ -48,6 +51,24 @@ class Window(NamedTuple):
     shown: jax.Array
     there: jax.Array
     damage: jax.Array
+
+
+def best(coded, positions, video, tokenizer, prior, *, effort, damage, fits=lambda coded: True, progress=None):
+    """coding.Coding -> (the best that is found with an effort, weights.Model as the decoder will have it).
+
+    positions, video, tokenizer, prior, damage, progress: as for ``improve``. effort: 0 to 3. fits: whether a Coding is
+    small enough; asked where one takes more bytes than before.
+    """
+    if not effort:
+        return coded, tokenizer
+    options = {"damage": damage, "progress": progress}
+    found = improve(coded, positions, video, tokenizer, prior, effort=effort, **options)
+    if effort < TUNED:
+        return found, tokenizer
+    tuned, decoder = tune(found, video, tokenizer, **options)
+    if tuned is found or not fits(tuned):
+        return found, tokenizer
+    return improve(tuned, positions, video, decoder, prior, effort=effort, **options), decoder
 
 
 def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=None):
@@ -188,8 +209,14 @@ def _cost(places, params, window, temperature, key, configs):
         hot = jax.nn.one_hot(fsq.digits(jax.lax.stop_gradient(places)), fsq.LEVELS)
         hot = _cut(plan, hot + chances - jax.lax.stop_gradient(chances))
         unsent = [*[(0, 0)] * 4, (0, prior_config.digits - d), (0, 0)]
-        bits = net.code_lengths(net.expected_logits(prior, jnp.pad(hot, unsent), prior_config)[..., :d, :])
-        cost += window.damage * jnp.sum(jnp.sum(bits * hot, axis=(-2, -1)) * window.there)
+
+        @jax.checkpoint  # memory for one segment at a time
+        def bits(segment):
+            hot, there = segment
+            logits = net.expected_logits(prior, jnp.pad(hot[None], unsent), prior_config)[0, ..., :d, :]
+            return jnp.sum(jnp.sum(net.code_lengths(logits) * hot, axis=(-2, -1)) * there)
+
+        cost += window.damage * jnp.sum(jax.lax.map(bits, (hot, window.there)))
     return cost / (t * h * w)
 
 

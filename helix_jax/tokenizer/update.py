@@ -92,7 +92,7 @@ def _shapes(config):
 
 
 def _count(config):
-    return sum(map(math.prod, _shapes(config).values()))
+    return sum(math.prod(shape) for shape in _shapes(config).values())
 
 
 def _moved(params, config, change):
