@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from eval import codecs, compare, writers
@@ -95,6 +96,9 @@ def clip_curves(results, key):
 
 def _rate_axis(axis, label):
     axis.set(xlabel="nucleotides per pixel", ylabel=label, xscale="log")
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())  # they would run into each other
     axis.grid(alpha=0.3, which="both")
 
 
