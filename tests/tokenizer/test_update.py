@@ -162,7 +162,7 @@ def test_losses_take_a_part_of_it(model, clip, monkeypatch):
 
 def test_an_update_that_is_not_worth_its_bits_is_left_out(model, clip, monkeypatch):
     monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
-    monkeypatch.setattr(refine, "PRICE", 1e9)
+    monkeypatch.setattr(refine, "SLOPE", 1e9)
     config = CodecConfig(constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100))
     assert codec.encode(clip, model, config).header.update == 0
 
