@@ -156,8 +156,9 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
 def tune(coded, video, tokenizer, *, damage, progress=None):
     """coding.Coding -> the same with an update of the decoder where that is worth its bits, else as it was.
 
-    damage: as in ``improve``, SLOPE at least. tokenizer: weights.Model. Returns (coding.Coding, weights.Model as the decoder will have
-    it)."""
+    damage: as in ``improve``, SLOPE at least. tokenizer: weights.Model. Returns (coding.Coding, weights.Model as the
+    decoder will have it).
+    """
     config, info = tokenizer.config, video.info
     levels = rate.whole_tokens(coded.tokens, config.digits)
     step = progress and (lambda done, total: progress("tuning", done, total))
