@@ -211,7 +211,7 @@ def decode(
         _only_of(writer, context)
         if writer is Writer.TIMING:
             info, blocks, found, lost = timed_files.decode(pool, load_model(model), scheme, progress=step)
-            report, concealed = dataclasses.asdict(found) | {"lost_tokens": lost}, lost > 0
+            report, concealed, changed = dataclasses.asdict(found) | {"lost_tokens": lost}, lost > 0, 0.0
         else:
             primers = (left_primer, right_primer)
             tokenizer = load_model(model)
@@ -219,6 +219,7 @@ def decode(
             strands, about_reads = read_any(pool, reads=reads, plot=plot, **chosen)
             info, blocks, found = codec.decode(strands, tokenizer, prior=load_prior(prior, tokenizer), **chosen)
             report, concealed = reads_figure.merged(found, about_reads, plot), found.lost_tokens > 0
+            changed = found.lost_update
         with video.VideoWriter(output, info) as film:
             for block in blocks:
                 film.write(block)
@@ -232,6 +233,9 @@ def decode(
     show(figures | report, as_json)
     if concealed:
         warn(f"{report['lost_tokens']:.1%} of the tokens were lost past repair and were guessed")
+    if changed:
+        warn(f"{changed:.1%} of the decoder's update were lost past repair: the picture is not quite what was written")
+    if concealed or changed:
         raise typer.Exit(WITH_LOSS)
 
 

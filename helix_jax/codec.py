@@ -149,18 +149,21 @@ def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), ke
     except coding.CodingError as error:
         raise DecodeError(str(error)) from error
     if missing.all():
-        raise DecodeError(
-            f"every segment of the video has lost some of its {len(lost)} packets: more strands are needed"
-        )
+        every = "no token of the video is left" if head.mode == "raw" else "every segment has lost some of its packets"
+        raise DecodeError(f"{every}: more strands are needed")
     if missing.any():
         tokens = guesses.fill_lost(prior, tokens, missing) if prior else conceal.fill_lost(tokens, missing)
-    tokens, params = rate.whole_tokens(tokens, model.config.digits), model.params
+    tokens, params, whole = rate.whole_tokens(tokens, model.config.digits), model.params, 1.0
     if head.update:
-        data, there = coding.read_update(update.size(model.config), symbols, lost)
-        params = update.applied(params, model.config, data, there, head.update)
+        data, there = coding.read_update(update.size(model.config, head.digits), symbols, lost)
+        params, whole = update.applied(params, model.config, head.digits, data, there, head.update), there.mean()
     step = _at(progress, "pictures", info.frames)
     blocks = tiles.decode(params, model.config, tokens, info.frames, info.height, info.width, step)
-    return info, blocks, dataclasses.replace(received.report, lost_tokens=float(missing.mean()))
+    return (
+        info,
+        blocks,
+        dataclasses.replace(received.report, lost_tokens=float(missing.mean()), lost_update=1.0 - float(whole)),
+    )
 
 
 def _check_pair(model, prior):
@@ -182,7 +185,8 @@ def _check_header(head, model, prior):
     if not 1 <= head.digits <= model.config.digits:
         raise DecodeError(f"the header says {head.digits} digits a token, the model has {model.config.digits}: forged?")
     tokens = math.prod(tiles.grid_shape(head.frames, head.height, head.width))
-    tuned = coding.update_packets(update.size(model.config), head.symbol_bytes) if head.update else 0
+    size = update.size(model.config, head.digits) if head.update else 0
+    tuned = coding.update_packets(size, head.symbol_bytes)
     room = 4 * head.symbol_bytes // head.digits * (head.sources - tuned)
     if head.mode == "raw" and (tokens > room or 4 * head.symbol_bytes % head.digits):
         raise DecodeError(

@@ -2,7 +2,8 @@
 
 Written from the definitions, one stream at a time, without JAX: they are the oracle of the tests and the
 archival decoder: ``python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]`` writes the bytes of a pool, or,
-for a video, its token digits uint8[t, h, w, k] as .npy. The prior's weights are needed where the pool's tokens are
+for a video, its token digits uint8[t, h, w, k] as .npy (not the update of the decoder that a pool of `--effort 3` may
+have behind them: ``tokenizer.update``). The prior's weights are needed where the pool's tokens are
 coded; by default the shipped ones are taken.
 """
 

@@ -59,7 +59,7 @@ def best(coded, positions, video, tokenizer, prior, *, effort, damage, fits=lamb
     """coding.Coding -> (the best that is found with an effort, weights.Model as the decoder will have it).
 
     positions, video, tokenizer, prior, damage, progress: as for ``improve``. effort: 0 to 3. fits: whether a Coding is
-    small enough; asked where one takes more bytes than before.
+    small enough; asked before the decoder is tuned, of one with an update.
     """
     if not effort:
         return coded, tokenizer
@@ -67,8 +67,10 @@ def best(coded, positions, video, tokenizer, prior, *, effort, damage, fits=lamb
     found = improve(coded, positions, video, tokenizer, prior, effort=effort, **options)
     if effort < TUNED:
         return found, tokenizer
-    tuned, decoder = tune(found, video, tokenizer, **options)
-    return (tuned, decoder) if fits(tuned) else (found, tokenizer)
+    empty = bytes(update.size(tokenizer.config, found.tokens.shape[-1]))
+    if not fits(dataclasses.replace(found, update=empty)):
+        return found, tokenizer
+    return tune(found, video, tokenizer, **options)
 
 
 def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=None):
@@ -115,8 +117,9 @@ def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=
 def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progress=None):
     """coding.Coding -> a better one, or the same where none was found.
 
-    positions, tokenizer, prior: as in ``refine``. video: the clip's reader, read again. effort: 1 to 3. damage: of the
-    rung that the tokens are of. progress: called as progress(station, done, total).
+    coded: without an update. positions: as in ``refine``, of all digits. tokenizer, prior: as there. video: the clip's
+    reader, read again. effort: 1 to 3. damage: of the rung that the tokens are of. progress: called as
+    progress(station, done, total).
 
     Better is what takes no more bytes, as they are written, and has less squared error + damage * bits, of pixels as
     they are decoded, with a damage of PRICE at least. What the search finds is dropped from, digit by digit in the
@@ -146,7 +149,6 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
                 found = coding.encode(tokens, coded.mode, prior, progress=progress)
             except coding.CodingError:  # a segment that cannot be coded any more
                 continue
-            found = dataclasses.replace(found, update=coded.update, code=coded.code)
             saved = coded.content_bytes - found.content_bytes
             if saved >= 0 and error(tokens) < before + 8 * price * saved:
                 return found
@@ -159,17 +161,15 @@ def tune(coded, video, tokenizer, *, damage, progress=None):
     damage: as in ``improve``, SLOPE at least. tokenizer: weights.Model. Returns (coding.Coding, weights.Model as the
     decoder will have it).
     """
-    config, info = tokenizer.config, video.info
+    config, info, sent = tokenizer.config, video.info, coded.tokens.shape[-1]
     levels = rate.whole_tokens(coded.tokens, config.digits)
     step = progress and (lambda done, total: progress("tuning", done, total))
-    data, code = update.fit(levels, video, tokenizer, step)
-    params = update.applied(tokenizer.params, config, data, np.ones(len(data), bool), code)
-    before, after = (
-        tiles.squared_error(weights, config, levels, video.blocks(), info) for weights in (tokenizer.params, params)
-    )
+    before = tiles.squared_error(tokenizer.params, config, levels, video.blocks(), info)
+    data, code, after = update.fit(levels, sent, video, tokenizer, step)
     price = max(damage, SLOPE * before / (info.frames * info.height * info.width * 3))
     if before - after <= 8 * price * len(data):
         return coded, tokenizer
+    params = update.applied(tokenizer.params, config, sent, data, np.ones(len(data), bool), code)
     return dataclasses.replace(coded, update=data.tobytes(), code=code), dataclasses.replace(tokenizer, params=params)
 
 

@@ -236,5 +236,5 @@ def test_copies_of_the_directory(model, prior, bare, seen):
     np.testing.assert_array_equal(tokens, seen[0])
     with pytest.raises(codec.DecodeError, match="directory of segments are lost: more strands"):
         kept_tokens(model, prior, bare, seen, range(5))
-    with pytest.raises(codec.DecodeError, match="every segment of the video has lost some"):
+    with pytest.raises(codec.DecodeError, match="every segment has lost some of its packets"):
         kept_tokens(model, prior, bare, seen, {5, bare.layout.sources - 1})

@@ -146,7 +146,7 @@ class Net(nnx.Module):
         return _activation(x)[:, 0], jnp.stack(kept)
 
     def begin(self, features, around):
-        """The running sum before a token's first digit: float32[..., hidden]. around: bool[..., n], ``around_of``."""
+        """The running sum before a token's first digit: float32[..., hidden]. around: [..., n], as ``around``."""
         return self.begun(jnp.concatenate([features, around.astype(features.dtype)], axis=-1))
 
     def logits(self, total, digit):
@@ -320,8 +320,8 @@ def causal_logits(params, digits, known, config):
 
 def expected_logits(params, hot, config):
     """``causal_logits`` of digits that are not settled yet, with gradients. hot: float32[B, t, h, w, k, LEVELS],
-    distributions over the levels, zeros where a token is not there, or a digit is never sent. For searches and losses,
-    never for the coder."""
+    distributions over the levels, zeros where a token is not there, or a digit is never sent. Exact where one-hot; what
+    is not is for searches, never for the coder."""
     return _functional(config)[1](params, hot, method="causal")
 
 

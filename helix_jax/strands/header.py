@@ -107,6 +107,8 @@ class Header:
         ):
             if not least <= getattr(self, field) < 1 << bits:
                 raise HeaderError(f"header: {field} {getattr(self, field)} is not {int(least)} to 2^{bits} - 1")
+        if self.update and not video:
+            raise HeaderError(f"header: update {self.update} in a pool of bytes, which has no decoder")
         fps = Fraction(self.fps)
         if fps < 0 or (video and fps == 0) or max(fps.numerator, fps.denominator) >= 1 << 32:
             raise HeaderError(f"header: {self.fps} frames per second is not a positive fraction of 32-bit numbers")

@@ -117,7 +117,6 @@ def plan(bits, payload_bytes, redundancy, multiple=1):
     redundancy: repair packets as a share of the source packets of a block, >= 0, or survival.Survival: as many as that
     takes. Above 0 every block gets two packets more, as RaptorQ fails about once in 300 with exactly as many packets as
     sources.
-    multiple: payload bytes per packet are a multiple of it (so that a packet holds whole tokens).
     multiple: symbol_bytes is a multiple of it, so that packets carry whole tokens.
     The index is as wide as the number of packets needs, the check at least 16 bits; what is left after whole
     payload bytes widens the check to at most 32 bits.

@@ -45,6 +45,7 @@ class Report:
     unreadable: strands that break the constraints or fail their check (damaged, or of another pool).
     rejected: packets that passed their check and were found to be wrong by the payload's hash.
     lost_packets of source_packets: past the outer code's reach. lost_tokens: share of tokens concealed.
+    lost_update: share of the decoder's update that is lost, 0 where there is none.
     verified: the hash of the whole payload matches.
     """
 
@@ -59,6 +60,7 @@ class Report:
     rejected: int
     lost_tokens: float
     verified: bool
+    lost_update: float = 0.0
 
 
 def station(config, motifs, progress):
@@ -186,7 +188,10 @@ def read_pool(strands, *, motifs=(), primers=("", ""), key=None, progress=None) 
     head, chosen, table, words, distinct, header_strands = find_header(
         strands, motifs=motifs, primers=primers, key=key, progress=progress
     )
-    layout = head.layout(table.bits)
+    try:
+        layout = head.layout(table.bits)
+    except headers.HeaderError as error:
+        raise DecodeError(f"{error}: forged?") from error
     index, symbols, good = packets.unpack(layout, head.key, words)
     index, symbols = index[good], symbols[good]
     if layout.packets > max(SMALL_POOL, MOST_MISSING * len(index)):

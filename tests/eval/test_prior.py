@@ -11,7 +11,6 @@ from eval import clips, concealment, metrics
 from eval import prior as prior_eval
 from helix_jax import coding, video, weights
 from helix_jax.config import MixingConfig
-from helix_jax.prior import conceal as guesses
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import outer, packets
@@ -20,12 +19,6 @@ from helix_jax.tokenizer import conceal, tiles
 FRAMES = 20  # 5 latent frames: less than a window of the prior, more than a group of the tokenizer
 GRID = (8, 12)  # one shape for all tests: what takes time is compiling
 causal, masked = prior_eval._causal, prior_eval._masked
-
-
-@pytest.fixture(autouse=True)
-def one_pass(monkeypatch):
-    """Concealment in one pass: each more makes compiling longer, by a third of the module in all."""
-    monkeypatch.setitem(guesses.fill_lost.__kwdefaults__, "passes", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ import safetensors.numpy
 from eval import clips, codecs, compare, lpips, report, report_tables, writers
 from helix_jax import codec, video, weights
 from helix_jax.config import CodecConfig, StrandConfig
-from helix_jax.prior import conceal as guesses
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import checker
 from helix_jax.tk_scone import constraints
@@ -37,7 +36,6 @@ def small(monkeypatch):
     monkeypatch.setattr(codecs, "CODECS", tuple(kinds))
     monkeypatch.setattr(compare, "SHARES", (0.0, 0.05, 0.4))
     monkeypatch.setattr(compare, "MORE", 0.15)  # with more no H.265 is small enough for so small a clip
-    monkeypatch.setitem(guesses.fill_lost.__kwdefaults__, "passes", 1)  # each more makes compiling longer
 
 
 @pytest.fixture

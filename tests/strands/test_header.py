@@ -101,6 +101,8 @@ def test_header_of_bytes_needs_no_video_fields():
         VIDEO, kind="bytes", frames=0, height=0, width=0, fps=Fraction(0), digits=0, model_hash=bytes(8)
     )
     assert headers.Header.from_bytes(header.to_bytes()) == header
+    with pytest.raises(headers.HeaderError, match="update 4 in a pool of bytes"):
+        dataclasses.replace(header, update=4)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,7 @@ def test_header_of_bytes_needs_no_video_fields():
         ("fps", Fraction(0)),
         ("fps", Fraction(1, 1 << 32)),
         ("digits", 256),
+        ("update", 256),
     ],
 )
 def test_values_without_sense(field, value):

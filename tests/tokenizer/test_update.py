@@ -38,9 +38,10 @@ def squared(blocks, clip):
 
 
 def test_sizes():
-    assert update.size(SMALL) == COUNT // 2
-    assert update.size(load(DEFAULT).config) == 1536 // 2
-    assert update.size(dataclasses.replace(SMALL, width=13, decoder_blocks=1)) == (13 * 6) // 2
+    assert update.size(SMALL, 4) == COUNT // 2
+    assert update.size(load(DEFAULT).config, 8) == 1536 // 2
+    assert update.size(load(DEFAULT).config, 3) == (1536 - 5 * 128) // 2
+    assert update.size(dataclasses.replace(SMALL, width=13, decoder_blocks=2), 2) == (13 * 5 + 1) // 2
 
 
 def test_each_number_goes_to_its_parameter(model):
@@ -53,7 +54,7 @@ def test_each_number_goes_to_its_parameter(model):
     for number, (part, name, n) in enumerate(places):
         data = np.full(COUNT // 2, 0x88, np.uint8)
         data[number // 2] = 0x8F if number % 2 else 0xF8  # 7, in the low or the high half
-        found = update.applied(model.params, SMALL, data, whole, 3)
+        found = update.applied(model.params, SMALL, 4, data, whole, 3)
         change = jax.tree.map(lambda after, before: np.asarray(after - before), found, model.params)
         leaf = change["decoder"][name]["gain"] if part == "decoder" else change[part][name]
         np.testing.assert_allclose(leaf.reshape(-1)[n], 7 / 8, atol=1e-6)
@@ -63,10 +64,10 @@ def test_each_number_goes_to_its_parameter(model):
 def test_lost_bytes_change_nothing(model):
     data = np.random.default_rng(0).integers(0, 256, COUNT // 2, dtype=np.uint8)
     there = np.arange(COUNT // 2) % 3 > 0
-    part = update.applied(model.params, SMALL, data, there, 4)
-    same = update.applied(model.params, SMALL, np.where(there, data, 0x88).astype(np.uint8), there | True, 4)
+    part = update.applied(model.params, SMALL, 4, data, there, 4)
+    same = update.applied(model.params, SMALL, 4, np.where(there, data, 0x88).astype(np.uint8), there | True, 4)
     jax.tree.map(np.testing.assert_array_equal, part, same)
-    none = update.applied(model.params, SMALL, data, there & False, 4)
+    none = update.applied(model.params, SMALL, 4, data, there & False, 4)
     jax.tree.map(np.testing.assert_array_equal, none, model.params)
 
 
@@ -82,22 +83,34 @@ def test_a_fit_shows_the_clip_better(model, clip, monkeypatch):
     """Better than no change, and as good as the best code alone; twice the same."""
     levels = tiles.encode(model.params, SMALL, clip.blocks(), 44, 60).astype(np.float32)
     told = []
-    data, code = update.fit(levels, clip, model, lambda *step: told.append(step))
-    assert data.shape == (update.size(SMALL),)
+    data, code, squares = update.fit(levels, 4, clip, model, lambda *step: told.append(step))
+    assert data.shape == (update.size(SMALL, 4),)
     assert sum(done for done, _ in told) == told[0][1] == update.STEPS
 
     def error(data, code):
-        params = update.applied(model.params, SMALL, data, np.ones(len(data), bool), code)
+        params = update.applied(model.params, SMALL, 4, data, np.ones(len(data), bool), code)
         return squared(tiles.decode(params, SMALL, levels, 19, 44, 60), clip)
 
     none = squared(tiles.decode(model.params, SMALL, levels, 19, 44, 60), clip)
-    assert error(data, code) < 0.9 * none
-    again, same = update.fit(levels, clip, model)
+    assert error(data, code) == squares < 0.9 * none
+    again, same, _ = update.fit(levels, 4, clip, model)
     np.testing.assert_array_equal(again, data)
     assert same == code
     for one in update.CODES:
         monkeypatch.setattr(update, "CODES", (one,))
-        assert error(*update.fit(levels, clip, model)) >= error(data, code)
+        assert update.fit(levels, 4, clip, model)[2] >= squares
+
+
+def test_digits_that_are_not_sent_are_not_updated(model, clip):
+    """Their rows are not in the update, and stay."""
+    levels = rate.whole_tokens(tiles.encode(model.params, SMALL, clip.blocks(), 44, 60)[..., :2], 4)
+    data, code, squares = update.fit(levels, 2, clip, model)
+    assert len(data) == update.size(SMALL, 2) == update.size(SMALL, 4) - 12
+    params = update.applied(model.params, SMALL, 2, data, np.ones(len(data), bool), code)
+    assert squared(tiles.decode(params, SMALL, levels, 19, 44, 60), clip) == squares
+    assert squares < 0.95 * squared(tiles.decode(model.params, SMALL, levels, 19, 44, 60), clip)
+    changed = np.asarray(params["from_digits"]["w"] != model.params["from_digits"]["w"]).any(axis=1)
+    np.testing.assert_array_equal(changed, [True, True, False, False])
 
 
 @pytest.mark.parametrize("mode", ["raw", "prior"])
@@ -113,7 +126,7 @@ def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     pool = codec.encode(clip, model, config, prior=prior, progress=lambda *step: told.append(step))
     (coded,) = kept
     assert pool.header.update in update.CODES
-    assert len(coded.update) == update.size(SMALL)
+    assert len(coded.update) == update.size(SMALL, 4)
     assert sum(done for station, done, _ in told if station == "tuning") == update.STEPS
     packets = -(-len(coded.update) // pool.layout.symbol_bytes)
     bare = dataclasses.replace(coded, update=b"", code=0).layout(pool.layout.bits, 0.3)
@@ -148,7 +161,7 @@ def test_losses_take_a_part_of_it(model, clip, monkeypatch):
         constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100, redundancy=0.0)
     )  # fmt: skip
     pool = codec.encode(clip, model, config)
-    packets = -(-update.size(SMALL) // pool.layout.symbol_bytes)
+    packets = -(-update.size(SMALL, 4) // pool.layout.symbol_bytes)
     assert packets > 1
     errors = []
     for gone in (0, 1, packets):
@@ -156,6 +169,8 @@ def test_losses_take_a_part_of_it(model, clip, monkeypatch):
         _, blocks, report = codec.decode(grouped(kept), model)
         assert report.lost_packets == gone
         assert report.lost_tokens == 0
+        assert (report.lost_update > 0) == (gone > 0)
+        assert (report.lost_update == 1) == (gone == packets)
         errors.append(squared(blocks, clip))
     assert errors[0] < errors[1] < errors[2]
 
@@ -188,3 +203,24 @@ def test_a_header_that_promises_an_update_for_which_there_is_no_room(model, clip
     with pytest.raises(codec.DecodeError, match="of 1 packets hold an update"):
         codec._check_header(few, model, None)
     assert headers.Header.from_bytes(forged.to_bytes()) == forged
+
+
+def test_the_command_tells_what_was_lost(tmp_path, make_clip, run_cli, weights_file, monkeypatch):
+    """Status 3 and a warning, though no token is lost."""
+    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
+    monkeypatch.setattr(refine, "SLOPE", 0.0)
+    make_clip(tmp_path / "clip.mp4", 9, 40, 48)
+    out = tmp_path / "pool.fasta"
+    common = ("--model", weights_file)
+    done = run_cli(
+        "encode", tmp_path / "clip.mp4", "-o", out, "--effort", 3, "--mode", "raw", "--redundancy", 0, *common,
+        "--constraints", "strand", "--strand-length", 100,
+    )  # fmt: skip
+    assert done.exit_code == 0
+    assert run_cli("decode", out, "-o", tmp_path / "back.mp4", *common).exit_code == 0
+    lines = out.read_text().splitlines()
+    out.write_text("\n".join(lines[:-2]) + "\n")
+    done = run_cli("decode", out, "-o", tmp_path / "back.mp4", *common)
+    assert done.exit_code == 3
+    assert "of the decoder's update were lost" in done.stderr
+    assert "tokens were lost" not in done.stderr
