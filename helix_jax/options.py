@@ -84,9 +84,9 @@ Quality = Annotated[
 Effort = Annotated[
     int,
     typer.Option(
-        help="Time spent on finding better tokens, 0 none, 1 to 3 more and more: a better picture in no more "
-        "nucleotides. 3 also sends a small change of the decoder, up to 768 bytes, where they are worth it and there "
-        "is room in the budget. Decoding stays as fast. Memory: about 8 GB at 1080p."
+        help="Time spent on finding better tokens, 0 none, 1 to 3 more and more: a better picture, or fewer "
+        "nucleotides, never more. 3 also sends a small change of the decoder, up to 768 bytes, where they are worth it "
+        "and there is room in the budget. Decoding stays as fast. Memory: about 8 GB at 1080p."
     ),
 ]
 Rate = Annotated[
