@@ -35,7 +35,7 @@ from helix_jax.prior.weights import Prior
 from helix_jax.strands import fasta, primers
 from helix_jax.weights import Model
 
-FORMAT = 2  # of records; to be raised where the same settings give other strands
+FORMAT = 3  # of records; to be raised where the same settings give other strands
 VIDEO_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv y4m"  # looked for in folders
 MOST_AT_ONCE = 8
 

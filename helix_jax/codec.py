@@ -159,11 +159,8 @@ def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), ke
         params, whole = update.applied(params, model.config, head.digits, data, there, head.update), there.mean()
     step = _at(progress, "pictures", info.frames)
     blocks = tiles.decode(params, model.config, tokens, info.frames, info.height, info.width, step)
-    return (
-        info,
-        blocks,
-        dataclasses.replace(received.report, lost_tokens=float(missing.mean()), lost_update=1.0 - float(whole)),
-    )
+    lost_of = {"lost_tokens": float(missing.mean()), "lost_update": 1.0 - float(whole)}
+    return info, blocks, dataclasses.replace(received.report, **lost_of)
 
 
 def _check_pair(model, prior):

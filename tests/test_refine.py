@@ -26,13 +26,18 @@ def model():
     return Model(nets.init(jax.random.key(0), SMALL), SMALL, bytes(range(32)))
 
 
-@pytest.fixture(scope="module")
-def clip():
-    """35 frames of 44 x 60: two windows, the second nearly empty, and no side a multiple of a token's."""
-    y, x, t = np.mgrid[:44, :60, :35]
+def waves(frames):
+    """Clip of 44 x 60, no side a multiple of a token's."""
+    y, x, t = np.mgrid[:44, :60, :frames]
     wave = 120 + 80 * np.sin(x / 5 + t / 9) * np.cos(y / 7)
     pixels = np.stack([wave, wave[::-1], 255 - wave], axis=-1).transpose(2, 0, 1, 3)
     return Clip((pixels + np.random.default_rng(0).normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """35 frames: two windows, the second nearly empty."""
+    return waves(35)
 
 
 @pytest.fixture(scope="module")

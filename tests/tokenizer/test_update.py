@@ -13,7 +13,8 @@ from helix_jax.strands import header as headers
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles, update
 from helix_jax.weights import DEFAULT, Model, load
-from tests.test_codec import Clip, grouped
+from tests.test_codec import grouped
+from tests.test_refine import waves
 
 SMALL = TokenizerConfig(width=12, encoder_blocks=1, decoder_blocks=2, digits=4, tile=(4, 8, 8))
 COUNT = 12 + 4 * 12 + 2 * 12
@@ -26,11 +27,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def clip():
-    """19 frames: two groups, the second not full. 44 x 60 is no whole number of tokens."""
-    y, x, t = np.mgrid[:44, :60, :19]
-    wave = 120 + 80 * np.sin(x / 5 + t / 9) * np.cos(y / 7)
-    pixels = np.stack([wave, wave[::-1], 255 - wave], axis=-1).transpose(2, 0, 1, 3)
-    return Clip((pixels + np.random.default_rng(0).normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8))
+    """19 frames: two groups, the second not full."""
+    return waves(19)
 
 
 def squared(blocks, clip):
