@@ -80,7 +80,7 @@ def main():
         sys.exit(f"{args.program}: no such program; `pip install dt4dds` in another environment and name it here")
     parallel.use_all_cores()
     data, pool = recovery.pool_of(args.bytes, args.redundancy)
-    net = codec.densities(pool.strands, 1, 1, len(data))[1]
+    net = codec.densities(pool.nucleotides, 1, 1, len(data))[1]
     table = Table("scenario", "strands found", "every bit back", "errors of the reads", title=f"net {net:.3f} bit/nt")
     for name, arguments in scenarios(args).items():
         found, back, report = run(args.program, name, arguments, data, pool)

@@ -111,7 +111,7 @@ def decode(pairs, copies, step):
 def pools(pairs, coverages, redundancy, trials, step):
     """[{coverage, redundancy, net, returned, trials}]: whole pools from Poisson-many real reads' errors a strand."""
     data, pool = recovery.pool_of(32 * STRANDS, redundancy)
-    net, results = codec.densities(pool.strands, 1, 1, len(data))[1], []
+    net, results = codec.densities(pool.nucleotides, 1, 1, len(data))[1], []
     for coverage in coverages:
         returned = 0
         for seed in range(trials):

@@ -153,7 +153,7 @@ def aims(args, step):
     results = []
     for name, errors, share, mean, redundancy, asked in AIMS:
         data, pool = pool_of(args.large, redundancy)
-        net = codec.densities(pool.strands, 1, 1, len(data))[1]
+        net = codec.densities(pool.nucleotides, 1, 1, len(data))[1]
         for skew in (0.0, 0.4):
             channel = channels.uniform(errors, substitution_share=share, reverse=0.5, skew=skew)
             returned, found = 0, []

@@ -31,6 +31,7 @@ import numpy as np
 
 from helix_jax import codec, files, parallel, video
 from helix_jax.config import CodecConfig
+from helix_jax.errors import HelixError
 from helix_jax.prior.weights import Prior
 from helix_jax.strands import fasta, primers
 from helix_jax.weights import Model
@@ -40,7 +41,7 @@ VIDEO_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob 
 MOST_AT_ONCE = 8
 
 
-class BatchError(ValueError):
+class BatchError(HelixError):
     """A clip, an output or a list that cannot be worked on; the message says which and why."""
 
 
@@ -219,7 +220,7 @@ def encode_clip(clip, task, progress=None) -> dict:
             "strands": len(pool.strands),
             "nucleotides": int(pool.strands.size),
             "has_audio": reader.has_audio,
-            "near_primers": primers.in_pool(pool),
+            "near_primers": {primer: len(near) for primer, near in primers.in_pool(pool).items()},
         }
         _write_json(_record_path(output), record)
     return record
@@ -244,7 +245,7 @@ def run(clips, task, *, host=0, hosts=1, at_once=None, progress=None) -> dict:
         try:
             if not is_done(clip, task):
                 todo.append(clip)
-        except (ValueError, OSError) as error:
+        except (HelixError, OSError) as error:
             failures[str(clip.path)] = _reason(clip, error)
     skipped = len(clips) - len(todo) - len(failures)
     begin = time.perf_counter()
@@ -371,7 +372,7 @@ def _reason(clip, error):
     text = " ".join(str(error).split()).removeprefix(f"{clip.path}: ")
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"
-    return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, (HelixError, OSError)) else f"{type(error).__name__}: {text}"
 
 
 def _disk_is_full(error):

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from helix_jax import options
+from helix_jax import files, options
 from helix_jax.console import CHECK_FAILED, Json, problems, progress, show, warn
+from helix_jax.errors import HelixError
 
 INTERRUPTED = 130
 
 
 def encode_batch(
+    context: typer.Context,
     videos: Annotated[
         list[Path],
         typer.Argument(
@@ -50,6 +52,7 @@ def encode_batch(
     forbid: options.Motif = [],  # noqa: B006
     left_primer: options.LeftPrimer = "",
     right_primer: options.RightPrimer = "",
+    exempt_primers: options.ExemptPrimers = False,
     as_json: Json = False,
 ):
     """Write many videos as strands of DNA, a FASTA file each, on all devices of this host.
@@ -63,13 +66,15 @@ def encode_batch(
     from helix_jax import batch
 
     with problems(), progress(as_json) as step:
+        options.check_effect(context)
+        files.check_paths(reads=(model, prior), folders=(out,))
         number, count = _place(host, hosts)
         if at_once is not None and at_once < 1:
-            raise ValueError(f"--at-once {at_once}: give 1 or more")
+            raise HelixError(f"--at-once {at_once}: give 1 or more")
         config = options.codec_config(
-            constraints, strand_length, redundancy, left_primer, right_primer, survive=survive, coverage=coverage,
-            read_errors=read_errors, failure=failure, mode=mode, verify=verify, quality=quality, effort=effort,
-            rate=rate, budget=budget,
+            constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers, survive=survive,
+            coverage=coverage, read_errors=read_errors, failure=failure, mode=mode, verify=verify, quality=quality,
+            effort=effort, rate=rate, budget=budget,
         )  # fmt: skip
         clips = batch.share(batch.find_clips(videos), number, count)
         tokenizer = options.load_model(model)
@@ -79,7 +84,7 @@ def encode_batch(
         warn(f"failed: {clip}: {reason}")
     if summary["with_sound"]:
         warn(f"{summary['with_sound']} clips have sound, which is not stored")
-    options.warn_of_primers(summary["near_primers"])
+    options.warn_of_primers(summary["near_primers"], remedy="")
     left_out = () if as_json else ("failures", "near_primers", "settings")
     show({name: value for name, value in summary.items() if name not in left_out}, as_json)
     if summary["interrupted"]:
@@ -95,7 +100,7 @@ def _place(host, hosts):
     if host is None and hosts is None:
         return parallel.place_told()
     if host is None or hosts is None:
-        raise ValueError("--hosts and --host: give both, or neither")
+        raise HelixError("--hosts and --host: give both, or neither")
     if not 0 <= host < hosts:
-        raise ValueError(f"--host {host} of --hosts {hosts}: hosts are numbered from 0 to --hosts minus 1")
+        raise HelixError(f"--host {host} of --hosts {hosts}: hosts are numbered from 0 to --hosts minus 1")
     return host, hosts

@@ -5,11 +5,15 @@ from typing import Annotated
 
 import typer
 
-from helix_jax.console import Json, problems, progress, read, show
+from helix_jax import files
+from helix_jax.console import Json, left_out_of, problems, progress, show
+from helix_jax.errors import HelixError
 
 
 def simulate(
-    pool: Annotated[Path, typer.Argument(metavar="POOL", help="FASTA file of strands (plain or gzip).")],
+    pool: Annotated[
+        Path, typer.Argument(metavar="POOL", help="FASTA file of strands (plain or gzip); - is standard input.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="FASTQ file of reads to write; gzip if named .gz.")],
     preset: Annotated[
         str,
@@ -32,15 +36,18 @@ def simulate(
 
     from helix_jax.channel import model
     from helix_jax.channel import simulate as channels
-    from helix_jax.strands import fastq
+    from helix_jax.strands import fasta, fastq
 
     with problems(), progress(as_json) as step:
+        files.check_paths((pool,), (output,))
         channel = model.named(preset)
         if not 0 <= seed < 1 << 32:
-            raise ValueError(f"--seed {seed}: give 0 to {(1 << 32) - 1}")
+            raise HelixError(f"--seed {seed}: give 0 to {(1 << 32) - 1}")
         if not 0 < coverage <= 1e6:
-            raise ValueError(f"--coverage {coverage}: give more than 0, and at most 1e6 reads per strand")
-        groups = read(pool)
+            raise HelixError(f"--coverage {coverage}: give more than 0, and at most 1e6 reads per strand")
+        with fasta.opened(pool) as source:
+            groups = fasta.together(source)
+            left_out = left_out_of(source)
         strands = sum(map(len, groups.values()))
         key, parts = jax.random.key(seed), []
         for length, group in groups.items():
@@ -53,7 +60,7 @@ def simulate(
         bases, lengths, qualities = _together(parts, jax.random.fold_in(key, 0))
         fastq.write(output, bases, lengths, qualities)
         reads, seen = len(lengths), sum(np.unique(part.origin[part.origin >= 0]).size for part in parts)
-        figures = {
+        figures = left_out | {
             "output": str(output),
             "preset": channel.name,
             "source": channel.source,

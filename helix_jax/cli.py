@@ -1,37 +1,42 @@
 """The command `helix-jax`.
 
 Exit status: 0 done, 1 a check or a clip of a batch failed, 2 wrong use or unreadable input, 3 done with loss
-(concealed), 4 cannot be decoded.
+(concealed), 4 cannot be decoded, 70 a fault of helix_jax itself.
 """
 
+import contextlib
 import dataclasses
 import enum
 import json
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from helix_jax import batch_cli, channel_cli, parallel, timing_cli
+from helix_jax import batch_cli, channel_cli, files, parallel, timing_cli
 from helix_jax.console import (
     CHECK_FAILED,
+    FAULT,
     WITH_LOSS,
     Json,
     Scheme,
+    left_out_of,
     problems,
     progress,
-    read,
-    read_any,
     show,
     show_rows,
+    strands_of,
     warn,
 )
+from helix_jax.errors import HelixError
 from helix_jax.options import (
     Budget,
     Coverage,
     Effort,
+    ExemptPrimers,
     Failure,
     Key,
     LeftPrimer,
@@ -52,7 +57,9 @@ from helix_jax.options import (
     Set,
     Survive,
     Verify,
+    check_effect,
     codec_config,
+    given,
     load_model,
     load_prior,
     parse_key,
@@ -71,8 +78,9 @@ app = typer.Typer(
     "A second writer puts the same data into the letters and the durations of terminator-free enzymatic synthesis: "
     "[bold]--writer timing[/bold], and the commands of [bold]helix-jax timing[/bold].\n\n"
     "Start with [bold]helix-jax demo[/bold].\n\n"
+    "[bold]-[/bold] stands for standard input or output wherever one file goes in or out.\n\n"
     "Exit status: 0 done, 1 a check or a clip of a batch failed, 2 wrong use, 3 done with loss (concealed), "
-    "4 cannot be decoded.",
+    "4 cannot be decoded, 70 a fault of helix-jax itself.",
 )
 app.add_typer(timing_cli.app, name="timing")
 
@@ -86,7 +94,8 @@ class Writer(enum.StrEnum):
 
 BASES_ONLY = (
     "constraints", "strand_length", "redundancy", "survive", "coverage", "read_errors", "failure", "mode", "quality",
-    "effort", "rate", "budget", "verify", "prior", "key", "forbid", "left_primer", "right_primer", "reads", "plot",
+    "effort", "rate", "budget", "verify", "prior", "key", "forbid", "left_primer", "right_primer", "exempt_primers",
+    "reads", "plot",
 )  # fmt: skip
 TIMING_ONLY = ("scheme",)
 
@@ -101,7 +110,10 @@ WriterKind = Annotated[
 PoolOut = Annotated[Path, typer.Option("-o", "--output", help="FASTA file to write; a schedule for --writer timing.")]
 PoolIn = Annotated[
     Path,
-    typer.Argument(metavar="POOL", help="FASTA file of strands, plain or gzip, in any order; reads without errors."),
+    typer.Argument(
+        metavar="POOL",
+        help="FASTA file of strands, plain or gzip, in any order; reads without errors. - is standard input.",
+    ),
 ]
 
 
@@ -136,6 +148,7 @@ def encode(
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
     right_primer: RightPrimer = "",
+    exempt_primers: ExemptPrimers = False,
     as_json: Json = False,
 ):
     """Write a video as strands of DNA.
@@ -145,17 +158,17 @@ def encode(
     from helix_jax import codec, inspection, timed_files, video
     from helix_jax.strands import fasta, primers
 
-    with problems(), progress(as_json) as step:
-        _only_of(writer, context)
-        reader = video.open_video(clip)
+    with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
+        _start(writer, context, reads=(clip, model, prior), writes=(output,))
+        reader = video.open_video(stack.enter_context(files.local(clip)))
         if reader.has_audio:
             warn(f"{clip.name} has sound, which is not stored")
         if writer is Writer.TIMING:
             figures = timed_files.encode(output, reader, load_model(model), scheme, progress=step)
         else:
             config = codec_config(
-                constraints, strand_length, redundancy, left_primer, right_primer, survive=survive, coverage=coverage,
-                read_errors=read_errors, failure=failure, mode=mode, verify=verify,
+                constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers,
+                survive=survive, coverage=coverage, read_errors=read_errors, failure=failure, mode=mode, verify=verify,
                 quality=quality, effort=effort, rate=rate, budget=budget,
             )  # fmt: skip
             tokenizer = load_model(model)
@@ -166,7 +179,7 @@ def encode(
             fasta.write_pool(output, pool)
             warn_of_primers(primers.in_pool(pool))
             pixels = reader.info.frames * reader.info.height * reader.info.width
-            figures = inspection.figures(pool, output) | {"nt_per_pixel": round(pool.strands.size / pixels, 5)}
+            figures = inspection.figures(pool, output) | {"nt_per_pixel": round(pool.nucleotides / pixels, 5)}
     show(figures, as_json)
 
 
@@ -196,6 +209,7 @@ def decode(
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
     right_primer: RightPrimer = "",
+    exempt_primers: ExemptPrimers = False,
     as_json: Json = False,
 ):
     """Read a pool, or a sequencer's reads of it, back into a video.
@@ -207,19 +221,20 @@ def decode(
     """
     from helix_jax import codec, reads_figure, timed_files, video
 
-    with problems(), progress(as_json) as step:
-        _only_of(writer, context)
+    with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
+        _start(writer, context, reads=(pool, model, prior), writes=(output, plot), plot=plot)
         if writer is Writer.TIMING:
-            info, blocks, found, lost = timed_files.decode(pool, load_model(model), scheme, progress=step)
-            report, concealed, changed = dataclasses.asdict(found) | {"lost_tokens": lost}, lost > 0, 0.0
+            copies, left_out = timed_files.read(pool)
+            info, blocks, found, lost = timed_files.decode(copies, load_model(model), scheme, progress=step)
+            report = left_out | dataclasses.asdict(found) | {"lost_tokens": lost}
+            concealed, changed = lost > 0, 0.0
         else:
-            primers = (left_primer, right_primer)
             tokenizer = load_model(model)
-            chosen = {"motifs": tuple(forbid), "primers": primers, "key": parse_key(key), "progress": step}
-            strands, about_reads = read_any(pool, reads=reads, plot=plot, **chosen)
+            chosen = _as_written(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
+            strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
             info, blocks, found = codec.decode(strands, tokenizer, prior=load_prior(prior, tokenizer), **chosen)
-            report, concealed = reads_figure.merged(found, about_reads, plot), found.lost_tokens > 0
-            changed = found.lost_update
+            report = left_out_of(strands) | reads_figure.merged(found, about_reads, plot)
+            concealed, changed = found.lost_tokens > 0, found.lost_update
         with video.VideoWriter(output, info) as film:
             for block in blocks:
                 film.write(block)
@@ -257,22 +272,24 @@ def pack(
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
     right_primer: RightPrimer = "",
+    exempt_primers: ExemptPrimers = False,
     as_json: Json = False,
 ):
     """Write any file as strands of DNA, bit for bit."""
     from helix_jax import codec, inspection, timed_files
     from helix_jax.strands import fasta, primers
 
-    with problems(), progress(as_json) as step:
-        _only_of(writer, context)
+    with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
+        _start(writer, context, reads=(file,), writes=(output,))
+        content = stack.enter_context(files.opened(stack.enter_context(files.local(file))))
         if writer is Writer.TIMING:
-            figures = timed_files.pack(output, file.read_bytes(), scheme, progress=step)
+            figures = timed_files.pack(output, content.read(), scheme, progress=step)
         else:
             config = codec_config(
-                constraints, strand_length, redundancy, left_primer, right_primer, survive=survive, coverage=coverage,
-                read_errors=read_errors, failure=failure,
+                constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers,
+                survive=survive, coverage=coverage, read_errors=read_errors, failure=failure,
             )  # fmt: skip
-            pool = codec.pack(file.read_bytes(), config, motifs=tuple(forbid), key=parse_key(key), progress=step)
+            pool = codec.pack_draft(content, config, motifs=tuple(forbid), key=parse_key(key), progress=step)
             fasta.write_pool(output, pool)
             warn_of_primers(primers.in_pool(pool))
             figures = inspection.figures(pool, output)
@@ -292,29 +309,33 @@ def unpack(
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
     right_primer: RightPrimer = "",
+    exempt_primers: ExemptPrimers = False,
     as_json: Json = False,
 ):
     """Read a packed file back from strands or reads. Bytes are returned exactly or not at all (exit status 4)."""
-    from helix_jax import codec, files, reads_figure, timed_files
+    from helix_jax import codec, reads_figure, timed_files
 
-    with problems(), progress(as_json) as step:
-        _only_of(writer, context)
+    with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
+        _start(writer, context, reads=(pool,), writes=(output, plot), plot=plot)
         if writer is Writer.TIMING:
-            data, found = timed_files.unpack(pool, scheme, progress=step)
-            report = dataclasses.asdict(found)
+            copies, left_out = timed_files.read(pool)
+            data, found = timed_files.unpack(copies, scheme, progress=step)
+            parts, report = [data], left_out | dataclasses.asdict(found)
         else:
-            primers = (left_primer, right_primer)
-            chosen = {"motifs": tuple(forbid), "primers": primers, "key": parse_key(key), "progress": step}
-            strands, about_reads = read_any(pool, reads=reads, plot=plot, **chosen)
-            data, found = codec.unpack(strands, **chosen)
-            report = reads_figure.merged(found, about_reads, plot)
-        with files.atomic(output) as temporary:
-            temporary.write_bytes(data)
-    show({"output": str(output), "bytes": len(data)} | report, as_json)
+            chosen = _as_written(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
+            strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
+            parts, found = codec.unpack_parts(strands, **chosen)
+            report = left_out_of(strands) | reads_figure.merged(found, about_reads, plot)
+        size = 0
+        with files.atomic(output) as temporary, open(temporary, "wb") as out:
+            for part in parts:
+                size += out.write(part)
+    show({"output": str(output), "bytes": size} | report, as_json)
 
 
 @app.command(epilog="Example: helix-jax inspect pool.fasta")
 def inspect(
+    context: typer.Context,
     pool: PoolIn,
     constraints: Annotated[
         str | None,
@@ -324,6 +345,7 @@ def inspect(
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
     right_primer: RightPrimer = "",
+    exempt_primers: ExemptPrimers = False,
     as_json: Json = False,
 ):
     """Check every strand of a pool with an independent checker, and print its densities beside the capacity.
@@ -331,16 +353,14 @@ def inspect(
     Exit status 1 when a strand breaks a constraint.
     """
     from helix_jax import inspection
+    from helix_jax.strands import fasta
 
     with problems(), progress(as_json) as step:
-        report = inspection.inspect(
-            read(pool),
-            name=constraints,
-            motifs=tuple(forbid),
-            primers=(left_primer, right_primer),
-            key=parse_key(key),
-            progress=step,
-        )
+        check_effect(context, ("key", "constraints"))
+        chosen = _as_written(forbid, left_primer, right_primer, exempt_primers, key)
+        with fasta.opened(pool) as strands:
+            report = inspection.inspect(strands, name=constraints, progress=step, **chosen)
+            report = left_out_of(strands) | report
     if as_json:
         print(json.dumps(report))
     else:
@@ -351,11 +371,13 @@ def inspect(
 
 @app.command(epilog="Example: helix-jax capacity --constraints helix --strand-length 200")
 def capacity(
+    context: typer.Context,
     constraints: Set = "helix",
     strand_length: Length = 150,
     forbid: Motif = [],  # noqa: B006
     left_primer: LeftPrimer = "",
     right_primer: RightPrimer = "",
+    exempt_primers: ExemptPrimers = False,
     as_json: Json = False,
 ):
     """Capacity of a constraint set, its exact limit at a strand length, and what the coder carries there.
@@ -368,7 +390,11 @@ def capacity(
     from helix_jax.tk_scone import tables
 
     with problems():
-        chosen = sets.custom(sets.named(constraints), motifs=tuple(forbid), left=left_primer, right=right_primer)
+        check_effect(context)
+        chosen = sets.custom(
+            sets.named(constraints), motifs=tuple(forbid), left=left_primer, right=right_primer,
+            primers_exempt=exempt_primers,
+        )  # fmt: skip
         table = tables.load(chosen, strand_length)
         limit = rates.limit(chosen, strand_length)
         figures = {
@@ -392,6 +418,7 @@ def demo(
     from helix_jax import demonstration
 
     with problems(), progress(as_json) as step:
+        files.check_paths(folders=(out,))
         tokenizer = load_model(None)
         figures = demonstration.run(out, tokenizer, load_prior(None, tokenizer), step)
     show(figures, as_json)
@@ -400,16 +427,36 @@ def demo(
 # ---- shared by the commands ------------------------------------------------------------------------------
 
 
+def _start(writer, context, *, reads, writes, plot=None):
+    """Refuse what cannot be done, before any work: options without effect, and paths that cannot be written."""
+    _only_of(writer, context)
+    check_effect(context)
+    scheme = Path(context.params["scheme"])
+    files.check_paths((*reads, scheme if scheme.is_file() else None), writes)
+    if plot is not None:
+        files.check_suffix(plot, (".png",), "pictures are written as PNG")
+
+
+def _as_written(forbid, left_primer, right_primer, exempt_primers, key):
+    """Options that tell how a pool was written, as arguments of ``codec.decode``."""
+    return {
+        "motifs": tuple(forbid),
+        "primers": (left_primer, right_primer),
+        "primers_exempt": exempt_primers,
+        "key": parse_key(key),
+    }
+
+
 def _only_of(writer, context):
     """Refuse options that the command was given and that only the other writer takes."""
     foreign = BASES_ONLY if writer is Writer.TIMING else TIMING_ONLY
-    options = {p.name: p.opts[0] for p in context.command.params if p.name in foreign}
-    given = [option for name, option in options.items() if context.get_parameter_source(name).name == "COMMANDLINE"]
-    if not given:
+    options = {p.name: p.opts[0] for p in context.command.params}
+    wrong = [options[name] for name in foreign if name in given(context)]
+    if not wrong:
         return
     if writer is Writer.TIMING:
-        raise ValueError(f"{', '.join(given)}: not for --writer timing, whose --scheme settles it; leave it out")
-    raise ValueError(f"{', '.join(given)}: only for --writer timing; add that, or leave it out")
+        raise HelixError(f"{', '.join(wrong)}: not for --writer timing, whose --scheme settles it; leave it out")
+    raise HelixError(f"{', '.join(wrong)}: only for --writer timing; add that, or leave it out")
 
 
 def _inspection_tables(report):
@@ -423,11 +470,17 @@ def _inspection_tables(report):
 
 
 def main():
-    """Entry point of `helix-jax`."""
+    """Entry point of `helix-jax`. An exception that no command foresaw keeps its traceback, and exits with FAULT."""
     warnings.simplefilter("default")
     parallel.use_all_cores()
     parallel.keep_compiled()
-    sys.exit(app())
+    try:
+        status = app()
+    except Exception:
+        traceback.print_exc()
+        warn("this is a fault of helix-jax, not of its input: please report it with the lines above")
+        status = FAULT
+    sys.exit(status)
 
 
 if __name__ == "__main__":

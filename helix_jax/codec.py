@@ -21,20 +21,26 @@
 
 import dataclasses
 import hashlib
+import io
 import math
+import os
 
 import numpy as np
 
 from helix_jax import coding, rate, refine
 from helix_jax.config import CodecConfig
+from helix_jax.errors import DecodeError, HelixError
 from helix_jax.prior import conceal as guesses
 from helix_jax.strands import header as headers
 from helix_jax.strands import packets
-from helix_jax.strands.pool import DecodeError, Pool, Report, read_pool, station, write
+from helix_jax.strands.pool import PORTION, Draft, Pool, Report, draft, read_pool, station, write
+from helix_jax.strands.written import Written
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import conceal, tiles, update
 from helix_jax.video import VideoInfo
 from helix_jax.weights import Model
+
+_MIXED = PORTION  # symbols mixed at once
 
 # ---- video -----------------------------------------------------------------------------------------
 
@@ -56,7 +62,7 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
     coded, layout = _within_rate(positions, video, config, model, prior, table, progress)
     if config.verify:
         coding.verify(coded, prior, progress=progress)
-    key = key or _content_key(coded.tokens, info, coded.update)
+    key = key or _content_key([coded.tokens.tobytes(), coded.update], coded.tokens.shape, info)
     payload = mixing.to_bytes(mixing.mix(coded.symbols(layout, config.mixing), key, config.mixing))
     fields = {
         "kind": "video",
@@ -70,18 +76,18 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
         "prior_hash": prior.digest[:6] if prior and coded.mode != "raw" else bytes(6),
         "update": coded.code,
     }
-    return write(payload, coded.content_bytes, fields, chosen, table, layout, config, key, progress)
+    return write(draft(payload, coded.content_bytes, fields, chosen, table, layout, config, key, progress))
 
 
 def _check_rate(config):
     if not 0 <= config.quality <= rate.BEST:
-        raise ValueError(f"quality {config.quality}: give 0 to {rate.BEST}")
+        raise HelixError(f"quality {config.quality}: give 0 to {rate.BEST}")
     if not 0 <= config.effort < len(refine.STEPS):
-        raise ValueError(f"effort {config.effort}: give 0 to {len(refine.STEPS) - 1}")
+        raise HelixError(f"effort {config.effort}: give 0 to {len(refine.STEPS) - 1}")
     if config.rate < 0 or config.budget < 0:
-        raise ValueError(f"rate {config.rate:g}, budget {config.budget}: give more than 0 nucleotides")
+        raise HelixError(f"rate {config.rate:g}, budget {config.budget}: give more than 0 nucleotides")
     if config.quality < rate.BEST and (config.rate or config.budget):
-        raise ValueError("quality, or a rate or budget of nucleotides: give one of them")
+        raise HelixError("quality, or a rate or budget of nucleotides: give one of them")
 
 
 def _within_rate(positions, video, config, model, prior, table, progress):
@@ -112,23 +118,27 @@ def _within_rate(positions, video, config, model, prior, table, progress):
     budget = min(limit for limit in limits if limit)
     found, least = rate.best_within(rungs, attempt, int(budget))
     if found is None:
-        raise ValueError(
+        raise HelixError(
             f"{int(budget):,} nucleotides are too few: this clip takes {least:,} at the lowest quality of mode "
             f"{config.mode}; give more, or less redundancy, or a smaller picture"
         )
     return searched(*found, most=budget)
 
 
-def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), key=None, progress=None):
+def decode(
+    strands, model: Model, *, prior=None, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None
+):
     """Pool -> video.
 
-    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives. model, prior: as given to ``encode``.
-    The prior guesses lost tokens; without it their neighbours are copied.
+    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives, or ``fasta.Strands``. model, prior: as given
+    to ``encode``; motifs, primers (left, right) and whether GC windows leave the primers out: likewise, unless the file
+    of the strands says them. The prior guesses lost tokens; without it their neighbours are copied.
     Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted
     in the report. Raises DecodeError when nothing can be shown.
     """
     _check_pair(model, prior)
-    received = read_pool(strands, motifs=motifs, primers=primers, key=key, progress=progress)
+    written = _written(motifs, primers, primers_exempt)
+    received = read_pool(strands, written=written, key=key, progress=progress)
     head, recovered = received.header, received.recovered
     _check_header(head, model, prior)
     lost = recovered.lost | recovered.suspect
@@ -165,7 +175,7 @@ def decode(strands, model: Model, *, prior=None, motifs=(), primers=("", ""), ke
 
 def _check_pair(model, prior):
     if prior is not None and prior.tokenizer != model.digest:
-        raise ValueError(
+        raise HelixError(
             f"the prior belongs to tokenizer {prior.tokenizer[:8].hex()}, not to {model.digest[:8].hex()}: "
             "give the two that were trained together, with --model and --prior"
         )
@@ -205,18 +215,40 @@ def _check_header(head, model, prior):
 
 def pack(data, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Pool:
     """Bytes -> pool of strands; 0 bytes and 1 byte work too. See ``encode``."""
+    return write(pack_draft(io.BytesIO(data), config, motifs=motifs, key=key, progress=progress))
+
+
+def pack_draft(file, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Draft:
+    """An open binary file that can be rewound -> Draft, which reads it in portions: for files of any size."""
     chosen, table = station(config, motifs, progress)
-    layout = packets.plan(table.bits, len(data), config.strands.redundancy_of("bytes"))
-    key = key or _content_key(np.frombuffer(data, np.uint8), None)
-    padded = data.ljust(layout.sources * layout.symbol_bytes, b"\0")
-    symbols = mixing.from_bytes(np.frombuffer(padded, np.uint8).reshape(-1, layout.symbol_bytes))
-    payload = mixing.to_bytes(mixing.mix(symbols, key, config.mixing))
-    return write(payload, len(data), {"kind": "bytes"}, chosen, table, layout, config, key, progress)
+    size = file.seek(0, os.SEEK_END)
+    layout = packets.plan(table.bits, size, config.strands.redundancy_of("bytes"))
+    key = key or _content_key(_portions_of(file), (size,), None)
+
+    def rows(begin, end):
+        width = layout.symbol_bytes
+        file.seek(begin * width)
+        data = file.read((end - begin) * width).ljust((end - begin) * width, b"\0")
+        parts = [mixing.from_bytes(np.frombuffer(data, np.uint8)[a : a + _MIXED * width].reshape(-1, width))
+                 for a in range(0, len(data), _MIXED * width)]  # fmt: skip
+        mixed = [mixing.mix(part, key, config.mixing, begin + n * _MIXED) for n, part in enumerate(parts)]
+        return np.concatenate(list(map(mixing.to_bytes, mixed)))
+
+    return draft(rows, size, {"kind": "bytes"}, chosen, table, layout, config, key, progress)
 
 
-def unpack(strands, *, motifs=(), primers=("", ""), key=None, progress=None):
+def unpack(strands, *, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None):
     """Pool -> (bytes, Report). Raises DecodeError unless every byte is recovered and the payload's hash matches."""
-    received = read_pool(strands, motifs=motifs, primers=primers, key=key, progress=progress)
+    parts, report = unpack_parts(
+        strands, motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key, progress=progress
+    )
+    return b"".join(parts), report
+
+
+def unpack_parts(strands, *, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None):
+    """Pool -> (iterator of bytes, Report): ``unpack`` for contents of any size."""
+    written = _written(motifs, primers, primers_exempt)
+    received = read_pool(strands, written=written, key=key, progress=progress)
     if received.header.kind != "bytes":
         raise DecodeError("this pool holds video, not bytes: use `helix-jax decode`")
     report = received.report
@@ -229,22 +261,48 @@ def unpack(strands, *, motifs=(), primers=("", ""), key=None, progress=None):
         raise DecodeError(
             "the bytes do not match their hash, and the wrong packet cannot be located: nothing is returned"
         )
-    symbols = mixing.unmix(_digits(received), received.header.key, received.header.mixing)
-    return mixing.to_bytes(symbols).tobytes()[: received.header.content_bytes], report
+    return _contents(received), report
+
+
+def _contents(received):
+    """Yield the bytes of a pool that came back whole."""
+    head, symbols, done = received.header, received.recovered.symbols, 0
+    for begin in range(0, len(symbols), _MIXED):
+        digits = mixing.from_bytes(symbols[begin : begin + _MIXED])
+        data = mixing.to_bytes(mixing.unmix(digits, head.key, head.mixing, begin)).tobytes()
+        yield data[: head.content_bytes - done]
+        done += len(data)
+
+
+def _written(motifs, primers, primers_exempt):
+    """Written, or None where nothing is given and the strands' file may tell."""
+    left, right = primers
+    given = Written(tuple(motifs), left, right, primers_exempt)
+    return None if given == Written() else given
+
+
+def _portions_of(file):
+    """Yield the bytes of an open file from its start."""
+    file.seek(0)
+    yield from iter(lambda: file.read(1 << 24), b"")
 
 
 def _digits(received):
     """Recovered payload as digits uint8[sources, 4 * symbol bytes]."""
-    payload = np.frombuffer(received.recovered.payload, np.uint8)
-    return mixing.from_bytes(payload.reshape(received.layout.sources, received.layout.symbol_bytes))
+    return mixing.from_bytes(received.recovered.symbols)
 
 
 def _total_length(strands):
     return strands.length + len(strands.left_primer) + len(strands.right_primer)
 
 
-def _content_key(content, info, update=b""):
-    return hashlib.sha256(repr((info, content.shape)).encode() + content.tobytes() + update).digest()[:8]
+def _content_key(parts, shape, info):
+    """The pool's id: a hash of its content. parts: buffers, one after the other. shape: of the content. info: of the
+    video, or None."""
+    digest = hashlib.sha256(repr((info, shape)).encode())
+    for part in parts:
+        digest.update(part)
+    return digest.digest()[:8]
 
 
 def _at(progress, station, total):
@@ -255,13 +313,13 @@ def _at(progress, station, total):
 # ---- figures -----------------------------------------------------------------------------------------
 
 
-def densities(strands, bits, length, content_bytes):
+def densities(nucleotides, bits, length, content_bytes):
     """(gross, net) in bits per nucleotide (DESIGN section 1, promise 3).
 
-    gross: K / L of the constrained coder. net: content bits over all nucleotides of all strands, header, index, check,
+    gross: K / L of the constrained coder. net: content bits over the nucleotides of all strands, header, index, check,
     repair and primers included.
     """
-    return bits / length, 8 * content_bytes / strands.size if strands.size else 0.0
+    return bits / length, 8 * content_bytes / nucleotides if nucleotides else 0.0
 
 
 __all__ = [

@@ -9,6 +9,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 
+from helix_jax.errors import HelixError
 from helix_jax.strands.survival import Survival
 
 LOOSE, CODED = 0.1, 0.2  # repair packets as a share of the source packets, where none is asked for
@@ -58,12 +59,14 @@ class StrandConfig:
         or CODED for coded video, where a packet past the outer code's reach costs a segment, not a few tokens.
     left_primer, right_primer: fixed bases written on every strand; the constraints hold across
         the joints.
+    primers_exempt: GC windows count the bases of the strand alone.
     """
 
     length: int = 150
     redundancy: float | Survival | None = None
     left_primer: str = ""
     right_primer: str = ""
+    primers_exempt: bool = False
 
     def redundancy_of(self, mode):
         """Redundancy of a pool in one of ``coding.MODES``, or of "bytes"."""
@@ -114,7 +117,7 @@ def override(config, assignments):
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
-            raise ValueError(f"--set {assignment}: write it as path=value, for {', '.join(_names(config))}")
+            raise HelixError(f"--set {assignment}: write it as path=value, for {', '.join(_names(config))}")
         pairs.append((path.split("."), path, text))
     return _replaced(config, pairs)
 
@@ -128,16 +131,16 @@ def _replaced(config, pairs):
     changes, within = {}, {}
     for (name, *rest), path, text in pairs:
         if name not in _names(config):
-            raise ValueError(
+            raise HelixError(
                 f"--set {path}: no field {name!r}; {type(config).__name__} has {', '.join(_names(config))}"
             )
         old = getattr(config, name)
         if rest:
             if not dataclasses.is_dataclass(old):
-                raise ValueError(f"--set {path}: {name} is a single value, it has no field {rest[0]!r}")
+                raise HelixError(f"--set {path}: {name} is a single value, it has no field {rest[0]!r}")
             within.setdefault(name, []).append((rest, path, text))
         elif dataclasses.is_dataclass(old):
-            raise ValueError(f"--set {path}: not a single value; set one of its fields, {', '.join(_names(old))}")
+            raise HelixError(f"--set {path}: not a single value; set one of its fields, {', '.join(_names(old))}")
         else:
             changes[name] = _parse(text, typing.get_type_hints(type(config))[name], path)
     changes |= {name: _replaced(getattr(config, name), some) for name, some in within.items()}
@@ -150,14 +153,14 @@ def _parse(text, kind: typing.Any, path):
     if typing.get_origin(kind) is tuple:
         items, words = typing.get_args(kind), [word for word in text.split(",") if word]
         if dataclasses.is_dataclass(items[0]):
-            raise ValueError(f"--set {path}: a list of {items[0].__name__} is written in a configuration file")
+            raise HelixError(f"--set {path}: a list of {items[0].__name__} is written in a configuration file")
         count = len(words) if items[-1] is Ellipsis else len(items)
         if len(words) != count:
-            raise ValueError(f"--set {path}={text}: {count} values separated by commas are needed")
+            raise HelixError(f"--set {path}={text}: {count} values separated by commas are needed")
         return tuple(_parse(word, items[0], path) for word in words)
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         return kind(text)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"--set {path}={text}: not a {kind.__name__}") from error
+        raise HelixError(f"--set {path}={text}: not a {kind.__name__}") from error

@@ -1,10 +1,12 @@
 """What the commands share: exit statuses, errors in one line, progress bars, and figures as a table or as JSON.
 
 Exit status: 0 done, 1 a check or a clip of a batch failed, 2 wrong use or unreadable input, 3 done with loss
-(concealed), 4 cannot be decoded.
+(concealed), 4 cannot be decoded, 70 a fault of helix_jax itself, which shows its traceback.
 """
 
+import contextlib
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -13,7 +15,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-CHECK_FAILED, WRONG_USE, WITH_LOSS, UNDECODABLE = 1, 2, 3, 4
+from helix_jax import files
+from helix_jax.errors import DecodeError, HelixError
+
+CHECK_FAILED, WRONG_USE, WITH_LOSS, UNDECODABLE, FAULT = 1, 2, 3, 4, 70
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of a table.")]
 Scheme = Annotated[
@@ -28,23 +33,20 @@ Scheme = Annotated[
 
 
 class problems:
-    """Turn every foreseen error into one line on standard error and an exit status."""
+    """Turn every foreseen error into one line on standard error and an exit status. Any other passes, traceback and
+    all: it is a fault of ours (``cli.main``)."""
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace):
-        if kind is None or not issubclass(kind, (ValueError, OSError)):
+        if not isinstance(error, (HelixError, OSError)):
             return
-        from helix_jax import codec
-        from helix_jax.timing import codec as timing_codec
-
         text = str(error)
         if isinstance(error, OSError) and error.filename and error.strerror:
             text = f"{error.filename}: {error.strerror}; check the path"
         warn(" ".join(text.split()))
-        undecodable = isinstance(error, (codec.DecodeError, timing_codec.DecodeError))
-        raise typer.Exit(UNDECODABLE if undecodable else WRONG_USE) from error
+        raise typer.Exit(UNDECODABLE if isinstance(error, DecodeError) else WRONG_USE) from error
 
 
 class progress:
@@ -76,26 +78,47 @@ class progress:
         self.bars.update(self.tasks[station], advance=done, total=total)
 
 
-def read(path):
-    """Strands of a FASTA file: see ``strands.fasta.read``."""
-    from helix_jax.strands import fasta
+@contextlib.contextmanager
+def strands_of(path, *, reads, plot, motifs, primers, primers_exempt, key, progress):
+    """Context manager: (strands as ``codec.decode`` takes them, what is to be said of reads) of a FASTA or FASTQ file.
 
-    return fasta.read(path)
-
-
-def read_any(path, *, reads, plot, motifs, primers, key, progress):
-    """Strands of a FASTA file, or those found in reads: (strands as ``read`` gives, recover.ReadReport or None).
-
-    reads: take a FASTA file for reads; FASTQ always is. plot: a picture of the reads is asked for. Others: see
-    ``recover.recover``. Raises ValueError for a plot of strands.
+    The second is a recover.ReadReport, or None for a file of strands. reads: take a FASTA file for reads; FASTQ always
+    is. plot: a picture of the reads is asked for. Others: see ``recover.recover``. Raises HelixError for a plot of
+    strands.
     """
-    from helix_jax.strands import fastq, recover
+    from helix_jax.strands import fasta, fastq, records
 
-    if not (reads or fastq.is_fastq(path)):
-        if plot:
-            raise ValueError(f"--plot {plot}: {path} holds strands, and only reads make a picture; add --reads")
-        return read(path), None
-    return recover.recover(fastq.read(path), motifs=motifs, primers=primers, key=key, progress=progress)
+    with records.opened(path, again=not reads) as source:
+        if not reads and source.kind != "fastq":
+            if plot:
+                raise HelixError(
+                    f"--plot {plot}: {source.name} holds strands, and only reads make a picture; add --reads"
+                )
+            yield fasta.Strands(source), None
+            return
+        from helix_jax.strands import recover
+
+        if source.kind is None:
+            raise HelixError(f"{source.name} holds no reads: it is empty")
+        try:
+            found = recover.recover(
+                fastq.chunks(source), motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key,
+                left_out=source.left_out, progress=progress,
+            )  # fmt: skip
+        except DecodeError as error:
+            if not source.second or "merge" in str(error):
+                raise
+            raise DecodeError(
+                f"{error}; {source.second:,} of them are the second read of a pair by name: merge the two reads of "
+                "each pair first, for example with fastp --merge or bbmerge"
+            ) from error
+        yield found
+
+
+def left_out_of(strands):
+    """Figures of the records of ``fasta.Strands`` that are no strands, {} where there are none."""
+    left_out = getattr(strands, "left_out", None)
+    return {"left_out": dict(left_out)} if left_out else {}
 
 
 def warn(text):
@@ -104,23 +127,27 @@ def warn(text):
 
 
 def show(figures, as_json):
-    """Print a dict of figures, as a table or as one JSON object."""
+    """Print a dict of figures, as a table or as one JSON object; on standard error where the output goes to standard
+    output."""
+    to_stderr = figures.get("output") == files.STANDARD
     if as_json:
-        print(json.dumps(figures))
+        print(json.dumps(figures), file=sys.stderr if to_stderr else sys.stdout)
         return
     table = Table(show_header=False, box=None)
     for name, value in figures.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{count:,} {reason}" for reason, count in value.items()) or "none"
         if name != "coverage":
             table.add_row(name.replace("_", " "), escape(str(value)))
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, stderr=to_stderr).print(table)
     if figures.get("coverage"):
         top = max(read + lost for _, read, lost in figures["coverage"])
         bar = lambda read, lost: "#" * round(40 * read / top) + "." * round(40 * lost / top)  # noqa: E731
         rows = [(str(n), str(read), str(lost), bar(read, lost)) for n, read, lost in figures["coverage"]]
-        show_rows("reads of a strand", ("reads", "read", "unread", ""), rows)
+        show_rows("reads of a strand", ("reads", "read", "unread", ""), rows, to_stderr)
 
 
-def show_rows(title, columns, rows):
+def show_rows(title, columns, rows, to_stderr=False):
     """Print a table: columns are names; rows hold strings, the last column flush left where its name is empty."""
     table = Table(title=title, box=None)
     for column in columns[:-1]:
@@ -128,4 +155,4 @@ def show_rows(title, columns, rows):
     table.add_column(columns[-1], justify="right" if columns[-1] else "left")
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, stderr=to_stderr).print(table)

@@ -1,28 +1,39 @@
-"""Output files that are either whole or absent: write under a temporary name, then rename. And files' errors."""
+"""Files of the user: what may be written where, standard input and output, and outputs that are whole or absent.
+
+``check_paths`` is asked before any work. ``atomic`` writes under a temporary name and renames. The name ``-`` stands
+for standard input where a file is read and for standard output where one is written.
+"""
 
 import contextlib
 import errno
 import json
 import os
 import secrets
+import shutil
+import stat
+import sys
+import tempfile
 from pathlib import Path
 
-import safetensors.numpy
+from helix_jax.errors import HelixError
 
+STANDARD = "-"
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EFBIG: "file too large for the disk"}
 
 
-class OutputError(OSError):
-    """An output file cannot be written (an OSError, so callers that expect one still catch it)."""
+class OutputError(HelixError, OSError):
+    """An output file cannot be written (an OSError too, so callers that expect one still catch it)."""
 
 
-class WeightsError(ValueError):
+class WeightsError(HelixError):
     """A weights file is missing, damaged, or of another model."""
 
 
 def safetensors_bytes(tensors, metadata):
     """Arrays and notes (dicts by name) -> a safetensors file: the same ones give the same bytes. The library writes the
     notes in any order; here they are sorted."""
+    import safetensors.numpy  # here: most commands read no weights
+
     blob = safetensors.numpy.save(tensors, metadata=metadata)
     end = 8 + int.from_bytes(blob[:8], "little")
     header = json.loads(blob[8:end])
@@ -32,17 +43,67 @@ def safetensors_bytes(tensors, metadata):
     return len(text).to_bytes(8, "little") + text + blob[end:]
 
 
-@contextlib.contextmanager
-def atomic(path):
-    """Context manager for writing the file ``path`` in one step.
+# ---- before any work ---------------------------------------------------------------------------------------
 
-    Yields a temporary Path in the same folder with the same suffixes, so that libraries still guess the
-    format from the name. It is renamed onto ``path`` when the block ends, and deleted when the block raises:
-    whatever stood at ``path`` before then stays as it was. A symbolic link is followed, not replaced.
 
-    Raises OutputError when the folder is missing or not writable, when ``path`` is a folder or a device, and
-    when the disk fills up while writing. Other exceptions of the block pass unchanged.
+def is_standard(path):
+    """Whether a path is ``-``: standard input or output."""
+    return str(path) == STANDARD
+
+
+def check_paths(reads=(), writes=(), folders=()):
+    """Refuse outputs that cannot be written, or that would destroy an input, before anything is read.
+
+    reads: input files. writes: output files. folders: output folders, which may be missing. None stands for an option
+    that was not given, and ``-`` for standard input or output. Two names are the same file if they lead to the same
+    inode: by a symbolic link, by a hard link, or through a redirection of standard input.
+    Raises OutputError, or HelixError where ``-`` is read twice.
     """
+    reads, writes = ([path for path in paths if path is not None] for paths in (reads, writes))
+    if sum(map(is_standard, reads)) > 1:
+        raise HelixError("standard input (-) can be read only once: give a file for one of the inputs")
+    identities = {}
+    for path in reads:
+        found = _identity(path, sys.stdin)
+        if found is not None:
+            identities[found] = path
+    taken = {}
+    for path in writes:
+        target = STANDARD if is_standard(path) else str(check_target(path))
+        if target in taken:
+            raise OutputError(f"cannot write {path}: another output has that name too; give each a name of its own")
+        taken[target] = path
+        found = _identity(path, sys.stdout)
+        if found in identities:
+            raise OutputError(
+                f"cannot write {_named(path, 'standard output')}: it is the input "
+                f"{_named(identities[found], 'standard input')}, which would be destroyed; give another name"
+            )
+    for folder in folders:
+        _check_folder(folder)
+
+
+def _identity(path, standard):
+    """(device, inode) of a regular file, None of anything else. standard: the stream that ``-`` stands for."""
+    try:
+        facts = os.fstat(standard.fileno()) if is_standard(path) else os.stat(path)
+    except (OSError, ValueError, AttributeError):  # not there, or a stream without a file behind it
+        return None
+    return (facts.st_dev, facts.st_ino) if stat.S_ISREG(facts.st_mode) else None
+
+
+def check_suffix(path, suffixes, what):
+    """Raise OutputError unless a file's name has one of the suffixes, in any case; ``-`` has none. what: is written."""
+    if not is_standard(path) and Path(path).suffix.lower() not in suffixes:
+        raise OutputError(f"cannot write {path}: {what}; give a name that ends in {' or '.join(suffixes)}")
+
+
+def _named(path, standard):
+    return standard if is_standard(path) else path
+
+
+def check_target(path):
+    """The file that ``path`` leads to, links followed. Raises OutputError where no file can be written there."""
     target = Path(os.path.realpath(path))
     folder = target.parent
     if not folder.is_dir():
@@ -50,8 +111,90 @@ def atomic(path):
     if target.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; name a file")
     if target.exists() and not target.is_file():
-        raise OutputError(f"cannot write {path}: it is a device or a pipe, not a regular file; name a file")
-    temporary = folder / f".{secrets.token_hex(6)}.partial{''.join(target.suffixes[-2:])}"
+        raise OutputError(
+            f"cannot write {path}: it is a device or a pipe, not a regular file; name a file, or - for standard output"
+        )
+    if target.exists() and not os.access(target, os.W_OK):
+        raise OutputError(f"cannot write {path}: it is write-protected; choose another name")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {path}: the folder {folder} is write-protected; choose another folder")
+    return target
+
+
+def _check_folder(path):
+    folder = Path(os.path.realpath(path))
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"cannot write into {path}: it is a file; name a folder")
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write into {path}: {folder} is no folder that can be written to; choose another")
+
+
+# ---- reading -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def opened(path):
+    """Context manager: an input opened once, as a binary stream; ``-`` is standard input.
+
+    Raises HelixError for a folder or a missing file, OSError for what the system refuses.
+    """
+    if is_standard(path):
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError as error:
+        raise HelixError(f"{path}: no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise HelixError(f"{path}: it is a folder; name a file in it") from error
+    with stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def local(path):
+    """Context manager: the path of a regular file with the bytes of ``path``, for libraries that open files themselves.
+
+    A regular file, or what is not there, is its own. Standard input (``-``) and pipes are copied to a temporary file
+    that goes away at the end.
+    """
+    if not is_standard(path) and (Path(path).is_file() or not Path(path).exists() or Path(path).is_dir()):
+        yield Path(path)
+        return
+    with opened(path) as source, tempfile.TemporaryDirectory(prefix="helix-jax-") as folder:
+        copy = Path(folder) / "input"
+        with open(copy, "wb") as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+        yield copy
+
+
+# ---- writing -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic(path):
+    """Context manager for writing the file ``path`` in one step.
+
+    Yields a temporary Path in the same folder with the same suffixes, so that libraries still guess the
+    format from the name. It is renamed onto ``path`` when the block ends, and deleted when the block raises:
+    whatever stood at ``path`` before then stays as it was. A symbolic link is followed, not replaced. Where ``path`` is
+    ``-``, what was written goes to standard output when the block ends.
+
+    Raises OutputError when the folder is missing or not writable, when ``path`` is a folder or a device, and
+    when the disk fills up while writing. Other exceptions of the block pass unchanged.
+    """
+    if is_standard(path):
+        with tempfile.TemporaryDirectory(prefix="helix-jax-") as folder:
+            temporary = Path(folder) / "output"
+            yield temporary
+            with open(temporary, "rb") as done:
+                shutil.copyfileobj(done, sys.stdout.buffer, 1 << 20)
+            sys.stdout.buffer.flush()
+        return
+    target = check_target(path)
+    temporary = target.parent / f".{secrets.token_hex(6)}.partial{''.join(target.suffixes[-2:])}"
     try:
         # Created here, and not by mkstemp, so that the file gets the permissions that umask asks for.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

@@ -1,31 +1,32 @@
 """What `helix-jax inspect` finds: constraint violations by the independent checker, histograms, densities."""
 
-import numpy as np
-
 from helix_jax import codec
-from helix_jax.strands import checker, pool
+from helix_jax.errors import DecodeError, HelixError
+from helix_jax.strands import checker, header_search
+from helix_jax.strands.written import Written
 from helix_jax.tk_scone import capacity, constraints
 
 
-def inspect(strands, *, name=None, motifs=(), primers=("", ""), key=None, progress=None):
+def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None):
     """Check every strand of a pool and count what it holds.
 
-    strands: dict of length -> uint8[n, length]. name: constraint set to check against; None reads it from the pool's
-    header.
+    strands: dict of length -> uint8[n, length], or ``fasta.Strands``. name: constraint set to check against; None reads
+    it from the pool's header. motifs, primers, primers_exempt: as the pool was written, unless its file says them.
     Returns a dict of plain numbers, strings, lists and dicts (what ``--json`` prints).
-    Raises ValueError when no header can be read and no set is named.
+    Raises HelixError when no header can be read and no set is named.
     """
     figures = {}
     length = None
+    left, right = primers
+    written = Written(tuple(motifs), left, right, primers_exempt)
+    everything = sum(part.size for part in header_search.portions(strands))
     if name is None:
         try:
-            head, chosen, table, *_ = pool.find_header(
-                strands, motifs=motifs, primers=primers, key=key, progress=progress
-            )
-        except pool.DecodeError as error:
-            raise ValueError(f"{error}. To check the strands alone, name the set with --constraints") from error
+            found = header_search.find_header(strands, None if written == Written() else written, key)
+        except DecodeError as error:
+            raise HelixError(f"{error}. To check the strands alone, name the set with --constraints") from error
+        head, chosen, table, written = found.header, found.constraints, found.table, found.written
         layout = head.layout(table.bits)
-        everything = np.concatenate([group.reshape(-1) for group in strands.values()])
         gross, net = codec.densities(everything, table.bits, table.length, head.content_bytes)
         figures = {
             "kind": head.kind,
@@ -40,29 +41,35 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), key=None, progre
             "source_strands": layout.sources,
             "repair_strands": layout.packets - layout.sources,
         }
-        length = table.length + len(primers[0]) + len(primers[1])
+        length = found.total
     else:
-        chosen = constraints.custom(constraints.named(name), motifs=motifs, left=primers[0], right=primers[1])
-    left, right = (constraints.to_bases(primer, "primer") for primer in primers)
-    rules, runs, gc, examples = {}, {}, {}, []
-    violations = 0
-    for total, group in strands.items():
-        core = group[:, len(left) : total - len(right)]
-        bare = (group[:, : len(left)] == left).all(axis=1) & (group[:, total - len(right) :] == right).all(axis=1)
+        chosen = header_search.as_written(constraints.named(name), written)
+    left, right = (constraints.to_bases(primer, "primer") for primer in (written.left, written.right))
+    rules, runs, gc, lengths, examples = {}, {}, {}, {}, []
+    violations = done = 0
+    for part in header_search.portions(strands):
+        total = part.shape[1]
+        core = part[:, len(left) : total - len(right)]
+        bare = (part[:, : len(left)] == left).all(axis=1) & (part[:, total - len(right) :] == right).all(axis=1)
         report = checker.check(core[bare], chosen)
         violations += report.violations + int((~bare).sum())
         if not bare.all():
             rules["primers"] = rules.get("primers", 0) + int((~bare).sum())
         for finding in report.findings:
             rules[finding.rule] = rules.get(finding.rule, 0) + finding.strands
-            examples += [f"{finding.rule}: strand {e.strand}, base {e.position}: {e.what}" for e in finding.examples]
+            examples += [
+                f"{finding.rule}: strand {done + e.strand}, base {e.position}: {e.what}" for e in finding.examples
+            ]
         _add(runs, report.longest_runs)
         _add(gc, report.gc_percent)
-        if length and total != length:
-            examples.append(f"{len(group)} strands of {total} nt, not {length}")
+        lengths[total] = lengths.get(total, 0) + len(part)
+        done += len(part)
+        if progress:
+            progress("checking", part.size, everything)
+    examples += [f"{count} strands of {n} nt, not {length}" for n, count in lengths.items() if length and n != length]
     return figures | {
         "constraints": chosen.describe(),
-        "strands": sum(len(group) for group in strands.values()),
+        "strands": done,
         "violations": violations,
         "violations_by_rule": rules,
         "capacity": round(capacity.capacity(chosen), 4),
@@ -73,15 +80,15 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), key=None, progre
 
 
 def figures(pool, path):
-    """Figures of a pool just written to ``path``, as plain numbers and strings."""
+    """Figures of a pool just written to ``path`` (pool.Pool or pool.Draft), as plain numbers and strings."""
     c = pool.constraints
-    length = pool.strands.shape[1] - len(c.left) - len(c.right)
-    gross, net = codec.densities(pool.strands, pool.layout.bits, length, pool.header.content_bytes)
+    length = pool.nucleotides // pool.count - len(c.left) - len(c.right)
+    gross, net = codec.densities(pool.nucleotides, pool.layout.bits, length, pool.header.content_bytes)
     return {
         "output": str(path),
         "constraints": c.describe(),
-        "strands": len(pool.strands),
-        "nucleotides": int(pool.strands.size),
+        "strands": pool.count,
+        "nucleotides": int(pool.nucleotides),
         "gross_bits_per_nt": round(gross, 4),
         "net_bits_per_nt": round(net, 4),
         "capacity": round(capacity.capacity(c), 4),

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from helix_jax.errors import HelixError
+
 
 def stream(key, counters):
     """Pseudo-random uint64, one for each of ``counters`` (int array); key: 8 bytes.
@@ -10,7 +12,7 @@ def stream(key, counters):
     over the counter and the hashed key. Raises ValueError for another key length.
     """
     if not isinstance(key, bytes) or len(key) != 8:
-        raise ValueError(f"a pool's key is 8 bytes, not {key!r}")
+        raise HelixError(f"a pool's key is 8 bytes, not {key!r}")
     seed = _splitmix(np.frombuffer(key, ">u8").astype(np.uint64))
     return _splitmix(_splitmix(seed ^ np.asarray(counters).astype(np.uint64)))
 

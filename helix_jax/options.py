@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from helix_jax.console import warn
+from helix_jax.errors import HelixError
 
 Set = Annotated[
     str,
@@ -44,6 +45,14 @@ Motif = Annotated[
 ]
 LeftPrimer = Annotated[str, typer.Option("--left-primer", help="Bases written before every strand.")]
 RightPrimer = Annotated[str, typer.Option("--right-primer", help="Bases written after every strand.")]
+ExemptPrimers = Annotated[
+    bool,
+    typer.Option(
+        "--exempt-primers",
+        help="GC windows count the bases of the strand alone, so that primers may break them; runs and motifs still "
+        "hold across the joints.",
+    ),
+]
 ModelPath = Annotated[
     Path | None, typer.Option("--model", help="Tokenizer weights (.safetensors); default: the shipped ones.")
 ]
@@ -107,7 +116,8 @@ ReadsIn = Annotated[
     Path,
     typer.Argument(
         metavar="POOL",
-        help="FASTA file of strands, or FASTQ file of a sequencer's reads of them; plain or gzip, in any order.",
+        help="FASTA file of strands, or FASTQ file of a sequencer's reads of them; plain or gzip, in any order. "
+        "- is standard input.",
     ),
 ]
 Reads = Annotated[bool, typer.Option("--reads", help="A FASTA file holds reads with errors too, as FASTQ does.")]
@@ -118,20 +128,62 @@ Plot = Annotated[
 
 
 def codec_config(
-    constraints, length, redundancy, left, right, *, survive=None, coverage=10.0, read_errors=0.04, failure=1e-6,
-    mode=Mode.SMALLEST, **coding,
+    constraints, length, redundancy, left, right, *, exempt=False, survive=None, coverage=10.0, read_errors=0.04,
+    failure=1e-6, mode=Mode.SMALLEST, **coding,
 ):  # fmt: skip
     """The options of strands and coding -> CodecConfig. coding: its fields verify, quality, effort, rate,
-    budget. Raises ValueError."""
+    budget. Raises HelixError."""
     from helix_jax.config import CodecConfig, StrandConfig
     from helix_jax.strands.survival import Survival
 
     if redundancy is not None and not 0 <= redundancy <= 100:
-        raise ValueError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")
+        raise HelixError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")
     if survive is not None:
         redundancy = Survival(loss=survive, coverage=coverage, errors=read_errors, failure=failure)
-    strands = StrandConfig(length=length, redundancy=redundancy, left_primer=left.upper(), right_primer=right.upper())
+    strands = StrandConfig(
+        length=length,
+        redundancy=redundancy,
+        left_primer=left.upper(),
+        right_primer=right.upper(),
+        primers_exempt=exempt,
+    )
     return CodecConfig(constraints=constraints, strands=strands, mode=mode.value, **coding)
+
+
+def given(context):
+    """Names of the parameters that a command was given."""
+    return {
+        parameter.name
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name).name == "COMMANDLINE"
+    }
+
+
+def check_effect(context, *useless):
+    """Refuse options that would have no effect beside, or without, others that were given.
+
+    useless: pairs of names, of which the first has no effect beside the second in this command.
+    Raises HelixError, naming both.
+    """
+    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    has = given(context)
+    for name, needed in _NEEDED.items():
+        if name in has and not has & set(needed):
+            others = " or ".join(options[other] for other in needed if other in options)
+            raise HelixError(f"{options[name]} has no effect without {others}: add that, or leave it out")
+    for name, beside in (("redundancy", "survive"), *useless):
+        if {name, beside} <= has:
+            raise HelixError(f"{options[name]} has no effect beside {options[beside]}: leave one of them out")
+    if {"prior", "mode"} <= has and context.params["mode"] == Mode.RAW:
+        raise HelixError("--prior has no effect in mode raw, which codes tokens without one: leave it out")
+
+
+_NEEDED = {
+    "coverage": ("survive",),
+    "read_errors": ("survive",),
+    "failure": ("survive",),
+    "exempt_primers": ("left_primer", "right_primer"),
+}
 
 
 def load_model(path):
@@ -158,15 +210,20 @@ def parse_key(text):
     except ValueError:
         key = b""
     if len(key) != 8:
-        raise ValueError(f"key {text!r}: 16 hexadecimal digits are needed")
+        raise HelixError(f"key {text!r}: 16 hexadecimal digits are needed")
     return key
 
 
-def warn_of_primers(found):
-    """found: see ``primers.in_pool``."""
-    for primer, count in found.items():
-        if count:
-            warn(
-                f"primer {primer} nearly occurs inside {count} strands and may bind there: "
-                "choose another, or --forbid part of it"
-            )
+def warn_of_primers(found, remedy=", or another --key, which writes other strands"):
+    """found: of each primer, the strands that it nearly occurs in: see ``primers.in_pool``, or how many they are."""
+    for primer, strands in found.items():
+        if not strands:
+            continue
+        count, names = strands, ""
+        if isinstance(strands, list):
+            count = len(strands)
+            names = f" ({', '.join(f'strand_{n:07d}' for n in strands[:5])}{', ...' if count > 5 else ''})"
+        warn(
+            f"primer {primer} nearly occurs inside {count} strands{names} and may bind there: choose another primer"
+            + remedy
+        )

@@ -17,6 +17,8 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from helix_jax.errors import HelixError
+
 SMALL_BATCH = 1024  # rows up to which ``map_batches`` takes the small shape
 
 
@@ -95,7 +97,7 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
 BATCH_AXES = ("data", "fsdp")  # a batch is split over both; parameters over the second only
 
 
-class ParallelError(ValueError):
+class ParallelError(HelixError):
     """Devices, batch or sharding rules that do not fit each other; the message says which and what would fit."""
 
 

@@ -3,7 +3,7 @@
 import math
 
 from helix_jax import timed_video
-from helix_jax.strands import fasta
+from helix_jax.strands import fastq, records
 from helix_jax.timing import capacity, codec, schedule
 from helix_jax.timing import scheme as schemes
 from helix_jax.tokenizer import tiles
@@ -20,10 +20,27 @@ def encode(output, reader, model, scheme, *, progress=None):
     return _write(output, plan, chosen, 2 * tokens * model.config.digits)
 
 
-def decode(path, model, scheme, *, progress=None):
-    """FASTA file of reads -> (VideoInfo, blocks, Report, share of tokens concealed), as ``timed_video.decode``."""
+def read(path):
+    """FASTA or FASTQ file of reads -> (list of uint8 arrays, bases 0..3; figures of the reads that were left out).
+
+    Raises records.RecordsError for a file without reads."""
+    copies = []
+    with records.opened(path) as source:
+        for bases, lengths, _ in fastq.chunks(source):
+            rows = [row[:length] for row, length in zip(bases, lengths, strict=True)]
+            whole = [row for row in rows if row.max() < records.UNKNOWN]
+            if len(whole) < len(rows):
+                source.left_out[records.LETTERS] += len(rows) - len(whole)
+            copies += whole
+        if not copies:
+            raise records.RecordsError(f"{source.name} holds no reads: {source.told() or 'it is empty'}")
+    return copies, {"left_out": dict(source.left_out)} if source.left_out else {}
+
+
+def decode(copies, model, scheme, *, progress=None):
+    """Reads -> (VideoInfo, blocks, Report, share of tokens concealed), as ``timed_video.decode``."""
     chosen = schemes.named(scheme)
-    return timed_video.decode(_reads(path), model, chosen, progress=progress)
+    return timed_video.decode(copies, model, chosen, progress=progress)
 
 
 def pack(output, data, scheme, *, progress=None):
@@ -32,16 +49,12 @@ def pack(output, data, scheme, *, progress=None):
     return _write(output, codec.encode(data, chosen, progress=progress), chosen, 8 * len(data))
 
 
-def unpack(path, scheme, *, progress=None):
-    """FASTA file of reads -> (bytes, Report). Raises codec.DecodeError unless all bytes are right."""
+def unpack(copies, scheme, *, progress=None):
+    """Reads -> (bytes, Report). Raises codec.DecodeError unless all bytes are right."""
     chosen = schemes.named(scheme)
-    data, report = codec.decode(_reads(path), chosen, progress=progress)
+    data, report = codec.decode(copies, chosen, progress=progress)
     timed_video.refuse_video(data)
     return data, report
-
-
-def _reads(path):
-    return [row for group in fasta.read(path).values() for row in group]
 
 
 def _write(output, plan, scheme, bits):

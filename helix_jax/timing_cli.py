@@ -9,7 +9,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from helix_jax import files
 from helix_jax.console import Json, problems, progress, show, show_rows
+from helix_jax.errors import HelixError
 
 TABLE_LIMIT = 1 << 16  # entries of the state-splitting tables that --splitting best may choose
 DELTAS = (0.005, 0.01, 0.02, 0.05, 0.1)  # of the example's table
@@ -69,18 +71,19 @@ def simulate(
     from helix_jax.timing import scheme as schemes
 
     with problems(), progress(as_json) as step:
+        files.check_paths((pool, _file_of(scheme)), (output,))
         plan = schedule.read(pool)
         used = _scheme_of(plan, pool, scheme)
         if not 1 <= copies <= schemes.MOST_COPIES:
-            raise ValueError(f"--copies {copies}: give 1 to {schemes.MOST_COPIES}")
+            raise HelixError(f"--copies {copies}: give 1 to {schemes.MOST_COPIES}")
         if not 0 <= seed < 1 << 32:
-            raise ValueError(f"--seed {seed}: give 0 to {(1 << 32) - 1}")
+            raise HelixError(f"--seed {seed}: give 0 to {(1 << 32) - 1}")
         reads, lost, lost_in_all = schedule.simulate(
             jax.random.key(seed), plan, used.law, used.table, copies, channel.Sequencer(substitution, split),
             progress=lambda done: step("strands", done, len(plan.letters)),
         )  # fmt: skip
         if not reads:
-            raise ValueError("no copy of any strand holds a base: give more --copies, or a scheme of longer runs")
+            raise HelixError("no copy of any strand holds a base: give more --copies, or a scheme of longer runs")
         fasta.write(output, reads, lambda i: f"{len(reads[i])} nt", name="read")
     rounds = plan.letters.size
     figures = {
@@ -130,7 +133,7 @@ def capacity(
 
     with problems():
         if scheme is not None and times is not None:
-            raise ValueError("--scheme and --times: give one of them")
+            raise HelixError("--scheme and --times: give one of them")
         chosen = None if times is not None else schemes.named("talk" if scheme is None else scheme)
         table = chosen.table if chosen else TimeTable.parse(times)
         overhead = (chosen.overhead if chosen else 0.0) if overhead is None else overhead
@@ -197,11 +200,12 @@ def design(
     from helix_jax.timing.graph import ordinary_graph
 
     with problems():
+        files.check_paths((parameters,), (output,))
         if not 0 < unit_seconds < math.inf:
-            raise ValueError(f"--unit-seconds {unit_seconds}: a time unit lasts more than 0 seconds")
+            raise HelixError(f"--unit-seconds {unit_seconds}: a time unit lasts more than 0 seconds")
         name = output.stem if output else "designed"
         if name in schemes.NAMED:
-            raise ValueError(f"{output}: a scheme named {name} is built in; choose another file name")
+            raise HelixError(f"{output}: a scheme named {name} is built in; choose another file name")
         chances = schemes.LAWS[law.value](_parameters(parameter, parameters))  # pyrefly: ignore [bad-argument-type]
         pair = None if splitting in (None, "best") else _pair(splitting)
         chosen = schemes.design(
@@ -247,6 +251,9 @@ def example(
     from helix_jax.timing.graph import TALK
 
     with problems():
+        files.check_paths(writes=(plot,))
+        if plot is not None:
+            files.check_suffix(plot, (".png",), "pictures are written as PNG")
         chain = rates.chain(TALK)
         figures = _chain_figures(TALK, 0.02, 0.0)
         if plot:
@@ -276,6 +283,11 @@ def example(
 # ---- shared --------------------------------------------------------------------------------------------
 
 
+def _file_of(scheme):
+    """--scheme NAME|FILE.json -> the file, None for a name."""
+    return Path(scheme) if scheme is not None and Path(scheme).is_file() else None
+
+
 def _scheme_of(plan, path, scheme):
     """The scheme by which a schedule is synthesised: the one given, or the one that it names."""
     from helix_jax.timing import scheme as schemes
@@ -283,7 +295,7 @@ def _scheme_of(plan, path, scheme):
     if scheme is not None:
         return schemes.named(scheme)
     if plan.scheme not in schemes.NAMED:
-        raise ValueError(f"{path} was written with scheme {plan.scheme!r}: give its file with --scheme")
+        raise HelixError(f"{path} was written with scheme {plan.scheme!r}: give its file with --scheme")
     return schemes.NAMED[plan.scheme]
 
 
@@ -336,21 +348,21 @@ def _design_figures(scheme, found, splitting, unit_seconds):
 def _parameters(parameter, path):
     """--parameter or --parameters -> 4 x 4 numbers."""
     if (parameter is None) == (path is None):
-        raise ValueError("give --parameter, the same for all transitions, or --parameters, a JSON file of 4 rows of 4")
+        raise HelixError("give --parameter, the same for all transitions, or --parameters, a JSON file of 4 rows of 4")
     if path is None:
         return [[0.0 if a == b else parameter for a in range(4)] for b in range(4)]
     try:
         rows = json.loads(path.read_text(errors="replace"))
         return [[float(value) for value in row] for row in rows]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a JSON list of 4 lists of 4 numbers: {error}") from error
+        raise HelixError(f"{path}: not a JSON list of 4 lists of 4 numbers: {error}") from error
 
 
 def _pair(text):
     """'9:5' -> (9, 5)."""
     p, _, q = text.partition(":")
     if not (p.isdecimal() and q.isdecimal()):
-        raise ValueError(f"--splitting {text!r}: give P:Q, for example 9:5, or best")
+        raise HelixError(f"--splitting {text!r}: give P:Q, for example 9:5, or best")
     return int(p), int(q)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 
+from helix_jax.errors import HelixError
 from helix_jax.files import atomic
 
 # yuv -> rgb and back within a level or two: without these flags swscale takes coarse shortcuts
@@ -25,7 +26,7 @@ UPRIGHT = (1, 0, 0, 1)
 JITTER = 0.02  # of a frame: timestamps may wander this far beyond the rounding to their time base
 
 
-class VideoError(ValueError):
+class VideoError(HelixError):
     """A clip that cannot be read, or not be kept as it is: names the file and the remedy."""
 
 

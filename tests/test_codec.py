@@ -217,7 +217,7 @@ def test_rates_stay_below_capacity():
     for name in ("strand", "goldman", "wide"):
         config = CodecConfig(constraints=name, strands=StrandConfig(length=120, redundancy=0))
         pool = codec.pack(bytes(20_000), config)
-        gross, net = codec.densities(pool.strands, pool.layout.bits, 120, 20_000)
+        gross, net = codec.densities(pool.nucleotides, pool.layout.bits, 120, 20_000)
         assert net < gross <= capacity.limit(pool.constraints, 120) / 120
 
 

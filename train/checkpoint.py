@@ -17,11 +17,12 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from helix_jax import parallel
+from helix_jax.errors import HelixError
 
 METRIC = "psnr"  # higher is better; ``keep_best`` goes by it
 
 
-class CheckpointError(ValueError):
+class CheckpointError(HelixError):
     """A checkpoint that does not fit the run; the message names the first difference."""
 
 

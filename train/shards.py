@@ -35,6 +35,8 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from helix_jax.errors import HelixError
+
 FORMAT = 1
 _MAGIC = b"HXP1"
 _HEAD = struct.Struct("<4sI")
@@ -42,7 +44,7 @@ _BODY = struct.Struct("<BHHHHI")
 _OPTIONS = "group_size:1,uncompressed"
 
 
-class ShardError(ValueError):
+class ShardError(HelixError):
     """Shards that cannot be read, or a record that is damaged: names the file and what is wrong."""
 
 

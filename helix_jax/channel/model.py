@@ -10,13 +10,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from helix_jax.errors import HelixError
+
 LONGEST_RUN = 8  # homopolymer runs past this count as it
 MOST_PHRED = 60
 FACTOR_REACH = 4.5  # standard normal deviates of a read's error factor are cut at this
 _EVEN = tuple(tuple(0.0 if true == read else 1 / 3 for read in range(4)) for true in range(4))
 
 
-class ChannelError(ValueError):
+class ChannelError(HelixError):
     """A channel that cannot be; the message names the field, its value and its range."""
 
 

@@ -8,12 +8,14 @@ import zlib
 
 import numpy as np
 
+from helix_jax.errors import HelixError
+
 COPIES = 5  # of the directory: with a fifth of all strands lost, a packet of it is gone in 1 of 3,000 pools
 MOST = (1 << 16) - 1  # bytes of a segment, its CRC included
 _CRC = 4
 
 
-class CodingError(ValueError):
+class CodingError(HelixError):
     """Tokens cannot be coded, or read back; the message says why."""
 
 

@@ -4,8 +4,8 @@ Written from the words of the rules by plain scanning of the strings, and sharin
 the tables or the coder that make the strands, so that a mistake there cannot hide here. Even the whole numbers of
 G and C that a band of shares allows are worked out anew, in exact fractions of the shares' decimal digits.
 
-Rules are checked on the molecule as written: left primer, strand, right primer. Only the GC share of the
-whole strand leaves the primers out.
+Rules are checked on the molecule as written: left primer, strand, right primer. The GC share of the whole strand leaves
+the primers out, and so do windows and balance where the set says so (``primers_exempt``).
 """
 
 import math
@@ -93,11 +93,12 @@ class _Written:
     """A chunk of molecules as written, with what several rules need.
 
     bases: uint8[n, P]. run: int32[n, P], length of the run that ends at each base. gc_before: int32[n, P + 1], G and C
-    before each position. strand_gc: int32[n], G and C of the strand alone. offset: position of the strand's first base.
+    before each position. strand_gc: int32[n], G and C of the strand alone. offset: position of the strand's first base;
+    length: its bases.
     """
 
     def __init__(self, bases, offset, length):
-        self.bases, self.offset = bases, offset
+        self.bases, self.offset, self.length = bases, offset, length
         count, places = bases.shape
         place = np.arange(places, dtype=np.int32)
         changed = np.zeros((count, places), bool)
@@ -138,13 +139,14 @@ class _Tally:
 def _rules(constraints, length):
     c = constraints
     rules = [_run_rule(c.longest_run)]
+    exempt = c.primers_exempt
     if c.window:
-        rules.append(_window_rule(c.window, *_bounds(c.window_gc, c.window)))
+        rules.append(_window_rule(c.window, *_bounds(c.window_gc, c.window), exempt))
     if c.strand_gc is not None:
         rules.append(_strand_rule(length, *_bounds(c.strand_gc, length)))
     if c.balance:
         # within balance of half in every window is 40-60 % of a window of 10 balance: 50 bases for `wide`
-        rules += [_balance_rule(c.balance), _window_rule(10 * c.balance, 4 * c.balance, 6 * c.balance)]
+        rules += [_balance_rule(c.balance, exempt), _window_rule(10 * c.balance, 4 * c.balance, 6 * c.balance, exempt)]
     for motif in c.motifs:
         word = _word(motif)
         reverse = np.array([3 - base for base in word[::-1]], np.uint8)
@@ -169,14 +171,24 @@ def _run_rule(longest):
     return _Rule(f"no run longer than {longest}", bad, span)
 
 
-def _window_rule(width, low, high):
+def _counted(written, exempt):
+    """(G and C before each position that counts, first of these positions): all, or those of the strand alone."""
+    if not exempt:
+        return written.gc_before, 0
+    inside = written.gc_before[:, written.offset : written.offset + written.length + 1]
+    return inside - inside[:, :1], written.offset
+
+
+def _window_rule(width, low, high, exempt):
     def bad(written):
-        gc = written.gc_before[:, width:] - written.gc_before[:, :-width]
+        before, _ = _counted(written, exempt)
+        gc = before[:, width:] - before[:, :-width]
         return (gc < low) | (gc > high)
 
     def span(written, row, place):
-        gc = written.gc_before[row, place + width] - written.gc_before[row, place]
-        return place, width, f"{gc} G or C in {width}"
+        before, first = _counted(written, exempt)
+        gc = before[row, place + width] - before[row, place]
+        return first + place, width, f"{gc} G or C in {width}"
 
     return _Rule(f"{low} to {high} G or C in every {width} bases", bad, span)
 
@@ -191,9 +203,10 @@ def _strand_rule(length, low, high):
     return _Rule(f"{low} to {high} G or C in the {length} bases of the strand", bad, span)
 
 
-def _balance_rule(balance):
+def _balance_rule(balance, exempt):
     def imbalance(written):
-        return 2 * written.gc_before - np.arange(written.gc_before.shape[1], dtype=np.int32)
+        before, _ = _counted(written, exempt)
+        return 2 * before - np.arange(before.shape[1], dtype=np.int32)
 
     def bad(written):
         # of any window: the greatest and the least imbalance before it differ by at most 2 balance
@@ -202,7 +215,8 @@ def _balance_rule(balance):
         return (np.abs(lead) > balance) | wide
 
     def span(written, row, place):
-        return 0, place, f"G + C less A + T is {imbalance(written)[row, place]} after {place} bases"
+        first = _counted(written, exempt)[1]
+        return first, place, f"G + C less A + T is {imbalance(written)[row, place]} after {place} bases"
 
     return _Rule(f"G + C less A + T within {balance} from the first base to any", bad, span)
 

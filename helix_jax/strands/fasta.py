@@ -1,25 +1,26 @@
-"""Bases <-> FASTA files.
+"""Strands <-> FASTA files, in portions, so that memory does not grow with the pool.
 
-Record names and comments are for people: a reader needs the letters alone.
+Decoding needs the letters alone, and for a pool with motifs or primers what ``written.Written`` says. That stands in
+the comments of the header strands, where a reader finds it again; the other comments are for people.
 """
 
 import contextlib
 import gzip
-import zlib
 from pathlib import Path
 
-import dnaio
 import numpy as np
 
 from helix_jax.files import atomic
+from helix_jax.strands import records
+from helix_jax.strands.records import RecordsError
+from helix_jax.strands.written import Written
 
+KEPT = 1 << 27  # letters of a file that are kept in memory, so that all but large pools are parsed once
+PART = 1 << 14  # strands written at once
 _LETTERS = np.frombuffer(b"ACGT", np.uint8)
-_BASE = np.full(256, 255, np.uint8)
-_BASE[_LETTERS] = _BASE[np.frombuffer(b"acgt", np.uint8)] = np.arange(4)
 
 
-class FastaError(ValueError):
-    """A file is not a FASTA pool of A, C, G and T."""
+# ---- writing -------------------------------------------------------------------------------------------------
 
 
 def write(path, strands, describe, *, name="strand"):
@@ -31,86 +32,172 @@ def write(path, strands, describe, *, name="strand"):
     Raises ValueError for other bases, a strand without any, a wrong number of comments or a line break in one;
     ``files.OutputError`` when the file cannot be written.
     """
-    rows = [np.asarray(row) for row in (strands if isinstance(strands, list) else np.asarray(strands))]
-    for row in rows:
-        if row.ndim != 1 or row.dtype != np.uint8 or not len(row):
-            raise ValueError(f"strands must be uint8[n, L] with L >= 1; one is {row.dtype}{list(row.shape)}")
-    bases = np.concatenate([np.zeros(0, np.uint8), *rows])
-    if bases.size and bases.max() > 3:
-        raise ValueError(f"base {bases.max()} in strands; bases are 0..3 = A C G T")
-    n, ends = len(rows), np.cumsum([0, *map(len, rows)]).tolist()
-    comments = [describe(i) for i in range(n)] if callable(describe) else describe
-    if len(comments) != n:
-        raise ValueError(f"{len(comments)} comments for {n} strands; give one for each")
-    letters = _LETTERS[bases].tobytes().decode("ascii")
-    text = "".join(
-        f">{name}_{i:07d} {comment}\n{letters[ends[i] : ends[i + 1]]}\n" for i, comment in enumerate(comments)
-    ).encode("ascii", "backslashreplace")
-    if text.count(b"\n") != 2 * n or b"\r" in text:
-        raise ValueError("a comment contains a line break; FASTA comments are one line")
-    if Path(path).suffix == ".gz":
-        text = gzip.compress(text, compresslevel=6, mtime=0)
-    with atomic(path) as temporary:
-        temporary.write_bytes(text)
+    rows = strands if isinstance(strands, list) else np.asarray(strands)
+    if not isinstance(rows, list) and rows.ndim != 2:
+        raise ValueError(f"strands must be uint8[n, L] with L >= 1; they are {rows.dtype}{list(rows.shape)}")
+    if not callable(describe) and len(describe) != len(rows):
+        raise ValueError(f"{len(describe)} comments for {len(rows)} strands; give one for each")
+    comment = describe if callable(describe) else describe.__getitem__
+    parts = (rows[begin : begin + PART] for begin in range(0, len(rows), PART))
+    with _written(path) as out:
+        _write_parts(out, parts, comment, name)
 
 
-def write_pool(path, pool):
-    """Write a ``codec.Pool``; the comments say what each strand carries. Otherwise as ``write``."""
+def write_pool(path, pool, progress=None):
+    """Write a ``pool.Pool`` or ``pool.Draft``; the comments say what each strand carries. Otherwise as ``write``.
+
+    Comments of header strands tell the pool's key and, where there are any, its motifs and primers.
+    progress: called with the number of strands newly written.
+    """
+    note = Written(
+        pool.constraints.motifs, pool.constraints.left, pool.constraints.right, pool.constraints.primers_exempt
+    ).comment()
 
     def describe(i):
         if i < pool.header_strands:
-            return f"header key={pool.header.key.hex()}"
+            return f"header key={pool.header.key.hex()}{note}"
         i -= pool.header_strands
         return f"source {i}" if i < pool.layout.sources else f"repair {i - pool.layout.sources}"
 
-    write(path, pool.strands, describe)
+    with _written(path) as out:
+        _write_parts(out, pool.portions(), describe, "strand", progress)
+
+
+@contextlib.contextmanager
+def _written(path):
+    """A binary stream into the file that ``path`` becomes."""
+    with atomic(path) as temporary, open(temporary, "wb") as raw:
+        if Path(path).suffix != ".gz":
+            yield raw
+            return
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
+            yield packed
+
+
+def _write_parts(out, parts, comment, name, progress=None):
+    number = 0
+    for part in parts:
+        for begin in range(0, len(part), PART):
+            rows = part[begin : begin + PART]
+            out.write(_text(rows, number, comment, name))
+            number += len(rows)
+            if progress:
+                progress(len(rows))
+
+
+def _text(rows, first, comment, name):
+    """Records of strands from number ``first`` on, as bytes."""
+    rows = [np.asarray(row) for row in rows] if isinstance(rows, list) else rows
+    for row in rows if isinstance(rows, list) else rows[:1]:
+        if row.ndim != 1 or row.dtype != np.uint8 or not len(row):
+            raise ValueError(f"strands must be uint8[n, L] with L >= 1; one is {row.dtype}{list(row.shape)}")
+    bases = np.concatenate([np.zeros(0, np.uint8), *rows]) if isinstance(rows, list) else rows.reshape(-1)
+    if bases.size and bases.max() > 3:
+        raise ValueError(f"base {bases.max()} in strands; bases are 0..3 = A C G T")
+    letters, ends = _LETTERS[bases].tobytes().decode("ascii"), np.cumsum([0, *map(len, rows)]).tolist()
+    text = "".join(
+        f">{name}_{first + i:07d} {comment(first + i)}\n{letters[ends[i] : ends[i + 1]]}\n" for i in range(len(rows))
+    ).encode("ascii", "backslashreplace")
+    if text.count(b"\n") != 2 * len(rows) or b"\r" in text:
+        raise ValueError("a comment contains a line break; FASTA comments are one line")
+    return text
+
+
+# ---- reading -------------------------------------------------------------------------------------------------
+
+
+class Strands:
+    """The strands of an open FASTA file, which ``pool`` reads in portions, as often as it needs.
+
+    A record that is no strand (other letters than A, C, G, T; none; far too many) is an erasure: it is left out and
+    counted in ``left_out``, by reason. Made by ``opened``.
+    """
+
+    def __init__(self, source):
+        self._source = source
+        self._kept: list[np.ndarray] | None = None
+
+    @property
+    def name(self):
+        """Of the file, for messages."""
+        return self._source.name
+
+    @property
+    def left_out(self):
+        """Number of records that are no strands, by reason; of what was read so far."""
+        return self._source.left_out
+
+    @property
+    def notes(self):
+        """What header comments say: {key as hexadecimal: Written}; of what was read so far."""
+        return {key: Written.from_comment(text) for key, text in self._source.notes.items()}
+
+    def portions(self):
+        """Yield uint8[n, L], strands of one length in the order of the file; bases 0..3 = A C G T.
+
+        Raises RecordsError where the file holds no strand at all, or is damaged.
+        """
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept, size, seen = [], 0, False
+        for letters, lengths, _ in self._source.portions():
+            for group in self._groups(letters, lengths):
+                seen = True
+                size += group.size
+                kept = [*kept, group] if size <= KEPT else []
+                yield group
+        if not seen:
+            told = self._source.told()
+            raise RecordsError(
+                f"{self.name} holds no strands: " + (f"its records are {told}" if told else "it is empty")
+            )
+        if size <= KEPT:
+            self._kept = kept
+
+    def _groups(self, letters, lengths):
+        """Portions of one length each, without rows that hold an N."""
+        ends = np.cumsum(lengths)
+        for length in dict.fromkeys(lengths.tolist()):
+            if (lengths == length).all():
+                group = letters.reshape(-1, length)
+            else:
+                group = letters[(ends[lengths == length] - length)[:, None] + np.arange(length)]
+            unknown = (group == records.UNKNOWN).any(axis=1)
+            if unknown.any():
+                self._source.left_out[records.LETTERS] += int(unknown.sum())
+                group = group[~unknown]
+            if len(group):
+                yield group
 
 
 @contextlib.contextmanager
 def opened(path):
-    """The bytes of a plain or gzip file, told apart by content; by Python's gzip, whose errors are OSError and such."""
-    with open(path, "rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw as plain:
-        yield plain
+    """Context manager: ``Strands`` of a FASTA file, plain or gzip, of a pipe, or of standard input (``-``).
+
+    Raises RecordsError for a file of another format, FASTQ among them.
+    """
+    with records.opened(path, again=True) as source:
+        if source.kind == "fastq":
+            raise RecordsError(f"{source.name} is FASTQ, a file of reads, and strands in FASTA are needed here")
+        yield Strands(source)
+
+
+def together(strands):
+    """``Strands`` -> dict of length L -> uint8[n, L], all in memory.
+
+    Strands of a length keep the order of the file, duplicates among them, and lengths that of their first appearance.
+    """
+    groups = {}
+    for group in strands.portions():
+        groups.setdefault(group.shape[1], []).append(group)
+    return {length: np.concatenate(parts) for length, parts in groups.items()}
 
 
 def read(path):
-    """Read a FASTA file (gzip too): any letter case, wrapped lines, records in any order.
+    """All strands of a FASTA file, as ``together`` gives them: letters of either case, wrapped or not.
 
-    Returns dict length L -> uint8[n, L], bases 0..3 = A C G T: the strands of that length in file order,
-    duplicates kept; lengths in order of first appearance.
-    Raises FastaError naming file, record and letter for anything but A, C, G and T (N and U included), and
-    for a file that is missing, empty, damaged or not FASTA.
+    Records that are no strands are left out. Raises as ``opened`` does, and for a file without strands.
     """
-    strands, records = {}, {}
-    try:
-        # pyrefly: ignore[no-matching-overload]  (it takes any binary file)
-        with opened(path) as plain, dnaio.open(plain, fileformat="fasta", open_threads=0) as reader:
-            for number, record in enumerate(reader, start=1):
-                if not record.sequence:
-                    raise FastaError(f"{path}: record {number} ({record.id}) has no letters")
-                strands.setdefault(len(record.sequence), []).append(record.sequence)
-                records.setdefault(len(record.sequence), []).append((number, record.id))
-    except FileNotFoundError as error:
-        raise FastaError(f"{path}: no such file") from error
-    except (dnaio.FileFormatError, dnaio.UnknownFileFormat, UnicodeDecodeError) as error:
-        raise FastaError(f"{path} is not a FASTA file of DNA: {error}") from error
-    except (EOFError, OSError, zlib.error) as error:
-        raise FastaError(f"{path} cannot be read: {error}") from error
-    if not strands:
-        raise FastaError(f"{path} holds no strands: it is empty")
-    pool, wrong = {}, []
-    for length, sequences in strands.items():
-        letters = np.frombuffer("".join(sequences).encode("ascii"), np.uint8).reshape(-1, length)
-        pool[length] = _BASE[letters]
-        bad = np.flatnonzero((pool[length] == 255).any(axis=1))
-        if bad.size:
-            position = int(np.argmax(pool[length][bad[0]] == 255))
-            number, name = records[length][bad[0]]
-            wrong.append((number, name, chr(letters[bad[0], position]), position + 1))
-    if wrong:
-        number, name, letter, position = min(wrong)
-        raise FastaError(
-            f"{path}: record {number} ({name}) has the letter {letter!r} at position {position}; "
-            "strands are made of A, C, G and T only, so remove or correct this record"
-        )
-    return pool
+    with opened(path) as strands:
+        return together(strands)

@@ -19,6 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from helix_jax.config import MixingConfig
+from helix_jax.errors import HelixError
 from helix_jax.strands import outer
 from helix_jax.strands.packets import PacketLayout, pack_fields, unpack_fields
 
@@ -35,7 +36,7 @@ _CRC = struct.Struct(">I")
 _FORMAT = struct.Struct(">7BH16s8s8sQ16s7I8s6sB")
 
 
-class HeaderError(ValueError):
+class HeaderError(HelixError):
     """A header cannot be written or read; the message names the field."""
 
 
@@ -185,6 +186,11 @@ class Header:
 def usable(bits):
     """Whether strands of ``bits`` bits can carry a header."""
     return bits >= SHORTEST
+
+
+def least_strands(bits):
+    """How many header strands of ``bits`` bits a decoder needs at least."""
+    return _bootstrap(bits).sources
 
 
 def header_strands(bits):

@@ -10,15 +10,18 @@ one wrong packet spoils every symbol solved from it. The digest of the payload c
 has over its source symbols (its surplus) then tell which ones are wrong: see ``_audit``.
 """
 
+import collections
 import hashlib
 import itertools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import raptorq
 
 from helix_jax.strands.packets import BLOCK_BYTES
 
+DIGEST_BYTES = 16
 _ROUNDS = 8  # searches for wrong packets in one block; each one removes all that it sees
 _ROWS = 72  # surplus packets looked at in one search: up to 64 wrong packets, and 8 to tell them from the others
 _ATTEMPTS = 64  # alternatives tried where the surplus is too small to name the wrong packets
@@ -29,23 +32,30 @@ _PROVEN = 3  # surplus at which a consistent block is beyond doubt: a wrong pack
 class Recovered:
     """What ``decode`` made of the packets.
 
-    payload: bytes of the stated length; lost source symbols are zeros. lost: bool[sources], neither received nor
-    recovered. suspect: bool[sources], received, but in a block that holds a wrong packet which could not be found.
+    symbols: uint8[sources, symbol_bytes], the payload with zeros behind it; lost source symbols are zeros.
+    payload_bytes: its length. lost: bool[sources], neither received nor recovered. suspect: bool[sources], received,
+    but in a block that holds a wrong packet which could not be found.
     rejected: int64[r], ascending indices of which a received copy was found wrong or contradicted by another copy.
     verified: the payload's digest matches. When it is False, payload may hold wrong bytes even where neither lost
     nor suspect is set, each symbol with the probability that a wrong packet passed its own check.
     """
 
-    payload: bytes
+    symbols: np.ndarray
+    payload_bytes: int
     lost: np.ndarray
     suspect: np.ndarray
     rejected: np.ndarray
     verified: bool
 
+    @property
+    def payload(self):
+        """The payload as bytes: a copy."""
+        return self.symbols.tobytes()[: self.payload_bytes]
+
 
 def payload_digest(payload):
-    """First 16 bytes of the SHA-256 of payload bytes."""
-    return hashlib.sha256(payload).digest()[:16]
+    """First DIGEST_BYTES bytes of the SHA-256 of payload bytes."""
+    return hashlib.sha256(payload).digest()[:DIGEST_BYTES]
 
 
 def matching(digest):
@@ -60,109 +70,245 @@ def encode(layout, payload):
     """
     if len(payload) != layout.payload_bytes:
         raise ValueError(f"payload of {len(payload)} bytes; the layout was planned for {layout.payload_bytes}")
-    width = layout.symbol_bytes
-    symbols = np.zeros((layout.packets, width), np.uint8)
+    symbols = np.zeros((layout.packets, layout.symbol_bytes), np.uint8)
     symbols[: layout.sources].reshape(-1)[: len(payload)] = np.frombuffer(payload, np.uint8)
-    if not layout.repairs:
-        return symbols
-    repairs = symbols[layout.sources :].reshape(layout.blocks, layout.repairs, width)
-    block = start = 0
-    # Columns are coded independently, so blocks of one size share an encoder, side by side: ten times faster.
-    for size, same in itertools.groupby(layout.block_sources):
-        last = block + len(list(same))
-        side_by_side = max(1, BLOCK_BYTES // (size * width) - 1)
-        while block < last:
-            group = min(side_by_side, last - block)
-            data = symbols[start : start + group * size].reshape(group, size, width).transpose(1, 0, 2)
-            coded = _repair_symbols(data.reshape(size, group * width), layout.repairs)
-            repairs[block : block + group] = coded.reshape(layout.repairs, group, width).transpose(1, 0, 2)
-            block, start = block + group, start + group * size
+    repaired = layout.sources
+    for start, size, count in groups(layout):
+        coded = repairs(layout, symbols[start : start + size * count], count)
+        symbols[repaired : repaired + len(coded)] = coded
+        repaired += len(coded)
     return symbols
+
+
+def groups(layout):
+    """Neighbouring blocks of one size that are coded side by side.
+
+    Yields (first source symbol, source symbols of each block, number of blocks). Columns are coded independently, so
+    blocks of one size share an encoder: ten times faster.
+    """
+    start = 0
+    for size, same in itertools.groupby(layout.block_sources):
+        left = len(list(same))
+        side_by_side = max(1, BLOCK_BYTES // (size * layout.symbol_bytes) - 1)
+        while left:
+            count = min(side_by_side, left)
+            yield start, size, count
+            start, left = start + count * size, left - count
+
+
+def repairs(layout, symbols, blocks):
+    """Source symbols uint8[blocks * size, width] of neighbouring blocks -> their repair symbols, block by block:
+    uint8[blocks * repairs, width]."""
+    if not layout.repairs:
+        return symbols[:0]
+    width = symbols.shape[1]
+    data = symbols.reshape(blocks, -1, width).transpose(1, 0, 2)
+    coded = _repair_symbols(data.reshape(len(data), blocks * width), layout.repairs)
+    return coded.reshape(layout.repairs, blocks, width).transpose(1, 0, 2).reshape(-1, width)
 
 
 def decode(layout, index, symbols, genuine, progress=None):
     """Packets that passed their check -> Recovered.
 
-    index: int[n] global indices, in any order, repeats allowed. symbols: uint8[n, symbol_bytes]. genuine: tells of the
-    bytes of a whole payload whether they are the true ones (see ``matching``). progress: called as progress(blocks
-    done, blocks in all) after each block; where no payload is genuine then, a second pass of about a second per
-    damaged block looks for wrong packets.
-
-    Copies of an index that differ are settled by the majority; without one, all are left out. Wrong packets are
-    found and left out as long as a block has two surplus packets more than wrong ones (and no more than
-    symbol_bytes or 64 wrong ones); with one more, by trying against the digest. Beyond that the block's recovered
-    symbols count as lost and its received ones as suspect.
-    Raises ValueError for wrong shapes or an index out of range.
+    index: int[n] global indices, in any order, repeats allowed. symbols: uint8[n, symbol_bytes]. Others, and what is
+    done about wrong packets: see ``Packets.recover``. Raises ValueError for wrong shapes or an index out of range.
     """
-    index, symbols = np.asarray(index, np.int64), np.asarray(symbols)
-    if symbols.shape != (index.size, layout.symbol_bytes) or symbols.dtype != np.uint8 or index.ndim != 1:
-        raise ValueError(
-            f"{index.shape} indices and {symbols.dtype}{list(symbols.shape)} symbols; "
-            f"the layout wants int[n] and uint8[n, {layout.symbol_bytes}]"
-        )
-    index, symbols, contradicted = _collapse(index, symbols)
-    blocks = _split(layout, index, symbols)
-    found = []
-    for done, block in enumerate(blocks, start=1):
-        found.append([_Finding(solve(*block)[0])])
-        if progress is not None:
-            progress(done, len(blocks))
-    verified = _choose(layout, found, genuine)
-    if verified is None:
-        found = [_audit(*block, layout.symbol_bytes) for block in blocks]
-        verified = _choose(layout, found, genuine)
-    if verified is not None:
-        settled, doubtful = verified, set()
-    else:
-        settled = [findings[0] for findings in found]
-        doubtful = _doubtful(found)
-    return _assemble(layout, blocks, settled, doubtful, contradicted, verified is not None)
+    packets = Packets(layout)
+    packets.add(index, symbols)
+    return packets.recover(genuine, progress)
 
 
-@dataclass(frozen=True, eq=False)
-class _Finding:
-    """One reading of a block. data: uint8[sources, width] or None if it cannot be solved. rejected: symbol ids left
-    out. surplus: packets that agree with it beyond those it was solved from (-1: the packets contradict it)."""
+class Packets:
+    """Packets of one pool as they come in, in any order: one copy of each in memory, whatever their number.
+
+    symbols: uint8[packets, symbol_bytes], in the order of the global index. copies: uint16[packets], how many
+    equal copies of it came, 0 for none.
+    """
+
+    def __init__(self, layout):
+        self.layout = layout
+        self.symbols = np.zeros((layout.packets, layout.symbol_bytes), np.uint8)
+        self.copies = np.zeros(layout.packets, np.uint16)
+        self._others = collections.defaultdict(collections.Counter)  # index -> other symbols that claim it
+
+    def add(self, index, symbols):
+        """Take in packets that passed their check: int[n], uint8[n, symbol_bytes].
+
+        Raises ValueError for wrong shapes or an index out of range.
+        """
+        index, symbols = np.asarray(index, np.int64), np.asarray(symbols)
+        if symbols.shape != (index.size, self.layout.symbol_bytes) or symbols.dtype != np.uint8 or index.ndim != 1:
+            raise ValueError(
+                f"{index.shape} indices and {symbols.dtype}{list(symbols.shape)} symbols; "
+                f"the layout wants int[n] and uint8[n, {self.layout.symbol_bytes}]"
+            )
+        if index.size and not 0 <= index.min() <= index.max() < self.layout.packets:
+            raise ValueError(
+                f"packet index out of range: {index.min()}..{index.max()} of {self.layout.packets} packets"
+            )
+        first = np.unique(index, return_index=True)[1]
+        first = first[self.copies[index[first]] == 0]
+        self.symbols[index[first]] = symbols[first]
+        same = (self.symbols[index] == symbols).all(axis=1)
+        seen, counts = np.unique(index[same], return_counts=True)
+        self.copies[seen] = np.minimum(self.copies[seen] + counts, 0xFFFF)
+        for row in np.flatnonzero(~same):
+            self._others[int(index[row])][symbols[row].tobytes()] += 1
+
+    @property
+    def received(self):
+        """Number of distinct packets."""
+        return int(np.count_nonzero(self.copies))
+
+    def recover(self, genuine, progress=None):
+        """Repair what can be repaired: Recovered. The packets are used up.
+
+        genuine: tells of the bytes of a whole payload (a buffer) whether they are the true ones (see ``matching``).
+        progress: called as progress(blocks done, blocks in all) after each block; where no payload is genuine then, a
+        second pass of about a second per damaged block looks for wrong packets.
+
+        Copies of an index that differ are settled by the majority; without one, all are left out. Wrong packets are
+        found and left out as long as a block has two surplus packets more than wrong ones (and no more than
+        symbol_bytes or 64 wrong ones); with one more, by trying against the digest. Beyond that the block's recovered
+        symbols count as lost and its received ones as suspect.
+        """
+        contradicted = self._settle()
+        blocks, found = [_Block(self, number) for number in range(self.layout.blocks)], []
+        for done, block in enumerate(blocks, start=1):
+            found.append([block.solved()])
+            if progress is not None:
+                progress(done, len(blocks))
+        verified = self._choose(blocks, found, genuine)
+        if verified is None:
+            found = [block.audited() for block in blocks]
+            verified = self._choose(blocks, found, genuine)
+        if verified is not None:
+            settled, doubtful = verified, set()
+        else:
+            settled, doubtful = [findings[0] for findings in found], _doubtful(found)
+        return self._assemble(blocks, settled, doubtful, contradicted, verified is not None)
+
+    def _settle(self):
+        """Of packets whose copies differ, keep the one with the most: ascending indices that were contradicted."""
+        for index, others in self._others.items():
+            variants = others + collections.Counter({self.symbols[index].tobytes(): int(self.copies[index])})
+            (best, most), *rest = variants.most_common()
+            self.symbols[index] = np.frombuffer(best, np.uint8)
+            if rest and rest[0][1] == most:
+                self.symbols[index], self.copies[index] = 0, 0
+        return np.array(sorted(self._others), np.int64)
+
+    def _payload(self):
+        """The payload as a buffer, nothing copied."""
+        return self.symbols[: self.layout.sources].reshape(-1).data[: self.layout.payload_bytes]
+
+    def _choose(self, blocks, found, genuine):
+        """The findings, one of each block, whose payload has the digest; None when there are none.
+
+        ``symbols`` is left with them in place, or as it was.
+        """
+        if any(finding.data is None for findings in found for finding in findings):
+            return None
+        for choice in itertools.islice(itertools.product(*found), 4 * _ATTEMPTS):
+            before = [block.put(finding) for block, finding in zip(blocks, choice, strict=True)]
+            if genuine(self._payload()):
+                return list(choice)
+            for block, finding, rows in zip(blocks, choice, before, strict=True):
+                block.put(finding, rows)
+        return None
+
+    def _assemble(self, blocks, settled, doubtful, contradicted, verified):
+        """Put blocks together; where one is unsolved or doubtful, keep what was received and no more."""
+        layout = self.layout
+        lost, suspect = np.zeros(layout.sources, bool), np.zeros(layout.sources, bool)
+        rejected = [contradicted]
+        for number, (block, finding) in enumerate(zip(blocks, settled, strict=True)):
+            # a contradictory block's rejects are guesses, unless the digest bears them out
+            wrong = finding.rejected if number not in doubtful else ()
+            rejected.append(layout.index_of(np.full(len(wrong), number), wrong))
+            if finding.data is not None and number not in doubtful:
+                block.put(finding)
+                continue
+            here = block.ids[(block.ids < block.sources) & ~np.isin(block.ids, np.asarray(wrong, np.int64))]
+            gone = np.ones(block.sources, bool)
+            gone[here] = False
+            rows = slice(block.start, block.start + block.sources)
+            self.symbols[rows][gone] = 0
+            lost[rows] = gone
+            suspect[rows] = ~gone if number in doubtful else False
+        return Recovered(
+            self.symbols[: layout.sources], layout.payload_bytes, lost, suspect, np.unique(np.concatenate(rejected)),
+            verified,
+        )  # fmt: skip
+
+
+class _Block:
+    """One block of the packets received.
+
+    sources: its source symbols. start: the first of them among all. repair: the first of its repair symbols. ids:
+    int64[n], ascending, ids within the block of those received.
+    """
+
+    def __init__(self, packets, number):
+        layout, self.store = packets.layout, packets.symbols
+        size, larger = divmod(layout.sources, layout.blocks)
+        self.sources, self.start = size + (number < larger), number * size + min(number, larger)
+        self.repair = layout.sources + number * layout.repairs
+        parts = (slice(self.start, self.start + self.sources), slice(self.repair, self.repair + layout.repairs))
+        self.ids = np.flatnonzero(np.concatenate([packets.copies[part] for part in parts]))
+
+    @property
+    def received(self):
+        """Their symbols: uint8[n, width]."""
+        own = self.ids < self.sources
+        return self.store[np.where(own, self.start, self.repair - self.sources) + self.ids]
+
+    def solved(self):
+        """The plain reading, of which nothing is checked."""
+        if len(self.ids) >= self.sources and self.ids[self.sources - 1] == self.sources - 1:
+            return _Finding(self.store[:0], np.zeros(0, np.int64))  # every source symbol came
+        return self._finding(solve(self.sources, self.ids, self.received)[0])
+
+    def audited(self):
+        """The readings once wrong packets were looked for, the most likely one first."""
+        return [
+            self._finding(*reading) for reading in _audit(self.sources, self.ids, self.received, self.store.shape[1])
+        ]
+
+    def _finding(self, data, rejected=(), surplus=0):
+        """Only the symbols that differ from what the block holds are kept."""
+        if data is None:
+            return _Finding(None, np.zeros(0, np.int64), rejected, surplus)
+        rows = np.flatnonzero((data != self.store[self.start : self.start + self.sources]).any(axis=1))
+        return _Finding(data[rows], rows, rejected, surplus)
+
+    def put(self, finding, data=None):
+        """Write a finding's symbols (or ``data`` in their place) into the block: what stood there."""
+        rows = self.start + finding.rows
+        before = self.store[rows]
+        self.store[rows] = finding.data if data is None else data
+        return before
+
+
+class _Reading(NamedTuple):
+    """One way to read a block. data: its source symbols uint8[sources, width], or None if it cannot be solved.
+    rejected: symbol ids left out. surplus: packets that agree with it beyond those it was solved from (-1: the packets
+    contradict it)."""
 
     data: np.ndarray | None
     rejected: tuple = ()
     surplus: int = 0
 
 
-def _collapse(index, symbols):
-    """Sort by index and keep one copy each: (index, symbols, indices whose copies differ)."""
-    order = np.argsort(index, kind="stable")
-    index, symbols = index[order], symbols[order]
-    first = np.flatnonzero(np.diff(index, prepend=-1))
-    group = np.cumsum(np.diff(index, prepend=-1) > 0) - 1
-    odd = (symbols != symbols[first[group]]).any(axis=1)
-    contradicted = np.unique(index[odd])
-    if not contradicted.size:
-        return index[first], symbols[first], contradicted
-    among = np.isin(index, contradicted)
-    rows = np.concatenate([index[among].astype(">i8")[:, None].view(np.uint8), symbols[among]], axis=1)
-    variants, copies = np.unique(rows, axis=0, return_counts=True)
-    of = np.ascontiguousarray(variants[:, :8]).view(">i8")[:, 0].astype(np.int64)
-    order = np.lexsort((-copies, of))
-    variants, copies, of = variants[order], copies[order], of[order]
-    lead = np.flatnonzero(np.diff(of, prepend=-1))  # every index here has at least two variants
-    lead = lead[copies[lead] > copies[lead + 1]]
-    clean = first[~np.isin(index[first], contradicted)]
-    kept, kept_symbols = np.append(index[clean], of[lead]), np.append(symbols[clean], variants[lead, 8:], axis=0)
-    order = np.argsort(kept)
-    return kept[order], kept_symbols[order], contradicted
+@dataclass(frozen=True, eq=False)
+class _Finding:
+    """A ``_Reading`` as a change: data: uint8[n, width] stands in the block's source symbols ``rows`` instead of what
+    was received there."""
 
-
-def _split(layout, index, symbols):
-    """Packets by source block: a list of (source symbols, ids int64[n] ascending, symbols uint8[n, width])."""
-    block, ids = layout.locate(index)
-    order = np.lexsort((ids, block))
-    ids, symbols = ids[order], symbols[order]
-    edges = np.searchsorted(block[order], np.arange(layout.blocks + 1))
-    return [
-        (sources, ids[low:high], symbols[low:high])
-        for sources, low, high in zip(layout.block_sources, edges[:-1], edges[1:], strict=True)
-    ]
+    data: np.ndarray | None
+    rows: np.ndarray
+    rejected: tuple = ()
+    surplus: int = 0
 
 
 def _repair_symbols(data, repairs):
@@ -200,7 +346,9 @@ def solve(sources, ids, symbols):
 
 
 def _audit(sources, ids, symbols, width):
-    """Find wrong packets of a block by the packets it has to spare: a list of findings, most likely one.
+    """Find wrong packets of a block by the packets it has to spare.
+
+    Returns a list of ``_Reading``, the most likely first.
 
     Solve from just enough packets, code the others anew, compare. A wrong packet j in the first set adds h_j e_j to
     the difference, a matrix (other packets) x (bytes), where e_j is its error and h_j how the others depend on it.
@@ -212,25 +360,25 @@ def _audit(sources, ids, symbols, width):
         data, used = solve(sources, ids, symbols)
         rest = ids[used:]
         if data is None or not rest.size:
-            return [_Finding(data, rejected)]
+            return [_Reading(data, rejected)]
         difference = _repair_symbols(data, rest[-1] - sources + 1)[rest - sources] ^ symbols[used:]
         odd = difference.any(axis=1)
         agreeing = int(rest.size - odd.sum())
         if not odd.any():
-            return [_Finding(data, rejected, agreeing)]
+            return [_Reading(data, rejected, agreeing)]
         if agreeing >= 4 and 2 * agreeing >= rest.size:  # the solution is right, some of the others are not
             wrong, rank = rest[odd], int(odd.sum())
         else:
             rows = slice(0, min(rest.size, width + 8, _ROWS))
             wrong, rank = _blame(sources, ids, used, rest[rows], difference[rows])
         if len(wrong) > rank:
-            return _alternatives(sources, ids, symbols, rejected, wrong, rank) or [_Finding(None, rejected, -1)]
+            return _alternatives(sources, ids, symbols, rejected, wrong, rank) or [_Reading(None, rejected, -1)]
         if len(wrong) < rank:
-            return [_Finding(None, rejected, -1)]
+            return [_Reading(None, rejected, -1)]
         rejected += tuple(wrong.tolist())
         keep = ~np.isin(ids, wrong)
         ids, symbols = ids[keep], symbols[keep]
-    return [_Finding(None, rejected, -1)]
+    return [_Reading(None, rejected, -1)]
 
 
 def _blame(sources, ids, used, rest, difference):
@@ -260,19 +408,8 @@ def _alternatives(sources, ids, symbols, rejected, wrong, rank):
         keep = ~np.isin(ids, way)
         data, _ = solve(sources, ids[keep], symbols[keep])
         if data is not None:
-            findings.append(_Finding(data, rejected + way, -1))
+            findings.append(_Reading(data, rejected + way, -1))
     return findings
-
-
-def _choose(layout, found, genuine):
-    """The findings, one of each block, whose payload has the digest; None when there are none."""
-    if any(finding.data is None for findings in found for finding in findings):
-        return None
-    for choice in itertools.islice(itertools.product(*found), 4 * _ATTEMPTS):
-        payload = np.concatenate([finding.data for finding in choice]).tobytes()[: layout.payload_bytes]
-        if genuine(payload):
-            return list(choice)
-    return None
 
 
 def _doubtful(found):
@@ -282,30 +419,6 @@ def _doubtful(found):
         return contradictory
     unproven = {number for number, findings in enumerate(found) if findings[0].surplus < _PROVEN}
     return unproven or set(range(len(found)))
-
-
-def _assemble(layout, blocks, settled, doubtful, contradicted, verified):
-    """Put blocks together; where one is unsolved or doubtful, keep what was received and no more."""
-    symbols = np.zeros((layout.sources, layout.symbol_bytes), np.uint8)
-    lost, suspect = np.zeros(layout.sources, bool), np.zeros(layout.sources, bool)
-    rejected = [contradicted]
-    start = 0
-    for number, ((sources, ids, received), finding) in enumerate(zip(blocks, settled, strict=True)):
-        end = start + sources
-        # a contradictory block's rejects are guesses, unless the digest bears them out
-        wrong = finding.rejected if number not in doubtful else ()
-        rejected.append(layout.index_of(np.full(len(wrong), number), wrong))
-        if finding.data is not None and number not in doubtful:
-            symbols[start:end] = finding.data
-        else:
-            here = (ids < sources) & ~np.isin(ids, np.asarray(wrong, np.int64))
-            symbols[start + ids[here]] = received[here]
-            lost[start:end] = True
-            lost[start + ids[here]] = False
-            suspect[start:end] = ~lost[start:end] if number in doubtful else False
-        start = end
-    payload = symbols.tobytes()[: layout.payload_bytes]
-    return Recovered(payload, lost, suspect, np.unique(np.concatenate(rejected)), verified)
 
 
 def _product_table():

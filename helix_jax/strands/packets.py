@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix_jax import keyed
+from helix_jax.errors import HelixError
 from helix_jax.strands.survival import Survival
 
 CHECK_BITS = (16, 32)  # narrowest and widest check of a planned layout
@@ -123,9 +124,9 @@ def plan(bits, payload_bytes, redundancy, multiple=1):
     Raises ValueError when a strand is too short for ``multiple`` payload bytes or the payload too large for a pool.
     """
     if not isinstance(redundancy, Survival) and not (math.isfinite(redundancy) and redundancy >= 0):
-        raise ValueError(f"redundancy {redundancy} is not a share >= 0; 0.1 adds one repair packet to ten")
+        raise HelixError(f"redundancy {redundancy} is not a share >= 0; 0.1 adds one repair packet to ten")
     if payload_bytes < 0:
-        raise ValueError(f"payload of {payload_bytes} bytes")
+        raise HelixError(f"payload of {payload_bytes} bytes")
     least = CHECK_BITS[0]
     widest = min(_SYMBOL_BYTES, (bits - least - 1) // 8) // multiple * multiple
     for symbol_bytes in range(widest, 0, -multiple):
@@ -137,7 +138,7 @@ def plan(bits, payload_bytes, redundancy, multiple=1):
         room = bits - 8 * symbol_bytes - index_bits
         if room >= least and index_bits <= 32:
             return PacketLayout(bits, symbol_bytes, index_bits, min(CHECK_BITS[1], room), payload_bytes, repairs)
-    raise ValueError(
+    raise HelixError(
         f"strands of {bits} bits cannot hold {payload_bytes} payload bytes at redundancy {redundancy}: no room for "
         f"{multiple} payload byte(s), an index (of at most 32 bits) and a check of {least} bits; "
         "use longer strands, or split the payload"

@@ -9,23 +9,32 @@ NEAR = 0.2  # edits per base of the primer up to which a place counts as alike
 
 
 def alike(strands, primer):
-    """Number of strands that hold the primer, or its reverse complement, within NEAR edits per base.
+    """Which strands hold the primer, or its reverse complement, within NEAR edits per base: bool[n].
 
-    strands: uint8[n, L], without the primers. primer: string over ACGT; empty gives 0. Alignment by edlib.
+    strands: uint8[n, L], without the primers. primer: string over ACGT; none of them for an empty one. Alignment by
+    edlib.
     """
     if not primer:
-        return 0
+        return np.zeros(len(strands), bool)
     words = [primer.upper(), primer.upper().encode().translate(COMPLEMENT)[::-1].decode()]
     edits = int(NEAR * len(primer))
-    letters = BASES[strands]
-    return sum(
-        any(edlib.align(word, row.tobytes().decode(), mode="HW", k=edits)["editDistance"] >= 0 for word in words)
-        for row in letters
+    return np.array(
+        [
+            any(edlib.align(word, row.tobytes().decode(), mode="HW", k=edits)["editDistance"] >= 0 for word in words)
+            for row in BASES[strands]
+        ],
+        bool,
     )
 
 
 def in_pool(pool):
-    """Of each primer of a ``codec.Pool``, the number of strands that it nearly occurs in: dict of str -> int."""
+    """Of each primer of a ``pool.Pool`` or ``pool.Draft``, the numbers of the strands that it nearly occurs in: dict of
+    str -> list of int."""
     left, right = pool.constraints.left, pool.constraints.right
-    core = pool.strands[:, len(left) : pool.strands.shape[1] - len(right)]
-    return {primer: alike(core, primer) for primer in (left, right) if primer}
+    found, first = {primer: [] for primer in (left, right) if primer}, 0
+    for part in pool.portions() if found else ():
+        core = part[:, len(left) : part.shape[1] - len(right)]
+        for primer, numbers in found.items():
+            numbers += (first + np.flatnonzero(alike(core, primer))).tolist()
+        first += len(part)
+    return found

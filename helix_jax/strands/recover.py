@@ -1,7 +1,7 @@
 """A sequencer's reads -> strands: orientation, clusters, consensus, and the next likely strand where a check fails.
 
     reads (any order, both directions)
-      | orient        primers found and cut off (edlib)
+      | trimming      primers found and cut off (edlib), qualities to probabilities
       | clustering    reads that copy one strand
       | consensus     beam search over the copies of each cluster: a list of strands, the most likely first
       | pool          the header, read from these lists: it tells the constraint automaton and the check
@@ -9,7 +9,7 @@
       | consensus     for the clusters left: a wider search that the automaton leads; what fails again is an erasure
     strands that pass their check, as ``pool.read_pool`` takes them
 
-Without primers nothing tells the direction of a read. Each is then taken both ways; one way is never accepted.
+Reads without primers are taken both ways; one way is never accepted.
 """
 
 import dataclasses
@@ -19,9 +19,11 @@ import numpy as np
 
 from helix_jax import parallel
 from helix_jax.channel import fit
-from helix_jax.strands import clustering, consensus, orient, packets, pool
+from helix_jax.errors import DecodeError
+from helix_jax.strands import clustering, consensus, header_search, packets, trimming
 from helix_jax.strands import header as headers
-from helix_jax.strands.consensus import PAD, Rates
+from helix_jax.strands.consensus import Rates
+from helix_jax.strands.written import Written
 from helix_jax.tk_scone import coder
 
 # copies looked at: a cluster takes the least of these that holds it, or the last; the second search may take more
@@ -36,9 +38,6 @@ SURPLUS = 4  # packets of a block over its source packets that are enough: no st
 LENGTHS = 3  # of the strands, where they are in doubt: tried one after the other until a header is found
 SAMPLE = 64  # clusters that tell the strands' length and the error rates
 GAP = 15.0  # log probability by which a strand of the list may be less likely than its first
-NEAR = 0.3  # share by which a read may be shorter or longer than the commonest length
-LONGEST = 4096  # bases; longer reads are none of strands
-DOUBT = 0.02  # probability that a base is wrong, where no quality tells it
 IMPOSSIBLE = -1e8
 
 
@@ -46,15 +45,18 @@ IMPOSSIBLE = -1e8
 class ReadReport:
     """What became of the reads.
 
-    reads: all of them. unusable: without a primer, or far from the usual length. clusters: of reads that copy one
-    strand, as far as one can tell. at_once: strands whose most likely reading passed the check. repaired: strands of
-    which a later one did. unread: clusters without such a strand. coverage: (reads of a cluster, clusters that gave a
-    strand, clusters that gave none), ascending. strand_length: bases, primers not counted. substitutions, insertions,
-    deletions: errors per base of the reads, by comparison with the strands.
+    reads: all of them. unusable: how many are of no use; left_out: why, number by reason. without_quality: reads whose
+    qualities are a placeholder (all the same, or impossibly low) and were taken as unknown. clusters: of reads that
+    copy one strand, as far as one can tell. at_once: strands whose most likely reading passed the check. repaired:
+    strands of which a later one did. unread: clusters without such a strand. coverage: (reads of a cluster, clusters
+    that gave a strand, clusters that gave none), ascending. strand_length: bases, primers not counted. substitutions,
+    insertions, deletions: errors per base of the reads, by comparison with the strands.
     """
 
     reads: int
     unusable: int
+    left_out: dict[str, int]
+    without_quality: int
     clusters: int
     at_once: int
     repaired: int
@@ -66,51 +68,44 @@ class ReadReport:
     deletions: float
 
 
-@dataclass(frozen=True, eq=False)
-class Copies:
-    """Reads cut to their strands. bases: uint8[n, R], 0..3 = A C G T, padded with ``PAD``. lengths: int32[n]. doubt:
-    float32[n, R], probability that a base is wrong. read: int64[n], number of the read (twice, where it is taken both
-    ways). usual: their commonest length, not always that of the strands."""
-
-    bases: np.ndarray
-    lengths: np.ndarray
-    doubt: np.ndarray
-    read: np.ndarray
-    usual: int = 0
-
-
-def recover(chunks, *, motifs=(), primers=("", ""), key=None, progress=None):
+def recover(chunks, *, motifs=(), primers=("", ""), primers_exempt=False, key=None, left_out=None, progress=None):
     """Reads -> (strands, ReadReport).
 
     chunks: iterator of (bases uint8[n, R], lengths int32[n], Phred qualities uint8[n, R] or None), as ``fastq.read``
-    gives. motifs, primers, key: see ``codec.decode``. progress: called as progress(station, done, total).
+    gives. motifs, primers, primers_exempt, key: see ``codec.decode``. left_out: Counter of reads that are not in the
+    chunks, by reason (``records.Records.left_out``). progress: called as progress(station, done, total).
     Strands are dict of length -> uint8[n, length], primers on; each passed its check, which one in 2**16 wrong ones
     does, and there is one for each packet, that with the most copies.
     Raises DecodeError where no read can be used, or no header be read.
     """
-    copies, reads = _cut(chunks, primers, progress)
+    (left, right), refused = primers, None
+    written = Written(tuple(motifs), left, right, primers_exempt)
+    copies, tally = trimming.cut(chunks, primers, progress)
+    tally.left_out.update(left_out or {})
+    tally.outside = sum((left_out or {}).values())
+    reads = tally.reads
     if not len(copies.read):
-        raise pool.DecodeError(
-            f"none of {reads:,} reads can be used: empty, longer than {LONGEST} bases, or without primers; "
-            "give the primers that were written"
+        told = ", ".join(f"{count:,} {reason}" for reason, count in tally.left_out.most_common())
+        remedy = "; give the primers that were written" if tally.left_out[trimming.NO_PRIMER] else ""
+        raise DecodeError(
+            f"none of {tally.total:,} reads can be used" + (f": {told}{remedy}" if told else ": there are no reads")
         )
     labels = clustering.cluster(copies.bases, copies.lengths, progress=_at(progress, "clusters", len(copies.read)))
     clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
     ends = [np.frombuffer(p.upper().encode().translate(_NUMBER), np.uint8) for p in primers]
-    refused = None
     for length in _lengths(copies, clusters):
         scaled, rates = _measure(copies, clusters, length)
         plain, step = consensus.unconstrained(length), _at(progress, "consensus", len(clusters))
         lists = _search(scaled, clusters, plain, rates, BEAMS, KEPT, step)[:2]
         try:
-            head, table = _header(
-                *lists, ends, {"motifs": motifs, "primers": primers, "key": key, "progress": progress}
-            )
+            head, table = _header(*lists, ends, written, key)
             break
-        except pool.DecodeError as error:
+        except DecodeError as error:
             refused = refused or error
     else:
-        raise pool.DecodeError(f"{refused}; {reads:,} reads in {len(clusters):,} clusters") from refused
+        raise DecodeError(
+            f"{refused}; {reads:,} reads in {len(clusters):,} clusters{trimming.shortness(copies, primers)}"
+        ) from refused
     copies, found = scaled, _Found(head, table, len(clusters))
     found.take(np.arange(len(clusters)), *lists)
 
@@ -127,88 +122,10 @@ def recover(chunks, *, motifs=(), primers=("", ""), key=None, progress=None):
             copies, [clusters[n] for n in part], automaton, rates, WIDE_BEAMS, KEPT_WIDE, step, sizes=ALL_COPIES
         )
         found.take(part, *lists[:2], wide=True)
-    return _result(found, copies, clusters, reads, length, ends)
+    return _result(found, copies, clusters, tally, length, ends)
 
 
 _NUMBER = bytes.maketrans(b"ACGT", bytes(range(4)))
-
-
-# ---- reads -----------------------------------------------------------------------------------------------
-
-
-def _cut(chunks, primers, progress):
-    """Chunks of reads -> (Copies, number of reads)."""
-    parts, reads = [], 0
-    left, right = (p.upper().encode() for p in primers)
-    for bases, lengths, qualities in chunks:
-        numbers = np.arange(reads, reads + len(lengths))
-        reads += len(lengths)
-        if progress:
-            progress("reads", len(lengths), None)
-        if qualities is None:
-            doubt = np.full(bases.shape, DOUBT, np.float32)
-        else:
-            doubt = (10.0 ** (-qualities.astype(np.float32) / 10)).clip(1e-4, 0.75)
-        doubt = np.where(bases > 3, np.float32(0.75), doubt)  # an N
-        bases = np.where(bases > 3, 0, bases).astype(np.uint8)
-        keep = (lengths > 0) & (lengths <= LONGEST)
-        part = Copies(bases[keep], lengths[keep], doubt[keep], numbers[keep])
-        parts.append(_between(part, left, right) if left or right else part)
-    if not any(len(part.read) for part in parts):
-        return Copies(
-            np.zeros((0, 1), np.uint8), np.zeros(0, np.int32), np.zeros((0, 1), np.float32), np.zeros(0, int)
-        ), reads
-    lengths = np.concatenate([part.lengths for part in parts])
-    # the commonest length, a little smoothed: neither fragments nor joined reads move it
-    usual = int(np.convolve(np.bincount(lengths), np.ones(5), mode="same").argmax())
-    near = (lengths >= (1 - NEAR) * usual) & (lengths <= (1 + NEAR) * usual)
-    width = -(-int(lengths[near].max()) // 32) * 32
-    copies = Copies(
-        np.concatenate([_resized(part.bases, width) for part in parts])[near],
-        lengths[near],
-        np.concatenate([_resized(part.doubt, width) for part in parts])[near],
-        np.concatenate([part.read for part in parts])[near],
-        usual,
-    )
-    copies = dataclasses.replace(
-        copies, bases=np.where(np.arange(width)[None] < copies.lengths[:, None], copies.bases, np.uint8(PAD))
-    )
-    if left or right:
-        return copies, reads
-    turned = orient.turned(copies.bases, copies.lengths)
-    return Copies(
-        np.concatenate([copies.bases, turned]),
-        np.concatenate([copies.lengths] * 2),
-        np.concatenate([copies.doubt, orient.backwards(copies.doubt, copies.lengths)]),
-        np.concatenate([copies.read] * 2),
-        usual,
-    ), reads
-
-
-def _resized(rows, width):
-    return np.pad(rows[:, :width], ((0, 0), (0, max(0, width - rows.shape[1]))))
-
-
-def _between(part, left, right):
-    """The part of each read between the primers, in their direction; reads without them left out."""
-    rows = []
-    letters = np.frombuffer(b"ACGT", np.uint8)[part.bases]
-    for number, (row, length) in enumerate(zip(letters, part.lengths, strict=True)):
-        place = orient.between(row[:length].tobytes(), left, right)
-        if place and place[1] > place[0]:
-            rows.append((number, *place))
-    number, begin, end, turned = np.array(rows, np.int64).reshape(-1, 4).T
-    bases, lengths, doubt = part.bases[number], part.lengths[number], part.doubt[number]
-    turned = turned.astype(bool)[:, None]
-    bases = np.where(turned, orient.turned(bases, lengths), bases)
-    doubt = np.where(turned, orient.backwards(doubt, lengths), doubt)
-    place = np.clip(begin[:, None] + np.arange(bases.shape[1])[None], 0, bases.shape[1] - 1)
-    return Copies(
-        np.take_along_axis(bases, place, axis=1),
-        (end - begin).astype(np.int32),
-        np.take_along_axis(doubt, place, axis=1),
-        part.read[number],
-    )
 
 
 # ---- clusters --------------------------------------------------------------------------------------------
@@ -225,7 +142,7 @@ def _sample(copies, clusters, automaton, rates, band=BAND):
 
 def _lengths(copies, clusters):
     """Lengths that the strands may have, the most likely first."""
-    room, rates = consensus.unconstrained(copies.bases.shape[1]), Rates(np.float32(DOUBT), np.float32(0.5))
+    room, rates = consensus.unconstrained(copies.bases.shape[1]), Rates(np.float32(trimming.DOUBT), np.float32(0.5))
     largest, _, ends = _sample(copies, clusters, room, rates, band=WIDE_BAND)
     votes = np.bincount(1 + ends.argmax(axis=1), weights=[len(cluster) for cluster in largest])
     order = np.argsort(-votes, kind="stable")[:LENGTHS]
@@ -234,7 +151,7 @@ def _lengths(copies, clusters):
 
 def _measure(copies, clusters, length):
     """(Copies with their doubt scaled to the errors found, Rates), from the largest clusters."""
-    rates = Rates(np.float32(DOUBT), np.float32(0.5))
+    rates = Rates(np.float32(trimming.DOUBT), np.float32(0.5))
     largest, strands, _ = _sample(copies, clusters, consensus.unconstrained(length), rates)
     pairs = [(strands[n], read) for n in range(len(largest)) for read in largest[n][: COPIES[-1]]]
     substitutions, insertions, deletions = _errors(copies, pairs)
@@ -286,17 +203,17 @@ def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band
     return strands, score, ends
 
 
-def _header(strands, score, ends, options):
+def _header(strands, score, ends, written, key):
     """(Header, Tables) from the lists of a search. Raises DecodeError where no header can be read, or several."""
 
     def read(kept):
         likely = np.unique(strands[:, :kept][score[:, :kept] > IMPOSSIBLE], axis=0)
-        head, _, table, *_ = pool.find_header(_with_primers(likely, ends), **options)
-        return head, table
+        found = header_search.find_header(_with_primers(likely, ends), written, key)
+        return found.header, found.table
 
     try:
         return read(1)
-    except pool.DecodeError:  # header strands are few: where their first readings do not do, the next ones may
+    except DecodeError:  # header strands are few: where their first readings do not do, the next ones may
         return read(strands.shape[1])
 
 
@@ -329,7 +246,7 @@ class _Found:
 
     def _check(self, strands):
         arrays, shape = coder.on_device(self.table)
-        words, ok = parallel.map_batches(coder.read, arrays, strands, batch=pool.BATCH, shape=shape)
+        words, ok = parallel.map_batches(coder.read, arrays, strands, batch=header_search.BATCH, shape=shape)
         index, _, good = packets.unpack(self.layout, self.head.key, words)
         header = headers.is_header(words, self.table.bits)
         number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(np.int64)  # of a strand, always one
@@ -337,7 +254,8 @@ class _Found:
         return np.where(ok, index, -1)
 
 
-def _result(found, copies, clusters, reads, length, ends):
+def _result(found, copies, clusters, tally, length, ends):
+    reads = tally.reads
     sizes = np.array([len(np.unique(copies.read[cluster])) for cluster in clusters])
     known = np.flatnonzero(found.index >= 0)
     known = known[np.lexsort((found.rank[known], -sizes[known], found.index[known]))]
@@ -356,8 +274,10 @@ def _result(found, copies, clusters, reads, length, ends):
     substitutions, insertions, deletions = (round(float(share), 6) for share in _errors(copies, pairs))
     read, lost = (np.bincount(sizes[np.array(those, int)], minlength=sizes.max() + 1) for those in (known, unread))
     report = ReadReport(
-        reads=reads,
-        unusable=int(reads - usable.sum()),
+        reads=tally.total,
+        unusable=int(tally.total - usable.sum()),
+        left_out=dict(tally.left_out),
+        without_quality=tally.placeholders,
         clusters=len(known) + len(unread),
         at_once=int((found.rank[known] == 0).sum()),
         repaired=int((found.rank[known] > 0).sum()),

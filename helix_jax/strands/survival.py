@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from scipy import stats
 
+from helix_jax.errors import HelixError
+
 # share of strands that n = 0, 1, 2, .. reads leave unread, by the reads' errors per base (a third each substituted,
 # inserted, deleted; no qualities): (k + 1) / 1001 for k of 1000 strands of 150 nt in `helix`. python -m eval.recovery
 UNREAD = {
@@ -38,9 +40,9 @@ class Survival:
     def __post_init__(self):
         for name, low, high in (("loss", 0, 0.9), ("coverage", 0.1, MOST_COPIES), ("errors", 0, max(UNREAD))):
             if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} {getattr(self, name):g}: give {low:g} to {high:g}")
+                raise HelixError(f"{name} {getattr(self, name):g}: give {low:g} to {high:g}")
         if not 1e-15 <= self.failure < 1:
-            raise ValueError(f"failure {self.failure:g}: a probability, 1e-15 at least, for example 1e-6")
+            raise HelixError(f"failure {self.failure:g}: a probability, 1e-15 at least, for example 1e-6")
 
     @property
     def erasure(self):
@@ -58,7 +60,7 @@ class Survival:
         erasure, allowed = self.erasure, self.failure / blocks
         low, high = 0, 100 * sources + 100
         if stats.binom.sf(high, sources + high, erasure) > allowed:
-            raise ValueError(
+            raise HelixError(
                 f"{erasure:.0%} of the strands would be missing at coverage {self.coverage:g}, {self.errors:.1%} "
                 f"errors and {self.loss:.0%} lost: no redundancy outlives that; more reads are needed"
             )

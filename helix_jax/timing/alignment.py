@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from helix_jax.errors import HelixError
 from helix_jax.timing import capacity, frame
 from helix_jax.timing.channel import pmf_table
 
@@ -38,7 +39,7 @@ _NOISE = 1e-4  # least probability of a run length where the sequencer errs
 _MEMORY = 16  # rounds, 32 bits at most: strings of the same letters whose levels differ before these are one
 
 
-class AlignmentError(ValueError):
+class AlignmentError(HelixError):
     """A beam or window that cannot work; the message gives the least that does."""
 
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helix_jax.errors import HelixError
 from helix_jax.timing.graph import TimeTable, timing_graph
 
 NEWTON_STEPS = 64  # at most; six to ten are usual
 
 
-class CapacityError(ValueError):
+class CapacityError(HelixError):
     """A parameter for which no capacity or rate exists; the message names it, its value and the range."""
 
 

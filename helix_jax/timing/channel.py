@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from helix_jax.errors import HelixError
 from helix_jax.timing.graph import BASES, TALK
 
 TAIL = 1e-12  # probability cut off the end of an unbounded law
@@ -21,7 +22,7 @@ LONGEST_MEAN = 100.0  # bases per time unit; keeps the tables small
 CHANCE_BITS = 31  # chances are drawn as integers of so many bits
 
 
-class ChannelError(ValueError):
+class ChannelError(HelixError):
     """A law, a sequencer or a schedule that cannot be; the message names the transition, the value and the range."""
 
 

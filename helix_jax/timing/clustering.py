@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
 
+from helix_jax.errors import HelixError
+
 HITS = 4000  # chance meetings of equal words looked at, per read of the pool; sets the word length
 PARTNERS = 32  # nominated pairs measured, per read of the pool
 CROWD = 512  # occurrences of one word that are looked at: bounds the work where all reads are alike
@@ -24,7 +26,7 @@ SAMPLE = 1024  # pairs that measure unrelated reads
 SIGMAS = 3.5  # standard deviations that must lie between related clusters and unrelated ones, at least
 
 
-class ClusteringError(ValueError):
+class ClusteringError(HelixError):
     """Reads that cannot be clustered; the message names the read."""
 
 

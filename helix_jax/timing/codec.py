@@ -26,6 +26,7 @@ import numpy as np
 from jax import lax
 
 from helix_jax import keyed, parallel
+from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import outer, packets
 from helix_jax.timing import alignment, capacity, clustering, ecc, frame, paths
 from helix_jax.timing.schedule import Schedule
@@ -37,10 +38,6 @@ _ALIGNED = 8  # strands per call and device of the alignment
 _MOST_COPIES = 2  # times the copies that the scheme expects: more are not looked at
 _SUREST = 12.0  # greatest log-likelihood ratio of a level bit: a misread strand must not be certain of itself
 _DOUBT = (8.0, 0.5)  # most doubt of an alignment that is believed: nats, and nats for each check letter
-
-
-class DecodeError(ValueError):
-    """The reads cannot be decoded; the message says why and what would help."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def encode(data, scheme, *, progress=None):
     payload = _header(data) + data
     layout = _layout(scheme, -(-len(payload) // symbol_bytes(scheme)))
     if layout.packets > 3**scheme.index:
-        raise ValueError(
+        raise HelixError(
             f"{len(data)} bytes need {layout.packets} strands, more than {3**scheme.index}, which {scheme.index} index "
             "letters of the scheme can number: use a scheme with a longer index"
         )
@@ -344,7 +341,7 @@ def _repair(scheme, strands, reads, clusters, progress):
             symbols[rows], good[rows], ok, changed = groups[start, size]
             corrected, broken = corrected + changed, broken + (not ok)
         good &= index < layout.packets
-        recovered = outer.decode(layout, index[good], symbols[good], _genuine)
+        recovered = outer.decode(layout, index[good], symbols[good], lambda payload: _genuine(bytes(payload)))
         lost = recovered.lost | recovered.suspect
         report = Report(
             reads, clusters, strands.aligned, layout.packets, layout.sources, int(lost.sum()), corrected, broken,

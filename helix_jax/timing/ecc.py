@@ -29,6 +29,7 @@ import numpy as np
 from jax import lax
 
 from helix_jax import keyed
+from helix_jax.errors import HelixError
 
 # parts of the columns by weight, for m / n up to the first number
 PARTS = (
@@ -49,7 +50,7 @@ UNKNOWN = 1e-30  # stands for 0 in the logarithm: log tanh of it drives every ot
 NARROWEST = 1e-7  # keeps messages below 17
 
 
-class EccError(ValueError):
+class EccError(HelixError):
     """A code that cannot be built, or arrays that do not fit it; the message names the number."""
 
 

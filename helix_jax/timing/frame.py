@@ -24,12 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from helix_jax.errors import HelixError
+
 DATA, DIGIT, CHECK = range(3)  # kinds of rounds
 HASH_START = 0x811C9DC5  # 32-bit FNV-1a: absorb one letter per round, mix when read
 _HASH_FACTOR = 0x01000193
 
 
-class FrameError(ValueError):
+class FrameError(HelixError):
     """A strand layout that makes no sense; the message names the field."""
 
 

@@ -13,10 +13,12 @@ from functools import cached_property
 
 import numpy as np
 
+from helix_jax.errors import HelixError
+
 BASES = "ACGT"
 
 
-class GraphError(ValueError):
+class GraphError(HelixError):
     """A time table or graph that cannot be used; the message names the transition or the vertices."""
 
 

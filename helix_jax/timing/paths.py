@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from helix_jax import keyed, parallel
+from helix_jax.errors import HelixError
 from helix_jax.timing import block_coder, finite_state, rounds, state_splitting
 from helix_jax.timing.graph import ordinary_graph
 
@@ -21,7 +22,7 @@ _KEY = b"salt.001"
 _SAMPLE = 2048
 
 
-class PathError(ValueError):
+class PathError(HelixError):
     """Payloads that cannot be written; the message says what to change."""
 
 

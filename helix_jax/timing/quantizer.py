@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from helix_jax.errors import HelixError
 from helix_jax.timing import capacity, evidence
 from helix_jax.timing.channel import Law, Poisson, Tabulated, pmf_table
 from helix_jax.timing.graph import BASES, TimeTable
@@ -30,7 +31,7 @@ CONTENDERS = 12  # sets of times of one transition that ``design`` compares in f
 NO_LEVEL = -1e9  # log-likelihood of a level that does not exist
 
 
-class QuantizerError(ValueError):
+class QuantizerError(HelixError):
     """A demand that no quantiser meets; the message names the transition, the level, and the delta that can be had."""
 
 

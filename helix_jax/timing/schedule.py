@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from helix_jax import files
+from helix_jax.errors import HelixError
 from helix_jax.timing import channel
 from helix_jax.timing.graph import BASES
 
@@ -24,7 +25,7 @@ _FIRST = "# helix_jax timing schedule 1"
 _SCHEME = "# scheme: "
 
 
-class ScheduleError(ValueError):
+class ScheduleError(HelixError):
     """A file that is no schedule; the message names file and line."""
 
 
@@ -92,8 +93,8 @@ def write(path, schedule):
 
 def read(path):
     """File -> Schedule. Raises ScheduleError naming file and line, OSError where the file cannot be read."""
-    with open(path, encoding="utf-8", errors="replace") as source:
-        lines = source.read().splitlines()
+    with files.opened(path) as source:
+        lines = source.read().decode("utf-8", "replace").splitlines()
     if len(lines) < 2 or lines[0] != _FIRST or not lines[1].startswith(_SCHEME):
         raise ScheduleError(
             f"{path}: not a timing schedule of format 1, which `helix-jax encode --writer timing` writes"

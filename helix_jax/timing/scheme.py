@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from helix_jax import files
+from helix_jax.errors import HelixError
 from helix_jax.timing import block_coder, capacity, channel, ecc, paths, quantizer
 from helix_jax.timing.frame import CHECK, DATA, Frame, trits
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
@@ -25,7 +26,7 @@ LONGEST_DURATION = 4096  # keeps the coder's tables small
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
 
 
-class SchemeError(ValueError):
+class SchemeError(HelixError):
     """A scheme that cannot be used or read; the message names the field."""
 
 

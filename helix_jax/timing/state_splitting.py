@@ -24,6 +24,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from helix_jax.errors import HelixError
 from helix_jax.timing import finite_state
 from helix_jax.timing.graph import Graph, GraphError
 
@@ -31,7 +32,7 @@ MOST_EDGES = 1 << 22  # of a power graph
 SEARCH = 16  # approximate eigenvectors followed at a time
 
 
-class SplittingError(ValueError):
+class SplittingError(HelixError):
     """No such encoder; the message says why and what can be had."""
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helix_jax.errors import HelixError
+
 A, C, G, T = range(4)
 BASES = "ACGT"
 
@@ -23,7 +25,7 @@ GC = np.array([0, 1, 1, 0], np.int64)
 LARGEST_PRODUCT = 1 << 28
 
 
-class ConstraintError(ValueError):
+class ConstraintError(HelixError):
     """The constraint set cannot be met, or is too large to be built."""
 
 
@@ -101,12 +103,13 @@ def gc_window(length, low, high):
     return _all_accepting(np.stack(columns, axis=1), 0 if symmetric else 1)
 
 
-def gc_balance(bound):
+def gc_balance(bound, first_class=0):
     """Count of G + C minus count of A + T stays in [-bound, bound] from the start to any base.
 
     A window's imbalance is a difference of two such counts, so it is at most 2 * bound: every window of
     any length w holds w / 2 +- bound of G + C. This is a sufficient condition with 4 * bound + 2 states where
-    the window itself would need 2^(w - 1). State: 2 * (imbalance + bound) + class of the last base.
+    the window itself would need 2^(w - 1). State: 2 * (imbalance + bound) + class of the last base; ``first_class`` is
+    the class of the base before the start.
     """
     imbalance, last = np.divmod(np.arange(2 * (2 * bound + 1)), 2)
     columns = []
@@ -114,7 +117,7 @@ def gc_balance(bound):
         bit = last ^ GC[x]
         after = imbalance + 2 * bit - 1
         columns.append(np.where((after < 0) | (after > 2 * bound), -1, 2 * after + bit))
-    return _all_accepting(np.stack(columns, axis=1), 2 * bound)
+    return _all_accepting(np.stack(columns, axis=1), 2 * bound + first_class)
 
 
 def strand_gc(length, low, high, first_class):

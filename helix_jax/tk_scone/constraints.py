@@ -5,6 +5,7 @@ a band that holds no whole number is refused, never relaxed.
 """
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ class Constraints:
     motifs: forbidden words over ACGT; their reverse complements are forbidden with them.
     left, right: fixed bases before and after the strand (primers); runs, windows and motifs
         hold across the joints.
+    primers_exempt: windows and balance count the bases of the strand alone; runs and motifs still hold across the
+        joints.
     """
 
     name: str = "custom"
@@ -38,6 +41,7 @@ class Constraints:
     motifs: tuple[str, ...] = ()
     left: str = ""
     right: str = ""
+    primers_exempt: bool = False
 
     def describe(self):
         """The set in words, for people."""
@@ -49,6 +53,8 @@ class Constraints:
             parts.append(f"GC of the strand {self.strand_gc[0]:.0%} to {self.strand_gc[1]:.0%}")
         if self.balance:
             parts.append(f"GC of every window within {self.balance} nt of half (so 40-60 % of every 50 nt)")
+        if self.primers_exempt:
+            parts.append("primers left out of windows")
         if self.motifs:
             parts.append("without " + ", ".join(self.motifs))
         return f"{self.name}: " + ", ".join(parts)
@@ -76,11 +82,14 @@ def named(name):
     return NAMED[name]
 
 
-def custom(base, *, motifs=(), left="", right=""):
+def custom(base, *, motifs=(), left="", right="", primers_exempt=False):
     """A named set with forbidden motifs and primers added; the name stays when nothing is added."""
     if not motifs and not left and not right:
         return base
-    return dataclasses.replace(base, name=base.name + "+", motifs=tuple(motifs), left=left, right=right)
+    exempt = primers_exempt and bool(left or right)
+    return dataclasses.replace(
+        base, name=base.name + "+", motifs=tuple(motifs), left=left, right=right, primers_exempt=exempt
+    )
 
 
 def counts(band, length):
@@ -110,32 +119,46 @@ def build(constraints, length) -> Automaton:
     if c.balance < 0:
         raise ConstraintError(f"balance {c.balance}: at least 1, or 0 for no rule")
     left, right = to_bases(c.left, "left primer"), to_bases(c.right, "right primer")
-    parts = [automaton.run_limit(c.longest_run)]
-    if c.balance:
-        parts.append(automaton.gc_balance(c.balance))
-    if c.motifs:
-        if not all(c.motifs):
-            raise ConstraintError("a forbidden motif is empty: leave it out")
-        parts.append(automaton.forbid([to_bases(m, "motif") for m in c.motifs]))
-    if len(right):
-        parts.append(automaton.last_base())
-    if c.window:
-        parts.append(automaton.gc_window(c.window, *counts(c.window_gc, c.window)))
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = automaton.product(whole, part)
-    whole = _between(whole, left, right, c)
+    if not all(c.motifs):
+        raise ConstraintError("a forbidden motif is empty: leave it out")
+    first_class = int(automaton.GC[left[-1]]) if len(left) else 0
+    runs = [automaton.run_limit(c.longest_run)]
+    words = [automaton.forbid([to_bases(m, "motif") for m in c.motifs])] if c.motifs else []
+    words += [automaton.last_base()] if len(right) else []
+    # the order of the parts numbers the states, on which the hash of the tables in a pool's header depends
+    if c.primers_exempt:
+        window = _window(c, first_class)
+        balance = [automaton.gc_balance(c.balance, first_class)] if c.balance else []
+        joined = _between(functools.reduce(automaton.product, [*runs, *words]), left, right, c)
+        whole = functools.reduce(automaton.product, [joined, *balance, *window])
+    else:
+        balance = [automaton.gc_balance(c.balance)] if c.balance else []
+        whole = functools.reduce(automaton.product, [*runs, *balance, *words, *_window(c)])
+        whole = _between(whole, left, right, c)
     if c.strand_gc:
-        first_class = int(automaton.GC[left[-1]]) if len(left) else 0
         whole = automaton.product(whole, automaton.strand_gc(length, *counts(c.strand_gc, length), first_class))
     return whole
+
+
+def _window(constraints, first_class=0):
+    """The automaton of the GC window, in a list that is empty where there is none. first_class: GC class of the base
+    before its first."""
+    if not constraints.window:
+        return []
+    low, high = counts(constraints.window_gc, constraints.window)
+    if first_class and low + high != constraints.window:
+        raise ConstraintError(
+            f"a window of {low} to {high} G or C in {constraints.window} is not symmetric and cannot leave out a left "
+            "primer that ends in C or G: let the primers count, or choose another"
+        )
+    return [automaton.gc_window(constraints.window, low, high)]
 
 
 def _between(whole, left, right, constraints):
     """Start after the left context; accept the states from which the right context can follow."""
     start = int(whole.walk(np.array([whole.start]), left, 0)[0])
     if start < 0:
-        raise ConstraintError(f"the left primer {constraints.left!r} itself breaks {constraints.describe()}")
+        raise ConstraintError(_broken_primer("left", constraints))
     accept = whole.accept
     if len(right):
         accept = np.zeros(whole.states, bool)
@@ -144,8 +167,28 @@ def _between(whole, left, right, constraints):
             states = np.flatnonzero(bases == base)
             accept[states] = whole.walk(states, right, base) >= 0
         if not accept.any():
-            raise ConstraintError(f"the right primer {constraints.right!r} itself breaks {constraints.describe()}")
+            raise ConstraintError(_broken_primer("right", constraints))
     return Automaton(whole.next, start, accept)
+
+
+def _broken_primer(side, constraints):
+    """Message for a primer that no strand can have: which rule it breaks, and where."""
+    from helix_jax.strands import checker  # written apart from the automata, so it sees what they see
+
+    primer = constraints.left if side == "left" else constraints.right
+    alone = dataclasses.replace(constraints, left="", right="", strand_gc=None)
+    if constraints.primers_exempt:
+        alone = dataclasses.replace(alone, window=0, balance=0)
+    broken = [finding for finding in checker.check([primer], alone).findings if finding.strands]
+    text = f"the {side} primer {primer!r} itself breaks {constraints.describe()}"
+    if not broken:
+        return f"{text}: no strand can be followed by it; choose another primer or another set"
+    place = broken[0].examples[0]
+    text += f": {broken[0].rule}, but from base {place.position + 1} on there is {place.what}"
+    windowed = not constraints.primers_exempt and any("G or C" in f.rule or "G + C" in f.rule for f in broken)
+    return f"{text}; choose another primer or another set" + (
+        ", or leave primers out of the windows with --exempt-primers" if windowed else ""
+    )
 
 
 def last_bases(whole, start, first):

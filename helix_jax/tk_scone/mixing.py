@@ -80,33 +80,37 @@ def _kronecker(digits, inverse):
 # ---- keyed offset -------------------------------------------------------------------------------------
 
 
-def offset_digits(key, shape):
+def offset_digits(key, shape, first=0):
     """Pseudo-random digits uint8 of ``shape``: 32 from each word of the keyed stream, first digit most significant.
 
-    key: 8 bytes. The offset makes digits uniform; it does not hide them.
+    key: 8 bytes. first: digits of the stream that are passed over. The offset makes digits uniform; it does not hide
+    them.
     """
-    size = math.prod(shape)
-    words = keyed.stream(key, np.arange(-(-size // 32)))
+    skipped, size = first % 32, math.prod(shape)
+    words = keyed.stream(key, np.arange(first // 32, -(-(first + size) // 32)))
     digits = (words[:, None] >> np.arange(62, -2, -2).astype(np.uint64)) & np.uint64(3)
-    return digits.astype(np.uint8).reshape(-1)[:size].reshape(shape)
+    return digits.astype(np.uint8).reshape(-1)[skipped : skipped + size].reshape(shape)
 
 
 # ---- all three ----------------------------------------------------------------------------------------
 
 
-def mix(digits, key, config: MixingConfig):
-    """Strand digits -> mixed digits: the Kronecker matrix, then the offset. uint8[strands, digits per strand]."""
+def mix(digits, key, config: MixingConfig, first=0):
+    """Strand digits -> mixed digits: the Kronecker matrix, then the offset. uint8[strands, digits per strand].
+
+    first: number of the first of these strands, where they are a part of all.
+    """
     if config.kronecker:
         digits = _kronecker(digits, inverse=0)
     if config.offset:
-        digits = (digits + offset_digits(key, digits.shape)) & 3
+        digits = (digits + offset_digits(key, digits.shape, first * digits.shape[1])) & 3
     return digits
 
 
-def unmix(digits, key, config: MixingConfig):
+def unmix(digits, key, config: MixingConfig, first=0):
     """Inverse of ``mix``."""
     if config.offset:
-        digits = (digits - offset_digits(key, digits.shape)) & 3
+        digits = (digits - offset_digits(key, digits.shape, first * digits.shape[1])) & 3
     if config.kronecker:
         digits = _kronecker(digits, inverse=1)
     return digits

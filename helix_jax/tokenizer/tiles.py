@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from helix_jax import parallel
+from helix_jax.errors import HelixError
 from helix_jax.tokenizer import model
 from helix_jax.tokenizer.haar import PATCH
 
@@ -67,7 +68,7 @@ def encode(params, config, blocks, height, width, progress=None, batch=None, spr
         if progress:
             progress(len(chunk))
     if not done:
-        raise ValueError("the clip has no frames: give at least one")
+        raise HelixError("the clip has no frames: give at least one")
     if waiting:
         _encode_waiting(network, params, waiting, batch)
     return np.concatenate(digits)[: math.ceil(done / PATCH[0])]
@@ -83,7 +84,7 @@ def decode(params, config, levels, frames, height, width, progress=None, batch=1
     """
     expected = (*grid_shape(frames, height, width), config.digits)
     if frames < 1 or levels.shape != expected:
-        raise ValueError(
+        raise HelixError(
             f"tokens of shape {list(levels.shape)} do not fit: {frames} frames of {width}x{height} pixels and "
             f"{config.digits} digits per token need {list(expected)}"
         )
@@ -211,7 +212,7 @@ def _clamped(start, count, size):
 def _checked(blocks, height, width):
     for block in blocks:
         if block.dtype != np.uint8 or block.shape[1:] != (height, width, 3):
-            raise ValueError(
+            raise HelixError(
                 f"frames are {block.dtype}{list(block.shape)}; the clip was announced as uint8[n, {height}, {width}, 3]"
             )
         yield block

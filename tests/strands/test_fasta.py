@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from helix_jax.errors import HelixError
 from helix_jax.files import OutputError
-from helix_jax.strands import fasta
+from helix_jax.strands import fasta, records
+from helix_jax.strands.written import Written
 
 
 def text_of(strand):
@@ -44,43 +46,70 @@ def test_gzip_both_ways(tmp_path):
     first = (tmp_path / "a.fasta.gz").read_bytes()
     assert gzip.decompress(first) == b">strand_0000000 x\nACGT\n"
     (tmp_path / "cut.fasta.gz").write_bytes(first[:-9])
-    with pytest.raises(fasta.FastaError, match=r"cut\.fasta\.gz cannot be read"):
+    with pytest.raises(fasta.RecordsError, match=r"cut\.fasta\.gz cannot be read"):
         fasta.read(tmp_path / "cut.fasta.gz")
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b">a\nAC\n>b\nACGN\n>c\nNN\n", r"record 2 \(b\) has the letter 'N' at position 4"),
-        (b">a\nAC\n>b\nAUG\n", r"record 2 \(b\) has the letter 'U' at position 2"),
-        (b">a\nA C\n", r"the letter ' '"),
-        (b">a\nACGT\n>b\nAN\n>c\nACGR\n", r"record 2 \(b\) has the letter 'N' at position 2"),
-        (b">a\nACGR\n>b\nAN\n", r"record 1 \(a\) has the letter 'R' at position 4"),
-        (b">a\nA-C\n", r"the letter '-'"),
-        (b">a\nACGT\n>b\n>c\nAC\n", r"record 2 \(b\) has no letters"),
-        (b"", "is empty"),
-        (b"\n\n", "is empty"),
-        (b"ACGT\n", "not a FASTA file"),
-        (b"@a\nACGT\n+\nIIII\n", "not a FASTA file"),
-        (b">a\nAC\xc3\xa9T\n", "not a FASTA file"),
-        (bytes(range(256)), "not a FASTA file"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(200), "not a FASTA file"),
-        (b">a\n" + bytes(range(128, 256)), "not a FASTA file"),
+        (b"", "holds no strands: it is empty"),
+        (b"\n\n", "holds no strands: it is empty"),
+        (b">a\n>b\nACN\n>c\nACR\n", r"holds no strands: its records are 2 with other letters than bases, 1 without"),
+        (b"ACGT\n", "neither FASTA nor FASTQ: it begins with b'ACGT"),
+        (b"@a\nACGT\n+\nIIII\n", "is FASTQ, a file of reads, and strands in FASTA are needed"),
+        (bytes(range(256)), "neither FASTA nor FASTQ"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(200), "neither FASTA nor FASTQ"),
+        (b">a\n" + bytes(range(128, 256)), "1 with other letters than bases"),
     ],
 )
-def test_bad_files_are_named(tmp_path, content, words):
+def test_files_without_strands_are_refused(tmp_path, content, words):
     path = tmp_path / "bad.fasta"
     path.write_bytes(content)
-    with pytest.raises(fasta.FastaError, match=words) as caught:
+    with pytest.raises(fasta.RecordsError, match=words) as caught:
         fasta.read(path)
     assert str(path) in str(caught.value)
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(fasta.FastaError, match="no such file"):
+    with pytest.raises(HelixError, match="no such file"):
         fasta.read(tmp_path / "none.fasta")
-    with pytest.raises(fasta.FastaError, match="cannot be read"):
+    with pytest.raises(HelixError, match="it is a folder"):
         fasta.read(tmp_path)
+
+
+def test_records_that_are_no_strands_are_erasures(tmp_path):
+    path = tmp_path / "odd.fasta"
+    path.write_bytes(b">a\nACGT\n>b\nACNT\n>c\n\n>d\nAC-T\n>e\nAC*T\n>f\nTTTT\n>g\nACG\n")
+    with fasta.opened(path) as strands:
+        groups = fasta.together(strands)
+        assert {n: [text_of(row) for row in rows] for n, rows in groups.items()} == {4: ["ACGT", "TTTT"], 3: ["ACG"]}
+        assert strands.left_out == {records.LETTERS: 3, records.EMPTY: 1}
+
+
+def test_large_files_are_read_again_and_small_ones_kept(tmp_path, monkeypatch):
+    """In portions of any size, as often as asked for, the same strands come."""
+    path, draw = tmp_path / "pool.fasta", np.random.default_rng(5)
+    rows = draw.integers(0, 4, (300, 40), dtype=np.uint8)
+    fasta.write(path, rows, lambda i: f"source {i}")
+    for block, kept in ((1 << 22, 1 << 27), (100, 1 << 27), (37, 0)):
+        monkeypatch.setattr(records, "BLOCK", block)
+        monkeypatch.setattr(fasta, "KEPT", kept)
+        with fasta.opened(path) as strands:
+            for _ in range(2):
+                np.testing.assert_array_equal(np.concatenate(list(strands.portions())), rows)
+
+
+@given(
+    motifs=st.lists(st.text("ACGT", min_size=1, max_size=8), max_size=3),
+    left=st.text("ACGT", max_size=20),
+    right=st.text("ACGT", max_size=20),
+    exempt=st.booleans(),
+)
+def test_comments_tell_how_strands_were_written(motifs, left, right, exempt):
+    one = Written(tuple(motifs), left, right, exempt)
+    assert Written.from_comment(one.comment() + " more=words here") == one
+    assert Written.from_comment("source 12") == Written()
 
 
 def test_write_refuses(tmp_path):

@@ -1,0 +1,78 @@
+"""Files that are mistaken for FASTA or FASTQ: what they are, and how to make FASTA or FASTQ of them."""
+
+import re
+import shlex
+from dataclasses import dataclass
+
+HEAD = 1 << 16  # bytes looked at
+_SAM = re.compile(rb"@(HD|SQ|RG|PG|CO)\t")
+_ALIGNED = re.compile(rb"[^\t\n]+\t\d+\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[^\t\n]+\t\d+\t-?\d+\t[A-Za-z=.*]+\t\S+")
+_TABLE = re.compile(rb"[^\n]*?([,;\t])\s*\"?[ACGTNacgtn]{20,}\"?\s*(?:[,;\t\r\n]|$)", re.MULTILINE)
+_BARE = re.compile(rb"[ACGTNacgtn]{20,}\s*(\n|$)")
+
+
+@dataclass(frozen=True)
+class Format:
+    """what: the format, in words, with its article. command: shell command that makes FASTA or FASTQ of FILE, or a
+    sentence where there is none."""
+
+    what: str
+    command: str
+
+    def remedy(self, name):
+        """What to do about the file ``name``."""
+        if "FILE" not in self.command:
+            return self.command
+        name = "FILE" if name == "standard input" else shlex.quote(name)
+        return f"convert it, for example with: {self.command.replace('FILE', name)}"
+
+
+_READS = "samtools fastq FILE > reads.fastq"
+_PICTURES = "`helix-jax encode` takes videos; give a file of strands or reads here"
+_MAGIC = (
+    (b"BAM\1", Format("a BAM file", _READS)),
+    (b"CRAM", Format("a CRAM file", _READS)),
+    (b"BZh", Format("compressed with bzip2", "bzip2 -dc FILE | helix-jax ... -")),
+    (b"\xfd7zXZ\0", Format("compressed with xz", "xz -dc FILE | helix-jax ... -")),
+    (b"\x28\xb5\x2f\xfd", Format("compressed with zstd", "zstd -dc FILE | helix-jax ... -")),
+    (b"7z\xbc\xaf\x27\x1c", Format("a 7z archive", "7z x -so FILE | helix-jax ... -")),
+    (b"PK\3\4", Format("a zip archive or an Excel sheet", "unzip it, or save the sheet as FASTA, first")),
+    (b"\x89HDF", Format("a FAST5 or HDF5 file of raw signals", "call its bases first, for example with dorado")),
+    (b"\x8bPOD\r\n\x1a\n", Format("a POD5 file of raw signals", "call its bases first, for example with dorado")),
+    (b".sff", Format("an SFF file", "convert it to FASTQ first, for example with sff2fastq")),
+    (b"%PDF", Format("a PDF document", "give a file of strands or reads")),
+    (b"\xff\xfe", Format("text in UTF-16", "iconv -f UTF-16 -t ASCII FILE > strands.fasta")),
+    (b"\xfe\xff", Format("text in UTF-16", "iconv -f UTF-16 -t ASCII FILE > strands.fasta")),
+    (b"\x1a\x45\xdf\xa3", Format("a Matroska or WebM video", _PICTURES)),
+    (b"LOCUS ", Format("a GenBank file", "convert it to FASTA first")),
+    (
+        b"# helix_jax timing schedule",
+        Format("a schedule of the timing writer", "helix-jax timing simulate FILE -o reads.fasta"),
+    ),
+)  # fmt: skip
+
+
+def recognise(head):
+    """The ``Format`` of a file by its first bytes, decompressed if they were gzip; None if none is known."""
+    for magic, found in _MAGIC:
+        if head.startswith(magic):
+            return found
+    if head[4:8] == b"ftyp":
+        return Format("an MP4 or QuickTime video", _PICTURES)
+    if head[257:262] == b"ustar":
+        return Format("a tar archive", "tar -xf FILE, then give the files in it")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:1] == b">":
+        return None
+    if _SAM.match(text) or _ALIGNED.match(text):
+        return Format("a SAM file", _READS)
+    if text[:1] == b"@":
+        return None
+    table = _TABLE.search(text[:4096])
+    if table:
+        mark = {b",": ",", b";": ";", b"\t": "\\t"}[table[1]]
+        command = f"awk -F'{mark}' '$2 ~ /^[ACGT]+$/ {{print \">\"$1\"\\n\"$2}}' FILE > strands.fasta"
+        return Format("a table (CSV or TSV), such as an order form", command)
+    if _BARE.match(text):
+        return Format("bare sequences without names", 'awk \'{print ">"NR"\\n"$1}\' FILE > strands.fasta')
+    return None

@@ -1,0 +1,291 @@
+"""Records of a FASTA or FASTQ file -> arrays of bases, in portions; odd records are left out and counted.
+
+A file is opened once, whether it is a regular file, a pipe or standard input, plain or gzip; its content tells what it
+holds. Laboratories' files have odd records, which must not cost the others: one that is empty, longer than
+``LONGEST``, holds other letters or is cut short is passed over, and its reason is counted in ``Records.left_out``. A
+byte order mark, blank lines and carriage returns are passed over too. The libraries that read FASTQ stop at the first
+odd record, so the reader is our own.
+"""
+
+import collections
+import contextlib
+import gzip
+import io
+import re
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from helix_jax import files
+from helix_jax.errors import HelixError
+from helix_jax.strands import formats
+
+UNKNOWN, OTHER, PAD = 4, 254, 255  # N; a letter that is no base; what follows the last base of a row
+LONGEST = 100_000  # letters of a record
+BLOCK = 1 << 22  # bytes read at once
+MOST_LETTERS = 1 << 25  # of a portion, its padding counted
+EMPTY, LONG, LETTERS, CUT = (
+    "without letters",
+    f"longer than {LONGEST:,} letters",
+    "with other letters than bases",
+    "cut short or damaged",
+)
+_BASE = np.full(256, OTHER, np.uint8)
+_BASE[np.frombuffer(b"ACGTN", np.uint8)] = _BASE[np.frombuffer(b"acgtn", np.uint8)] = np.arange(5)
+_MOST_PHRED = 93
+_BLANK = np.zeros(256, bool)
+_BLANK[np.frombuffer(b" \t\r\n\v\f", np.uint8)] = True
+_BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
+_NOTE = re.compile(rb"^>[^\n]*? key=([0-9a-f]{16})\b([^\r\n]*)", re.MULTILINE)
+_SECOND = re.compile(rb"^@\S+(?:/2\s*$|\s2:[YN]:)")  # the name of the second read of a pair
+
+
+class RecordsError(HelixError):
+    """A file that holds no records of bases; the message names the file and says what it seems to be."""
+
+
+@dataclass(eq=False)
+class Records:
+    """An open file of records; made by ``opened``.
+
+    name: of the file, for messages. kind: "fasta" or "fastq", or None for an empty file. left_out: number of records
+    passed over so far, by reason. notes: what the comments of FASTA header records say, {key as hexadecimal: text}.
+    records: records seen so far, those left out among them. second: how many are the second read of a pair by name.
+    """
+
+    name: str
+    kind: str | None
+    _restart: Callable
+    left_out: collections.Counter = field(default_factory=collections.Counter)
+    notes: dict[str, str] = field(default_factory=dict)
+    records: int = 0
+    second: int = 0
+    _broken: bool = False
+
+    def portions(self):
+        """Yield (letters uint8[m], lengths int64[n], qualities uint8[m] or None), the records one after the other.
+
+        Letters are 0..3 = A C G T, 4 = N and OTHER; qualities are Phred. May be called again: the file is then read
+        from its start, and counted anew. Raises RecordsError where compressed data are damaged.
+        """
+        self.left_out.clear()
+        self.records, self.second, self._broken = 0, 0, False
+        if self.kind is None:
+            return
+        try:
+            with self._restart() as plain:
+                blocks = _without_mark(iter(lambda: plain.read(BLOCK), b""))
+                yield from (self._fasta if self.kind == "fasta" else self._fastq)(blocks)
+        except (EOFError, OSError, zlib.error) as error:
+            raise RecordsError(f"{self.name} cannot be read: {error}; get it again") from error
+
+    # ---- FASTA
+
+    def _fasta(self, blocks):
+        rest = b""
+        skipping = False  # inside a record that is longer than LONGEST
+        for block, last in _with_last(blocks):
+            data = rest + block + (b"\n>" if last else b"")  # the last record ends where another would begin
+            if skipping:
+                end = data.find(b"\n>")
+                if end < 0:
+                    rest = data[-1:]
+                    continue
+                data, skipping = data[end + 1 :], False
+            cut = data.rfind(b"\n>") + 1
+            whole, rest = data[:cut], data[cut:]
+            if whole:
+                yield from self._fasta_records(whole)
+            if len(rest) > 4 * LONGEST:
+                self.records += 1
+                self.left_out[LONG] += 1
+                rest, skipping = rest[-1:], True
+
+    def _fasta_records(self, data):
+        """Records of whole lines, the first of which may be blank."""
+        if b" key=" in data:
+            for key, note in _NOTE.findall(data):
+                self.notes.setdefault(key.decode(), note.decode("ascii", "replace").strip())
+        text = np.frombuffer(data, np.uint8)
+        starts = np.append(0, np.flatnonzero(text == 10) + 1)
+        starts = starts[starts < len(text)]
+        first = text[starts]
+        heads = starts[first == ord(">")]
+        ends = np.append(starts[1:], len(text))[first == ord(">")]
+        if not len(heads):
+            return
+        named = np.zeros(len(text) + 1, np.int8)
+        named[heads], named[ends] = 1, named[ends] - 1
+        inside = np.cumsum(named[:-1], dtype=np.int8).astype(bool)
+        letter = ~(inside | _BLANK[text])
+        letter[: heads[0]] = False
+        at = np.flatnonzero(letter)
+        lengths = np.diff(np.searchsorted(at, np.append(heads, len(text))))
+        yield from self._kept(_BASE[text[at]], lengths, None)
+
+    # ---- FASTQ
+
+    def _fastq(self, blocks):
+        lines, rest = [], b""
+        for block, last in _with_last(blocks):
+            parts = (rest + block + (b"\n" if last else b"")).split(b"\n")
+            # a line without end is cut: its record is too long, and memory must not follow it
+            rest = parts.pop()[: 4 * LONGEST]
+            lines += parts
+            names, letters, marks, used = self._fastq_records(lines, last)
+            lines = lines[used:]
+            self.second += sum(_SECOND.match(name) is not None for name in names)
+            lengths = np.array([len(line) for line in letters], np.int64)
+            text, qualities = (np.frombuffer(b"".join(parts), np.uint8) for parts in (letters, marks))
+            yield from self._kept(_BASE[text], lengths, qualities)
+
+    def _fastq_records(self, lines, last):
+        """Records of four lines at the start of ``lines``: (names, letters, qualities, number of lines used)."""
+        names, letters, marks, i = [], [], [], 0
+        while i < len(lines):
+            name = lines[i]
+            if not name.strip():
+                i += 1
+                continue
+            if i + 4 > len(lines) and not last:
+                break
+            if name[:1] == b"@" and i + 4 <= len(lines):
+                bases, plus, quality = lines[i + 1].strip(), lines[i + 2], lines[i + 3].rstrip(b"\r\n")
+                if plus[:1] == b"+" and len(bases) == len(quality):
+                    names.append(name)
+                    letters.append(bases)
+                    marks.append(quality)
+                    i, self._broken = i + 4, False
+                    continue
+            if not self._broken:  # one record, up to the next that is whole
+                self.records += 1
+                self.left_out[CUT] += 1
+            i, self._broken = i + 1, True
+        return names, letters, marks, i
+
+    # ---- both
+
+    def _kept(self, letters, lengths, marks):
+        """The same without records that are empty, too long or of other letters, which are counted."""
+        self.records += len(lengths)
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        wrong = np.zeros(len(lengths), bool)
+        wrong[owner[letters == OTHER]] = True
+        if marks is not None:
+            wrong[owner[(marks < 33) | (marks > 33 + _MOST_PHRED)]] = True
+        keep = (lengths > 0) & (lengths <= LONGEST) & ~wrong
+        for reason, those in (
+            (EMPTY, lengths == 0),
+            (LONG, lengths > LONGEST),
+            (LETTERS, wrong & (lengths <= LONGEST)),
+        ):
+            if those.any():
+                self.left_out[reason] += int(those.sum())
+        if not keep.all():
+            rows = keep[owner]
+            letters, marks = letters[rows], marks if marks is None else marks[rows]
+            lengths = lengths[keep]
+        if len(lengths):
+            yield letters, lengths, marks if marks is None else marks - np.uint8(33)
+
+    def told(self):
+        """What was left out, in words for people; empty if nothing was."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
+
+
+@contextlib.contextmanager
+def opened(path, again=False):
+    """Context manager: ``Records`` of a file, of a pipe, or of standard input (``-``).
+
+    again: FASTA will be read more than once, so that a pipe is copied to memory or to a temporary file.
+    Raises RecordsError for a file of another format, naming it with the remedy, HelixError for a missing file or for a
+    folder.
+    """
+    name = "standard input" if files.is_standard(path) else str(path)
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(files.opened(path))
+        head = source.read(formats.HEAD)
+        kind = _kind(name, head)
+        if source.seekable():
+            raw = source
+        else:
+            raw = io.BufferedReader(_Joined(head, source), BLOCK)
+            if again and kind == "fasta":
+                copy = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=1 << 26))
+                shutil.copyfileobj(raw, copy, BLOCK)
+                raw = copy
+
+        @contextlib.contextmanager
+        def restart():
+            if raw.seekable():
+                raw.seek(0)
+            if head[:2] == _GZIP:
+                with gzip.open(raw) as plain:
+                    yield plain
+            else:
+                yield raw
+
+        yield Records(name, kind, restart)
+
+
+class _Joined(io.RawIOBase):
+    """What was read of a stream already, and then the rest of it."""
+
+    def __init__(self, head, stream):
+        self.head, self.stream = head, stream
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        if self.head:
+            data, self.head = self.head[: len(buffer)], self.head[len(buffer) :]
+        else:
+            data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _with_last(blocks):
+    """Yield (block, whether it is the last)."""
+    block = next(blocks, None)
+    while block is not None:
+        following = next(blocks, None)
+        yield block, following is None
+        block = following
+
+
+def _without_mark(blocks):
+    """Blocks of bytes without a byte order mark and blank lines at the beginning."""
+    begun = False
+    for block in blocks:
+        if not begun:
+            block = block.removeprefix(_BOM).lstrip()
+            begun = bool(block)
+        if block:
+            yield block
+
+
+def _kind(name, head):
+    """ "fasta" or "fastq" by the first bytes of a file, or None for nothing. Raises RecordsError for anything else."""
+    plain = head
+    if head[:2] == _GZIP:
+        try:
+            plain = zlib.decompressobj(wbits=31).decompress(head, formats.HEAD)
+        except zlib.error as error:
+            raise RecordsError(f"{name} cannot be read: damaged gzip data ({error}); get it again") from error
+    text = plain.removeprefix(_BOM).lstrip()
+    if not text:
+        return None
+    foreign = formats.recognise(plain)
+    if foreign:
+        raise RecordsError(f"{name} is {foreign.what}, not FASTA or FASTQ: {foreign.remedy(name)}")
+    if text[:1] not in b"@>":
+        raise RecordsError(
+            f"{name} is neither FASTA nor FASTQ: it begins with {text[:12]!r}; give a file of strands or reads"
+        )
+    return "fastq" if text[:1] == b"@" else "fasta"

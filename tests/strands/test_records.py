@@ -1,0 +1,194 @@
+"""Records: what laboratories' files hold besides plain reads costs nothing but itself, and is counted."""
+
+import gzip
+import io
+import os
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helix_jax.strands import fastq, formats, records
+
+GOOD = b"@good\nACGT\n+\nIIII\n"
+
+
+def seen(path):
+    """(reads as text, what was left out) of a file."""
+    with records.opened(path) as source:
+        reads = [
+            "".join("ACGTN"[base] for base in row[:length])
+            for bases, lengths, _ in fastq.chunks(source)
+            for row, length in zip(bases, lengths, strict=True)
+        ]
+        assert source.records == len(reads) + sum(source.left_out.values())
+        return reads, dict(source.left_out)
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (b"@b\n\n+\n\n", records.EMPTY),
+        (b"@b\n%b\n+\n%b\n" % (b"A" * 100_001, b"I" * 100_001), records.LONG),
+        (b"@b\nACRT\n+\nIIII\n", records.LETTERS),
+        (b"@b\nAC.T\n+\nIIII\n", records.LETTERS),
+        (b"@b\nA*\n+\nII\n", records.LETTERS),
+        (b"@b\nAUG\n+\nIII\n", records.LETTERS),
+        (b"@b\nAC T\n+\nIIII\n", records.LETTERS),
+        (b"@b\nA\xc3\xa9T\n+\nIIII\n", records.LETTERS),
+        (b"@b\nACGT\n+\nII\x1fI\n", records.LETTERS),
+        (b"@b\nACGT\n+\nIII\n", records.CUT),
+        (b"@b\nACGT\nIIII\n", records.CUT),
+        (b"stray line\n", records.CUT),
+        (b"@b\nACGT\n+\n@@@\n", records.CUT),
+    ],
+)
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_one_odd_read_costs_only_itself(tmp_path, odd, reason, place):
+    if odd[:1] != b"@" and place == "first":
+        return
+    path = tmp_path / "reads.fastq"
+    path.write_bytes({"first": odd + GOOD * 2, "middle": GOOD + odd + GOOD, "last": GOOD * 2 + odd}[place])
+    assert seen(path) == (["ACGT"] * 2, {reason: 1})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + GOOD * 2,
+        b"\n\r\n" + GOOD * 2,
+        GOOD + b"\n\n" + GOOD + b"\n \n\n",
+        (GOOD * 2).replace(b"\n", b"\r\n"),
+        (GOOD * 2)[:-1],
+        GOOD + b"@b c d\nacgt\n+b c d\nIIII\n",
+        gzip.compress(GOOD) + gzip.compress(b"\n" + GOOD),
+        b"\xef\xbb\xbf>a\n\nAC\n\nGT\n>b\r\nACGT",
+    ],
+)
+def test_marks_blank_lines_and_line_ends_are_passed_over(tmp_path, content):
+    path = tmp_path / "reads"
+    path.write_bytes(content)
+    assert seen(path) == (["ACGT"] * 2, {})
+
+
+def test_last_record_may_be_cut_off(tmp_path):
+    path = tmp_path / "reads.fastq"
+    for end in (b"@b", b"@b\nAC", b"@b\nACGT\n+\n", b"@b\nACGT\n+\nII"):
+        path.write_bytes(GOOD + end)
+        assert seen(path) == (["ACGT"], {records.CUT: 1})
+
+
+@pytest.mark.parametrize("start", [b"@long\n", b">long\n"])
+def test_memory_does_not_follow_a_record_without_end(tmp_path, start, monkeypatch):
+    """Twelve megabytes in one line or in many; what follows is read."""
+    monkeypatch.setattr(records, "BLOCK", 1 << 16)
+    lines = (b"A" * 12_000_000, b"ACGT\n" * 2_400_000)
+    for line in lines if start[:1] == b">" else lines[:1]:
+        tail = GOOD if start[:1] == b"@" else b">good\nACGT\n"
+        path = tmp_path / "reads"
+        path.write_bytes(start + line + b"\n" + tail)
+        reads, left_out = seen(path)
+        assert reads == ["ACGT"]
+        assert sum(left_out.values()) == 1
+
+
+@settings(max_examples=40)
+@given(
+    kinds=st.lists(st.sampled_from([GOOD, b"@b\nAC\n+\nI\n", b"@e\n\n+\n\n", b"\n", b"@n\nNN\n+\n!!\n"]), max_size=30),
+    block=st.integers(1, 40),
+)
+def test_block_borders_do_not_matter(tmp_path_factory, kinds, block):
+    path = tmp_path_factory.mktemp("records") / "reads.fastq"
+    path.write_bytes(GOOD + b"".join(kinds))
+    whole, before = seen(path), records.BLOCK
+    try:
+        records.BLOCK = block
+        assert seen(path) == whole
+    finally:
+        records.BLOCK = before
+    reads = ["ACGT"] + [
+        {GOOD: "ACGT", b"@n\nNN\n+\n!!\n": "NN"}[kind] for kind in kinds if kind in (GOOD, b"@n\nNN\n+\n!!\n")
+    ]
+    assert whole[0] == reads
+
+
+@pytest.mark.parametrize("content", [GOOD * 3000, b">a\nACGT\n" * 3000, gzip.compress(GOOD * 3000)])
+def test_pipes_are_opened_once_and_lose_nothing(tmp_path, content, monkeypatch):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(content,))
+    writer.start()
+    assert len(seen(path)[0]) == 3000
+    writer.join()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert len(seen("-")[0]) == 3000
+
+
+def test_strands_in_a_pipe_can_be_read_twice(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(b">a\nACGT\n" * 50_000,))
+    writer.start()
+    with records.opened(path, again=True) as source:
+        for _ in range(2):
+            assert sum(len(lengths) for _, lengths, _ in source.portions()) == 50_000
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(b"BAM\1" + bytes(100)), ["a BAM file", "samtools fastq"]),
+        (b"@HD\tVN:1.6\n@SQ\tSN:x\tLN:9\n", ["a SAM file", "samtools fastq"]),
+        (b"r1\t4\t*\t0\t0\t*\t*\t0\t0\tACGT\tIIII\n", ["a SAM file"]),
+        (b"CRAM\3\0", ["a CRAM file", "samtools fastq"]),
+        (b"BZh91AY&SY", ["bzip2", "bzip2 -dc"]),
+        (b"\xfd7zXZ\0\0", ["xz", "xz -dc"]),
+        (b"\x28\xb5\x2f\xfd\0", ["zstd", "zstd -dc"]),
+        (b"PK\3\4\x14\0", ["zip archive", "Excel"]),
+        (b"Name,Sequence\ns1," + b"ACGT" * 20 + b"\n", ["CSV", "awk"]),
+        (b"s1\t" + b"ACGT" * 20 + b"\n", ["CSV or TSV", "awk"]),
+        (b'"Name";"Sequence"\n"s1";"' + b"ACGT" * 20 + b'"\n', ["CSV", "awk"]),
+        (b"ACGT" * 20 + b"\n" + b"ACGT" * 20 + b"\n", ["bare sequences"]),
+        (b"\x89HDF\r\n\x1a\n", ["FAST5", "dorado"]),
+        (b"\0\0\0\x18ftypmp42", ["video", "encode"]),
+        (b"\xff\xfe>\0a\0", ["UTF-16", "iconv"]),
+        (b"# helix_jax timing schedule 1\n", ["schedule", "timing simulate"]),
+        (b"hello\n", ["neither FASTA nor FASTQ", "b'hello"]),
+        (b"\x1f\x8bnot gzip", ["damaged gzip"]),
+    ],
+)
+def test_other_formats_are_named_with_the_remedy(tmp_path, content, words):
+    path = tmp_path / "reads.fastq"
+    path.write_bytes(content)
+    with pytest.raises(records.RecordsError) as caught:
+        seen(path)
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+
+
+def test_damaged_gzip_is_refused(tmp_path):
+    path = tmp_path / "reads.fastq.gz"
+    path.write_bytes(gzip.compress(GOOD * 100_000, mtime=0)[:-20])
+    with pytest.raises(records.RecordsError, match=r"cannot be read.*get it again"):
+        seen(path)
+
+
+def test_commands_of_remedies_hold_any_name():
+    found = formats.recognise(b"BZh9")
+    assert found.remedy("two words.bz2") == "convert it, for example with: bzip2 -dc 'two words.bz2' | helix-jax ... -"
+    assert "FILE" in found.remedy("standard input")
+
+
+def test_notes_and_second_reads(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b">s0 header key=0011223344556677 left=ACGT\nAC\n>s1 source 1 key=none\nAC\n")
+    with records.opened(path) as source:
+        list(source.portions())
+        assert source.notes == {"0011223344556677": "left=ACGT"}
+    path.write_bytes(b"@r 1:N:0:1\nAC\n+\nII\n@r 2:N:0:1\nAC\n+\nII\n@q/2\nAC\n+\nII\n@q/1\nA\n+\nI\n")
+    with records.opened(path) as source:
+        np.testing.assert_array_equal(np.concatenate([lengths for _, lengths, _ in source.portions()]), [2, 2, 2, 1])
+        assert source.second == 2
