@@ -40,6 +40,7 @@ def simulate(
 
     with problems(), progress(as_json) as step:
         files.check_paths((pool,), (output,))
+        files.check_sequences(output, "FASTQ")
         channel = model.named(preset)
         if not 0 <= seed < 1 << 32:
             raise HelixError(f"--seed {seed}: give 0 to {(1 << 32) - 1}")

@@ -159,7 +159,7 @@ def encode(
     from helix_jax.strands import fasta, primers
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        _start(writer, context, reads=(clip, model, prior), writes=(output,))
+        _start(writer, context, reads=(clip, model, prior), writes=(output,), strands=output)
         reader = video.open_video(stack.enter_context(files.local(clip)))
         if reader.has_audio:
             warn(f"{clip.name} has sound, which is not stored")
@@ -280,7 +280,7 @@ def pack(
     from helix_jax.strands import fasta, primers
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        _start(writer, context, reads=(file,), writes=(output,))
+        _start(writer, context, reads=(file,), writes=(output,), strands=output)
         content = stack.enter_context(files.opened(stack.enter_context(files.local(file))))
         if writer is Writer.TIMING:
             figures = timed_files.pack(output, content.read(), scheme, progress=step)
@@ -427,12 +427,17 @@ def demo(
 # ---- shared by the commands ------------------------------------------------------------------------------
 
 
-def _start(writer, context, *, reads, writes, plot=None):
-    """Refuse what cannot be done, before any work: options without effect, and paths that cannot be written."""
+def _start(writer, context, *, reads, writes, strands=None, plot=None):
+    """Refuse what cannot be done, before any work: options without effect, and paths that cannot be written.
+
+    strands: the output that becomes FASTA. plot: the output that becomes a picture.
+    """
     _only_of(writer, context)
     check_effect(context)
     scheme = Path(context.params["scheme"])
     files.check_paths((*reads, scheme if scheme.is_file() else None), writes)
+    if strands is not None and writer is Writer.BASES:
+        files.check_sequences(strands, "FASTA")
     if plot is not None:
         files.check_suffix(plot, (".png",), "pictures are written as PNG")
 

@@ -18,6 +18,11 @@ from pathlib import Path
 from helix_jax.errors import HelixError
 
 STANDARD = "-"
+# what neither FASTA nor FASTQ should be called
+_OTHER = (
+    *(".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".bam", ".sam", ".cram", ".csv", ".tsv", ".xlsx"),
+    *(".mp4", ".mov", ".mkv", ".webm", ".avi"),
+)
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota exceeded", errno.EFBIG: "file too large for the disk"}
 
 
@@ -96,6 +101,16 @@ def check_suffix(path, suffixes, what):
     """Raise OutputError unless a file's name has one of the suffixes, in any case; ``-`` has none. what: is written."""
     if not is_standard(path) and Path(path).suffix.lower() not in suffixes:
         raise OutputError(f"cannot write {path}: {what}; give a name that ends in {' or '.join(suffixes)}")
+
+
+def check_sequences(path, what):
+    """Raise OutputError for a file name that promises another format than plain or gzip FASTA or FASTQ. what: which of
+    the two is written."""
+    if Path(path).suffix.lower() in _OTHER:
+        raise OutputError(
+            f"cannot write {path}: it becomes {what}, plain or gzip; give a name that ends in .{what.lower()} or "
+            f".{what.lower()}.gz"
+        )
 
 
 def _named(path, standard):

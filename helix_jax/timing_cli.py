@@ -72,6 +72,7 @@ def simulate(
 
     with problems(), progress(as_json) as step:
         files.check_paths((pool, _file_of(scheme)), (output,))
+        files.check_sequences(output, "FASTA")
         plan = schedule.read(pool)
         used = _scheme_of(plan, pool, scheme)
         if not 1 <= copies <= schemes.MOST_COPIES:

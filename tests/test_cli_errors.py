@@ -137,12 +137,10 @@ def test_weights_of_another_model(tmp_path, video_pool, refused, folder, weights
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b">a\nACGTN\n", ["record 1", "'N'", "position 5", "A, C, G and T"]),
-        (b">a\nACGT\n>b b\nACXGT\n", ["record 2 (b)", "'X'", "position 3"]),
-        (b">a\nACGU\n", ["'U'"]),
+        (b">a\nACGTN\n>b\nACGU\n", ["holds no strands", "2 with other letters than bases"]),
         (b"", ["holds no strands", "empty"]),
-        (b">a\n>b\nACGT\n", ["record 1", "no letters"]),
-        (bytes(range(256)) * 4, ["not a FASTA file"]),
+        (b">a\n>b\nACGN\n", ["1 with other letters than bases, 1 without letters"]),
+        (bytes(range(256)) * 4, ["neither FASTA nor FASTQ"]),
         (b"\x1f\x8bnot really gzip", ["pool.fasta"]),
         (gzip.compress(b">a\nACGT\n" * 500, mtime=0)[:-20], ["pool.fasta", "cannot be read"]),
     ],
@@ -169,7 +167,7 @@ def test_missing_pool(tmp_path, refused, folder, weights_file):
 def test_dna_that_is_no_pool(tmp_path, refused, folder):
     strands = np.random.default_rng(0).integers(0, 4, (200, 100), dtype=np.uint8)
     write(tmp_path / "a.fasta", strands)
-    refused(UNDECODABLE, ["no header strand", "primers or motifs"], "unpack", tmp_path / "a.fasta", "-o", folder / "a")
+    refused(UNDECODABLE, ["no header strand", "--forbid", "--left-primer"], "unpack", tmp_path / "a.fasta", "-o", folder / "a")
 
 
 def test_too_few_strands(tmp_path, refused, folder):
@@ -375,10 +373,10 @@ def test_no_space_left(tmp_path, refused, folder, monkeypatch):
     """The same by the error that a full disk gives."""
     (tmp_path / "file").write_bytes(BLOB)
 
-    def full(path, data):
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(fasta, "_text", full)
     words = ["cannot write", "no space left", "choose another disk"]
     refused(WRONG_USE, words, "pack", tmp_path / "file", "-o", folder / "a.fasta", *CHEAP)
     assert issubclass(files.OutputError, OSError)

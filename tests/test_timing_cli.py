@@ -268,7 +268,7 @@ def test_simulate_refuses(tmp_path, shelf, refused):
         (["strand 0", "not in the time table"], tmp_path / "talk.tsv"),
         (["not in the time table"], tmp_path / "talk.tsv", *known),
         (["not a timing schedule"], shelf / "blob.fasta", *known),
-        (["none.tsv", "No such file"], tmp_path / "none.tsv", *known),
+        (["none.tsv", "no such file"], tmp_path / "none.tsv", *known),
         (["--copies 0"], shelf / "blob.tsv", *known, "--copies", 0),
         (["--copies 256"], shelf / "blob.tsv", *known, "--copies", 256),
         (["--seed -1"], shelf / "blob.tsv", *known, "--seed", -1),

@@ -36,13 +36,22 @@ class Found:
 
 
 def portions(strands):
-    """Strands -> iterator of uint8[n, length], one length each, PORTION rows at most.
+    """Strands -> iterator of uint8[n, length], one length each, PORTION rows at most and mostly as many.
 
     strands: dict of length -> uint8[n, length], or an object with the method ``portions`` (``fasta.Strands``).
     """
+    waiting, counts = {}, {}
     for group in strands.values() if isinstance(strands, dict) else strands.portions():
+        total = group.shape[1]
         for begin in range(0, len(group), PORTION):
-            yield group[begin : begin + PORTION]
+            part = group[begin : begin + PORTION]
+            if counts.get(total, 0) + len(part) > PORTION:
+                yield np.concatenate(waiting.pop(total))
+                counts[total] = 0
+            waiting.setdefault(total, []).append(part)
+            counts[total] = counts.get(total, 0) + len(part)
+    for parts in waiting.values():
+        yield np.concatenate(parts)
 
 
 def find_header(strands, written=None, key=None) -> Found:

@@ -26,7 +26,7 @@ from helix_jax.strands import formats
 
 UNKNOWN, OTHER, PAD = 4, 254, 255  # N; a letter that is no base; what follows the last base of a row
 LONGEST = 100_000  # letters of a record
-BLOCK = 1 << 22  # bytes read at once
+BLOCK = 1 << 20  # bytes read at once
 MOST_LETTERS = 1 << 25  # of a portion, its padding counted
 EMPTY, LONG, LETTERS, CUT = (
     "without letters",
