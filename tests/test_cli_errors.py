@@ -5,7 +5,6 @@ import errno
 import gzip
 import json
 import resource
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -167,7 +166,14 @@ def test_missing_pool(tmp_path, refused, folder, weights_file):
 def test_dna_that_is_no_pool(tmp_path, refused, folder):
     strands = np.random.default_rng(0).integers(0, 4, (200, 100), dtype=np.uint8)
     write(tmp_path / "a.fasta", strands)
-    refused(UNDECODABLE, ["no header strand", "--forbid", "--left-primer"], "unpack", tmp_path / "a.fasta", "-o", folder / "a")
+    refused(
+        UNDECODABLE,
+        ["no header strand", "--forbid", "--left-primer"],
+        "unpack",
+        tmp_path / "a.fasta",
+        "-o",
+        folder / "a",
+    )
 
 
 def test_too_few_strands(tmp_path, refused, folder):

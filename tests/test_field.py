@@ -2,11 +2,14 @@
 nothing. Each right value is that of a field test."""
 
 import contextlib
+import inspect
 import json
 import os
 import subprocess
 import sys
 import threading
+import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,51 +78,63 @@ def turned(letters):
 # ---- outputs -----------------------------------------------------------------------------------------------
 
 
-def commands(group=None, names=()):
-    """Every command of the program: (words of its name, the command as click knows it)."""
-    group = group or typer.main.get_command(cli.app)
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, (*names, name))
-        else:
-            yield (*names, name), command
+def commands(app=cli.app, names=()):
+    """Every command of the program: (words of its name, its function)."""
+    for command in app.registered_commands:
+        yield (*names, command.name or command.callback.__name__.replace("_", "-")), command.callback
+    for group in app.registered_groups:
+        yield from commands(group.typer_instance, (*names, group.name))
+
+
+def parameters(function):
+    """Parameters of a command: (name, the flag or "" of an argument, is it a path, is it required)."""
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if typing.get_origin(parameter.annotation) is not typing.Annotated:
+            continue
+        kind, info = typing.get_args(parameter.annotation)[:2]
+        flags = [flag for flag in getattr(info, "param_decls", None) or () if flag.startswith("--")]
+        is_option = isinstance(info, typer.models.OptionInfo)
+        flag = (flags or [f"--{name.replace('_', '-')}"])[0] if is_option else ""
+        path = kind is Path or Path in typing.get_args(kind)
+        yield name, flag, path, parameter.default is inspect.Parameter.empty
 
 
 def file_pairs():
-    """Each pair of an input and an output that some command has: (words, [(flag or "", is input)] of both)."""
-    for words, command in commands():
-        paths = [p for p in command.params if "path" in str(getattr(p.type, "name", "")).lower()]
-        outputs = [p for p in paths if p.name in ("output", "plot")]
-        inputs = [p for p in paths if p not in outputs and p.name not in ("out", "videos")]
-        for into in outputs:
-            for source in inputs:
-                yield pytest.param(words, command, source, into, id=f"{' '.join(words)}: {source.name} as {into.name}")
+    """Each pair of an input and an output that some command has: (words, its parameters, the two names)."""
+    for words, function in commands():
+        found = list(parameters(function))
+        paths = [name for name, _, path, _ in found if path and name not in ("out", "videos")]
+        for into in set(paths) & {"output", "plot"}:
+            for source in [name for name in paths if name not in ("output", "plot")]:
+                yield pytest.param(words, found, source, into, id=f"{' '.join(words)}: {source} as {into}")
 
 
 def test_all_commands_with_outputs_are_seen():
-    seen = {(words, source.name, into.name) for words, _, source, into in (p.values for p in file_pairs())}
+    seen = {(words, source, into) for words, _, source, into in (pair.values for pair in file_pairs())}
     for words in (("pack",), ("unpack",), ("encode",), ("decode",), ("simulate",), ("timing", "simulate")):
         assert any(w == words and into == "output" for w, _, into in seen), words
     assert (("timing", "design"), "parameters", "output") in seen
     assert (("decode",), "prior", "plot") in seen
 
 
-@pytest.mark.parametrize(("words", "command", "source", "into"), list(file_pairs()))
+@pytest.mark.parametrize(("words", "found", "source", "into"), sorted(file_pairs(), key=lambda pair: pair.id))
 @pytest.mark.parametrize("link", ["same", "symbolic", "hard"])
-def test_no_command_writes_over_its_input(run_cli, tmp_path, words, command, source, into, link):
+def test_no_command_writes_over_its_input(run_cli, tmp_path, words, found, source, into, link):
     """Refused before any work: the input is not even looked at, so that it may hold anything."""
     victim, name = tmp_path / "victim.png", tmp_path / "name.png"
     victim.write_bytes(b"precious")
     {"same": lambda: None, "symbolic": lambda: name.symlink_to(victim), "hard": lambda: os.link(victim, name)}[link]()
     arguments = []
-    for parameter in command.params:
-        flag = [parameter.opts[-1]] if parameter.opts[0].startswith("-") else []
-        if parameter is source:
-            arguments += [*flag, victim]
-        elif parameter is into:
-            arguments += [*flag, victim if link == "same" else name]
-        elif parameter.required:
-            arguments += [*flag, "binomial" if parameter.name == "law" else tmp_path / f"other-{parameter.name}.mp4"]
+    for parameter, flag, _, required in found:
+        if parameter == source:
+            value = victim
+        elif parameter == into:
+            value = victim if link == "same" else name
+        elif required:
+            value = "binomial" if parameter == "law" else tmp_path / f"other-{parameter}.mp4"
+        else:
+            continue
+        arguments += [flag, value] if flag else [value]
     result = run_cli(*words, *arguments)
     assert result.exit_code == WRONG_USE, result.stderr
     assert "which would be destroyed" in result.stderr

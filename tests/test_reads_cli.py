@@ -14,8 +14,8 @@ CHEAP = ("--constraints", "strand", "--strand-length", "100")
 DONE, WRONG_USE, UNDECODABLE = 0, 2, 4
 BLOB = np.random.default_rng(7).bytes(600)
 READ_FIELDS = {
-    "reads", "unusable", "left_out", "without_quality", "clusters", "at_once", "repaired", "unread", "coverage", "strand_length", "substitutions",
-    "insertions", "deletions",
+    "reads", "unusable", "left_out", "without_quality", "clusters", "at_once", "repaired", "unread", "coverage",
+    "strand_length", "substitutions", "insertions", "deletions",
 }  # fmt: skip
 POOL_FIELDS = {"output", "strands", "packets_received", "source_packets", "lost_packets", "verified"}
 
