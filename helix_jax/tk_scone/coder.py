@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from helix_jax import range_coder
+from helix_jax import parallel, range_coder
 from helix_jax.tk_scone.tables import Tables
 
 
@@ -30,9 +30,9 @@ class Shape(NamedTuple):
 
 
 def on_device(tables: Tables):
-    """Tables -> (DeviceTables, Shape)."""
-    arrays = DeviceTables(jnp.asarray(tables.rows.reshape(-1)), jnp.asarray(tables.joint.astype(np.uint32)))
-    return arrays, Shape(tables.start, tables.first_base, tables.head, tables.length, tables.bits)
+    """Tables -> (DeviceTables, Shape), the arrays on all local devices."""
+    rows, joint = parallel.replicate((tables.rows.reshape(-1), tables.joint.astype(np.uint32)))
+    return DeviceTables(rows, joint), Shape(tables.start, tables.first_base, tables.head, tables.length, tables.bits)
 
 
 def _model(arrays, shape, zero):
