@@ -82,6 +82,7 @@ def load(constraints, length):
         numbers=np.array([tables.head, length, tables.start, tables.first_base, tables.bits]),
         digest=np.frombuffer(tables.digest, np.uint8),
     )
+    cache.trim(cache.TABLES, keep=path)
     return tables
 
 
@@ -93,14 +94,13 @@ def cached(constraints, what, *more):
 
 
 def keep(path, **arrays):
-    """Write a file of the user's cache, and see that the cache stays within its limit. What cannot be kept is not."""
+    """Write a file of the user's cache; where that fails, do without."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic(path) as temporary, open(temporary, "wb") as out:
             np.savez(out, **arrays)
     except OSError as error:
         logging.info("%s is not kept: %s", path, error)
-    cache.trim(cache.TABLES, keep=path)
 
 
 def _digest(rows, joint, head, length, start, first_base):
