@@ -30,9 +30,10 @@ class Shape(NamedTuple):
 
 
 def on_device(tables: Tables):
-    """Tables -> (DeviceTables, Shape), the arrays on all local devices."""
-    rows, joint = parallel.replicate((tables.rows.reshape(-1), tables.joint.astype(np.uint32)))
-    return DeviceTables(rows, joint), Shape(tables.start, tables.first_base, tables.head, tables.length, tables.bits)
+    """Tables -> (DeviceTables, Shape). Raises parallel.DeviceError where there is no device."""
+    parallel.local_devices()  # asked first: JAX's own error would not say what is missing
+    arrays = DeviceTables(jnp.asarray(tables.rows.reshape(-1)), jnp.asarray(tables.joint.astype(np.uint32)))
+    return arrays, Shape(tables.start, tables.first_base, tables.head, tables.length, tables.bits)
 
 
 def _model(arrays, shape, zero):
