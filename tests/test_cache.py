@@ -266,7 +266,16 @@ def test_bytes_need_no_nets(tmp_path):
     theirs = ours | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "theirs"), "JAX_NUM_CPU_DEVICES": "1"}
     status, modules, settings, _ = command("pack", tmp_path / "in", "-o", pool, "--constraints", "goldman", **ours)
     assert status == 0
-    assert not modules & {"flax", "optax", "av", "matplotlib", "scipy.stats", "helix_jax.tokenizer", "helix_jax.prior"}
+    assert not modules & {
+        "flax",
+        "optax",
+        "chex",
+        "av",
+        "matplotlib",
+        "scipy.stats",
+        "helix_jax.tokenizer",
+        "helix_jax.prior",
+    }
     assert settings == {
         "jax_compilation_cache_dir": str(tmp_path / "cache" / "helix_jax" / "xla"),
         "jax_persistent_cache_min_compile_time_secs": 0.1,
@@ -277,7 +286,16 @@ def test_bytes_need_no_nets(tmp_path):
     status, modules, settings, _ = command("unpack", pool, "-o", tmp_path / "out", **theirs)
     assert status == 0
     assert (tmp_path / "out").read_bytes() == b"bytes"
-    assert not modules & {"flax", "optax", "av", "matplotlib", "scipy.stats", "helix_jax.tokenizer", "helix_jax.prior"}
+    assert not modules & {
+        "flax",
+        "optax",
+        "chex",
+        "av",
+        "matplotlib",
+        "scipy.stats",
+        "helix_jax.tokenizer",
+        "helix_jax.prior",
+    }
     assert settings == {
         "jax_compilation_cache_dir": str(tmp_path / "theirs"),
         "jax_persistent_cache_min_compile_time_secs": 1.0,

@@ -105,8 +105,8 @@ def keep(path, **arrays):
 
 def _digest(rows, joint, head, length, start, first_base):
     blob = hashlib.sha256(repr((FORMAT, head, length, start, first_base)).encode())
-    blob.update(rows.astype("<u4").tobytes())
-    blob.update(joint.astype("<i4").tobytes())
+    blob.update(np.ascontiguousarray(rows, "<u4").data)  # no copy: the tables may take hundreds of megabytes
+    blob.update(np.ascontiguousarray(joint, "<i4").data)
     return blob.digest()
 
 
