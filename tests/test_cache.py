@@ -336,6 +336,6 @@ def test_no_gpu_is_a_device_error(monkeypatch, run_cli, tmp_path):
         result = run_cli(*arguments)
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
-    monkeypatch.setattr(packing, "pack", lambda *_, **__: missing())
+    monkeypatch.setattr(packing, "pack_draft", lambda *_, **__: missing())
     with pytest.raises(AssertionError):
         run_cli(*arguments)
