@@ -32,7 +32,7 @@ from eval.throughput import peak_memory
 from helix_jax import codec, console, parallel, video, weights
 from helix_jax.channel import model as channels
 from helix_jax.channel import simulate
-from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.config import CodecConfig, StrandConfig, Survival
 from helix_jax.demonstration import CLIP
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import recover, survival
@@ -122,9 +122,9 @@ def unread(args, step):
 def smallest_coverage(redundancy, errors, sources, chance=0.99):
     """Least coverage, in tenths, at which a block comes back with that probability by the model of ``survival``."""
     for tenths in range(1, 1000):
-        target = survival.Survival(coverage=tenths / 10, errors=errors, failure=1 - chance)
+        target = Survival(coverage=tenths / 10, errors=errors, failure=1 - chance)
         try:
-            if target.repairs(sources) <= redundancy * sources:
+            if survival.repairs(target, sources) <= redundancy * sources:
                 return tenths / 10
         except ValueError:  # too few reads for any redundancy
             continue

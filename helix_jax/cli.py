@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import enum
 import json
+import os
 import sys
 import traceback
 import warnings
@@ -16,7 +17,8 @@ from typing import Annotated
 
 import typer
 
-from helix_jax import batch_cli, channel_cli, files, parallel, timing_cli
+from helix_jax import __version__, batch_cli, channel_cli, files, timing_cli
+from helix_jax import cache as user_cache
 from helix_jax.console import (
     CHECK_FAILED,
     FAULT,
@@ -117,7 +119,22 @@ PoolIn = Annotated[
 ]
 
 
-# ---- commands ----------------------------------------------------------------------------------------
+def _version(asked: bool):
+    if asked:
+        print(f"helix-jax {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+):
+    pass
+
+
+# ---- commands: each imports what it needs, so that --help and errors of use come at once --------------------
 
 
 @app.command(epilog="Example: helix-jax encode clip.mp4 -o pool.fasta")
@@ -155,7 +172,7 @@ def encode(
 
     Sound is not stored. Frame rate, size and number of frames are kept exactly; variable frame rates are refused.
     """
-    from helix_jax import codec, inspection, timed_files, video
+    from helix_jax import codec, inspection, video
     from helix_jax.strands import fasta, primers
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
@@ -164,6 +181,8 @@ def encode(
         if reader.has_audio:
             warn(f"{clip.name} has sound, which is not stored")
         if writer is Writer.TIMING:
+            from helix_jax import timed_files
+
             figures = timed_files.encode(output, reader, load_model(model), scheme, progress=step)
         else:
             config = codec_config(
@@ -219,11 +238,13 @@ def decode(
     left around them, the loss is reported, and the exit status is 3. Motifs and primers are given as they were for
     encoding.
     """
-    from helix_jax import codec, reads_figure, timed_files, video
+    from helix_jax import codec, reads_figure, video
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         _start(writer, context, reads=(pool, model, prior), writes=(output, plot), plot=plot)
         if writer is Writer.TIMING:
+            from helix_jax import timed_files
+
             copies, left_out = timed_files.read(pool)
             info, blocks, found, lost = timed_files.decode(copies, load_model(model), scheme, progress=step)
             report = left_out | dataclasses.asdict(found) | {"lost_tokens": lost}
@@ -276,20 +297,22 @@ def pack(
     as_json: Json = False,
 ):
     """Write any file as strands of DNA, bit for bit."""
-    from helix_jax import codec, inspection, timed_files
+    from helix_jax import inspection, packing
     from helix_jax.strands import fasta, primers
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         _start(writer, context, reads=(file,), writes=(output,), strands=output)
         content = stack.enter_context(files.opened(stack.enter_context(files.local(file))))
         if writer is Writer.TIMING:
+            from helix_jax import timed_files
+
             figures = timed_files.pack(output, content.read(), scheme, progress=step)
         else:
             config = codec_config(
                 constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers,
                 survive=survive, coverage=coverage, read_errors=read_errors, failure=failure,
             )  # fmt: skip
-            pool = codec.pack_draft(content, config, motifs=tuple(forbid), key=parse_key(key), progress=step)
+            pool = packing.pack_draft(content, config, motifs=tuple(forbid), key=parse_key(key), progress=step)
             fasta.write_pool(output, pool)
             warn_of_primers(primers.in_pool(pool))
             figures = inspection.figures(pool, output)
@@ -313,18 +336,20 @@ def unpack(
     as_json: Json = False,
 ):
     """Read a packed file back from strands or reads. Bytes are returned exactly or not at all (exit status 4)."""
-    from helix_jax import codec, reads_figure, timed_files
+    from helix_jax import packing, reads_figure
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         _start(writer, context, reads=(pool,), writes=(output, plot), plot=plot)
         if writer is Writer.TIMING:
+            from helix_jax import timed_files
+
             copies, left_out = timed_files.read(pool)
             data, found = timed_files.unpack(copies, scheme, progress=step)
             parts, report = [data], left_out | dataclasses.asdict(found)
         else:
             chosen = _as_written(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
             strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
-            parts, found = codec.unpack_parts(strands, **chosen)
+            parts, found = packing.unpack_parts(strands, **chosen)
             report = left_out_of(strands) | reads_figure.merged(found, about_reads, plot)
         size = 0
         with files.atomic(output) as temporary, open(temporary, "wb") as out:
@@ -400,7 +425,7 @@ def capacity(
         figures = {
             "constraints": chosen.describe(),
             "length": strand_length,
-            "capacity": round(rates.capacity(chosen), 6),
+            "capacity": round(rates.load(chosen), 6),
             "limit": round(limit / strand_length, 6),
             "carried": round(table.bits / strand_length, 6),
             "bits_per_strand": table.bits,
@@ -421,6 +446,23 @@ def demo(
         files.check_paths(folders=(out,))
         tokenizer = load_model(None)
         figures = demonstration.run(out, tokenizer, load_prior(None, tokenizer), step)
+    show(figures, as_json)
+
+
+@app.command(epilog="Example: helix-jax cache --clear")
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it. What is needed is made again.")] = False,
+    as_json: Json = False,
+):
+    """Show what the cache holds: tables and capacities of constraint sets, and compiled programs; or clear it.
+
+    It makes the second run fast. Past the limit of its kind, what was not used for longest goes first.
+    """
+    with problems():
+        removed = user_cache.clear() if clear else None
+        figures = user_cache.figures()
+        if removed:
+            figures |= {"removed_files": removed[0], "removed_bytes": removed[1]}
     show(figures, as_json)
 
 
@@ -477,14 +519,18 @@ def _inspection_tables(report):
 def main():
     """Entry point of `helix-jax`. An exception that no command foresaw keeps its traceback, and exits with FAULT."""
     warnings.simplefilter("default")
-    parallel.use_all_cores()
-    parallel.keep_compiled()
+    # JAX reads these when a command first imports it; what the user has set stays
+    settings = {"jax_num_cpu_devices": os.cpu_count() or 1} | user_cache.compiler_settings()
+    for name, value in settings.items():
+        os.environ.setdefault(name.upper(), str(value))
     try:
         status = app()
     except Exception:
         traceback.print_exc()
         warn("this is a fault of helix-jax, not of its input: please report it with the lines above")
         status = FAULT
+    finally:
+        user_cache.trim(user_cache.PROGRAMS)
     sys.exit(status)
 
 

@@ -16,31 +16,24 @@
       | tk_scone.coder       constraint automaton + range coder: bits -> bases
     strands uint8[n, L] -> FASTA
 
-``encode`` and ``decode`` do this for video, ``pack`` and ``unpack`` for bytes.
+``encode`` and ``decode`` do this for video, ``pack`` and ``unpack`` (``packing``) for bytes.
 """
 
 import dataclasses
-import hashlib
-import io
 import math
-import os
-
-import numpy as np
 
 from helix_jax import coding, rate, refine
 from helix_jax.config import CodecConfig
 from helix_jax.errors import DecodeError, HelixError
+from helix_jax.packing import content_key, pack, unpack
 from helix_jax.prior import conceal as guesses
 from helix_jax.strands import header as headers
-from helix_jax.strands import packets
-from helix_jax.strands.pool import PORTION, Draft, Pool, Report, draft, read_pool, station, write
+from helix_jax.strands.pool import Pool, Report, densities, draft, read_pool, station, write
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import conceal, tiles, update
 from helix_jax.video import VideoInfo
 from helix_jax.weights import Model
-
-_MIXED = PORTION  # symbols mixed at once
 
 # ---- video -----------------------------------------------------------------------------------------
 
@@ -62,7 +55,7 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
     coded, layout = _within_rate(positions, video, config, model, prior, table, progress)
     if config.verify:
         coding.verify(coded, prior, progress=progress)
-    key = key or _content_key([coded.tokens.tobytes(), coded.update], coded.tokens.shape, info)
+    key = key or content_key([coded.tokens.tobytes(), coded.update], coded.tokens.shape, info)
     payload = mixing.to_bytes(mixing.mix(coded.symbols(layout, config.mixing), key, config.mixing))
     fields = {
         "kind": "video",
@@ -137,7 +130,7 @@ def decode(
     in the report. Raises DecodeError when nothing can be shown.
     """
     _check_pair(model, prior)
-    written = _written(motifs, primers, primers_exempt)
+    written = Written.given(motifs, primers, primers_exempt)
     received = read_pool(strands, written=written, key=key, progress=progress)
     head, recovered = received.header, received.recovered
     _check_header(head, model, prior)
@@ -151,7 +144,7 @@ def decode(
         )
     info = VideoInfo(frames=head.frames, height=head.height, width=head.width, fps=head.fps)
     grid = tiles.grid_shape(info.frames, info.height, info.width)
-    symbols = mixing.unmix(_digits(received), head.key, head.mixing)
+    symbols = mixing.unmix(mixing.from_bytes(received.recovered.symbols), head.key, head.mixing)
     try:
         tokens, missing = coding.decode(
             head.mode, grid, head.digits, symbols, lost, head.mixing, prior, progress=progress
@@ -210,116 +203,13 @@ def _check_header(head, model, prior):
         )
 
 
-# ---- bytes -----------------------------------------------------------------------------------------
-
-
-def pack(data, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Pool:
-    """Bytes -> pool of strands; 0 bytes and 1 byte work too. See ``encode``."""
-    return write(pack_draft(io.BytesIO(data), config, motifs=motifs, key=key, progress=progress))
-
-
-def pack_draft(file, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Draft:
-    """An open binary file that can be rewound -> Draft, which reads it in portions: for files of any size."""
-    chosen, table = station(config, motifs, progress)
-    size = file.seek(0, os.SEEK_END)
-    layout = packets.plan(table.bits, size, config.strands.redundancy_of("bytes"))
-    key = key or _content_key(_portions_of(file), (size,), None)
-
-    def rows(begin, end):
-        width = layout.symbol_bytes
-        file.seek(begin * width)
-        data = file.read((end - begin) * width).ljust((end - begin) * width, b"\0")
-        parts = [mixing.from_bytes(np.frombuffer(data, np.uint8)[a : a + _MIXED * width].reshape(-1, width))
-                 for a in range(0, len(data), _MIXED * width)]  # fmt: skip
-        mixed = [mixing.mix(part, key, config.mixing, begin + n * _MIXED) for n, part in enumerate(parts)]
-        return np.concatenate(list(map(mixing.to_bytes, mixed)))
-
-    return draft(rows, size, {"kind": "bytes"}, chosen, table, layout, config, key, progress)
-
-
-def unpack(strands, *, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None):
-    """Pool -> (bytes, Report). Raises DecodeError unless every byte is recovered and the payload's hash matches."""
-    parts, report = unpack_parts(
-        strands, motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key, progress=progress
-    )
-    return b"".join(parts), report
-
-
-def unpack_parts(strands, *, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None):
-    """Pool -> (iterator of bytes, Report): ``unpack`` for contents of any size."""
-    written = _written(motifs, primers, primers_exempt)
-    received = read_pool(strands, written=written, key=key, progress=progress)
-    if received.header.kind != "bytes":
-        raise DecodeError("this pool holds video, not bytes: use `helix-jax decode`")
-    report = received.report
-    if report.lost_packets:
-        raise DecodeError(
-            f"{report.lost_packets} of {report.source_packets} source packets are lost or doubtful, "
-            "past the repair packets: more strands are needed"
-        )
-    if not report.verified:
-        raise DecodeError(
-            "the bytes do not match their hash, and the wrong packet cannot be located: nothing is returned"
-        )
-    return _contents(received), report
-
-
-def _contents(received):
-    """Yield the bytes of a pool that came back whole."""
-    head, symbols, done = received.header, received.recovered.symbols, 0
-    for begin in range(0, len(symbols), _MIXED):
-        digits = mixing.from_bytes(symbols[begin : begin + _MIXED])
-        data = mixing.to_bytes(mixing.unmix(digits, head.key, head.mixing, begin)).tobytes()
-        yield data[: head.content_bytes - done]
-        done += len(data)
-
-
-def _written(motifs, primers, primers_exempt):
-    """Written, or None where nothing is given and the strands' file may tell."""
-    left, right = primers
-    given = Written(tuple(motifs), left, right, primers_exempt)
-    return None if given == Written() else given
-
-
-def _portions_of(file):
-    """Yield the bytes of an open file from its start."""
-    file.seek(0)
-    yield from iter(lambda: file.read(1 << 24), b"")
-
-
-def _digits(received):
-    """Recovered payload as digits uint8[sources, 4 * symbol bytes]."""
-    return mixing.from_bytes(received.recovered.symbols)
-
-
 def _total_length(strands):
     return strands.length + len(strands.left_primer) + len(strands.right_primer)
-
-
-def _content_key(parts, shape, info):
-    """The pool's id: a hash of its content. parts: buffers, one after the other. shape: of the content. info: of the
-    video, or None."""
-    digest = hashlib.sha256(repr((info, shape)).encode())
-    for part in parts:
-        digest.update(part)
-    return digest.digest()[:8]
 
 
 def _at(progress, station, total):
     """The progress callback of one station: called with how many more of ``total`` are done."""
     return progress and (lambda done: progress(station, done, total))
-
-
-# ---- figures -----------------------------------------------------------------------------------------
-
-
-def densities(nucleotides, bits, length, content_bytes):
-    """(gross, net) in bits per nucleotide (DESIGN section 1, promise 3).
-
-    gross: K / L of the constrained coder. net: content bits over the nucleotides of all strands, header, index, check,
-    repair and primers included.
-    """
-    return bits / length, 8 * content_bytes / nucleotides if nucleotides else 0.0
 
 
 __all__ = [

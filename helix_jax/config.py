@@ -10,9 +10,9 @@ import typing
 from dataclasses import dataclass, field
 
 from helix_jax.errors import HelixError
-from helix_jax.strands.survival import Survival
 
 LOOSE, CODED = 0.1, 0.2  # repair packets as a share of the source packets, where none is asked for
+MOST_READS, MOST_ERRORS = 1000, 0.1  # of a strand and per base, that ``strands.survival`` can plan with
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,28 @@ class PriorConfig:
     hidden: int = 128
     digits: int = 8
     frames: int = 8
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What a pool must outlive; ``strands.survival`` works out the repair packets.
+
+    loss: share of strands lost outright. coverage: mean reads of a strand that is left. errors: per base of a read.
+    failure: probability that it does not come back, at most.
+    Raises HelixError, naming the value, for what cannot be.
+    """
+
+    loss: float = 0.0
+    coverage: float = 10.0
+    errors: float = 0.04
+    failure: float = 1e-6
+
+    def __post_init__(self):
+        for name, low, high in (("loss", 0, 0.9), ("coverage", 0.1, MOST_READS), ("errors", 0, MOST_ERRORS)):
+            if not low <= getattr(self, name) <= high:
+                raise HelixError(f"{name} {getattr(self, name):g}: give {low:g} to {high:g}")
+        if not 1e-15 <= self.failure < 1:
+            raise HelixError(f"failure {self.failure:g}: a probability, 1e-15 at least, for example 1e-6")
 
 
 @dataclass(frozen=True)

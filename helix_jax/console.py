@@ -40,6 +40,8 @@ class problems:
         return self
 
     def __exit__(self, kind, error, trace):
+        if isinstance(error, (RuntimeError, AssertionError)):
+            error = _missing_device() or error
         if not isinstance(error, (HelixError, OSError)):
             return
         text = str(error)
@@ -47,6 +49,19 @@ class problems:
             text = f"{error.filename}: {error.strerror}; check the path"
         warn(" ".join(text.split()))
         raise typer.Exit(UNDECODABLE if isinstance(error, DecodeError) else WRONG_USE) from error
+
+
+def _missing_device():
+    """The parallel.DeviceError that JAX's own error on first touching a device stands for, or None: there are devices.
+
+    Which line of a command touches them first is chance, so they are asked for again here.
+    """
+    from helix_jax import parallel
+
+    try:
+        parallel.local_devices()
+    except parallel.DeviceError as missing:
+        return missing
 
 
 class progress:

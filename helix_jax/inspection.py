@@ -1,8 +1,8 @@
 """What `helix-jax inspect` finds: constraint violations by the independent checker, histograms, densities."""
 
-from helix_jax import codec
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import checker, header_search
+from helix_jax.strands.pool import densities
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import capacity, constraints
 
@@ -27,7 +27,7 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
             raise HelixError(f"{error}. To check the strands alone, name the set with --constraints") from error
         head, chosen, table, written = found.header, found.constraints, found.table, found.written
         layout = head.layout(table.bits)
-        gross, net = codec.densities(everything, table.bits, table.length, head.content_bytes)
+        gross, net = densities(everything, table.bits, table.length, head.content_bytes)
         figures = {
             "kind": head.kind,
             "key": head.key.hex(),
@@ -72,7 +72,7 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
         "strands": done,
         "violations": violations,
         "violations_by_rule": rules,
-        "capacity": round(capacity.capacity(chosen), 4),
+        "capacity": round(capacity.load(chosen), 4),
         "runs": {str(k): runs[k] for k in sorted(runs)},
         "gc": {f"{k / 100:.2f}": gc[k] for k in sorted(gc)},
         "examples": examples[:20],
@@ -83,7 +83,7 @@ def figures(pool, path):
     """Figures of a pool just written to ``path`` (pool.Pool or pool.Draft), as plain numbers and strings."""
     c = pool.constraints
     length = pool.nucleotides // pool.count - len(c.left) - len(c.right)
-    gross, net = codec.densities(pool.nucleotides, pool.layout.bits, length, pool.header.content_bytes)
+    gross, net = densities(pool.nucleotides, pool.layout.bits, length, pool.header.content_bytes)
     return {
         "output": str(path),
         "constraints": c.describe(),
@@ -91,7 +91,7 @@ def figures(pool, path):
         "nucleotides": int(pool.nucleotides),
         "gross_bits_per_nt": round(gross, 4),
         "net_bits_per_nt": round(net, 4),
-        "capacity": round(capacity.capacity(c), 4),
+        "capacity": round(capacity.load(c), 4),
         "key": pool.header.key.hex(),
     }
 

@@ -133,8 +133,7 @@ def codec_config(
 ):  # fmt: skip
     """The options of strands and coding -> CodecConfig. coding: its fields verify, quality, effort, rate,
     budget. Raises HelixError."""
-    from helix_jax.config import CodecConfig, StrandConfig
-    from helix_jax.strands.survival import Survival
+    from helix_jax.config import CodecConfig, StrandConfig, Survival
 
     if redundancy is not None and not 0 <= redundancy <= 100:
         raise HelixError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")

@@ -7,16 +7,15 @@ all devices of all hosts, in a mesh of two axes: ``data`` holds copies of the pa
 import functools
 import os
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import platformdirs
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from helix_jax import cache
 from helix_jax.errors import HelixError
 
 SMALL_BATCH = 1024  # rows up to which ``map_batches`` takes the small shape
@@ -28,13 +27,39 @@ def use_all_cores():
 
 
 def keep_compiled():
-    """Keep what XLA compiled in the user's cache, for the next run: a first encoding compiles for half a minute."""
-    jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("helix_jax")) / "xla"))
+    """Keep what XLA compiled in the user's cache, for the next run: a first encoding compiles for half a minute.
+
+    No effect where the user has set a folder for it (``cache.compiler_settings``).
+    """
+    for name, value in cache.compiler_settings().items():
+        jax.config.update(name, value)
+    cache.trim(cache.PROGRAMS)
+
+
+class DeviceError(HelixError):
+    """There is no device of the kind that JAX was told to use; the message says what would help."""
+
+
+def local_devices():
+    """The devices of this host. Raises DeviceError where JAX finds none of the kind that JAX_PLATFORMS demands."""
+    try:
+        return jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # AssertionError, empty: `cuda` without a graphics card
+        # pyrefly: ignore[missing-attribute]
+        demanded, reason = jax.config.jax_platforms, str(error).split(" (set JAX_PLATFORMS")[0]
+        why = f" ({reason})" if reason else ""
+        if not demanded:
+            raise DeviceError(f"JAX finds no device{why}; set JAX_PLATFORMS=cpu to do without others") from error
+        raise DeviceError(
+            f"JAX_PLATFORMS={demanded}: JAX finds no such device on this machine{why}; leave JAX_PLATFORMS unset to "
+            "take what there is, or set it to cpu; a GPU also needs its driver and JAX's plugin for it, as in "
+            "pip install 'jax[cuda13]'"
+        ) from error
 
 
 def mesh(devices=None):
     """One axis, "data", over the given devices (default: all local ones)."""
-    devices = jax.local_devices() if devices is None else devices
+    devices = local_devices() if devices is None else devices
     # Auto: explicit axes reject a table look-up inside a scan
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
@@ -74,7 +99,7 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
     small n); two compilations serve every n. progress: called with the number of rows done after each batch.
     Returns a pytree of NumPy arrays [n, ...].
     """
-    count = len(jax.local_devices())
+    count = len(local_devices())
     rows = len(batched[0])
     batch = min(batch, SMALL_BATCH) if rows <= SMALL_BATCH else batch
     batch = -(-batch // count) * count

@@ -3,14 +3,15 @@
 import dataclasses
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from helix_jax import files
 
 
 def draw(path, report, found):
     """Write a PNG, all or nothing. report: strands.recover.ReadReport. found: strands.pool.Report of the same pool."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     with rc_context({"font.size": 9}):
         figure = Figure(figsize=(13, 3.4), layout="constrained")
         coverage, strands, errors = figure.subplots(1, 3, width_ratios=(3, 2, 2))

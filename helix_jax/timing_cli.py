@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from helix_jax import files
@@ -373,6 +372,7 @@ def _draw(path, table):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    import numpy as np
 
     from helix_jax import files
     from helix_jax.timing import capacity as rates

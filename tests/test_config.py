@@ -6,8 +6,7 @@ import typing
 
 import pytest
 
-from helix_jax.config import CodecConfig, MixingConfig, StrandConfig, TokenizerConfig, override
-from helix_jax.strands.survival import Survival
+from helix_jax.config import CodecConfig, MixingConfig, StrandConfig, Survival, TokenizerConfig, override
 from train.config import PriorTraining, TokenizerTraining
 
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix_jax import keyed
+from helix_jax.config import Survival
 from helix_jax.errors import HelixError
-from helix_jax.strands.survival import Survival
+from helix_jax.strands import survival
 
 CHECK_BITS = (16, 32)  # narrowest and widest check of a planned layout
 BLOCK_SYMBOLS = 8192  # most source symbols in one block of the outer code
@@ -115,7 +116,7 @@ class PacketLayout:
 def plan(bits, payload_bytes, redundancy, multiple=1):
     """Choose the layout that puts the most payload bytes into each strand of ``bits`` bits.
 
-    redundancy: repair packets as a share of the source packets of a block, >= 0, or survival.Survival: as many as that
+    redundancy: repair packets as a share of the source packets of a block, >= 0, or config.Survival: as many as that
     takes. Above 0 every block gets two packets more, as RaptorQ fails about once in 300 with exactly as many packets as
     sources.
     multiple: symbol_bytes is a multiple of it, so that packets carry whole tokens.
@@ -148,7 +149,7 @@ def plan(bits, payload_bytes, redundancy, multiple=1):
 def repairs_of(redundancy, sources, blocks=1):
     """Repair packets of each of ``blocks`` blocks of ``sources`` source packets, as ``plan`` counts them."""
     if isinstance(redundancy, Survival):
-        return redundancy.repairs(sources, blocks) + SPARE
+        return survival.repairs(redundancy, sources, blocks) + SPARE
     # 1e-9: 0.07 * 100 is a hair above 7 in binary and would be rounded up to 8
     return math.ceil(redundancy * sources - 1e-9) + SPARE if redundancy > 0 else 0
 

@@ -307,3 +307,15 @@ def _read_part(part, found, layout, collected):
         if not len(left):
             break
     return readable, np.concatenate(header_words), reverse
+
+
+# ---- figures -------------------------------------------------------------------------------------------------
+
+
+def densities(nucleotides, bits, length, content_bytes):
+    """(gross, net) in bits per nucleotide (DESIGN section 1, promise 3).
+
+    gross: K / L of the constrained coder. net: content bits over the nucleotides of all strands, header, index, check,
+    repair and primers included.
+    """
+    return bits / length, 8 * content_bytes / nucleotides if nucleotides else 0.0

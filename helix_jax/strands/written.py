@@ -16,6 +16,13 @@ class Written:
     right: str = ""
     primers_exempt: bool = False
 
+    @classmethod
+    def given(cls, motifs, primers, primers_exempt):
+        """What the caller gives, or None where that is nothing and the strands' file may tell."""
+        left, right = primers
+        found = cls(tuple(motifs), left, right, primers_exempt)
+        return None if found == cls() else found
+
     def comment(self):
         """Text for the comments of header strands, empty where there is nothing to tell."""
         fields = (

@@ -6,13 +6,16 @@ proven in integers by ``tables``, and may never exceed the limit.
 
 import dataclasses
 import math
+import zipfile
 
 import numpy as np
 
+from helix_jax import cache
 from helix_jax.tk_scone import constraints as constraint_sets
+from helix_jax.tk_scone import tables
 from helix_jax.tk_scone.automaton import GC, ConstraintError
-from helix_jax.tk_scone.tables import positions
 
+STORED = 1  # part of the cache key: raise it when the way a capacity is worked out changes
 PRECISION = 1e-9  # of a capacity, in bit/nt
 SETTLED = 64  # bases after which no set's automaton sees new states (a window has at most 24)
 LONGEST_POWER = 20_000  # steps of the power iteration, which takes a few hundred
@@ -26,7 +29,7 @@ def limit(constraints, length):
     the set cannot be met.
     """
     automaton = constraint_sets.build(constraints, length)
-    reached = positions(automaton, length)
+    reached = tables.positions(automaton, length)
     ways, exponent, columns = automaton.accept[reached[length]].astype(np.float64), 0, None
     for i in range(length - 1, -1, -1):
         same = i + 2 <= length and reached[i] is reached[i + 1] is reached[i + 2]
@@ -38,6 +41,21 @@ def limit(constraints, length):
         shift = int(np.frexp(ways.max())[1])
         ways, exponent = ways * 2.0**-shift, exponent + shift
     return math.log2(ways[0]) + exponent
+
+
+def load(constraints):
+    """``capacity`` of the set: from the user's cache, or worked out (seconds) and kept there."""
+    path = tables.cached(constraints, "capacity", STORED)
+    try:
+        with open(path, "rb") as source, np.load(source) as stored:
+            bits = float(stored["bits"])
+            cache.touch(path)
+            return bits
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # not cached yet, or unreadable
+    bits = capacity(constraints)
+    tables.keep(path, bits=np.float64(bits))
+    return bits
 
 
 def capacity(constraints):
@@ -53,7 +71,7 @@ def capacity(constraints):
     """
     c = constraints
     automaton = constraint_sets.build(dataclasses.replace(c, strand_gc=None), SETTLED)
-    reached = positions(automaton, SETTLED)
+    reached = tables.positions(automaton, SETTLED)
     # a periodic automaton alternates between sets of states: then all are kept
     settled = c.strand_gc is None and reached[-1] is reached[-2]
     states = reached[-1] if settled else np.arange(automaton.states)

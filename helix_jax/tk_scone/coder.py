@@ -2,13 +2,12 @@
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from helix_jax import range_coder
+from helix_jax import parallel, range_coder
 from helix_jax.tk_scone.tables import Tables
 
 
@@ -30,8 +29,9 @@ class Shape(NamedTuple):
 
 
 def on_device(tables: Tables):
-    """Tables -> (DeviceTables, Shape)."""
-    arrays = DeviceTables(jnp.asarray(tables.rows.reshape(-1)), jnp.asarray(tables.joint.astype(np.uint32)))
+    """Tables -> (DeviceTables, Shape). Raises parallel.DeviceError where there is no device."""
+    parallel.local_devices()  # asked first: JAX's own error would not say what is missing
+    arrays = DeviceTables(jnp.asarray(tables.rows.reshape(-1)), jnp.asarray(tables.joint.view(np.uint32)))
     return arrays, Shape(tables.start, tables.first_base, tables.head, tables.length, tables.bits)
 
 
@@ -57,14 +57,19 @@ def _last_of_head(shape):
     return np.arange(1, shape.length + 1) == shape.head
 
 
+def _check(array, dtype, width):
+    """By hand: every command would wait for chex, and nothing else here needs it."""
+    found = (array.ndim, array.shape[-1], array.dtype)
+    assert found == (2, width, dtype), f"{array.dtype}{list(array.shape)}: {dtype.__name__}[B, {width}] is needed"
+
+
 def write(arrays, words, *, shape):
     """Payloads -> strands.
 
     words: uint32[B, ceil(K / 32)], first bit most significant, zeros after bit K. Returns bases uint8[B, L].
     Every payload has its own strand, and every strand obeys the constraints (DESIGN promise 1).
     """
-    chex.assert_shape(words, (None, -(-shape.bits // 32)))
-    chex.assert_type(words, jnp.uint32)
+    _check(words, jnp.uint32, -(-shape.bits // 32))
 
     def one(payload):
         model = _model(arrays, shape, payload[0] & 0)
@@ -86,8 +91,7 @@ def read(arrays, bases, *, shape):
     bases: uint8[B, L] in 0..3. Returns (words uint32[B, ceil(K / 32)], ok bool[B]); ok is False for a strand
     that breaks the constraints, whose words mean nothing.
     """
-    chex.assert_shape(bases, (None, shape.length))
-    chex.assert_type(bases, jnp.uint8)
+    _check(bases, jnp.uint8, shape.length)
 
     def one(strand):
         previous = jnp.concatenate([jnp.full((1,), shape.first_base, jnp.uint8), strand[:-1]])

@@ -60,6 +60,18 @@ class Constraints:
         return f"{self.name}: " + ", ".join(parts)
 
     @property
+    def canonical(self):
+        """The same rules written in one way, nameless: two sets that differ only in how they are written are equal.
+
+        Words in upper case; motifs in order, each once, a motif and its reverse complement being one.
+        Raises ConstraintError for letters other than A, C, G, T.
+        """
+        words = [to_bases(motif, "motif") for motif in self.motifs]
+        either = [min(tuple(word), tuple(automaton.reverse_complement(word))) for word in words]
+        motifs = tuple("".join(automaton.BASES[base] for base in word) for word in sorted(set(either)))
+        return dataclasses.replace(self, name="custom", motifs=motifs, left=self.left.upper(), right=self.right.upper())
+
+    @property
     def positional(self):
         """True when what may follow depends on the position in the strand, not only on the bases before."""
         return self.strand_gc is not None

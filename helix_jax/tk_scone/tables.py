@@ -15,17 +15,17 @@ import hashlib
 import logging
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import platformdirs
 
-from helix_jax import files
+from helix_jax import cache, files
 from helix_jax.reference import TOTAL
 from helix_jax.tk_scone import constraints as constraint_sets
 from helix_jax.tk_scone.automaton import ConstraintError
 
-FORMAT = 1  # part of the cache key: raise it when the way the tables are made changes
+FORMAT = 1  # part of the tables' hash: raise it when the way they are made changes
+STORED = 2  # part of the cache key: raise it when the form of the cached file changes
+USED = 6  # columns of ``rows`` that hold something; the cache keeps these
 LONGEST_POWER = 512  # at most this many steps of the power iteration for the stationary weights
 TAIL = 8  # bases at the end with exact weights
 LARGEST_TAIL = 1 << 22
@@ -57,36 +57,56 @@ class Tables:
 def load(constraints, length):
     """Tables of a constraint set for strands of ``length`` bases: from the user's cache, or built (about 2 s).
 
+    Sets that differ only in how they are written (``Constraints.canonical``) have the same tables.
     Raises ConstraintError with the reason when the set cannot be met at this length.
     """
-    key = hashlib.sha256(repr((FORMAT, constraints, length)).encode()).hexdigest()[:32]
-    path = Path(platformdirs.user_cache_dir("helix_jax")) / f"tables-{key}.npz"
+    path = cached(constraints, "tables", FORMAT, STORED, length)
     try:
         with open(path, "rb") as source, np.load(source) as stored:
             head, _, start, first_base, bits = (int(n) for n in stored["numbers"])
-            rows, joint = stored["rows"], stored["joint"]
+            columns, joint = stored["rows"], stored["joint"]
+            rows = np.zeros((len(columns), 8), np.uint32)
+            rows[:, :USED] = columns
             digest = _digest(rows, joint, head, length, start, first_base)
             if digest == stored["digest"].tobytes():
+                cache.touch(path)
                 return Tables(rows, joint, head, length, start, first_base, bits, digest)
             logging.warning("%s is damaged: building the tables again", path)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # not cached yet, or unreadable: build
     tables = build(constraints, length)
+    keep(
+        path,
+        rows=tables.rows[:, :USED],
+        joint=tables.joint,
+        numbers=np.array([tables.head, length, tables.start, tables.first_base, tables.bits]),
+        digest=np.frombuffer(tables.digest, np.uint8),
+    )
+    cache.trim(cache.TABLES, keep=path)
+    return tables
+
+
+def cached(constraints, what, *more):
+    """Path in the user's cache of what is worked out for a constraint set: ``what`` names it, ``more`` tells it from
+    others of that name. Raises ConstraintError for words that are none."""
+    key = hashlib.sha256(repr((*more, constraints.canonical)).encode()).hexdigest()[:32]
+    return cache.folder() / f"{what}-{key}.npz"
+
+
+def keep(path, **arrays):
+    """Write a file of the user's cache; where that fails, do without."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        numbers = [tables.head, length, tables.start, tables.first_base, tables.bits]
         with files.atomic(path) as temporary, open(temporary, "wb") as out:
-            digest = np.frombuffer(tables.digest, np.uint8)
-            np.savez(out, rows=tables.rows, joint=tables.joint, numbers=np.array(numbers), digest=digest)
+            np.savez(out, **arrays)
     except OSError as error:
-        logging.info("tables not cached: %s", error)
-    return tables
+        logging.info("%s is not kept: %s", path, error)
 
 
 def _digest(rows, joint, head, length, start, first_base):
     blob = hashlib.sha256(repr((FORMAT, head, length, start, first_base)).encode())
-    blob.update(rows.astype("<u4").tobytes())
-    blob.update(joint.astype("<i4").tobytes())
+    blob.update(np.ascontiguousarray(rows, "<u4").data)  # no copy: the tables may take hundreds of megabytes
+    blob.update(np.ascontiguousarray(joint, "<i4").data)
     return blob.digest()
 
 
