@@ -14,6 +14,7 @@ Hosts share the list by size alone, whatever is done already; so they need not k
 writers. The list must be the same on all of them.
 """
 
+import collections
 import concurrent.futures
 import errno
 import functools
@@ -23,7 +24,7 @@ import json
 import os
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from helix_jax.prior.weights import Prior
 from helix_jax.strands import fasta, primers
 from helix_jax.weights import Model
 
-FORMAT = 3  # of records; to be raised where the same settings give other strands
+FORMAT = 4  # of records; to be raised where the same settings give other strands
 VIDEO_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv y4m"  # looked for in folders
 MOST_AT_ONCE = 8
 
@@ -60,13 +61,15 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is done to every clip. out: output folder. prior, motifs: as for ``codec.encode``."""
+    """What is done to every clip. out: output folder. prior, motifs: as for ``codec.encode``. prepare: see
+    ``video.open_video``."""
 
     out: Path
     model: Model
     config: CodecConfig
     motifs: tuple[str, ...] = ()
     prior: Prior | None = None
+    prepare: video.Preparation = field(default_factory=video.Preparation)
 
     @functools.cached_property
     def settings(self):
@@ -75,6 +78,7 @@ class Task:
             "model": self.model.digest.hex(),
             "prior": self.prior.digest.hex() if self.prior else None,
             "forbid": [word.upper() for word in self.motifs],
+            "prepare": asdict(self.prepare) | {"fps": self.prepare.fps and str(self.prepare.fps)},
         }
         return json.loads(json.dumps(asdict(self.config) | made_with))
 
@@ -201,7 +205,7 @@ def encode_clip(clip, task, progress=None) -> dict:
     """
     output = task.output(clip)
     source = _stamp(clip.path)
-    reader = video.open_video(clip.path)
+    reader = video.open_video(clip.path, task.prepare)
     if progress:
         progress("open", reader.info.frames, reader.info.frames)
     pool = codec.encode(reader, task.model, task.config, prior=task.prior, motifs=task.motifs, progress=progress)
@@ -219,7 +223,7 @@ def encode_clip(clip, task, progress=None) -> dict:
             "frames": reader.info.frames,
             "strands": len(pool.strands),
             "nucleotides": int(pool.strands.size),
-            "has_audio": reader.has_audio,
+            "not_kept": sorted(reader.not_kept),
             "near_primers": {primer: len(near) for primer, near in primers.in_pool(pool).items()},
         }
         _write_json(_record_path(output), record)
@@ -297,7 +301,8 @@ def run(clips, task, *, host=0, hosts=1, at_once=None, progress=None) -> dict:
         **_rates(files_made, seconds),
         "seconds": round(seconds, 3),
         "startup_seconds": round(ready - begin, 3),
-        "with_sound": sum(record["has_audio"] for record in files_made),
+        "with_sound": sum("sound" in record["not_kept"] for record in files_made),
+        "not_kept": dict(sorted(collections.Counter(kind for r in files_made for kind in r["not_kept"]).items())),
         "near_primers": _sums(record["near_primers"] for record in files_made),
         "failures": dict(sorted(failures.items())),
         "settings": task.settings,

@@ -53,6 +53,9 @@ def encode_batch(
     left_primer: options.LeftPrimer = "",
     right_primer: options.RightPrimer = "",
     exempt_primers: options.ExemptPrimers = False,
+    fps: options.Fps = None,
+    deinterlace: options.Deinterlace = False,
+    tone_map: options.ToneMap = False,
     as_json: Json = False,
 ):
     """Write many videos as strands of DNA, a FASTA file each, on all devices of this host.
@@ -63,7 +66,7 @@ def encode_batch(
 
     Exit status: 0 all done, 1 a clip failed, 2 wrong use, 130 stopped by Ctrl-C; what was done by then stays.
     """
-    from helix_jax import batch
+    from helix_jax import batch, not_kept
 
     with problems(), progress(as_json) as step:
         options.check_effect(context)
@@ -78,14 +81,15 @@ def encode_batch(
         )  # fmt: skip
         clips = batch.share(batch.find_clips(videos), number, count)
         tokenizer = options.load_model(model)
-        task = batch.Task(out, tokenizer, config, tuple(forbid), options.load_prior(prior, tokenizer))
+        prepare = options.preparation(fps, deinterlace, tone_map)
+        task = batch.Task(out, tokenizer, config, tuple(forbid), options.load_prior(prior, tokenizer), prepare)
         summary = batch.run(clips, task, host=number, hosts=count, at_once=at_once, progress=step)
     for clip, reason in summary["failures"].items():
         warn(f"failed: {clip}: {reason}")
-    if summary["with_sound"]:
-        warn(f"{summary['with_sound']} clips have sound, which is not stored")
+    for kind, count in summary["not_kept"].items():
+        warn(f"{count} clips {not_kept.OF_MANY[kind]}")
     options.warn_of_primers(summary["near_primers"], remedy="")
-    left_out = () if as_json else ("failures", "near_primers", "settings")
+    left_out = () if as_json else ("failures", "not_kept", "near_primers", "settings")
     show({name: value for name, value in summary.items() if name not in left_out}, as_json)
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)

@@ -37,9 +37,11 @@ from helix_jax.errors import HelixError
 from helix_jax.options import (
     Budget,
     Coverage,
+    Deinterlace,
     Effort,
     ExemptPrimers,
     Failure,
+    Fps,
     Key,
     LeftPrimer,
     Length,
@@ -58,6 +60,7 @@ from helix_jax.options import (
     RightPrimer,
     Set,
     Survive,
+    ToneMap,
     Verify,
     check_effect,
     codec_config,
@@ -65,6 +68,7 @@ from helix_jax.options import (
     load_model,
     load_prior,
     parse_key,
+    preparation,
     warn_of_primers,
 )
 
@@ -166,20 +170,25 @@ def encode(
     left_primer: LeftPrimer = "",
     right_primer: RightPrimer = "",
     exempt_primers: ExemptPrimers = False,
+    fps: Fps = None,
+    deinterlace: Deinterlace = False,
+    tone_map: ToneMap = False,
     as_json: Json = False,
 ):
     """Write a video as strands of DNA.
 
-    Sound is not stored. Frame rate, size and number of frames are kept exactly; variable frame rates are refused.
+    Frame rate, size and number of frames are kept exactly; variable frame rates need --fps. Sound is not stored, nor
+    are pixel aspect, HDR, transparency and fields of interlaced video: each is warned about, with the remedy.
     """
     from helix_jax import codec, inspection, video
     from helix_jax.strands import fasta, primers
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         _start(writer, context, reads=(clip, model, prior), writes=(output,), strands=output)
-        reader = video.open_video(stack.enter_context(files.local(clip)))
-        if reader.has_audio:
-            warn(f"{clip.name} has sound, which is not stored")
+        prepare = preparation(fps, deinterlace, tone_map)
+        reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
+        for loss in reader.not_kept.values():
+            warn(f"{'standard input' if files.is_standard(clip) else clip.name} {loss}")
         if writer is Writer.TIMING:
             from helix_jax import timed_files
 
@@ -215,9 +224,18 @@ def decode(
         typer.Option(
             "-o",
             "--output",
-            help="MP4 to write: H.264, 4:4:4 (odd sizes need it), at a quality that adds no visible loss (crf 8).",
+            help="MP4 to write: H.264 at a quality that adds no visible loss (crf 8), in 4:2:0, which plays everywhere."
+            " Odd sizes are 4:4:4, which QuickTime, Safari, Firefox and phones do not play; VLC, mpv and FFmpeg do.",
         ),
     ],
+    lossless: Annotated[
+        bool,
+        typer.Option(
+            "--lossless",
+            help="Write every picture without loss (4:4:4, qp 0) for measuring or further work: several times larger, "
+            "and not played everywhere.",
+        ),
+    ] = False,
     writer: WriterKind = Writer.BASES,
     scheme: Scheme = "talk",
     model: ModelPath = None,
@@ -242,6 +260,7 @@ def decode(
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         _start(writer, context, reads=(pool, model, prior), writes=(output, plot), plot=plot)
+        video.check_output(output)
         if writer is Writer.TIMING:
             from helix_jax import timed_files
 
@@ -256,7 +275,7 @@ def decode(
             info, blocks, found = codec.decode(strands, tokenizer, prior=load_prior(prior, tokenizer), **chosen)
             report = left_out_of(strands) | reads_figure.merged(found, about_reads, plot)
             concealed, changed = found.lost_tokens > 0, found.lost_update
-        with video.VideoWriter(output, info) as film:
+        with video.VideoWriter(output, info, lossless) as film:
             for block in blocks:
                 film.write(block)
     figures = {
@@ -265,6 +284,7 @@ def decode(
         "height": info.height,
         "width": info.width,
         "fps": str(info.fps),
+        "pixel_format": film.pix_fmt,
     }
     show(figures | report, as_json)
     if concealed:

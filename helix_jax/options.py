@@ -112,6 +112,32 @@ Key = Annotated[
     str | None, typer.Option("--key", help="The pool's id, 16 hexadecimal digits; default: a hash of the content.")
 ]
 
+Fps = Annotated[
+    str | None,
+    typer.Option(
+        "--fps",
+        metavar="RATE",
+        help="Resample to this constant rate, as 30, 30000/1001 or 29.97 (which means 30000/1001): the nearest frames "
+        "in time, repeated where one is missing, left out where there are too many. Clips of variable rate need it "
+        "(their refusal names the rate); those of another constant rate are resampled too.",
+    ),
+]
+Deinterlace = Annotated[
+    bool,
+    typer.Option(
+        "--deinterlace",
+        help="Make whole frames of interlaced ones (FFmpeg's bwdif), as many as there are. Others stay as they are.",
+    ),
+]
+ToneMap = Annotated[
+    bool,
+    typer.Option(
+        "--tone-map",
+        help="Convert HDR (PQ, HLG) and wide colours (BT.2020, P3) to the BT.709 of ordinary screens. "
+        "Other clips stay as they are.",
+    ),
+]
+
 ReadsIn = Annotated[
     Path,
     typer.Argument(
@@ -183,6 +209,13 @@ _NEEDED = {
     "failure": ("survive",),
     "exempt_primers": ("left_primer", "right_primer"),
 }
+
+
+def preparation(fps, deinterlace, tone_map):
+    """--fps, --deinterlace and --tone-map -> video.Preparation. Raises HelixError."""
+    from helix_jax import frame_rate, video
+
+    return video.Preparation(None if fps is None else frame_rate.parse(fps), deinterlace, tone_map)
 
 
 def load_model(path):

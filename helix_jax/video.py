@@ -1,29 +1,31 @@
 """Video files <-> uint8 RGB frames (PyAV), streamed so that memory does not grow with the clip.
 
-Read: any format FFmpeg knows, at a constant frame rate. What cannot be kept is refused by name
-(variable frame rate, damaged or truncated files); a rotation stored as metadata is applied to the pixels.
-Write: H.264 in MP4 as yuv444p, which keeps odd sizes, tagged BT.709 limited range.
+Read: any format FFmpeg knows, at a constant frame rate, or resampled to one. What a pool does not keep (sound, pixel
+aspect, HDR, transparency) is told by name (``VideoReader.not_kept``); what cannot be read right (damaged or truncated
+files, variable frame rate) is refused with the remedy. A rotation stored as metadata is applied to the pixels.
+Write: H.264 in MP4, tagged BT.709 limited range, with the index in front: yuv420p, which plays everywhere, or yuv444p
+for odd sizes, which 4:2:0 cannot have, and for lossless.
 """
 
 import contextlib
+import itertools
 import shlex
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.stream import Disposition
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
+from helix_jax import frame_rate, not_kept, pictures
 from helix_jax.errors import HelixError
-from helix_jax.files import atomic
+from helix_jax.files import atomic, is_standard
 
-# yuv -> rgb and back within a level or two: without these flags swscale takes coarse shortcuts
-PRECISE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 NEAR_LOSSLESS_CRF = 8
-UPRIGHT = (1, 0, 0, 1)
-JITTER = 0.02  # of a frame: timestamps may wander this far beyond the rounding to their time base
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that read WebM's alpha, which FFmpeg's own leave out
 
 
 class VideoError(HelixError):
@@ -41,94 +43,160 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """What is changed in a clip before it is encoded.
+
+    fps: resample to this rate, None: keep the clip's, which must be constant. deinterlace: make whole frames of fields,
+    as many as there were. tone_map: convert HDR (PQ, HLG) and wide colours (BT.2020, P3) to BT.709.
+    """
+
+    fps: Fraction | None = None
+    deinterlace: bool = False
+    tone_map: bool = False
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file, and what the user calls it."""
+
+    path: Path
+    name: str
+
+    def __str__(self):
+        return self.name
+
+
+@dataclass(frozen=True)
 class VideoReader:
     """A readable clip; holds no open file. Made by ``open_video``.
 
     has_audio: the file has sound, which ``blocks`` does not give. pixel_aspect: width of a pixel over
-    its height (1 = square, also where the file says nothing). orientation: (a, b, c, d) of the
-    display matrix, already applied in ``info`` and ``blocks``.
+    its height (1 = square, also where the file says nothing). not_kept: kind of loss -> a sentence about the clip,
+    without its subject (see helix_jax/not_kept.py). look: how frames become pictures. shown: how often each frame of
+    the file is given, 1 unless the clip is resampled.
     """
 
-    path: Path
+    source: _Source
     info: VideoInfo
     has_audio: bool
     pixel_aspect: Fraction
-    orientation: tuple[int, int, int, int]
+    not_kept: dict[str, str]
+    look: pictures.Look
+    shown: tuple[int, ...]
+
+    @property
+    def path(self):
+        """pathlib.Path of the file."""
+        return self.source.path
 
     def blocks(self, frames=32):
         """Yield the clip from its start, uint8[n, H, W, 3] RGB with n = ``frames`` but for the last block.
 
         Raises VideoError where the file is no longer what ``open_video`` saw.
         """
-        reformatter, block, count = VideoReformatter(), [], 0
-        for frame in _decoded(self.path):
-            rgb = reformatter.reformat(frame, format="rgb24", interpolation=PRECISE, threads=1).to_ndarray()
-            block.append(_upright(rgb, self.orientation))
-            count += 1
-            if len(block) == frames:
-                yield np.stack(block)
-                block = []
+        block, count = [], 0
+        with _named(self.source):
+            for picture in pictures.pictures(_decoded(self.source), self.look):
+                for _ in range(self.shown[count] if count < len(self.shown) else 0):
+                    block.append(picture)
+                    if len(block) == frames:
+                        yield np.stack(block)
+                        block = []
+                count += 1
         if block:
             yield np.stack(block)
-        if count != self.info.frames:
-            raise VideoError(f"{self.path}: changed while it was read ({count} frames, {self.info.frames} before)")
+        if count != len(self.shown):
+            raise VideoError(f"{self.source}: changed while it was read ({count} frames, {len(self.shown)} before)")
 
 
-def open_video(path):
+def open_video(path, prepare=Preparation(), *, name=None):
     """Check a clip and count its frames. Returns a VideoReader.
 
+    prepare: what is changed in it. name: what to call it in messages, by default its path.
+
     The whole clip is decoded once, without keeping it: headers lie about the number of frames, and a
-    damaged or variable-rate clip is better refused now than after minutes of work. A single frame
-    whose file states no rate gets 25 per second.
+    damaged or variable-rate clip is better refused now than after minutes of work. Of several video streams the
+    default one is read. A single frame whose file states no rate gets 25 per second.
     Raises VideoError: no such file, empty, not a video, no picture (sound only), damaged or cut short,
-    variable frame rate, a size that changes, or a rotation that is no multiple of 90 degrees.
+    variable frame rate (unless it is resampled), a size that changes, colours that cannot be converted, or a rotation
+    that is no multiple of 90 degrees.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise VideoError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path}: the file is empty; copy it again from its source")
-    with _reading(path) as container:
-        stream = _video_stream(path, container)
+    source = _Source(Path(path), str(path) if name is None else name)
+    if not source.path.is_file():
+        raise VideoError(f"{source}: no such file")
+    if source.path.stat().st_size == 0:
+        raise VideoError(f"{source}: the file is empty; copy it again from its source")
+    with _reading(source) as container:
+        streams, chosen = _video_streams(source, container)
+        stream = streams[chosen]
         guessed = stream.guessed_rate
         rates = [rate for rate in (stream.average_rate, guessed, stream.base_rate) if rate]
         has_audio = bool(container.streams.audio)
         aspect = stream.sample_aspect_ratio or Fraction(1)
-    timestamps, shape, orientation, tick = [], None, UPRIGHT, Fraction(1)
-    for frame in _decoded(path):
-        if shape is None:
-            shape, tick = (frame.height, frame.width), frame.time_base
-            orientation = _orientation(path, frame)
-        if (frame.height, frame.width) != shape:
-            raise VideoError(
-                f"{path}: the size changes from {shape[1]}x{shape[0]} to {frame.width}x{frame.height} at frame "
-                f"{len(timestamps)}; {_reencode(path, f'-vf scale={shape[1]}:{shape[0]}')}"
-            )
-        timestamps.append(frame.pts)
-    if shape is None:
-        raise VideoError(f"{path}: no frame can be decoded; {_reencode(path)}")
-    fps = _constant_rate(path, timestamps, tick, rates, guessed)
-    turned = orientation[0] == 0
-    height, width = shape[::-1] if turned else shape
-    info = VideoInfo(len(timestamps), height, width, fps)
-    return VideoReader(path, info, has_audio, 1 / aspect if turned else aspect, orientation)
+        fields = (stream.codec_context.field_order or 0) > 1
+    timestamps, alpha, flagged, first, length = [], False, False, None, 0
+    with _named(source):
+        for frame in _decoded(source):
+            first = first or frame
+            if (frame.height, frame.width) != (first.height, first.width):
+                raise VideoError(
+                    f"{source}: the size changes from {first.width}x{first.height} to {frame.width}x{frame.height} at "
+                    f"frame {len(timestamps)}; {_reencode(source, f'-vf scale={first.width}:{first.height}')}"
+                )
+            alpha = alpha or (pictures.traits(frame).alpha and not pictures.is_opaque(frame))
+            flagged = flagged or frame.interlaced_frame
+            timestamps.append(frame.pts)
+            length = frame.duration or 0  # of the last one, in the end
+    if first is None:
+        raise VideoError(f"{source}: no frame can be decoded; {_reencode(source)}")
+    fps, shown = _timing(source, timestamps, first.time_base, length, rates, guessed, prepare.fps)
+    traits = pictures.traits(first)
+    interlaced = "interlaced" if flagged else "all" if fields else ""
+    with _named(source):
+        look = pictures.Look(
+            orientation=pictures.orientation(first),
+            blend=alpha,
+            deinterlace=interlaced if prepare.deinterlace else "",
+            tone_map=pictures.intent(traits) if prepare.tone_map else "",
+        )
+        next(pictures.pictures(iter([first]), look))
+    height, width = first.height, first.width
+    if look.orientation[0] == 0:
+        height, width, aspect = width, height, 1 / aspect
+    info = VideoInfo(sum(shown), height, width, fps)
+    if look.tone_map:
+        traits = pictures.Traits(traits.alpha)
+    told = not_kept.of_clip(
+        source.name, info, traits, sound=has_audio, streams=(len(streams), chosen), aspect=aspect, alpha=alpha,
+        interlaced=bool(interlaced) and not look.deinterlace,
+    )  # fmt: skip
+    return VideoReader(source, info, has_audio, aspect, told, look, shown)
+
+
+def check_output(path):
+    """Raise VideoError for the name of a file that VideoWriter cannot write."""
+    if not is_standard(path) and Path(path).suffix.lower() != ".mp4":
+        raise VideoError(f"{path}: videos are written as MP4; give a name that ends in .mp4")
 
 
 class VideoWriter:
-    """Write frames to an MP4 (H.264, yuv444p, BT.709): ``with VideoWriter(path, info) as out: out.write(block)``.
+    """Write frames to an MP4 (H.264, BT.709): ``with VideoWriter(path, info) as out: out.write(block)``.
 
-    path: appears, complete, when the block ends without an error. info: VideoInfo; all of its frames
-    must be written. lossless: keep the yuv444p samples bit for bit (several times larger); the
-    default is near-lossless, CRF 8. The step from RGB to 8-bit YUV costs up to 2 levels either way.
+    path: appears, complete, when the block ends without an error; ``-`` is standard output. info: VideoInfo; all of its
+    frames must be written.
+    By default near-lossless (CRF 8) in yuv420p, which QuickTime, browsers and phones play; odd sizes are yuv444p, since
+    H.264 can neither hold nor crop to half a chroma sample. lossless: yuv444p samples bit for bit (several times
+    larger, and not played everywhere); the step from RGB to 8-bit YUV costs up to 2 levels either way.
     Raises VideoError for a path that is not .mp4, or where the frames do not agree with ``info``.
     """
 
     def __init__(self, path, info, lossless=False):
         self.path, self.info, self.lossless = Path(path), info, lossless
-        if self.path.suffix.lower() != ".mp4":
-            raise VideoError(f"{self.path}: videos are written as MP4; give a name that ends in .mp4")
+        check_output(path)
         if min(info.frames, info.height, info.width) < 1 or info.fps <= 0:
             raise VideoError(f"{self.path}: nothing to write: {info}")
+        odd = info.height % 2 or info.width % 2
+        self.pix_fmt = "yuv444p" if lossless or odd else "yuv420p"
 
     def __enter__(self):
         self._session = self._open()
@@ -141,7 +209,11 @@ class VideoWriter:
     @contextlib.contextmanager
     def _open(self):
         try:
-            with atomic(self.path) as temporary, av.open(str(temporary.absolute()), "w", format="mp4") as container:
+            index_in_front = {"movflags": "+faststart"}
+            with (
+                atomic(self.path) as temporary,
+                av.open(str(temporary.absolute()), "w", format="mp4", container_options=index_in_front) as container,
+            ):
                 self._container, self._reformatter, self._written = container, VideoReformatter(), 0
                 self._stream = self._add_stream()
                 yield
@@ -153,7 +225,7 @@ class VideoWriter:
 
     def _add_stream(self):
         stream = self._container.add_stream("libx264", rate=self.info.fps)
-        stream.width, stream.height, stream.pix_fmt = self.info.width, self.info.height, "yuv444p"
+        stream.width, stream.height, stream.pix_fmt = self.info.width, self.info.height, self.pix_fmt
         quality = {"qp": "0"} if self.lossless else {"crf": str(NEAR_LOSSLESS_CRF)}
         # tune=psnr: x264's psychovisual and adaptive quantisation move hard colour edges by up to 50 levels
         stream.options = {"preset": "veryfast", "tune": "psnr", **quality}
@@ -171,8 +243,8 @@ class VideoWriter:
         for rgb in block:
             frame = self._reformatter.reformat(
                 av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"),
-                format="yuv444p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG,
-                interpolation=PRECISE, threads=1,
+                format=self.pix_fmt, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG,
+                interpolation=pictures.PRECISE, threads=1,
             )  # fmt: skip
             frame.pts, frame.time_base = self._written, 1 / self.info.fps
             self._written += 1
@@ -183,56 +255,74 @@ class VideoWriter:
 
 
 @contextlib.contextmanager
-def _reading(path):
+def _reading(source):
     try:
         # absolute: a name such as "pipe:0" must not be taken for a protocol
-        with av.open(str(path.absolute())) as container:
+        with av.open(str(source.path.absolute())) as container:
             yield container
     except av.FFmpegError as error:
         raise VideoError(
-            f"{path}: not a readable video ({error.strerror}); give a video file such as MP4 or MKV"
+            f"{source}: not a readable video ({error.strerror}); give a video file such as MP4 or MKV"
         ) from error
 
 
-def _video_stream(path, container):
-    """The first stream of pictures; cover art of a sound file is none."""
-    cover = av.stream.Disposition.attached_pic
-    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+def _video_streams(source, container):
+    """The streams of moving pictures, which cover art of a sound file is not, and the number of the one to read."""
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & stills]
     if not streams:
         what = "has sound but no picture" if container.streams.audio else "has no picture"
-        raise VideoError(f"{path}: {what}; give a file with a video stream")
-    return streams[0]
+        raise VideoError(f"{source}: {what}; give a file with a video stream")
+    return streams, next((n for n, stream in enumerate(streams) if stream.disposition & Disposition.default), 0)
 
 
-def _decoded(path):
+def _decoded(source):
     """Yield every frame as an av.VideoFrame; VideoError where the file turns out damaged or cut short."""
     packets = frames = 0
-    last = None
-    with _reading(path) as container:
-        stream = _video_stream(path, container)
+    last, longest = None, 0.0
+    with _reading(source) as container:
+        streams, chosen = _video_streams(source, container)
+        stream = streams[chosen]
         stream.thread_type = "AUTO"
+        decode = _decoder(stream)
         try:
             for packet in container.demux(stream):
                 packets += packet.size > 0
-                for frame in packet.decode():
+                for frame in decode(packet):
                     if frame.is_corrupt:
-                        raise _damaged(path, frames, "a frame is incomplete")
+                        raise _damaged(source, frames, "a frame is incomplete")
                     yield frame
                     frames += 1
+                    longest = max(longest, _gap(last, frame))
                     last = frame
                 if packet.is_corrupt:
-                    raise _damaged(path, frames, "the data end inside a frame")
+                    raise _damaged(source, frames, "the data end inside a frame")
         except av.FFmpegError as error:
-            raise _damaged(path, frames, error.strerror) from error
+            raise _damaged(source, frames, error.strerror) from error
         # what edit lists cut away is missing from the index, not from the header's count
         announced = min(stream.frames, len(stream.index_entries) or stream.frames)
         if packets < announced:
-            raise _damaged(path, frames, f"its header announces {announced} frames")
+            raise _damaged(source, frames, f"its header announces {announced} frames")
         if last is not None and last.pts is not None and "matroska" in container.format.name:
             missing = _seconds(stream.metadata.get("DURATION")) - float(last.pts * last.time_base)
-            rate = stream.average_rate or 25
-            if missing * rate > 3:
-                raise _damaged(path, frames, f"its header announces {missing:.1f} s more")
+            if missing > 3 * (longest or 1 / (stream.average_rate or 25)):
+                raise _damaged(source, frames, f"its header announces {missing:.1f} s more")
+
+
+def _decoder(stream):
+    """A function from a packet to its frames."""
+    codec = _WITH_ALPHA.get(stream.codec_context.name)
+    if stream.metadata.get("alpha_mode") != "1" or codec not in av.codecs_available:
+        return av.Packet.decode
+    context: Any = av.CodecContext.create(codec, "r")
+    return lambda packet: context.decode(packet if packet.size else None)
+
+
+def _gap(last, frame):
+    """Seconds from one frame to the next, 0 where one is missing."""
+    if last is None or last.pts is None or frame.pts is None:
+        return 0.0
+    return float((frame.pts - last.pts) * frame.time_base)
 
 
 def _seconds(text):
@@ -244,66 +334,43 @@ def _seconds(text):
         return 0.0
 
 
-def _damaged(path, frames, reason):
+def _damaged(source, frames, reason):
     return VideoError(
-        f"{path}: damaged or cut short after {frames} frames ({reason}); copy it again from its source, or keep what "
-        f"is there: {_reencode(path)}"
+        f"{source}: damaged or cut short after {frames} frames ({reason}); copy it again from its source, or keep what "
+        f"is there: {_reencode(source)}"
     )
 
 
-def _reencode(path, options=""):
+def _reencode(source, options=""):
     middle = f"{options} " if options else ""
-    target = path.with_name(f"{path.stem}-new.mp4")
-    return f"re-encode it with: ffmpeg -i {shlex.quote(str(path))} {middle}{shlex.quote(str(target))}"
+    return f"re-encode it with: ffmpeg -i {shlex.quote(source.name)} {middle}{not_kept.reencoded(source.name)}"
 
 
-def _orientation(path, frame):
-    """(a, b, c, d) in {-1, 0, 1} of the display matrix: pixel (x, y) is shown at (a x + c y, b x + d y)."""
-    side_data = frame.side_data.get(SideData.DISPLAYMATRIX)
-    if side_data is None:
-        return UPRIGHT
-    matrix = np.frombuffer(side_data, np.int32)[[0, 1, 3, 4]] / 65536  # 16.16 fixed point
-    rounded = np.round(matrix).astype(int)
-    a, b, c, d = (int(value) for value in rounded)
-    if (
-        np.abs(matrix - rounded).max() > 1e-3
-        or sorted((abs(a), abs(b))) != [0, 1]
-        or abs(a) != abs(d)
-        or abs(b) != abs(c)
-    ):
-        raise VideoError(f"{path}: turned by {frame.rotation} degrees, not a multiple of 90; {_reencode(path)}")
-    return a, b, c, d
+@contextlib.contextmanager
+def _named(source):
+    """Give errors about a picture the name of its file and a remedy."""
+    try:
+        yield
+    except pictures.PictureError as error:
+        raise VideoError(f"{source}: {error}; {_reencode(source, error.options)}") from error
 
 
-def _upright(rgb, orientation):
-    """uint8[H, W, 3] as stored -> as shown."""
-    a, b, c, d = orientation
-    if a == 0:
-        rgb, a, d = rgb.transpose(1, 0, 2), c, b
-    return rgb[::d, ::a]
-
-
-def _constant_rate(path, timestamps, tick, rates, guessed):
-    """The exact rate that explains the timestamps (counts of ``tick`` seconds), as a Fraction."""
+def _timing(source, timestamps, tick, last, rates, guessed, wanted):
+    """(rate, how often each frame is shown). last: duration of the last frame, in ticks; wanted: a rate, or None."""
+    count = len(timestamps)
     if None in timestamps:  # raw streams have none: constant by definition, and only the guess reads their header
-        return guessed or Fraction(25)
-    if len(timestamps) == 1:
-        return rates[0] if rates else Fraction(25)
-    pts = np.array(timestamps, np.float64)
-    pts -= pts[0]
-    if pts[-1] > 0:
-        measured = (len(pts) - 1) / (Fraction(timestamps[-1] - timestamps[0]) * tick)
-        rates = [*rates, Fraction(round(measured)), Fraction(1000 * round(measured * Fraction(1001, 1000)), 1001)]
-    for rate in rates:
-        if rate <= 0:
-            continue
-        step = float(1 / (rate * tick))  # ticks per frame
-        spread = np.ptp(pts - step * np.arange(len(pts)))
-        # rounding to ticks, up or down, keeps the spread below one tick: none at all where a frame is whole ticks
-        if spread < (1e-3 if step.is_integer() else 1.001) or spread < JITTER * step:
-            return Fraction(rate)
-    gaps = np.diff(pts) * float(tick)
+        constant = guessed or Fraction(25)
+        timestamps, tick, last = list(range(count)), 1 / constant, 1
+    elif count == 1:
+        constant = frame_rate.of_one(rates, tick, last)
+    else:
+        constant = frame_rate.constant(timestamps, tick, rates)
+    if wanted in (None, constant) and constant:
+        return constant, (1,) * count
+    if wanted:
+        return wanted, tuple(frame_rate.shown(timestamps, tick, last, wanted))
+    gaps = [float((after - before) * tick) for before, after in itertools.pairwise(timestamps)]
     raise VideoError(
-        f"{path}: variable frame rate (frames last {gaps.min():.4g} to {gaps.max():.4g} s), and one rate is kept per "
-        f"clip; {_reencode(path, f'-fps_mode cfr -r {rates[0] if rates else 25}')}"
+        f"{source}: variable frame rate (frames last {min(gaps):.4g} to {max(gaps):.4g} s), and one rate is kept per "
+        f"clip; resample it with --fps {frame_rate.nearest(timestamps, tick, rates)}"
     )

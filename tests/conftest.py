@@ -133,11 +133,12 @@ def _walk(grid, digits, seed=0):
 
 @pytest.fixture(scope="session")
 def make_clip():
-    """make_clip(path, frames, height, width, fps="30000/1001", sound=False) -> path: a moving picture by PyAV."""
+    """make_clip(path, frames, height, width, fps="30000/1001", sound=False, times=None, aspect=1) -> path: a moving
+    picture by PyAV. times: of each frame, in frames. aspect: of a pixel."""
     return _make_clip
 
 
-def _make_clip(path, frames, height, width, fps="30000/1001", sound=False):
+def _make_clip(path, frames, height, width, fps="30000/1001", sound=False, times=None, aspect=fractions.Fraction(1)):
     import av
 
     t, y, x = np.mgrid[:frames, :height, :width]
@@ -146,8 +147,9 @@ def _make_clip(path, frames, height, width, fps="30000/1001", sound=False):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv444p"
+        stream.codec_context.sample_aspect_ratio = aspect
         audio = container.add_stream("aac", rate=48000) if sound else None
-        for number, rgb in enumerate(pictures):
+        for number, rgb in zip(times or range(frames), pictures, strict=True):
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
             frame.pts, frame.time_base = number, 1 / rate
             container.mux(stream.encode(frame))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -376,12 +377,18 @@ def test_output_that_is_a_file(videos, run_cli, weights_file):
 
 def test_table_and_warnings(tmp_path, make_clip, run_cli, weights_file):
     make_clip(tmp_path / "loud.mp4", 4, 16, 16, sound=True)
+    make_clip(tmp_path / "wide.mp4", 4, 16, 16, "25", times=[0, 1, 2, 4], aspect=Fraction(16, 11))
     (tmp_path / "empty.mp4").write_bytes(b"")
-    result = run_cli("encode-batch", tmp_path, "--out", tmp_path / "out", "--model", weights_file, *CHEAP)
+    settings = ("--model", weights_file, "--fps", 25, *CHEAP)
+    result = run_cli("encode-batch", tmp_path, "--out", tmp_path / "out", *settings)
     assert result.exit_code == FAILED
     assert "\x1b" not in result.stdout + result.stderr
     assert f"failed: {tmp_path / 'empty.mp4'}: " in result.stderr
     assert "1 clips have sound" in result.stderr
+    assert "1 clips have pixels that are not square" in result.stderr
+    summary = json.loads((tmp_path / "out" / "summary-0.json").read_text())
+    assert summary["not_kept"] == {"aspect": 1, "sound": 1}
+    assert summary["settings"]["prepare"] == {"fps": "25", "deinterlace": False, "tone_map": False}
     for words in ("frames per second per device", "nucleotides per second", "startup seconds", "left"):
         assert words in result.stdout
 

@@ -118,6 +118,34 @@ def test_sound_is_warned_about_once(tmp_path, make_clip, run_cli, weights_file):
     assert "sound is not stored" in " ".join(run_cli("encode", "--help").stdout.replace("│", " ").lower().split())
 
 
+def test_the_clip_is_prepared_as_asked(tmp_path, make_clip, run_cli, weights_file):
+    """A variable rate is refused with its remedy, which works; what else is lost is told, and the film plays."""
+    clip, pool = tmp_path / "odd.mkv", tmp_path / "a.fasta"
+    make_clip(clip, 8, 16, 24, "25", times=[0, 1, 2, 3, 5, 6, 7, 8], aspect=Fraction(16, 11))
+    refused = run_cli("encode", clip, "-o", pool, "--model", weights_file, *CHEAP)
+    assert refused.exit_code == WRONG_USE
+    assert f"{clip}: variable frame rate" in refused.stderr
+    assert refused.stderr.rstrip().endswith("--fps 25")
+    bad = run_cli("encode", clip, "-o", pool, "--model", weights_file, "--fps", "fast", *CHEAP)
+    assert (bad.exit_code, bad.stderr.count("\n")) == (WRONG_USE, 1)
+    assert "frame rate 'fast': give" in bad.stderr
+    assert not pool.exists()
+    given = ("--fps", "25", "--deinterlace", "--tone-map")
+    encoded = run_cli("encode", clip, "-o", pool, "--model", weights_file, *given, *CHEAP)
+    assert encoded.exit_code == DONE, encoded.stderr
+    assert encoded.stderr.count("\n") == 1
+    assert "odd.mkv has pixels of 16:11" in encoded.stderr
+
+    early = run_cli("decode", tmp_path / "none.fasta", "-o", tmp_path / "b.avi", "--model", weights_file)
+    assert (early.exit_code, early.stderr.count("\n")) == (WRONG_USE, 1)
+    assert "b.avi: videos are written as MP4" in early.stderr
+    film = tmp_path / "a.mp4"
+    for pixel_format, more in (("yuv420p", ()), ("yuv444p", ("--lossless",))):
+        figures = only_json(run_cli("decode", pool, "-o", film, "--model", weights_file, "--json", *more))
+        assert (figures["frames"], figures["fps"], figures["pixel_format"]) == (9, "25", pixel_format)
+        assert video.open_video(film).info == video.VideoInfo(9, 16, 24, Fraction(25))
+
+
 def test_past_the_redundancy_status_3(tmp_path, movie_pool, run_cli, weights_file):
     """The video comes back, its loss is told in the report and on standard error."""
     records, headers = movie_pool

@@ -16,7 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from helix_jax import cli, codec, files, parallel
+from helix_jax import cli, codec, files, packing, parallel
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.strands import fasta, fastq, header_search, pool, primers, records
 
@@ -437,7 +437,7 @@ def test_an_error_from_inside_a_command_is_no_wrong_use(run_cli, packed, tmp_pat
     def broken(*_, **__):
         raise ValueError("shapes (3,) and (4,) do not match")
 
-    monkeypatch.setattr(codec, "unpack_parts", broken)
+    monkeypatch.setattr(packing, "unpack_parts", broken)
     with pytest.raises(ValueError, match="shapes"):
         run_cli("unpack", packed[1], "-o", tmp_path / "x")
 
@@ -457,7 +457,7 @@ def test_pools_do_not_depend_on_portions(packed, tmp_path, monkeypatch):
     for portion in (8, 64):
         monkeypatch.setattr(pool, "PORTION", portion)
         monkeypatch.setattr(header_search, "PORTION", portion)
-        monkeypatch.setattr(codec, "_MIXED", portion)
+        monkeypatch.setattr(packing, "_MIXED", portion)
         np.testing.assert_array_equal(codec.pack(data, config).strands, blocks.strands)
         kept = np.random.default_rng(2).permutation(blocks.strands)[60:]
         assert codec.unpack({100: kept})[0] == data
@@ -468,7 +468,7 @@ def test_a_file_that_changes_while_it_is_read_gives_no_pool(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(BLOB)
     with open(path, "rb") as source:
-        draft = codec.pack_draft(source, CodecConfig(constraints="strand", strands=StrandConfig(length=100)))
+        draft = packing.pack_draft(source, CodecConfig(constraints="strand", strands=StrandConfig(length=100)))
         path.write_bytes(BLOB[::-1])
         with pytest.raises(files.HelixError, match="changed while it was read"):
             fasta.write_pool(tmp_path / "p.fasta", draft)

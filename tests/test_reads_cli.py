@@ -51,7 +51,7 @@ def refused(run_cli, tmp_path):
     def check(status, words, command, source, *options):
         out = tmp_path / "out"
         out.mkdir(exist_ok=True)
-        result = run_cli(command, source, "-o", out / "a", *options)
+        result = run_cli(command, source, "-o", out / "a.mp4", *options)
         assert (result.exit_code, result.stdout) == (status, ""), result.stderr
         assert result.stderr.startswith("helix-jax: ")
         assert result.stderr.count("\n") == 1

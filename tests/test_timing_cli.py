@@ -113,7 +113,8 @@ def test_encode_simulate_decode(tmp_path, shelf, run_cli, weights_file):
         "decode", shelf / "clip.fasta", "-o", tmp_path / "back.mp4", *writer(shelf), "--model", weights_file, "--json"
     )
     figures = only_json(result)
-    assert figures.keys() == REPORT_FIELDS | {"output", "frames", "height", "width", "fps", "lost_tokens"}
+    about_video = {"frames", "height", "width", "fps", "pixel_format", "lost_tokens"}
+    assert figures.keys() == REPORT_FIELDS | {"output"} | about_video
     assert (figures["lost_tokens"], figures["verified"]) == (0, True)
     assert video.open_video(tmp_path / "back.mp4").info == video.open_video(shelf / "clip.mp4").info
 
@@ -137,7 +138,7 @@ def test_video_past_repair_status_3(tmp_path, shelf, run_cli, weights_file):
 
 
 def test_what_cannot_be_decoded_status_4(tmp_path, shelf, refused, weights_file):
-    out = ("-o", tmp_path / "out")
+    out = ("-o", tmp_path / "out.mp4")
     refused(UNDECODABLE, ["holds no video", "unpack"], "decode", shelf / "blob.fasta", *out, *writer(shelf))
     refused(UNDECODABLE, ["holds video", "decode"], "unpack", shelf / "clip.fasta", *out, *writer(shelf))
     records = [line for line in (shelf / "blob.fasta").read_text().splitlines() if line[0] != ">"]

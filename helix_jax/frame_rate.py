@@ -1,0 +1,166 @@
+"""Frame rates: which constant rate explains a clip's timestamps, what to resample to where none does, and how.
+
+Containers round timestamps (Matroska and FLV to 1 ms, GIF to 10 ms) and announce rates that are rounded too, or wrong.
+So the timestamps decide, and what is announced only chooses among the rates that explain them.
+
+Timestamps are whole numbers of ticks; a tick is a Fraction of a second. Rates are Fractions, frames per second.
+"""
+
+import itertools
+import math
+import re
+from fractions import Fraction
+
+import numpy as np
+
+from helix_jax.errors import HelixError
+
+_WHOLE = (1, 2, 5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)
+_NTSC = (15, 24, 30, 48, 60, 120, 240)  # times 1000/1001
+STANDARD = tuple(sorted([Fraction(25, 2), *map(Fraction, _WHOLE), *(Fraction(1000 * rate, 1001) for rate in _NTSC)]))
+JITTER = 0.02  # of a frame: timestamps may wander this far beyond the rounding to their tick
+HIGHEST = 1000
+_SAME = 2e-4  # relative: an announced rate so near to a standard one means it; 30 and 30000/1001 are five times further
+
+
+def constant(timestamps, tick, announced):
+    """The one rate of a clip, or None where its frames do not come at a constant rate.
+
+    timestamps: two or more. announced: rates that the container states, the most trusted first. Standard rates are
+    tried first, but a rate that explains every timestamp without any rounding, or a whole one, stays what it is.
+    """
+    pts, tick = _on_a_grid(timestamps, tick)
+    slope = _slope(pts)
+    if slope <= 0:
+        return None
+    measured = 1 / (slope * float(tick))
+    announced = [Fraction(rate) for rate in announced if rate and rate > 0]
+    exact = [rate for rate in announced if (1 / (rate * tick)).denominator == 1]
+    meant = [standard for rate in announced if (standard := _meant(rate)) in STANDARD]
+    whole = [rate for rate in announced if rate.denominator == 1]
+    near = sorted((rate for rate in STANDARD if abs(rate / measured - 1) < 0.5), key=lambda rate: abs(rate - measured))
+    simple = [Fraction(round(measured * parts), parts) for parts in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 1001)]
+    slow = [Fraction(1, max(1, round(1 / measured)))]
+    ends = [Fraction(len(pts) - 1) / (Fraction(int(pts[-1])) * tick)]
+    candidates = [rate for rate in (*exact, *meant, *whole, *near, *announced, *slow, *simple, *ends) if rate > 0]
+    for slack in (0.0, JITTER):
+        for rate in candidates:
+            if _explains(pts, tick, rate, slack):
+                return rate
+    return None
+
+
+def of_one(announced, tick, length):
+    """The rate of a clip of one frame: the first plausible one of those announced, else by the frame's length in ticks
+    (0 where it is not known), else 25."""
+    lengths = [1 / (length * tick)] if length > 0 else []
+    for rate in (*announced, *lengths):
+        if rate and 0 < rate <= max(STANDARD):
+            return rate if (1 / (rate * tick)).denominator == 1 else _meant(rate)
+    return Fraction(25)
+
+
+def nearest(timestamps, tick, announced=()):
+    """The rate to resample a clip to that has none: the standard one nearest to what its frames keep to.
+
+    The shorter median gap between frames counts as one frame, and a longer gap as the frames that it has room for. So
+    pauses and dropped frames do not lower the rate, as they do a mean, and jitter evens out, which it does not in the
+    most frequent gap. Where jitter leaves it open, say between 30 and 30000/1001, one that is announced is taken, else
+    the whole one.
+    """
+    gaps = np.diff(np.maximum.accumulate(np.array(timestamps, np.float64))) * float(tick)
+    gaps = gaps[gaps > 0]
+    if not len(gaps):
+        return Fraction(25)
+    step = np.sort(gaps)[(len(gaps) - 1) // 2]
+    for longest in (3, 30, np.inf):  # how many frames a pause holds is known once a frame is known well
+        close = gaps <= longest * step
+        slots = np.maximum(1, np.ceil(gaps / step - 0.6))  # not - 0.5: telecined film has gaps of 1 and 1.5 frames
+        step = gaps[close].sum() / slots[close].sum()
+    step, error = _fitted(slots, gaps)
+    rate = 1 / step
+    if rate < 1:
+        return Fraction(1, round(step))
+    possible = [standard for standard in STANDARD if abs(standard / rate - 1) < 3 * error]
+    stated = [meant for other in announced if other and other > 0 and (meant := _meant(other)) in possible]
+    whole = [standard for standard in possible if standard.denominator == 1]
+    if stated or whole:
+        return stated[0] if stated else min(whole, key=lambda standard: abs(standard - rate))
+    if rate >= 1.5 and abs(round(rate) / rate - 1) < 2e-3 and abs(_nearest(rate) / rate - 1) > 0.02:
+        return Fraction(min(round(rate), HIGHEST))  # 19 is itself, and no jittered 20
+    return _nearest(rate)
+
+
+def shown(timestamps, tick, last, rate):
+    """How often each frame is shown at a constant rate: list of counts; their sum is the new number of frames.
+
+    last: duration of the last frame in ticks. Each frame goes to the nearest new one in time, each new frame shows the
+    latest that is there by then: those missing are repeats, those too many are left out (as FFmpeg's filter fps does).
+    """
+    begin = timestamps[0]
+    scale = tick * rate
+
+    def slot(time):
+        return math.floor((time - begin) * scale + Fraction(1, 2))
+
+    slots, highest = [], 0
+    for time in timestamps:
+        highest = max(highest, slot(time))
+        slots.append(highest)
+    slots.append(max(slot(timestamps[-1] + last), 1, highest))
+    return [after - before for before, after in itertools.pairwise(slots)]
+
+
+def parse(text):
+    """ "30", "30000/1001" or "29.97" (which means 30000/1001) -> Fraction. Raises HelixError."""
+    text = text.strip()
+    rate = Fraction(text) if re.fullmatch(r"\d+(\.\d+)?|\d+/0*[1-9]\d*", text, re.ASCII) else Fraction(0)
+    if not 0 < rate <= HIGHEST or max(rate.numerator, rate.denominator) >= 1 << 32:
+        raise HelixError(
+            f"frame rate {text!r}: give frames per second up to {HIGHEST}, for example 30, 29.97 or 30000/1001"
+        )
+    digits = len(text.partition(".")[2])
+    if rate in STANDARD or digits < 2:
+        return rate
+    return next((meant for meant in STANDARD if round(meant, digits) == rate), rate)
+
+
+def _nearest(rate):
+    return min(STANDARD, key=lambda standard: abs(math.log(standard / rate)))
+
+
+def _meant(rate):
+    """The standard rate that an announced one is a rounded form of, else itself."""
+    standard = _nearest(rate)
+    return standard if abs(rate / standard - 1) < _SAME else Fraction(rate)
+
+
+def _fitted(slots, gaps):
+    """Length of a frame by least squares, and its relative standard error. gaps: of ``slots`` frames each."""
+    place, time = (np.concatenate([[0.0], np.cumsum(part)]) for part in (slots, gaps))
+    place, time = place - place.mean(), time - time.mean()
+    step = place @ time / (place @ place)
+    return float(step), np.sqrt(np.mean((time - step * place) ** 2) / (place @ place)) / step
+
+
+def _on_a_grid(timestamps, tick):
+    """Timestamps from the first, float64, in ticks, or in ms where they are whole ms that were put into finer ticks."""
+    pts = [time - timestamps[0] for time in timestamps]
+    per_tick = 1000 * tick
+    if per_tick < 1 and all(time * per_tick.numerator % per_tick.denominator == 0 for time in pts):
+        return np.array([float(time * per_tick) for time in pts]), Fraction(1, 1000)
+    return np.array(pts, np.float64), tick
+
+
+def _slope(pts):
+    """Ticks per frame, by least squares."""
+    number = np.arange(len(pts)) - (len(pts) - 1) / 2
+    return float(number @ (pts - pts.mean()) / (number @ number))
+
+
+def _explains(pts, tick, rate, slack):
+    """Whether frames at a constant rate have these timestamps, up to rounding and ``slack`` of a frame."""
+    step = 1 / (rate * tick)  # ticks per frame
+    spread = np.ptp(pts - float(step) * np.arange(len(pts)))
+    # rounding to ticks, up or down, keeps the spread below one tick: none at all where a frame is whole ticks
+    return spread < max(1e-3 if step.denominator == 1 else 1.001, slack * step)

@@ -1,0 +1,73 @@
+"""What a pool does not keep of a clip, told with the remedy."""
+
+import shlex
+from pathlib import Path
+
+# kind of loss -> how it is told of many clips; of one, ``of_clip`` says more
+OF_MANY = {
+    "sound": "have sound, which is not stored",
+    "streams": "have several video streams, of which the default one is stored",
+    "aspect": "have pixels that are not square, which is not stored",
+    "hdr": "are HDR, and are stored without conversion in 8-bit SDR: see --tone-map",
+    "gamut": "have wide colours, which are stored as if of BT.709: see --tone-map",
+    "depth": "have more than 8 bits per sample, of which 8 are stored",
+    "alpha": "are transparent in places, and are stored over black",
+    "interlaced": "are interlaced, and are stored as they are: see --deinterlace",
+}
+
+
+def of_clip(name, info, traits, *, sound, streams, aspect, alpha, interlaced):
+    """Kind of loss -> a sentence without its subject, the clip, for what is lost of it.
+
+    name: as the user gave it. info: video.VideoInfo. traits: pictures.Traits. streams: (number of video streams, which
+    one is stored, from 0). aspect: of a pixel, upright. alpha: something is transparent.
+    """
+    told, read = {}, f"ffmpeg -i {shlex.quote(name)}"
+    target = reencoded(name)
+    if sound:
+        told["sound"] = "has sound, which is not stored"
+    if streams[0] > 1:
+        told["streams"] = (
+            f"has {streams[0]} video streams, of which only number {streams[1]} is stored; take out another with: "
+            f"{read} -map 0:v:0 -c copy {target.replace('.mp4', '.mkv')}"
+        )
+    if aspect != 1:
+        width = 2 * max(1, round(info.width * aspect / 2))
+        shape = aspect * info.width / info.height
+        told["aspect"] = (
+            f"has pixels of {aspect.numerator}:{aspect.denominator} (width to height), which is not stored: what is "
+            f"decoded will look {'narrow' if aspect > 1 else 'wide'}; make them square first with: {read} "
+            f"-vf scale={width}:{info.height},setsar=1 {target}, or state the shape of the decoded file with: "
+            f"ffmpeg -i decoded.mp4 -c copy -aspect {shape.numerator}:{shape.denominator} shaped.mp4"
+        )
+    if traits.transfer:
+        what = ", ".join(filter(None, (traits.transfer, traits.primaries, f"{traits.bits} bits per sample")))
+        told["hdr"] = (
+            f"is HDR ({what}), and is stored without conversion in 8-bit SDR, where it looks flat; "
+            "--tone-map converts it to BT.709"
+        )
+    elif traits.primaries:
+        told["gamut"] = (
+            f"has the colours of {traits.primaries}, which are stored as if of BT.709 and look dull; "
+            "--tone-map converts them to BT.709"
+        )
+    if traits.bits > 8 and not traits.transfer:
+        told["depth"] = f"has {traits.bits} bits per sample, of which 8 are stored; keep the file if the rest matters"
+    if alpha:
+        told["alpha"] = (
+            "is transparent in places, which is not stored: it is put over black; for another background: "
+            f"ffmpeg -f lavfi -i color=white:size={info.width}x{info.height}:rate={info.fps} -i {shlex.quote(name)} "
+            f"-filter_complex '[0][1]overlay=shortest=1' {target}"
+        )
+    if interlaced:
+        told["interlaced"] = (
+            "is interlaced, and its frames are stored as they are, with combs where something moves; "
+            "--deinterlace removes them"
+        )
+    return told
+
+
+def reencoded(name):
+    """What a file made from another may be called, quoted for a shell."""
+    path = Path("video" if name == "-" else name)
+    return shlex.quote(str(path.with_name(f"{path.stem}-new.mp4")))

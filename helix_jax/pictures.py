@@ -1,0 +1,196 @@
+"""Decoded frames (PyAV) -> uint8 RGB pictures as they are shown: colours, alpha, fields, HDR, orientation.
+
+Colours go by the file's own matrix and range; where it states none, by FFmpeg's guess (BT.601, limited range).
+"""
+
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
+
+# yuv -> rgb and back within a level or two: without these flags swscale takes coarse shortcuts
+PRECISE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+UPRIGHT = (1, 0, 0, 1)
+HDR = {16: "PQ", 18: "HLG"}  # transfer functions (H.273) that no SDR screen follows
+WIDE = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}  # primaries outside those of BT.709
+_UNSPECIFIED, _RESERVED = 2, (0, 3)
+_TO_BT709 = "out_primaries=bt709:out_transfer=bt709:flags=bilinear+accurate_rnd+full_chroma_int"
+
+
+class PictureError(ValueError):
+    """A frame that cannot be made a picture: the message says why. options: what FFmpeg needs to convert the file."""
+
+    def __init__(self, message, options=""):
+        super().__init__(message)
+        self.options = options
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a frame has beyond 8-bit SDR pictures.
+
+    alpha: its format has transparency. bits: per sample. transfer, primaries: "PQ", "BT.2020", ... or "" for those of
+    SDR video.
+    """
+
+    alpha: bool
+    bits: int = 8
+    transfer: str = ""
+    primaries: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How frames become pictures.
+
+    orientation: (a, b, c, d) of the display matrix. blend: put what is transparent over black. deinterlace: "" no,
+    "interlaced" the frames that are flagged, "all" every frame. tone_map: how to come to BT.709, "" not at all, else an
+    intent of FFmpeg's filter scale (``intent``).
+    """
+
+    orientation: tuple[int, int, int, int] = UPRIGHT
+    blend: bool = False
+    deinterlace: str = ""
+    tone_map: str = ""
+
+
+def traits(frame):
+    """Traits of an av.VideoFrame."""
+    matrix = frame.colorspace in (9, 10)
+    return Traits(
+        alpha=frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components),
+        bits=max(component.bits for component in frame.format.components),
+        transfer=HDR.get(frame.color_trc, ""),
+        primaries=WIDE.get(frame.color_primaries, "BT.2020" if matrix else ""),
+    )
+
+
+def intent(traits):
+    """How to come to BT.709: HDR by a curve over luminance that keeps hues and clips nothing, wide colours by keeping
+    those that BT.709 has as they are, "" for what is BT.709."""
+    if traits.transfer:
+        return "perceptual"
+    return "relative_colorimetric" if traits.primaries else ""
+
+
+def is_opaque(frame):
+    """Whether no pixel of a frame is transparent."""
+    return bool((_rgb(VideoReformatter(), frame, "rgba")[..., 3] == 255).all())
+
+
+def pictures(frames, look):
+    """av.VideoFrames, an iterator -> as many uint8[H, W, 3]. Raises PictureError."""
+    reformatter, pixels = VideoReformatter(), "rgba" if look.blend else "rgb24"
+    if look.deinterlace or look.tone_map:
+        frames = _filtered(frames, look, pixels)
+    for frame in frames:
+        picture = _rgb(reformatter, frame, pixels)
+        if look.blend:
+            picture = ((picture[..., :3].astype(np.uint16) * picture[..., 3:] + 127) // 255).astype(np.uint8)
+        yield upright(picture, look.orientation)
+
+
+def orientation(frame):
+    """(a, b, c, d) in {-1, 0, 1} of the display matrix: pixel (x, y) is shown at (a x + c y, b x + d y).
+
+    Raises PictureError for a rotation that is no multiple of 90 degrees.
+    """
+    side_data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if side_data is None:
+        return UPRIGHT
+    matrix = np.frombuffer(side_data, np.int32)[[0, 1, 3, 4]] / 65536  # 16.16 fixed point
+    rounded = np.round(matrix).astype(int)
+    a, b, c, d = (int(value) for value in rounded)
+    if (
+        np.abs(matrix - rounded).max() > 1e-3
+        or sorted((abs(a), abs(b))) != [0, 1]
+        or abs(a) != abs(d)
+        or abs(b) != abs(c)
+    ):
+        raise PictureError(f"turned by {frame.rotation} degrees, not a multiple of 90")
+    return a, b, c, d
+
+
+def upright(rgb, orientation):
+    """uint8[H, W, 3] as stored -> as shown."""
+    a, b, c, d = orientation
+    if a == 0:
+        rgb, a, d = rgb.transpose(1, 0, 2), c, b
+    return rgb[::d, ::a]
+
+
+def _rgb(reformatter, frame, pixels):
+    if frame.colorspace in _RESERVED[1:]:  # 0 is RGB
+        frame.colorspace = _UNSPECIFIED
+    try:
+        return reformatter.reformat(frame, format=pixels, interpolation=PRECISE, threads=1).to_ndarray()
+    except (av.FFmpegError, ValueError) as error:
+        raise PictureError(
+            f"its colours ({frame.format.name}, matrix {int(frame.colorspace)} of H.273) cannot be converted here",
+            "-vf libplacebo=colorspace=bt709:color_primaries=bt709:color_trc=bt709",
+        ) from error
+
+
+def _filtered(frames, look, pixels):
+    """The same number of frames, through FFmpeg's filters."""
+    graph = form = None
+    for frame in frames:
+        if look.tone_map:
+            _state_colours(frame)
+        if graph is None:
+            _rgb(VideoReformatter(), frame, pixels)  # tells better what is wrong with its colours
+            form, graph = frame.format.name, _graph(frame, look, pixels)
+        if frame.format.name != form:
+            raise PictureError(f"its pixel format changes from {form} to {frame.format.name}")
+        yield from _through(graph, frame)
+    if graph is not None:
+        yield from _through(graph, None)
+
+
+def _state_colours(frame):
+    """What a tone map has to know and the file leaves open or reserved."""
+    if frame.colorspace in _RESERVED[1:]:
+        frame.colorspace = _UNSPECIFIED
+    if frame.color_trc in _RESERVED or frame.color_trc not in set(ColorTrc):
+        frame.color_trc = ColorTrc.UNSPECIFIED
+    if frame.color_primaries in _RESERVED or frame.color_primaries not in set(ColorPrimaries):
+        frame.color_primaries = ColorPrimaries.UNSPECIFIED
+    if frame.color_primaries == _UNSPECIFIED and (frame.colorspace in (9, 10) or frame.color_trc in HDR):
+        frame.color_primaries = ColorPrimaries.BT2020
+
+
+def _graph(frame, look, pixels):
+    graph = av.filter.Graph()
+    colours = f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}"
+    tick = frame.time_base
+    nodes = [
+        graph.add("buffer", f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:"
+                  f"time_base={tick.numerator}/{tick.denominator}:{colours}")
+    ]  # fmt: skip
+    if look.deinterlace:
+        nodes.append(graph.add("bwdif", f"mode=send_frame:parity=auto:deint={look.deinterlace}"))
+    if look.tone_map:
+        nodes += [graph.add("scale", f"{_TO_BT709}:intent={look.tone_map}"), graph.add("format", pixels)]
+    try:
+        graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    except av.FFmpegError as error:
+        raise _unfilterable(frame, error) from error
+    return graph
+
+
+def _through(graph, frame):
+    try:
+        graph.vpush(frame)
+        while True:
+            yield graph.vpull()
+    except (av.BlockingIOError, av.EOFError):  # it wants more, or has no more
+        return
+    except av.FFmpegError as error:
+        raise _unfilterable(frame, error) from error
+
+
+def _unfilterable(frame, error):
+    what = f" ({frame.format.name}, {frame.width}x{frame.height})" if frame else ""
+    return PictureError(f"its frames{what} cannot be deinterlaced or tone-mapped here: {error.strerror}")
