@@ -6,8 +6,6 @@ Exit status: 0 done, 1 a check or a clip of a batch failed, 2 wrong use or unrea
 
 import contextlib
 import dataclasses
-import enum
-import json
 import os
 import sys
 import traceback
@@ -17,10 +15,9 @@ from typing import Annotated
 
 import typer
 
-from helix_jax import __version__, batch_cli, channel_cli, files, timing_cli
+from helix_jax import __version__, batch_cli, bytes_cli, channel_cli, files, pool_cli, timing_cli
 from helix_jax import cache as user_cache
 from helix_jax.console import (
-    CHECK_FAILED,
     FAULT,
     WITH_LOSS,
     Json,
@@ -29,11 +26,9 @@ from helix_jax.console import (
     problems,
     progress,
     show,
-    show_rows,
     strands_of,
     warn,
 )
-from helix_jax.errors import HelixError
 from helix_jax.options import (
     Budget,
     Coverage,
@@ -50,6 +45,7 @@ from helix_jax.options import (
     ModelPath,
     Motif,
     Plot,
+    PoolOut,
     PriorPath,
     Quality,
     Rate,
@@ -62,13 +58,15 @@ from helix_jax.options import (
     Survive,
     ToneMap,
     Verify,
-    check_effect,
+    Writer,
+    WriterKind,
+    as_written,
     codec_config,
-    given,
     load_model,
     load_prior,
     parse_key,
     preparation,
+    start,
     warn_of_primers,
 )
 
@@ -89,38 +87,6 @@ app = typer.Typer(
     "4 cannot be decoded, 70 a fault of helix-jax itself.",
 )
 app.add_typer(timing_cli.app, name="timing")
-
-
-class Writer(enum.StrEnum):
-    """How data becomes DNA. bases: letters under constraints, FASTA. timing: letters and durations, a schedule."""
-
-    BASES = "bases"
-    TIMING = "timing"
-
-
-BASES_ONLY = (
-    "constraints", "strand_length", "redundancy", "survive", "coverage", "read_errors", "failure", "mode", "quality",
-    "effort", "rate", "budget", "verify", "prior", "key", "forbid", "left_primer", "right_primer", "exempt_primers",
-    "reads", "plot",
-)  # fmt: skip
-TIMING_ONLY = ("scheme",)
-
-WriterKind = Annotated[
-    Writer,
-    typer.Option(
-        "--writer",
-        help="bases: strands of letters that obey constraints, in FASTA. "
-        "timing: letters and durations of enzymatic synthesis, in a schedule file; read back from FASTA.",
-    ),
-]
-PoolOut = Annotated[Path, typer.Option("-o", "--output", help="FASTA file to write; a schedule for --writer timing.")]
-PoolIn = Annotated[
-    Path,
-    typer.Argument(
-        metavar="POOL",
-        help="FASTA file of strands, plain or gzip, in any order; reads without errors. - is standard input.",
-    ),
-]
 
 
 def _version(asked: bool):
@@ -184,7 +150,7 @@ def encode(
     from helix_jax.strands import fasta, primers
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        _start(writer, context, reads=(clip, model, prior), writes=(output,), strands=output)
+        start(writer, context, reads=(clip, model, prior), writes=(output,), strands=output)
         prepare = preparation(fps, deinterlace, tone_map)
         reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
         for loss in reader.not_kept.values():
@@ -259,7 +225,7 @@ def decode(
     from helix_jax import codec, reads_figure, video
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        _start(writer, context, reads=(pool, model, prior), writes=(output, plot), plot=plot)
+        start(writer, context, reads=(pool, model, prior), writes=(output, plot), plot=plot)
         video.check_output(output)
         if writer is Writer.TIMING:
             from helix_jax import timed_files
@@ -270,7 +236,7 @@ def decode(
             concealed, changed = lost > 0, 0.0
         else:
             tokenizer = load_model(model)
-            chosen = _as_written(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
+            chosen = as_written(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
             strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
             info, blocks, found = codec.decode(strands, tokenizer, prior=load_prior(prior, tokenizer), **chosen)
             report = left_out_of(strands) | reads_figure.merged(found, about_reads, plot)
@@ -295,163 +261,10 @@ def decode(
         raise typer.Exit(WITH_LOSS)
 
 
-@app.command(epilog="Example: helix-jax pack notes.txt -o notes.fasta --constraints strict")
-def pack(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file.")],
-    output: PoolOut,
-    writer: WriterKind = Writer.BASES,
-    scheme: Scheme = "talk",
-    constraints: Set = "helix",
-    strand_length: Length = 150,
-    redundancy: Redundancy = None,
-    survive: Survive = None,
-    coverage: Coverage = 10.0,
-    read_errors: ReadErrors = 0.04,
-    failure: Failure = 1e-6,
-    key: Key = None,
-    forbid: Motif = [],  # noqa: B006
-    left_primer: LeftPrimer = "",
-    right_primer: RightPrimer = "",
-    exempt_primers: ExemptPrimers = False,
-    as_json: Json = False,
-):
-    """Write any file as strands of DNA, bit for bit."""
-    from helix_jax import inspection, packing
-    from helix_jax.strands import fasta, primers
-
-    with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        _start(writer, context, reads=(file,), writes=(output,), strands=output)
-        content = stack.enter_context(files.opened(stack.enter_context(files.local(file))))
-        if writer is Writer.TIMING:
-            from helix_jax import timed_files
-
-            figures = timed_files.pack(output, content.read(), scheme, progress=step)
-        else:
-            config = codec_config(
-                constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers,
-                survive=survive, coverage=coverage, read_errors=read_errors, failure=failure,
-            )  # fmt: skip
-            pool = packing.pack_draft(content, config, motifs=tuple(forbid), key=parse_key(key), progress=step)
-            fasta.write_pool(output, pool)
-            warn_of_primers(primers.in_pool(pool))
-            figures = inspection.figures(pool, output)
-    show(figures, as_json)
-
-
-@app.command(epilog="Example: helix-jax unpack notes.fasta -o notes.txt")
-def unpack(
-    context: typer.Context,
-    pool: ReadsIn,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
-    writer: WriterKind = Writer.BASES,
-    scheme: Scheme = "talk",
-    key: Key = None,
-    reads: Reads = False,
-    plot: Plot = None,
-    forbid: Motif = [],  # noqa: B006
-    left_primer: LeftPrimer = "",
-    right_primer: RightPrimer = "",
-    exempt_primers: ExemptPrimers = False,
-    as_json: Json = False,
-):
-    """Read a packed file back from strands or reads. Bytes are returned exactly or not at all (exit status 4)."""
-    from helix_jax import packing, reads_figure
-
-    with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        _start(writer, context, reads=(pool,), writes=(output, plot), plot=plot)
-        if writer is Writer.TIMING:
-            from helix_jax import timed_files
-
-            copies, left_out = timed_files.read(pool)
-            data, found = timed_files.unpack(copies, scheme, progress=step)
-            parts, report = [data], left_out | dataclasses.asdict(found)
-        else:
-            chosen = _as_written(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
-            strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
-            parts, found = packing.unpack_parts(strands, **chosen)
-            report = left_out_of(strands) | reads_figure.merged(found, about_reads, plot)
-        size = 0
-        with files.atomic(output) as temporary, open(temporary, "wb") as out:
-            for part in parts:
-                size += out.write(part)
-    show({"output": str(output), "bytes": size} | report, as_json)
-
-
-@app.command(epilog="Example: helix-jax inspect pool.fasta")
-def inspect(
-    context: typer.Context,
-    pool: PoolIn,
-    constraints: Annotated[
-        str | None,
-        typer.Option("--constraints", help="Set to check against; default: the one that the pool's header names."),
-    ] = None,
-    key: Key = None,
-    forbid: Motif = [],  # noqa: B006
-    left_primer: LeftPrimer = "",
-    right_primer: RightPrimer = "",
-    exempt_primers: ExemptPrimers = False,
-    as_json: Json = False,
-):
-    """Check every strand of a pool with an independent checker, and print its densities beside the capacity.
-
-    Exit status 1 when a strand breaks a constraint.
-    """
-    from helix_jax import inspection
-    from helix_jax.strands import fasta
-
-    with problems(), progress(as_json) as step:
-        check_effect(context, ("key", "constraints"))
-        chosen = _as_written(forbid, left_primer, right_primer, exempt_primers, key)
-        with fasta.opened(pool) as strands:
-            report = inspection.inspect(strands, name=constraints, progress=step, **chosen)
-            report = left_out_of(strands) | report
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _inspection_tables(report)
-    if report["violations"]:
-        raise typer.Exit(CHECK_FAILED)
-
-
-@app.command(epilog="Example: helix-jax capacity --constraints helix --strand-length 200")
-def capacity(
-    context: typer.Context,
-    constraints: Set = "helix",
-    strand_length: Length = 150,
-    forbid: Motif = [],  # noqa: B006
-    left_primer: LeftPrimer = "",
-    right_primer: RightPrimer = "",
-    exempt_primers: ExemptPrimers = False,
-    as_json: Json = False,
-):
-    """Capacity of a constraint set, its exact limit at a strand length, and what the coder carries there.
-
-    All in bits per nucleotide: capacity as strands grow long; limit = log2(number of valid strands) / length;
-    carried = K / length.
-    """
-    from helix_jax.tk_scone import capacity as rates
-    from helix_jax.tk_scone import constraints as sets
-    from helix_jax.tk_scone import tables
-
-    with problems():
-        check_effect(context)
-        chosen = sets.custom(
-            sets.named(constraints), motifs=tuple(forbid), left=left_primer, right=right_primer,
-            primers_exempt=exempt_primers,
-        )  # fmt: skip
-        table = tables.load(chosen, strand_length)
-        limit = rates.limit(chosen, strand_length)
-        figures = {
-            "constraints": chosen.describe(),
-            "length": strand_length,
-            "capacity": round(rates.load(chosen), 6),
-            "limit": round(limit / strand_length, 6),
-            "carried": round(table.bits / strand_length, 6),
-            "bits_per_strand": table.bits,
-            "share_of_limit": round(table.bits / limit, 6),
-        }
-    show(figures, as_json)
+app.command(epilog="Example: helix-jax pack notes.txt -o notes.fasta --constraints strict")(bytes_cli.pack)
+app.command(epilog="Example: helix-jax unpack notes.fasta -o notes.txt")(bytes_cli.unpack)
+app.command(epilog="Example: helix-jax inspect pool.fasta")(pool_cli.inspect)
+app.command(epilog="Example: helix-jax capacity --constraints helix --strand-length 200")(pool_cli.capacity)
 
 
 @app.command(epilog="Example: helix-jax demo --out demo")
@@ -484,56 +297,6 @@ def cache(
         if removed:
             figures |= {"removed_files": removed[0], "removed_bytes": removed[1]}
     show(figures, as_json)
-
-
-# ---- shared by the commands ------------------------------------------------------------------------------
-
-
-def _start(writer, context, *, reads, writes, strands=None, plot=None):
-    """Refuse what cannot be done, before any work: options without effect, and paths that cannot be written.
-
-    strands: the output that becomes FASTA. plot: the output that becomes a picture.
-    """
-    _only_of(writer, context)
-    check_effect(context)
-    scheme = Path(context.params["scheme"])
-    files.check_paths((*reads, scheme if scheme.is_file() else None), writes)
-    if strands is not None and writer is Writer.BASES:
-        files.check_sequences(strands, "FASTA")
-    if plot is not None:
-        files.check_suffix(plot, (".png",), "pictures are written as PNG")
-
-
-def _as_written(forbid, left_primer, right_primer, exempt_primers, key):
-    """Options that tell how a pool was written, as arguments of ``codec.decode``."""
-    return {
-        "motifs": tuple(forbid),
-        "primers": (left_primer, right_primer),
-        "primers_exempt": exempt_primers,
-        "key": parse_key(key),
-    }
-
-
-def _only_of(writer, context):
-    """Refuse options that the command was given and that only the other writer takes."""
-    foreign = BASES_ONLY if writer is Writer.TIMING else TIMING_ONLY
-    options = {p.name: p.opts[0] for p in context.command.params}
-    wrong = [options[name] for name in foreign if name in given(context)]
-    if not wrong:
-        return
-    if writer is Writer.TIMING:
-        raise HelixError(f"{', '.join(wrong)}: not for --writer timing, whose --scheme settles it; leave it out")
-    raise HelixError(f"{', '.join(wrong)}: only for --writer timing; add that, or leave it out")
-
-
-def _inspection_tables(report):
-    show({name: value for name, value in report.items() if not isinstance(value, (dict, list))}, as_json=False)
-    for name, title in (("runs", "longest run of a strand"), ("gc", "GC share of a strand")):
-        top = max(report[name].values(), default=1)
-        rows = [(str(value), str(count), "#" * round(40 * count / top)) for value, count in report[name].items()]
-        show_rows(title, ("", "strands", ""), rows)
-    for example in report["examples"]:
-        print(example)
 
 
 def main():

@@ -6,8 +6,42 @@ from typing import Annotated
 
 import typer
 
+from helix_jax import files
 from helix_jax.console import warn
 from helix_jax.errors import HelixError
+
+
+class Writer(enum.StrEnum):
+    """How data becomes DNA. bases: letters under constraints, FASTA. timing: letters and durations, a schedule."""
+
+    BASES = "bases"
+    TIMING = "timing"
+
+
+BASES_ONLY = (
+    "constraints", "strand_length", "redundancy", "survive", "coverage", "read_errors", "failure", "mode", "quality",
+    "effort", "rate", "budget", "verify", "prior", "key", "forbid", "left_primer", "right_primer", "exempt_primers",
+    "reads", "plot",
+)  # fmt: skip
+TIMING_ONLY = ("scheme",)
+
+WriterKind = Annotated[
+    Writer,
+    typer.Option(
+        "--writer",
+        help="bases: strands of letters that obey constraints, in FASTA. "
+        "timing: letters and durations of enzymatic synthesis, in a schedule file; read back from FASTA.",
+    ),
+]
+PoolOut = Annotated[Path, typer.Option("-o", "--output", help="FASTA file to write; a schedule for --writer timing.")]
+PoolIn = Annotated[
+    Path,
+    typer.Argument(
+        metavar="POOL",
+        help="FASTA file of strands, plain or gzip, in any order; reads without errors. - is standard input.",
+    ),
+]
+
 
 Set = Annotated[
     str,
@@ -259,3 +293,40 @@ def warn_of_primers(found, remedy=", or another --key, which writes other strand
             f"primer {primer} nearly occurs inside {count} strands{names} and may bind there: choose another primer"
             + remedy
         )
+
+
+def start(writer, context, *, reads, writes, strands=None, plot=None):
+    """Refuse what cannot be done, before any work: options without effect, and paths that cannot be written.
+
+    strands: the output that becomes FASTA. plot: the output that becomes a picture.
+    """
+    _only_of(writer, context)
+    check_effect(context)
+    scheme = Path(context.params["scheme"])
+    files.check_paths((*reads, scheme if scheme.is_file() else None), writes)
+    if strands is not None and writer is Writer.BASES:
+        files.check_sequences(strands, "FASTA")
+    if plot is not None:
+        files.check_suffix(plot, (".png",), "pictures are written as PNG")
+
+
+def as_written(forbid, left_primer, right_primer, exempt_primers, key):
+    """Options that tell how a pool was written, as arguments of ``codec.decode``."""
+    return {
+        "motifs": tuple(forbid),
+        "primers": (left_primer, right_primer),
+        "primers_exempt": exempt_primers,
+        "key": parse_key(key),
+    }
+
+
+def _only_of(writer, context):
+    """Refuse options that the command was given and that only the other writer takes."""
+    foreign = BASES_ONLY if writer is Writer.TIMING else TIMING_ONLY
+    options = {p.name: p.opts[0] for p in context.command.params}
+    wrong = [options[name] for name in foreign if name in given(context)]
+    if not wrong:
+        return
+    if writer is Writer.TIMING:
+        raise HelixError(f"{', '.join(wrong)}: not for --writer timing, whose --scheme settles it; leave it out")
+    raise HelixError(f"{', '.join(wrong)}: only for --writer timing; add that, or leave it out")

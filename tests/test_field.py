@@ -249,7 +249,7 @@ def test_placeholder_qualities_count_as_unknown(packed, tmp_path, unpacked, qual
 def test_qualities_up_to_two_are_placeholders_whatever_they_are(packed, tmp_path, unpacked):
     path = as_fastq(tmp_path / "r.fastq", packed[2], lambda letters: ('!"#' * len(letters))[: len(letters)])
     assert unpacked(path)["without_quality"] == len(packed[2])
-    path = as_fastq(tmp_path / "r.fastq", packed[2], lambda letters: "!" + "I" * (len(letters) - 1))
+    path = as_fastq(tmp_path / "r.fastq", packed[2], lambda letters: "5" + "I" * (len(letters) - 1))
     assert unpacked(path)["without_quality"] == 0
 
 
@@ -267,7 +267,8 @@ def test_reads_of_no_use_are_told(packed, tmp_path, run_cli):
     path.write_text("@a\nACRT\n+\nIIII\n@b\n\n+\n\n")
     result = run_cli("unpack", path, "-o", tmp_path / "x")
     assert result.exit_code == UNDECODABLE
-    assert "none of 2 reads can be used: 1 with other letters than bases, 1 without letters" in result.stderr
+    for word in ("none of 2 reads can be used", "1 with other letters than bases", "1 without letters"):
+        assert word in result.stderr
 
 
 def test_an_odd_strand_is_an_erasure(packed, tmp_path, unpacked):
@@ -316,7 +317,7 @@ def test_other_formats_are_named(tmp_path, run_cli):
     path = tmp_path / "order.csv"
     path.write_text("Name,Sequence\ns1," + "ACGT" * 20 + "\n")
     for command in ("unpack", "decode", "inspect", "simulate"):
-        out = () if command == "inspect" else ("-o", tmp_path / "x.mp4")
+        out = () if command == "inspect" else ("-o", tmp_path / ("x.mp4" if command == "decode" else "x"))
         result = run_cli(command, path, *out)
         assert result.exit_code == WRONG_USE
         for word in (path, "CSV", "awk"):
