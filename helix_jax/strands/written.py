@@ -35,10 +35,11 @@ class Written:
 
     @classmethod
     def from_comment(cls, text):
-        """Inverse of ``comment``; words that it does not know are passed over."""
+        """Inverse of ``comment``; what it does not know, and what is no base, is passed over."""
         fields = dict(word.split("=", 1) for word in text.split() if "=" in word)
-        motifs = tuple(word for word in fields.get("forbid", "").split(",") if word)
-        return cls(motifs, fields.get("left", ""), fields.get("right", ""), fields.get("windows") == "strand")
+        words = [fields.get("left", ""), fields.get("right", ""), *fields.get("forbid", "").split(",")]
+        left, right, *motifs = ("" if set(word.upper()) - set("ACGT") else word for word in words)
+        return cls(tuple(filter(None, motifs)), left, right, fields.get("windows") == "strand")
 
     @property
     def ends(self):

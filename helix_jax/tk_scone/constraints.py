@@ -95,9 +95,16 @@ def named(name):
 
 
 def custom(base, *, motifs=(), left="", right="", primers_exempt=False):
-    """A named set with forbidden motifs and primers added; the name stays when nothing is added."""
+    """A named set with forbidden motifs and primers added; the name stays when nothing is added.
+
+    Raises ConstraintError for other letters than A, C, G, T, in either case.
+    """
     if not motifs and not left and not right:
         return base
+    for word, what in (*((motif, "motif") for motif in motifs), (left, "left primer"), (right, "right primer")):
+        to_bases(word, what)
+    if not all(motifs):
+        raise ConstraintError("a forbidden motif is empty: leave it out")
     exempt = primers_exempt and bool(left or right)
     return dataclasses.replace(
         base, name=base.name + "+", motifs=tuple(motifs), left=left, right=right, primers_exempt=exempt
