@@ -20,7 +20,7 @@ import numpy as np
 
 from helix_jax.config import MixingConfig
 from helix_jax.errors import HelixError
-from helix_jax.strands import outer
+from helix_jax.strands import outer, raptor
 from helix_jax.strands.packets import PacketLayout, pack_fields, unpack_fields
 
 VERSION = 1
@@ -279,7 +279,7 @@ def _decode(layout, index, chunks):
     chunks = chunks[first]
     for leave_out in range(-1, len(index)):
         keep = np.arange(len(index)) != leave_out
-        data, _ = outer.solve(layout.sources, index[keep], chunks[keep])
+        data, _ = raptor.solve(layout.sources, index[keep], chunks[keep])
         if data is not None and _intact(data.tobytes()[:SIZE]):
             return data.tobytes()[:SIZE]
     return None

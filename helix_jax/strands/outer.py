@@ -1,30 +1,24 @@
 """Outer erasure code: payload bytes <-> packet symbols, RaptorQ (RFC 6330) over source blocks.
 
-The code is systematic: source symbols are the payload itself. RaptorQ wants symbols of a multiple of 8 bytes; as it
-codes each byte column by itself, symbols are padded with zero columns, which stay zero in repair symbols and are
-not written. A block comes back from any packets as many as it has source symbols, but for about 1 case in 300; with
+The code is systematic: source symbols are the payload itself. A block comes back from any packets as many as it has source symbols, but for about 1 case in 300; with
 two more the code practically never fails.
 
 Packets that reach ``decode`` passed their own check, yet one in 2**check_bits garbled strands does so by chance, and
 one wrong packet spoils every symbol solved from it. The digest of the payload catches that; the packets that a block
-has over its source symbols (its surplus) then tell which ones are wrong: see ``_audit``.
+has over its source symbols (its surplus) then tell which ones are wrong: see ``audit``.
 """
 
 import collections
 import hashlib
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import raptorq
 
+from helix_jax.strands import audit, raptor
 from helix_jax.strands.packets import BLOCK_BYTES
 
 DIGEST_BYTES = 16
-_ROUNDS = 8  # searches for wrong packets in one block; each one removes all that it sees
-_ROWS = 72  # surplus packets looked at in one search: up to 64 wrong packets, and 8 to tell them from the others
-_ATTEMPTS = 64  # alternatives tried where the surplus is too small to name the wrong packets
 _PROVEN = 3  # surplus at which a consistent block is beyond doubt: a wrong packet hides with probability 256**-surplus
 
 
@@ -103,7 +97,7 @@ def repairs(layout, symbols, blocks):
         return symbols[:0]
     width = symbols.shape[1]
     data = symbols.reshape(blocks, -1, width).transpose(1, 0, 2)
-    coded = _repair_symbols(data.reshape(len(data), blocks * width), layout.repairs)
+    coded = raptor.repair_symbols(data.reshape(len(data), blocks * width), layout.repairs)
     return coded.reshape(layout.repairs, blocks, width).transpose(1, 0, 2).reshape(-1, width)
 
 
@@ -209,7 +203,7 @@ class Packets:
         """
         if any(finding.data is None for findings in found for finding in findings):
             return None
-        for choice in itertools.islice(itertools.product(*found), 4 * _ATTEMPTS):
+        for choice in itertools.islice(itertools.product(*found), 4 * audit.ATTEMPTS):
             before = [block.put(finding) for block, finding in zip(blocks, choice, strict=True)]
             if genuine(self._payload()):
                 return list(choice)
@@ -267,13 +261,12 @@ class _Block:
         """The plain reading, of which nothing is checked."""
         if len(self.ids) >= self.sources and self.ids[self.sources - 1] == self.sources - 1:
             return _Finding(self.store[:0], np.zeros(0, np.int64))  # every source symbol came
-        return self._finding(solve(self.sources, self.ids, self.received)[0])
+        return self._finding(raptor.solve(self.sources, self.ids, self.received)[0])
 
     def audited(self):
         """The readings once wrong packets were looked for, the most likely one first."""
-        return [
-            self._finding(*reading) for reading in _audit(self.sources, self.ids, self.received, self.store.shape[1])
-        ]
+        readings = audit.audit(self.sources, self.ids, self.received, self.store.shape[1])
+        return [self._finding(*reading) for reading in readings]
 
     def _finding(self, data, rejected=(), surplus=0):
         """Only the symbols that differ from what the block holds are kept."""
@@ -290,126 +283,15 @@ class _Block:
         return before
 
 
-class _Reading(NamedTuple):
-    """One way to read a block. data: its source symbols uint8[sources, width], or None if it cannot be solved.
-    rejected: symbol ids left out. surplus: packets that agree with it beyond those it was solved from (-1: the packets
-    contradict it)."""
-
-    data: np.ndarray | None
-    rejected: tuple = ()
-    surplus: int = 0
-
-
 @dataclass(frozen=True, eq=False)
 class _Finding:
-    """A ``_Reading`` as a change: data: uint8[n, width] stands in the block's source symbols ``rows`` instead of what
-    was received there."""
+    """An ``audit.Reading`` as a change: data: uint8[n, width] stands in the block's source symbols ``rows`` instead of
+    what was received there."""
 
     data: np.ndarray | None
     rows: np.ndarray
     rejected: tuple = ()
     surplus: int = 0
-
-
-def _repair_symbols(data, repairs):
-    """First repair symbols of one block: uint8[sources, width] -> uint8[repairs, width]."""
-    sources, width = data.shape
-    data = np.pad(data, ((0, 0), (0, -width % 8)))
-    # pyrefly: ignore[missing-attribute]  (a compiled module without stubs)
-    encoder = raptorq.Encoder.with_defaults(data.tobytes(), data.shape[1])
-    packets = b"".join(encoder.get_encoded_packets(repairs)[sources:])
-    return np.frombuffer(packets, np.uint8).reshape(repairs, 4 + data.shape[1])[:, 4 : 4 + width]
-
-
-def solve(sources, ids, symbols):
-    """Source symbols from packets in ascending order of id: (uint8[sources, width], packets used).
-
-    (None, 0) when the packets do not determine them.
-    """
-    if len(ids) < sources:
-        return None, 0
-    if ids[sources - 1] == sources - 1:
-        return symbols[:sources], sources
-    width = symbols.shape[1]
-    padded = width + -width % 8
-    packets = np.zeros((len(ids), 4 + padded), np.uint8)  # block number 0, symbol id in 3 bytes, symbol
-    packets[:, 1:4] = ids.astype(">u4")[:, None].view(np.uint8)[:, 1:]
-    packets[:, 4 : 4 + width] = symbols
-    raw = packets.tobytes()
-    # pyrefly: ignore[missing-attribute]
-    decoder = raptorq.Decoder.with_defaults(sources * padded, padded)
-    for used, start in enumerate(range(0, len(raw), 4 + padded), start=1):  # the library takes packets one by one
-        data = decoder.decode(raw[start : start + 4 + padded])
-        if data is not None:
-            return np.frombuffer(data, np.uint8).reshape(sources, padded)[:, :width], used
-    return None, 0
-
-
-def _audit(sources, ids, symbols, width):
-    """Find wrong packets of a block by the packets it has to spare.
-
-    Returns a list of ``_Reading``, the most likely first.
-
-    Solve from just enough packets, code the others anew, compare. A wrong packet j in the first set adds h_j e_j to
-    the difference, a matrix (other packets) x (bytes), where e_j is its error and h_j how the others depend on it.
-    So the rank of the difference is the number of wrong packets, and they are those whose h_j lies in its column
-    space (as in the decoding of interleaved codes). The h_j come from solving with unit symbols.
-    """
-    rejected = ()
-    for _ in range(_ROUNDS):
-        data, used = solve(sources, ids, symbols)
-        rest = ids[used:]
-        if data is None or not rest.size:
-            return [_Reading(data, rejected)]
-        difference = _repair_symbols(data, rest[-1] - sources + 1)[rest - sources] ^ symbols[used:]
-        odd = difference.any(axis=1)
-        agreeing = int(rest.size - odd.sum())
-        if not odd.any():
-            return [_Reading(data, rejected, agreeing)]
-        if agreeing >= 4 and 2 * agreeing >= rest.size:  # the solution is right, some of the others are not
-            wrong, rank = rest[odd], int(odd.sum())
-        else:
-            rows = slice(0, min(rest.size, width + 8, _ROWS))
-            wrong, rank = _blame(sources, ids, used, rest[rows], difference[rows])
-        if len(wrong) > rank:
-            return _alternatives(sources, ids, symbols, rejected, wrong, rank) or [_Reading(None, rejected, -1)]
-        if len(wrong) < rank:
-            return [_Reading(None, rejected, -1)]
-        rejected += tuple(wrong.tolist())
-        keep = ~np.isin(ids, wrong)
-        ids, symbols = ids[keep], symbols[keep]
-    return [_Reading(None, rejected, -1)]
-
-
-def _blame(sources, ids, used, rest, difference):
-    """Ids of packets that can explain the difference, and how many of them are wrong."""
-    null, rank = _left_null(difference)
-    step = max(8, min(BLOCK_BYTES // sources, -(-used // 8) * 8) // 8 * 8)
-    product = np.zeros((len(null), used), np.uint8)
-    visible = np.zeros(used, bool)
-    for start in range(0, used, step):
-        units = np.zeros((used, step), np.uint8)
-        columns = np.arange(start, min(start + step, used))
-        units[columns, columns - start] = 1
-        data, _ = solve(sources, ids[:used], units)
-        effect = _repair_symbols(data, rest[-1] - sources + 1)[rest - sources][:, : columns.size]
-        visible[columns] = effect.any(axis=0)
-        for row, line in enumerate(effect):
-            product[:, columns] ^= _PRODUCT[null[:, row, None], line]
-    inner = ids[:used][visible & ~product.any(axis=0)]
-    return np.concatenate([inner, rest[~null.any(axis=0)]]), rank
-
-
-def _alternatives(sources, ids, symbols, rejected, wrong, rank):
-    """Findings for each way to leave out ``rank`` of the packets in ``wrong``; none if there are too many."""
-    ways = list(itertools.islice(itertools.combinations(wrong.tolist(), rank), _ATTEMPTS + 1))
-    findings = []
-    for way in ways if len(ways) <= _ATTEMPTS else ():
-        keep = ~np.isin(ids, way)
-        data, _ = solve(sources, ids[keep], symbols[keep])
-        if data is not None:
-            findings.append(_Reading(data, rejected + way, -1))
-    return findings
 
 
 def _doubtful(found):
@@ -419,39 +301,3 @@ def _doubtful(found):
         return contradictory
     unproven = {number for number, findings in enumerate(found) if findings[0].surplus < _PROVEN}
     return unproven or set(range(len(found)))
-
-
-def _product_table():
-    """uint8[256, 256], products in the field of RFC 6330 section 5.7: x^8 + x^4 + x^3 + x^2 + 1."""
-    power = np.zeros(510, np.uint8)
-    value = 1
-    for exponent in range(255):
-        power[exponent] = power[exponent + 255] = value
-        value = value << 1 ^ (0x11D if value & 0x80 else 0)
-    log = np.zeros(256, np.int64)
-    log[power[:255]] = np.arange(255)
-    table = power[log[:, None] + log]
-    table[0] = table[:, 0] = 0
-    return table
-
-
-_PRODUCT = _product_table()
-
-
-def _left_null(matrix):
-    """uint8[r, c] over GF(256) -> (basis uint8[r - rank, r] of the vectors v with v matrix = 0, rank)."""
-    size, width = matrix.shape
-    work = np.concatenate([matrix, np.eye(size, dtype=np.uint8)], axis=1)
-    rank = 0
-    for column in range(width):
-        pivots = np.flatnonzero(work[rank:, column])
-        if not pivots.size:
-            continue
-        work[[rank, rank + pivots[0]]] = work[[rank + pivots[0], rank]]
-        inverse = np.argmax(_PRODUCT[work[rank, column]] == 1)
-        line = _PRODUCT[inverse, work[rank]]
-        work[rank + 1 :] ^= _PRODUCT[work[rank + 1 :, column, None], line]
-        rank += 1
-        if rank == size:
-            break
-    return work[rank:, width:], rank

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_jax.strands import outer, packets
+from helix_jax.strands import audit, outer, packets, raptor
 
 
 def pool(payload_bytes, redundancy, seed, bits=287):
@@ -76,7 +76,7 @@ def test_columns_of_any_width_agree_with_the_library():
     block, symbol = layout.locate(np.arange(layout.packets))
     for number, size in enumerate(layout.block_sources):
         data = np.pad(symbols[(block == number) & (symbol < size)], ((0, 0), (0, 3)))
-        encoder = outer.raptorq.Encoder.with_defaults(data.tobytes(), 16)
+        encoder = raptor.raptorq.Encoder.with_defaults(data.tobytes(), 16)
         for packet in encoder.get_encoded_packets(layout.repairs)[size:]:
             row = layout.index_of(number, int.from_bytes(packet[1:4], "big"))
             assert packet[0] == 0
@@ -148,11 +148,11 @@ def test_wrong_packets_are_named_where_one_more_was_needed():
     assert layout.blocks == 1
     while True:
         ids = np.sort(rng.choice(layout.packets, layout.sources + 6, replace=False))
-        used = outer.solve(layout.sources, ids, symbols[ids])[1]
+        used = raptor.solve(layout.sources, ids, symbols[ids])[1]
         if used > layout.sources:
             break
     for bad in ids[:used]:
-        (finding,) = outer._audit(layout.sources, ids, spoil(symbols, [bad], rng)[ids], layout.symbol_bytes)
+        (finding,) = audit.audit(layout.sources, ids, spoil(symbols, [bad], rng)[ids], layout.symbol_bytes)
         assert finding.rejected == (bad,)
         assert finding.data.tobytes() == symbols[: layout.sources].tobytes()
 
@@ -161,14 +161,14 @@ def test_packets_without_effect_are_not_blamed():
     """With one packet to spare, a wrong one shows unless its coefficient is zero (1 in 256)."""
     layout, _, _, symbols, _, rng = pool(33 * 600, 0.01, 3)
     ids = np.arange(layout.sources + 1)
-    wrong, rank = outer._blame(
+    wrong, rank = audit._blame(
         layout.sources, ids, layout.sources, ids[-1:], np.ones((1, layout.symbol_bytes), np.uint8)
     )
     assert rank == 1
     silent = np.setdiff1d(ids, wrong)
     assert 1 <= silent.size <= 12
     for bad in silent:
-        (finding,) = outer._audit(layout.sources, ids, spoil(symbols, [bad], rng)[ids], layout.symbol_bytes)
+        (finding,) = audit.audit(layout.sources, ids, spoil(symbols, [bad], rng)[ids], layout.symbol_bytes)
         assert (finding.rejected, finding.surplus) == ((), 1)
 
 
