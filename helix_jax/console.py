@@ -113,8 +113,6 @@ def strands_of(path, *, reads, plot, motifs, primers, primers_exempt, key, progr
             return
         from helix_jax.strands import recover
 
-        if source.kind is None:
-            raise HelixError(f"{source.name} holds no reads: it is empty")
         try:
             found = recover.recover(
                 fastq.chunks(source), motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key,

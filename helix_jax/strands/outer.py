@@ -1,7 +1,7 @@
 """Outer erasure code: payload bytes <-> packet symbols, RaptorQ (RFC 6330) over source blocks.
 
-The code is systematic: source symbols are the payload itself. A block comes back from any packets as many as it has source symbols, but for about 1 case in 300; with
-two more the code practically never fails.
+The code is systematic: source symbols are the payload itself. A block comes back from any packets as many as it has
+source symbols, but for about 1 case in 300; with two more the code practically never fails.
 
 Packets that reach ``decode`` passed their own check, yet one in 2**check_bits garbled strands does so by chance, and
 one wrong packet spoils every symbol solved from it. The digest of the payload catches that; the packets that a block
