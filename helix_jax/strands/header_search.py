@@ -111,7 +111,7 @@ def _survey(strands):
     for part in portions(strands):
         total = part.shape[1]
         counts[total] = counts.get(total, 0) + len(part)
-        samples.setdefault(total, []).append(part[:: max(1, len(part) * 8 // SAMPLE)])
+        samples.setdefault(total, []).append(part[:: max(1, len(part) * 8 // SAMPLE)].copy())  # not a view of all
     thinned = {}
     for total, parts in samples.items():
         some = np.concatenate(parts)
