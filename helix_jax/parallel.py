@@ -121,6 +121,16 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
 
 
+def one_ahead(started):
+    """Yield each of these once the next is there: results of calls that are started by asking for them, so that devices
+    have the next call to work on while the caller waits for one and works on it."""
+    waiting = []
+    for now in started:
+        yield from waiting
+        waiting = [now]
+    yield from waiting
+
+
 def _dealt(rows, count):
     """Rows in the order 0, count, 2 count, ...; 1, 1 + count, ...: dealt to ``count`` devices in turns. The number of
     rows to each undoes it."""
