@@ -106,13 +106,18 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
     batch = -(-batch // count) * count
     call = spread(function, **static)
     constants = replicate(constants)
+
+    def started():
+        for begin in range(0, max(rows, 1), batch):
+            part = [np.asarray(a[begin : begin + batch]) for a in batched]
+            spare = batch - len(part[0])
+            if spare:
+                part = [_dealt(np.concatenate([p, np.zeros((spare, *p.shape[1:]), p.dtype)]), count) for p in part]
+            yield batch - spare, call(constants, *part)
+
     pieces = []
-    for begin in range(0, max(rows, 1), batch):
-        part = [np.asarray(a[begin : begin + batch]) for a in batched]
-        used = len(part[0])
-        if used < batch:
-            part = [_dealt(np.concatenate([p, np.zeros((batch - used, *p.shape[1:]), p.dtype)]), count) for p in part]
-        result = jax.tree.map(np.asarray, call(constants, *part))
+    for used, result in one_ahead(started()):
+        result = jax.tree.map(np.asarray, result)
         if used < batch:
             result = jax.tree.map(lambda leaf, used=used: _dealt(leaf, batch // count)[:used], result)
         pieces.append(result)
