@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helix_jax.prior import coder, payload, segments
-from helix_jax.prior import reference as plain
+from helix_jax.prior import coder, payload, proof, segments
 from helix_jax.prior.payload import CodingError
 from helix_jax.strands import packets
 from helix_jax.tk_scone import mixing
@@ -119,13 +118,14 @@ def encode(tokens, mode, prior, *, progress=None):
 
 
 def verify(coding, prior, *, progress=None):
-    """Decode every segment with the NumPy reference. Raises CodingError if it reads other tokens."""
+    """Prove that the NumPy reference decodes every segment to its tokens (``prior.proof``). Raises
+    CodingError if it reads other tokens."""
     if not coding.pieces:
         return
     plan = segments.plan(coding.tokens.shape[:3])
-    coded, digits = list(map(payload.opened, coding.pieces)), coding.tokens.shape[-1]
-    back = plain.expand_clip(prior, coding.mode, plan, digits, coded, _at(progress, "verifying", plan.number))
-    if not np.array_equal(back, coding.tokens):
+    coded = list(map(payload.opened, coding.pieces))
+    step = _at(progress, "verifying", plan.number)
+    if not proof.clip_reads(prior, coding.mode, plan, coded, coding.tokens, step).all():
         raise CodingError(f"mode {coding.mode}: the reference decoder reads other tokens; please report this")
 
 

@@ -111,10 +111,10 @@ class CodecConfig:
     """Everything ``codec.encode`` needs besides the weights.
 
     constraints: name of a constraint set (``tk_scone.constraints.NAMED``). mode: coding of tokens, one of
-    ``coding.MODES``, or "smallest", whichever takes the fewest bytes. verify: whether coded tokens are decoded with the
-    NumPy reference before they are written. quality: 10 writes all that the tokenizer says, 0 the least that ``rate``
-    knows. effort: how long better tokens are searched for, 0 (not) to 3 (``refine``). rate, budget: most nucleotides
-    per pixel and in all, 0: any number; the best quality within them is taken then.
+    ``coding.MODES``, or "smallest", whichever takes the fewest bytes. verify: whether it is proved that the NumPy
+    reference reads the coded tokens before they are written. quality: 10 writes all that the tokenizer says, 0 the
+    least that ``rate`` knows. effort: how long better tokens are searched for, 0 (not) to 3 (``refine``). rate, budget:
+    most nucleotides per pixel and in all, 0: any number; the best quality within them is taken then.
     """
 
     constraints: str = "helix"

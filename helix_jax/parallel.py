@@ -96,7 +96,8 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
     """Apply ``function`` (see ``spread``) to arrays of any length in batches of one padded shape.
 
     batched: NumPy arrays [n, ...]. batch: rows per call, rounded up to a multiple of the device count (fewer for
-    small n); two compilations serve every n. progress: called with the number of rows done after each batch.
+    small n); two compilations serve every n. Where rows fill up a batch, each device has its share of them. progress:
+    called with the number of rows done after each batch.
     Returns a pytree of NumPy arrays [n, ...].
     """
     count = len(local_devices())
@@ -105,16 +106,40 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
     batch = -(-batch // count) * count
     call = spread(function, **static)
     constants = replicate(constants)
+
+    def started():
+        for begin in range(0, max(rows, 1), batch):
+            part = [np.asarray(a[begin : begin + batch]) for a in batched]
+            spare = batch - len(part[0])
+            if spare:
+                part = [_dealt(np.concatenate([p, np.zeros((spare, *p.shape[1:]), p.dtype)]), count) for p in part]
+            yield batch - spare, call(constants, *part)
+
     pieces = []
-    for begin in range(0, max(rows, 1), batch):
-        part = [np.asarray(a[begin : begin + batch]) for a in batched]
-        used = len(part[0])
-        padded = [np.concatenate([p, np.zeros((batch - used, *p.shape[1:]), p.dtype)]) for p in part]
-        result = call(constants, *padded)
-        pieces.append(jax.tree.map(lambda leaf, used=used: np.asarray(leaf)[:used], result))
+    for used, result in one_ahead(started()):
+        result = jax.tree.map(np.asarray, result)
+        if used < batch:
+            result = jax.tree.map(lambda leaf, used=used: _dealt(leaf, batch // count)[:used], result)
+        pieces.append(result)
         if progress:
             progress(used)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+
+
+def one_ahead(started):
+    """Yield each of these once the next is there: results of calls that are started by asking for them, so that devices
+    have the next call to work on while the caller waits for one and works on it."""
+    waiting = []
+    for now in started:
+        yield from waiting
+        waiting = [now]
+    yield from waiting
+
+
+def _dealt(rows, count):
+    """Rows in the order 0, count, 2 count, ...; 1, 1 + count, ...: dealt to ``count`` devices in turns. The number of
+    rows to each undoes it."""
+    return rows.reshape(-1, count, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
 
 
 # ---- training: many devices, many hosts ------------------------------------------------------------

@@ -146,14 +146,21 @@ def walk(params, config, step, carry, shared, there, digits):
     reach = max(abs(distance) for place in stored.AROUND for distance in place)
     pad = ((0, 0), (reach, reach), (reach, reach), (0, 0))
     none = jnp.full((n, h, w, config.digits), net.LEVELS, jnp.uint8) + (there[:, 0, ..., None] & False)
-    memory = jnp.zeros((config.blocks, n, h, w, config.width)) + 0.0 * none[None, ..., :1]
+    memory = jnp.zeros((n, config.blocks, h, w, config.width)) + 0.0 * none[:, None, ..., :1]
     xs = jax.tree.map(lambda leaf: leaf.reshape(t, h * w, digits, *leaf.shape[2:]), shared)
     where = jnp.stack(jnp.unravel_index(jnp.arange(h * w), (h, w)), axis=1)
+
+    def next_features(f):
+        def call(before, earlier, memory):
+            features, memory = net.next_features(params, before, earlier, f, jnp.moveaxis(memory, 0, 1), config)
+            return features, jnp.moveaxis(memory, 1, 0)
+
+        return call
 
     def frame(carry, item):
         carry, before, earlier, memory = carry
         f, xs, here = item
-        features, memory = net.next_features(params, before, earlier, f, memory, config)
+        features, memory = _one_by_one(next_features(f), here, before, earlier, memory)
         past = jnp.pad(before, pad, constant_values=net.LEVELS)
 
         def token(carry, item):
@@ -206,9 +213,31 @@ def of_segment(start, shared, tokens, there, logits):
 def logits_of_all(params, tokens, there, config):
     """int32[n, t, h, w, digits, 3], what the net says of each digit once those before it are known."""
     digits = tokens.shape[-1]
-    whole = jnp.pad(tokens, (*[(0, 0)] * 4, (0, config.digits - digits)))
-    known = there[..., None] & (jnp.arange(config.digits) < digits)[None, None, None, None]
-    return (net.causal_logits(params, whole, known, config)[..., :digits, :] * 2.0**net.LOGIT_BITS).astype(jnp.int32)
+
+    def one(tokens, there):
+        whole = jnp.pad(tokens, (*[(0, 0)] * 4, (0, config.digits - digits)))
+        known = there[..., None] & (jnp.arange(config.digits) < digits)[None, None, None, None]
+        logits = net.causal_logits(params, whole, known, config)[..., :digits, :]
+        return (logits * 2.0**net.LOGIT_BITS).astype(jnp.int32)
+
+    return _one_by_one(one, there, tokens, there)
+
+
+def _one_by_one(function, there, *batched):
+    """``function`` of batched arrays [n, ...], one segment after the other; zeros where a segment has no token.
+
+    One segment fits the cache of a core and all of them do not, which makes the net half as fast again on a CPU; and
+    what only fills up a batch costs nothing. there: bool[n, ...].
+    """
+    shapes = jax.eval_shape(function, *(leaf[:1] for leaf in batched))
+
+    def one(item):
+        some, *arrays = item
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) + (some & False), shapes)
+        found = lax.cond(some, function, lambda *_: nothing, *(leaf[None] for leaf in arrays))
+        return jax.tree.map(lambda leaf: leaf[0], found)
+
+    return lax.map(one, (there.reshape(len(there), -1).any(axis=1), *batched))
 
 
 def _begun(model, there):

@@ -16,6 +16,7 @@ devices, across groups.
 """
 
 import functools
+import itertools
 import math
 
 import jax
@@ -56,21 +57,23 @@ def encode(params, config, blocks, height, width, progress=None, batch=None, spr
         params = parallel.replicate(params)
     core = config.tile[0] * PATCH[0]
     h, w = grid_shape(1, height, width)[1:]
-    done, digits, waiting = 0, [], []  # waiting: tiles that are cut and not encoded, see _tiles
-    for chunk in regrouped(_checked(blocks, height, width), core):
-        group = np.concatenate([chunk, np.repeat(chunk[-1:], core - len(chunk), axis=0)])
-        digits.append(np.empty((config.tile[0], h, w, config.digits), np.float32 if positions else np.uint8))
-        for tile in _tiles(config, group, digits[-1]):
-            waiting.append(tile)
-            if len(waiting) == batch:
-                _encode_waiting(network, params, waiting, batch)
-        done += len(chunk)
-        if progress:
-            progress(len(chunk))
+    done, digits = 0, []
+
+    def cut():
+        nonlocal done
+        for chunk in regrouped(_checked(blocks, height, width), core):
+            group = np.concatenate([chunk, np.repeat(chunk[-1:], core - len(chunk), axis=0)])
+            digits.append(np.empty((config.tile[0], h, w, config.digits), np.float32 if positions else np.uint8))
+            yield from _tiles(config, group, digits[-1])
+            done += len(chunk)
+            if progress:
+                progress(len(chunk))
+
+    for places, cores in parallel.one_ahead(_encoded(network, params, cut(), batch)):
+        for (out, y, x), one in zip(places, np.asarray(cores), strict=False):
+            _paste(out, one, y, x)
     if not done:
         raise HelixError("the clip has no frames: give at least one")
-    if waiting:
-        _encode_waiting(network, params, waiting, batch)
     return np.concatenate(digits)[: math.ceil(done / PATCH[0])]
 
 
@@ -103,13 +106,17 @@ def squared_error(params, config, levels, blocks, info):
 
 def _decode_blocks(params, config, levels, frames, height, width, progress, batch):
     core = config.tile[0]
-    for start in range(0, len(levels), core):
-        at = np.minimum(np.arange(start, start + core), len(levels) - 1)
-        count = min(core * PATCH[0], frames - start * PATCH[0])
-        block = _decode_group(params, config, levels[at].astype(np.float32), height, width, batch)
-        yield block[:count]
-        if progress:
-            progress(count)
+    out = np.empty(0, np.uint8)
+    for start, corners, cores in parallel.one_ahead(_decoded(params, config, levels, batch)):
+        if corners[0] == (0, 0):
+            out = np.empty((core * PATCH[0], height, width, 3), np.uint8)
+        for (y, x), one in zip(corners, np.asarray(cores), strict=True):
+            _paste(out, one, y * PATCH[1], x * PATCH[2])
+        if corners[-1] == _corners(config, *levels.shape[1:3])[-1]:
+            count = min(core * PATCH[0], frames - start * PATCH[0])
+            yield out[:count]
+            if progress:
+                progress(count)
 
 
 # ---- one step in time: all tiles of a group -----------------------------------------------
@@ -126,33 +133,31 @@ def _tiles(config, frames, out):
         yield frames[:, rows[:, None], columns], _bounds(config, halo, (y, x), h, w), (out, y, x)
 
 
-def _encode_waiting(network, params, waiting, batch):
-    """Encode up to ``batch`` tiles, write them where they belong, and empty the list; the last one repeats to fill."""
-    pixels, bounds, places = zip(*waiting, strict=True)
-    spare = batch - len(waiting)
-    cores = network(params, np.stack(pixels + pixels[-1:] * spare), np.stack(bounds + bounds[-1:] * spare))
-    for (out, y, x), core in zip(places, np.asarray(cores), strict=False):
-        _paste(out, core, y, x)
-    waiting.clear()
+def _encoded(network, params, tiles, batch):
+    """Start ``batch`` tiles of ``_tiles`` at a time: yields (where each belongs, their cores); the last tile repeats to
+    fill."""
+    while waiting := list(itertools.islice(tiles, batch)):
+        pixels, bounds, places = zip(*waiting, strict=True)
+        spare = batch - len(waiting)
+        yield places, network(params, np.stack(pixels + pixels[-1:] * spare), np.stack(bounds + bounds[-1:] * spare))
 
 
-def _decode_group(params, config, levels, height, width, batch):
-    """float32[t of a group, h, w, k] -> uint8[frames, H, W, 3]."""
+def _decoded(params, config, levels, batch):
+    """Start ``batch`` tiles at a time, group after group: yields (first latent frame, corners, pixels)."""
     halo = model.receptive_halo(config.decoder_blocks)
     _, h, w, _ = levels.shape
-    out = np.empty((config.tile[0] * PATCH[0], height, width, 3), np.uint8)
+    for start in range(0, len(levels), config.tile[0]):
+        at = np.minimum(np.arange(start, start + config.tile[0]), len(levels) - 1)
+        group = levels[at].astype(np.float32)
 
-    def cut(y, x):
-        rows = _clamped(y - halo, config.tile[1] + 2 * halo, h)
-        columns = _clamped(x - halo, config.tile[2] + 2 * halo, w)
-        return levels[:, rows[:, None], columns]
+        def cut(y, x, group=group):
+            rows = _clamped(y - halo, config.tile[1] + 2 * halo, h)
+            columns = _clamped(x - halo, config.tile[2] + 2 * halo, w)
+            return group[:, rows[:, None], columns]
 
-    for corners in _batches(config, h, w, batch):
-        bounds = np.stack([_bounds(config, halo, corner, h, w) for corner in corners])
-        cores = np.asarray(_decode_tiles(params, np.stack([cut(y, x) for y, x in corners]), bounds, config))
-        for (y, x), core in zip(corners, cores, strict=True):
-            _paste(out, core, y * PATCH[1], x * PATCH[2])
-    return out
+        for corners in _batches(config, h, w, batch):
+            bounds = np.stack([_bounds(config, halo, corner, h, w) for corner in corners])
+            yield start, corners, _decode_tiles(params, np.stack([cut(y, x) for y, x in corners]), bounds, config)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "positions"))

@@ -85,7 +85,7 @@ def test_its_range_decoder_equals_big_integers():
     counts = np.sort(generator.integers(0, exact.TOTAL + 1, (60, 10, 3)), axis=-1)
     counts[::7] = exact.TOTAL  # nothing there
     counts[3::7] = [0, 0, exact.TOTAL - 1]
-    bits = reference._Bits(coded)
+    bits = reference.Bits(coded)
     found = np.stack([bits.symbols(row) for row in counts], axis=1)
     for lane, blob in enumerate(coded):
         edges = np.pad(counts[:, lane], ((0, 0), (1, 1)), constant_values=(0, exact.TOTAL))
