@@ -146,7 +146,9 @@ def walk(params, config, step, carry, shared, there, digits):
     reach = max(abs(distance) for place in stored.AROUND for distance in place)
     pad = ((0, 0), (reach, reach), (reach, reach), (0, 0))
     none = jnp.full((n, h, w, config.digits), net.LEVELS, jnp.uint8) + (there[:, 0, ..., None] & False)
-    memory = jnp.zeros((config.blocks, n, h, w, config.width), jnp.float32) + 0 * none[None, ..., :1].astype(jnp.float32)
+    memory = jnp.zeros((config.blocks, n, h, w, config.width), jnp.float32) + 0 * none[None, ..., :1].astype(
+        jnp.float32
+    )
     xs = jax.tree.map(lambda leaf: leaf.reshape(t, h * w, digits, *leaf.shape[2:]), shared)
     zero = jnp.int32(0)  # slices take indices of one type, and a bare 0 is int64 where 64 bits are on
     where = jnp.stack(jnp.unravel_index(jnp.arange(h * w, dtype=jnp.int32), (h, w)), axis=1)
