@@ -229,10 +229,10 @@ def _place(drawn, length):
     return 1 + jnp.floor(drawn * jnp.maximum(length - 1, 1)).astype(jnp.int32)
 
 
-def _read(channel, table, key, strands, origin, number):
+def _read(channel, table, keys, strands, origin, number):
     """Read ``number``, of strand ``origin`` of strands uint8[n, L] -> (bases, length, qualities, reversed, chimera,
     uint32[], its place in the shuffled order)."""
-    writing, reading = jax.random.split(key)
+    writing, reading = keys
     choosing, drawing, corrupting, telling, ordering = jax.random.split(jax.random.fold_in(reading, number), 5)
     joins, joint, partner, pick, cuts, cut, side, turns = jax.random.uniform(choosing, (8,), jnp.float32)
     strand = strands[origin]
@@ -274,9 +274,9 @@ def _read(channel, table, key, strands, origin, number):
 
 
 def _reads(constants, origin, number, *, channel):
-    key, strands = constants
+    keys, strands = constants
     table = jnp.asarray(_quality_table(channel.quality))
-    return jax.vmap(functools.partial(_read, channel, table, key, strands))(origin, number)
+    return jax.vmap(functools.partial(_read, channel, table, keys, strands))(origin, number)
 
 
 def reads_of(channel, strands, coverage, key, *, batch=BATCH, progress=None):
@@ -306,7 +306,7 @@ def read_copies(channel, strands, copies, key, *, batch=BATCH, progress=None):
         raise ChannelError(f"coverage: {len(origin)} reads of {len(strands)} strands; stay below 2^31")
     bases, lengths, qualities, turned, joined, order = parallel.map_batches(
         _reads,
-        (key, jnp.asarray(strands)),
+        (tuple(jax.random.split(key)), jnp.asarray(strands)),
         origin.astype(np.int32),
         np.arange(len(origin), dtype=np.int32),
         batch=batch,
