@@ -71,9 +71,9 @@ def mixture(key, shape):
     *grid, k = shape
     key_which, key_pattern, key_first, key_number, key_last, key_count = jax.random.split(key, 6)
     which = jax.random.choice(key_which, len(PATTERNS), p=jnp.asarray(SHARES, jnp.float32))
-    # only one of them is taken; under vmap all are computed, each with a clone, so that no check sees a key used twice
-    patterns = [lambda key, f=f: f(jax.random.clone(key), tuple(grid)) for f in PATTERNS]
-    known = jax.lax.switch(which, patterns, key_pattern)
+    # Only one is taken, but under vmap JAX selects operands for each, which its check for keys used twice would count.
+    patterns = [lambda raw, f=f: f(jax.random.wrap_key_data(raw), tuple(grid)) for f in PATTERNS]
+    known = jax.lax.switch(which, patterns, jax.random.key_data(key_pattern))
     place = jnp.arange(k, dtype=jnp.int32)
     first = jnp.where(_uniform(key_first) < 0.3, _whole(key_number, 1, k), 0)
     count = jnp.where(_uniform(key_last) < 0.2, _whole(key_count, 1, k), k)
