@@ -41,8 +41,8 @@ class Linear(nnx.Module):
     """``x @ w + b``; w float32 [d_in, d_out], initialised with variance 1 / d_in."""
 
     def __init__(self, d_in, d_out, rngs):
-        self.w = nnx.Param(jax.random.normal(rngs.params(), (d_in, d_out)) / d_in**0.5)
-        self.b = nnx.Param(jnp.zeros((d_out,)))
+        self.w = nnx.Param(jax.random.normal(rngs.params(), (d_in, d_out), jnp.float32) / d_in**0.5)
+        self.b = nnx.Param(jnp.zeros((d_out,), jnp.float32))
 
     def __call__(self, x):
         return jnp.dot(x, self.w[...]) + jnp.reshape(self.b[...], (1,) * (x.ndim - 1) + (-1,))
@@ -57,7 +57,7 @@ class CausalBlock(nnx.Module):
     """
 
     def __init__(self, width, rngs):
-        self.gain = nnx.Param(jnp.ones((width,)))
+        self.gain = nnx.Param(jnp.ones((width,), jnp.float32))
         self.spatial = Linear(9 * width, width, rngs)
         self.temporal = Linear(3 * width, width, rngs)
 
@@ -73,8 +73,8 @@ class CausalBlock(nnx.Module):
         if bounds is None:
             y = jnp.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
         else:
-            y = jnp.take(y, jnp.clip(jnp.arange(-1, h + 1), bounds[0], bounds[1]), axis=1, mode="clip")
-            y = jnp.take(y, jnp.clip(jnp.arange(-1, w + 1), bounds[2], bounds[3]), axis=2, mode="clip")
+            y = jnp.take(y, jnp.clip(jnp.arange(-1, h + 1, dtype=jnp.int32), bounds[0], bounds[1]), axis=1, mode="clip")
+            y = jnp.take(y, jnp.clip(jnp.arange(-1, w + 1, dtype=jnp.int32), bounds[2], bounds[3]), axis=2, mode="clip")
         kernel = self.spatial.w[...].reshape(3, 3, d, d)
         y = jax.lax.conv_general_dilated(y, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         y = jax.nn.gelu(y + jnp.reshape(self.spatial.b[...], (1, 1, 1, d))).reshape(x.shape)

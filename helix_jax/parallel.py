@@ -303,7 +303,7 @@ def gradients(loss_fn, grid, specs, micro=0, deterministic=False):
             mine = jax.random.fold_in(key, first + number)
             return jax.value_and_grad(loss_fn, has_aux=True)(params, some, mine, *same)
 
-        numbered = (jnp.arange(len(rows)), rows)
+        numbered = (jnp.arange(len(rows), dtype=jnp.int32), rows)
         if deterministic:
             each = lax.scan(lambda _, item: (None, part(*item)), None, numbered, unroll=_unrolled())[1]
             each = jax.tree.map(lambda leaf: lax.all_gather(leaf, BATCH_AXES, tiled=True), each)

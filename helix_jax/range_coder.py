@@ -71,7 +71,7 @@ def read_one(model, decoder, windows, x):
     """One step of ``read_on``: (decoder, symbol int32). windows: ``windows`` of the words."""
     state, value, width, position = decoder
     bounds = scale(width, model.cumulative(state, x))
-    symbol = jnp.sum((value >= bounds).astype(jnp.int32))
+    symbol = jnp.sum(value >= bounds, dtype=jnp.int32)
     low = jnp.max(jnp.where(value >= bounds, bounds, 0))
     high = jnp.min(jnp.where(value >= bounds, width, bounds))
     width = high - low
@@ -117,7 +117,7 @@ def compress(model, symbols, *, xs=None, most):
 
 def _first_bits(words, bits):
     """Words with zeros after the first ``bits`` bits."""
-    left = jnp.clip(bits - 32 * jnp.arange(len(words)), 0, 32).astype(jnp.uint32)
+    left = jnp.clip(bits - 32 * jnp.arange(len(words), dtype=jnp.int32), 0, 32).astype(jnp.uint32)
     return words & jnp.where(left == 0, 0, jnp.uint32(0xFFFFFFFF) << ((32 - left) & 31))
 
 
@@ -128,7 +128,7 @@ def _number(model, symbols, xs, bits):
         state, width, position, ok = carry
         x, symbol = item
         bounds = scale(width, model.cumulative(state, x))
-        index = jnp.arange(len(bounds))
+        index = jnp.arange(len(bounds), dtype=jnp.int32)
         low = jnp.max(jnp.where(index < symbol, bounds, 0))
         high = jnp.min(jnp.where(index < symbol, width, bounds))
         ok &= high > low

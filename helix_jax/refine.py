@@ -101,7 +101,7 @@ def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=
         )  # fmt: skip
         places = jnp.asarray(np.pad(start[part], fill, mode="edge"))
         middle = jnp.asarray(np.pad(begun[part], fill, mode="edge"))
-        state, key_window = optimiser.init(places), jax.random.fold_in(key, number)
+        state, key_window = update.counted_in_floats(optimiser.init(places)), jax.random.fold_in(key, number)
         for step in range(steps):
             cooled = TEMPERATURE[0] * (TEMPERATURE[1] / TEMPERATURE[0]) ** (step / max(1, steps - 1))
             places, state = _step(
@@ -193,7 +193,7 @@ def _cost(places, params, window, temperature, key, configs):
     below = jnp.clip(jnp.floor(jax.lax.stop_gradient(places)), 0, fsq.LEVELS - 2)
     part = jnp.clip(places - below, 1e-4, 1 - 1e-4)
     logits = jnp.stack([-jnp.arctanh(part), -jnp.arctanh(1 - part)]) / temperature
-    down, up = jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / temperature, axis=0)
+    down, up = jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape, jnp.float32)) / temperature, axis=0)
     levels = below + up
     t, h, w, d = places.shape
     whole = jnp.pad(levels, ((0, 0), (0, 0), (0, 0), (0, config.digits - d)), constant_values=(fsq.LEVELS - 1) / 2)
@@ -204,10 +204,10 @@ def _cost(places, params, window, temperature, key, configs):
     error = decoded[:, :height, :width] - model.to_float(window.pixels)
     cost = SCALE**2 * jnp.sum(jnp.square(error) * window.shown[:, None, None, None])
     if prior is not None:
-        at, every = below.astype(jnp.int32)[..., None], jnp.arange(fsq.LEVELS).reshape(1, 1, 1, 1, -1)
+        at, every = below.astype(jnp.int32)[..., None], jnp.arange(fsq.LEVELS, dtype=jnp.int32).reshape(1, 1, 1, 1, -1)
         chances = down[..., None] * (every == at) + up[..., None] * (every == at + 1)
         # the digits as they are now, with the gradient of the chances: so what their neighbours cost then counts too
-        hot = jax.nn.one_hot(fsq.digits(jax.lax.stop_gradient(places)), fsq.LEVELS)
+        hot = jax.nn.one_hot(fsq.digits(jax.lax.stop_gradient(places)), fsq.LEVELS, dtype=jnp.float32)
         hot = _cut(plan, hot + chances - jax.lax.stop_gradient(chances))
         unsent = [*[(0, 0)] * 4, (0, prior_config.digits - d), (0, 0)]
 

@@ -1,6 +1,7 @@
 """The timing evaluation: its figures against known values and bounds, on tiny inputs."""
 
 import dataclasses
+import functools
 import json
 import math
 import sys
@@ -19,7 +20,7 @@ TINY = dataclasses.replace(
     TALK_SCHEME, name="tiny", law=channel.Binomial.uniform(0.98), copies=3, duration=59, data=50, spacing=24, parity=8,
     index=5, check=6, group=16, beams=(8,),
 )  # fmt: skip
-KEY = jax.random.key(1)
+fresh_key = functools.partial(jax.random.key, 1)  # a key is used once
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def tiny_trial(small):
-    return timing_end_to_end.trial(KEY, TINY, 60)
+    return timing_end_to_end.trial(fresh_key(), TINY, 60)
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +51,12 @@ def curves():
 
 @pytest.fixture(scope="module")
 def corrections():
-    return timing_end_to_end.correction(KEY, 2000, (0.92, 0.75), 3)
+    return timing_end_to_end.correction(fresh_key(), 2000, (0.92, 0.75), 3)
 
 
 @pytest.fixture(scope="module")
 def alignments(small):
-    return timing_end_to_end.alignments(KEY, TINY, (2,), (0.01, 0.7), 8)
+    return timing_end_to_end.alignments(fresh_key(), TINY, (2,), (0.01, 0.7), 8)
 
 
 # ---- the example, coders, curves -----------------------------------------------------------------------
@@ -83,7 +84,7 @@ def test_coders_stay_below_capacity(monkeypatch):
     for name, value in (("SPLITTING", ((5, 3),)), ("ENUMERATIVE", (20,)), ("BLOCKS", (60,)), ("STREAM_PATHS", 4)):
         monkeypatch.setattr(timing, name, value)
     monkeypatch.setattr(timing, "STREAM_BITS", 512)
-    rows = timing.coders(KEY)
+    rows = timing.coders(fresh_key())
     assert [row.name.split(",")[0] for row in rows] == ["state splitting 5:3", "enumerative"] + ["range coder"] * 2
     assert (rows[0].states, rows[0].entries, rows[0].anticipation) == (4, 128, 0)
     assert rows[1].bits_per_time == 36 / 20
@@ -127,10 +128,10 @@ def test_correction_counts_failures(corrections):
 
 @pytest.mark.slow
 def test_correction_of_a_scheme():
-    row = timing_end_to_end.correction_of(KEY, TINY, 3)
+    row = timing_end_to_end.correction_of(fresh_key(), TINY, 3)
     assert (row.n, row.m, row.failures) == (16 * 50, 16 * 8, 0)
     assert 0 <= row.entropy < 0.02
-    assert timing_end_to_end.correction_of(KEY, timing_end_to_end.letters_only(TINY), 1) is None
+    assert timing_end_to_end.correction_of(fresh_key(), timing_end_to_end.letters_only(TINY), 1) is None
 
 
 def test_alignment_gets_worse_with_loss(alignments):
@@ -166,8 +167,8 @@ def test_mended_runs_are_in_a_copy():
     """Nothing is lost in all copies then: the bases read are as many more as runs were lost."""
     poor = dataclasses.replace(TINY, law=channel.Binomial.uniform(0.3))
     schedule = codec.encode(bytes(60), poor)
-    reads, lost, in_all = timing_end_to_end._reads(KEY, poor, schedule, False)
-    mended, same, also = timing_end_to_end._reads(KEY, poor, schedule, True)
+    reads, lost, in_all = timing_end_to_end._reads(fresh_key(), poor, schedule, False)
+    mended, same, also = timing_end_to_end._reads(fresh_key(), poor, schedule, True)
     assert (lost, in_all) == (same, also)
     assert in_all > 0.2
     assert sum(map(len, mended)) - sum(map(len, reads)) == round(in_all * schedule.letters.size)

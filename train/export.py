@@ -135,13 +135,21 @@ def _kind_of(fields):
 def _chosen(kept, step, run):
     if not kept.steps:
         raise ValueError(f"{run} has no finished checkpoint yet")
-    if step == "last":
-        return kept.steps[-1]
-    at = kept.best_step() if step == "best" else int(step) if step.isdigit() else None
+    if step in ("last", "best"):
+        at = kept.newest() if step == "last" else kept.best_step()
+        if kept.passed:
+            loop.tell(f"passed over, as they are not whole: checkpoints {kept.told()}")
+        if at is None and (step == "last" or kept.passed):
+            raise ValueError(f"{run} has no whole checkpoint to take as {step}: give the number of another step")
+    else:
+        at = int(step) if step.isdigit() else None
     if at is None:
         raise ValueError(f"step {step!r}: give last, best (where a checkpoint has a probe PSNR) or a number")
     if at not in kept.steps:
         raise ValueError(f"{run} has no checkpoint of step {at}, but of {', '.join(map(str, kept.steps))}")
+    fault = kept.fault(at) if step.isdigit() else None
+    if fault:
+        raise ValueError(f"checkpoint {at} of {run} is not whole ({fault}): give the number of another step")
     return at
 
 

@@ -75,6 +75,8 @@ def run(cfg, task, videos, workdir, *, validation=None):
         )
         stack.callback(kept.close)
         record = checkpoint.record_of(cfg, code_version())
+        if kept.passed:
+            tell(f"checkpoints that are not whole, moved to {workdir / 'broken_checkpoints'}: {kept.told()}")
         if kept.steps:
             start = kept.steps[-1]
             if start > cfg.steps:

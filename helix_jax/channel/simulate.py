@@ -59,7 +59,7 @@ def width(errors, longest):
 
 def draw_factor(errors, key):
     """Error factor of a read and its standard normal deviate: (float32[], float32[]). Mean 1; cut at 4.5 sigma."""
-    deviate = jnp.clip(jax.random.normal(key), -FACTOR_REACH, FACTOR_REACH)
+    deviate = jnp.clip(jax.random.normal(key, (), jnp.float32), -FACTOR_REACH, FACTOR_REACH)
     return jnp.exp(errors.spread * deviate - errors.spread**2 / 2), deviate
 
 
@@ -80,21 +80,22 @@ def _corrupt(errors, bases, length, factor, key):
     longest, room = len(bases), width(errors, len(bases))
     if not errors.total:
         return bases, length, jnp.zeros((longest,), jnp.uint8)
-    events, filling = jax.random.split(key)
-    deleting, substituting, inserting = jax.random.uniform(events, (3, longest))  # in one call, which compiles faster
-    at = jnp.arange(longest)
+    events, filling, stretching = jax.random.split(key, 3)
+    # in one call, which compiles faster
+    deleting, substituting, inserting = jax.random.uniform(events, (3, longest), jnp.float32)
+    at = jnp.arange(longest, dtype=jnp.int32)
     inside = at < length
     rate = factor * _profile(errors.position, at, length)
     if errors.bad_share:
-        rate = rate * _stretches(errors, at, factor, jax.random.fold_in(key, 1))
+        rate = rate * _stretches(errors, at, factor, stretching)
 
     deleted = jnp.zeros((longest,), bool)
-    share = jnp.zeros((longest,))
+    share = jnp.zeros((longest,), jnp.float32)
     if errors.deletion:
         share = rate * errors.deletion
         if errors.homopolymer != 1:
             runs = jnp.minimum(_runs(bases, at), LONGEST_RUN)
-            share = share * errors.homopolymer ** (runs - 1) / homopolymer_mean(errors.homopolymer)
+            share = share * errors.homopolymer ** (runs - 1).astype(jnp.float32) / homopolymer_mean(errors.homopolymer)
         share = jnp.minimum(share, _MOST)
         # bursts overlap: this many must start for that share of the bases to be lost
         covered = -jnp.log1p(-share) * (1 - errors.deletion_run)
@@ -108,8 +109,10 @@ def _corrupt(errors, bases, length, factor, key):
     limit = jnp.minimum(rate * errors.substitution * jnp.asarray(hit)[base] / (1 - share), _MOST)
     substituted = substituting < limit
     # given a hit, the ratio is uniform again, and picks the base
-    other = jnp.sum((substituting / jnp.maximum(limit, 1e-20))[:, None] >= jnp.asarray(chance[:, :3])[base], axis=1)
-    base = jnp.where(substituted, other.astype(jnp.uint8), base)
+    other = jnp.sum(
+        (substituting / jnp.maximum(limit, 1e-20))[:, None] >= jnp.asarray(chance[:, :3])[base], axis=1, dtype=jnp.uint8
+    )
+    base = jnp.where(substituted, other, base)
 
     extra = jnp.zeros((longest,), jnp.int32)
     if errors.insertion:
@@ -117,17 +120,17 @@ def _corrupt(errors, bases, length, factor, key):
         extra = jnp.where(started & inside, burst, 0)
 
     kept = inside & ~deleted
-    ends = jnp.cumsum(extra + kept)
+    ends = jnp.cumsum(extra + kept, dtype=jnp.int32)
     place = ends - kept
     coded = jax.random.bits(filling, (room,), jnp.uint8) & 3 | 4 if errors.insertion else jnp.zeros((room,), jnp.uint8)
     coded = coded.at[jnp.where(kept, place, room)].set(base | substituted.astype(jnp.uint8) << 2, mode="drop")
     gap = jnp.zeros((room + 1,), bool).at[jnp.where(deleted & inside, place, room + 1)].set(True, mode="drop")
     length = jnp.minimum(ends[-1], room)
-    real = jnp.arange(room) < length
+    real = jnp.arange(room, dtype=jnp.int32) < length
     wrong = real & (coded >= 4)
     near = jnp.pad(wrong[1:], (0, 1)) | jnp.pad(wrong[:-1], (1, 0)) | gap[:-1] | gap[1:]
-    kind = jnp.where(wrong, WRONG, jnp.where(near & real, BESIDE, RIGHT))
-    return jnp.where(real, coded & 3, PAD), length, kind.astype(jnp.uint8)
+    kind = jnp.where(wrong, jnp.uint8(WRONG), jnp.where(near & real, jnp.uint8(BESIDE), jnp.uint8(RIGHT)))
+    return jnp.where(real, coded & 3, PAD), length, kind
 
 
 def _bursts(drawn, chance, again):
@@ -144,7 +147,7 @@ def _stretches(errors, at, factor, key):
     """Relative rate at each place, by the stretch that it lies in, of mean 1: float32[W]."""
     share = jnp.clip(errors.bad_share * factor, 1e-6, 0.5)
     # a base draws its state anew now and then, and else keeps that of the one before: a two-state Markov chain
-    renewing, drawn = jax.random.uniform(key, (2, len(at)))
+    renewing, drawn = jax.random.uniform(key, (2, len(at)), jnp.float32)
     begin = lax.cummax(jnp.where(renewing * errors.bad_length * (1 - share) < 1, at, 0))
     return 1 - errors.bad_errors + jnp.where(drawn[begin] < share, errors.bad_errors / share, 0.0)
 
@@ -152,8 +155,8 @@ def _stretches(errors, at, factor, key):
 def _profile(position, at, length):
     """Relative rate at each place: float32[W]."""
     if len(position) == 1:
-        return jnp.ones(at.shape)
-    where = at / jnp.maximum(length - 1, 1) * (len(position) - 1)
+        return jnp.ones(at.shape, jnp.float32)
+    where = at.astype(jnp.float32) / jnp.maximum(length - 1, 1) * (len(position) - 1)
     return jnp.interp(where, jnp.arange(len(position), dtype=jnp.float32), jnp.asarray(position, jnp.float32))
 
 
@@ -184,7 +187,7 @@ def _qualities(channel, table, kind, deviate, key):
     if quality.right == quality.wrong == quality.beside and max(quality.right) == 1:
         return jnp.full(kind.shape, quality.right.index(1), jnp.uint8)
     taps = 1 + math.ceil(math.log(0.01) / math.log(quality.neighbour)) if quality.neighbour else 1
-    drawn = jax.random.normal(key, (len(kind) + taps,))
+    drawn = jax.random.normal(key, (len(kind) + taps,), jnp.float32)
     level, noise = drawn[0], drawn[1:]
     weights = quality.neighbour ** np.arange(taps)
     weights = (weights / np.sqrt(np.sum(weights**2))).tolist()
@@ -192,7 +195,7 @@ def _qualities(channel, table, kind, deviate, key):
     score = math.sqrt(max(0.0, 1 - quality.factor**2 - quality.read**2)) * score + quality.read * level
     # errors are drawn mostly in bad reads: among them the deviate has mean sigma, which leaves the pooled
     # distributions as they are asked for
-    centred = deviate - jnp.where(kind == RIGHT, 0.0, channel.sequencing.spread)
+    centred = deviate - jnp.where(kind == RIGHT, 0.0, jnp.float32(channel.sequencing.spread))
     score = score - quality.factor * centred
     step = jnp.floor((score + _SCORE_REACH) * (_SCORE_STEPS / (2 * _SCORE_REACH))).astype(jnp.int32)
     return table[kind, jnp.clip(step, 0, _SCORE_STEPS - 1)]
@@ -214,9 +217,9 @@ def _copies(constants, number):
 
     def one(number):
         losing, favouring, counting = jax.random.split(jax.random.fold_in(key, number), 3)
-        favour = jnp.exp(skew * jax.random.normal(favouring) - skew**2 / 2)
-        kept = jax.random.uniform(losing) >= dropout
-        return jax.random.poisson(counting, jnp.where(kept, coverage * favour, 0.0))
+        favour = jnp.exp(skew * jax.random.normal(favouring, (), jnp.float32) - skew**2 / 2)
+        kept = jax.random.uniform(losing, (), jnp.float32) >= dropout
+        return jax.random.poisson(counting, jnp.where(kept, coverage * favour, 0.0), dtype=jnp.int32)
 
     return jax.vmap(one)(number)
 
@@ -226,12 +229,12 @@ def _place(drawn, length):
     return 1 + jnp.floor(drawn * jnp.maximum(length - 1, 1)).astype(jnp.int32)
 
 
-def _read(channel, table, key, strands, origin, number):
+def _read(channel, table, keys, strands, origin, number):
     """Read ``number``, of strand ``origin`` of strands uint8[n, L] -> (bases, length, qualities, reversed, chimera,
     uint32[], its place in the shuffled order)."""
-    writing, reading = jax.random.split(key)
-    choosing, drawing, corrupting, telling = jax.random.split(jax.random.fold_in(reading, number), 4)
-    joins, joint, partner, pick, cuts, cut, side, turns = jax.random.uniform(choosing, (8,))
+    writing, reading = keys
+    choosing, drawing, corrupting, telling, ordering = jax.random.split(jax.random.fold_in(reading, number), 5)
+    joins, joint, partner, pick, cuts, cut, side, turns = jax.random.uniform(choosing, (8,), jnp.float32)
     strand = strands[origin]
     length = jnp.int32(len(strand))
     joined = jnp.bool_(False)
@@ -239,7 +242,7 @@ def _read(channel, table, key, strands, origin, number):
         joined = joins < channel.chimera
         further = 1 + jnp.floor(partner * max(len(strands) - 1, 1)).astype(jnp.int32)
         other = strands[(origin + further) % len(strands)]
-        strand = jnp.where(joined & (jnp.arange(len(strand)) >= _place(joint, length)), other, strand)
+        strand = jnp.where(joined & (jnp.arange(len(strand), dtype=jnp.int32) >= _place(joint, length)), other, strand)
     bases = strand
     if channel.synthesis.total:
         # reads of a molecule share its errors; a chimera is a molecule of its own
@@ -253,7 +256,7 @@ def _read(channel, table, key, strands, origin, number):
     factor, deviate = draw_factor(channel.sequencing, drawing)
     bases, length, kind = _corrupt(channel.sequencing, bases, length, factor, corrupting)
     qualities = _qualities(channel, table, kind, deviate, telling)
-    at = jnp.arange(len(bases))
+    at = jnp.arange(len(bases), dtype=jnp.int32)
     if channel.truncated:
         short, head, cut = cuts < channel.truncated, side < 0.5, _place(cut, length)
         begin = jnp.where(short & ~head, cut, 0)
@@ -266,14 +269,14 @@ def _read(channel, table, key, strands, origin, number):
         bases, qualities = bases[back], qualities[back]
         bases = jnp.where(turned, 3 - bases, bases)
     real = at < length
-    order = jax.random.bits(jax.random.fold_in(drawing, 1))
+    order = jax.random.bits(ordering, (), jnp.uint32)
     return jnp.where(real, bases, PAD), length, jnp.where(real, qualities, 0), turned, joined, order
 
 
 def _reads(constants, origin, number, *, channel):
-    key, strands = constants
+    keys, strands = constants
     table = jnp.asarray(_quality_table(channel.quality))
-    return jax.vmap(functools.partial(_read, channel, table, key, strands))(origin, number)
+    return jax.vmap(functools.partial(_read, channel, table, keys, strands))(origin, number)
 
 
 def reads_of(channel, strands, coverage, key, *, batch=BATCH, progress=None):
@@ -303,7 +306,7 @@ def read_copies(channel, strands, copies, key, *, batch=BATCH, progress=None):
         raise ChannelError(f"coverage: {len(origin)} reads of {len(strands)} strands; stay below 2^31")
     bases, lengths, qualities, turned, joined, order = parallel.map_batches(
         _reads,
-        (key, jnp.asarray(strands)),
+        (tuple(jax.random.split(key)), jnp.asarray(strands)),
         origin.astype(np.int32),
         np.arange(len(origin), dtype=np.int32),
         batch=batch,

@@ -107,7 +107,7 @@ def _unlikelihood(point, begun, exposure):
         return (chance / here[None, None], total + jnp.log(here)), None
 
     weight = jnp.asarray(weight / weight.sum(), jnp.float32)[:, None, None]
-    start = jnp.broadcast_to(weight * states, (NODES, 2, begun.shape[1])), jnp.zeros(begun.shape[1])
+    start = jnp.broadcast_to(weight * states, (NODES, 2, begun.shape[1])), jnp.zeros(begun.shape[1], jnp.float32)
     (_, total), _ = lax.scan(step, start, (begun, exposure))
     return -jnp.sum(total)
 

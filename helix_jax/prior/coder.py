@@ -146,9 +146,12 @@ def walk(params, config, step, carry, shared, there, digits):
     reach = max(abs(distance) for place in stored.AROUND for distance in place)
     pad = ((0, 0), (reach, reach), (reach, reach), (0, 0))
     none = jnp.full((n, h, w, config.digits), net.LEVELS, jnp.uint8) + (there[:, 0, ..., None] & False)
-    memory = jnp.zeros((n, config.blocks, h, w, config.width)) + 0.0 * none[:, None, ..., :1]
+    memory = jnp.zeros((n, config.blocks, h, w, config.width), jnp.float32) + 0 * none[:, None, ..., :1].astype(
+        jnp.float32
+    )
     xs = jax.tree.map(lambda leaf: leaf.reshape(t, h * w, digits, *leaf.shape[2:]), shared)
-    where = jnp.stack(jnp.unravel_index(jnp.arange(h * w), (h, w)), axis=1)
+    zero = jnp.int32(0)  # slices take indices of one type, and a bare 0 is int64 where 64 bits are on
+    where = jnp.stack(jnp.unravel_index(jnp.arange(h * w, dtype=jnp.int32), (h, w)), axis=1)
 
     def next_features(f):
         def call(before, earlier, memory):
@@ -169,7 +172,9 @@ def walk(params, config, step, carry, shared, there, digits):
 
             def at(frame, place):
                 shape = (n, 1, 1, config.digits)
-                return lax.dynamic_slice(frame, (0, y + reach + place[0], x + reach + place[1], 0), shape)[:, 0, 0]
+                return lax.dynamic_slice(frame, (zero, y + reach + place[0], x + reach + place[1], zero), shape)[
+                    :, 0, 0
+                ]
 
             around = net.around(
                 [at(present, p) for p in stored.AROUND], [at(past, stored.AROUND[m]) for m in stored.KEPT]
@@ -185,7 +190,7 @@ def walk(params, config, step, carry, shared, there, digits):
             (carry, _), symbols = lax.scan(digit, (carry, total), xs)
             found = jnp.full((n, config.digits), net.LEVELS, jnp.uint8).at[:, :digits].set(symbols.T.astype(jnp.uint8))
             found = jnp.where(here[:, None], found, net.LEVELS)
-            present = lax.dynamic_update_slice(present, found[:, None, None], (0, y + reach, x + reach, 0))
+            present = lax.dynamic_update_slice(present, found[:, None, None], (zero, y + reach, x + reach, zero))
             return (carry, present), None
 
         start = (carry, jnp.pad(none, pad, constant_values=net.LEVELS))
@@ -194,7 +199,7 @@ def walk(params, config, step, carry, shared, there, digits):
         present = present[:, reach : reach + h, reach : reach + w]
         return (carry, present, before, memory), present[..., :digits]
 
-    items = jnp.arange(t), xs, jnp.moveaxis(there, 1, 0)
+    items = jnp.arange(t, dtype=jnp.int32), xs, jnp.moveaxis(there, 1, 0)
     (carry, *_), tokens = lax.scan(frame, (carry, none, none, memory), items)
     return carry, jnp.where(there[..., None], jnp.moveaxis(tokens, 0, 1), 0)
 
@@ -216,7 +221,7 @@ def logits_of_all(params, tokens, there, config):
 
     def one(tokens, there):
         whole = jnp.pad(tokens, (*[(0, 0)] * 4, (0, config.digits - digits)))
-        known = there[..., None] & (jnp.arange(config.digits) < digits)[None, None, None, None]
+        known = there[..., None] & (jnp.arange(config.digits, dtype=jnp.int32) < digits)[None, None, None, None]
         logits = net.causal_logits(params, whole, known, config)[..., :digits, :]
         return (logits * 2.0**net.LOGIT_BITS).astype(jnp.int32)
 

@@ -44,5 +44,5 @@ def fill_lost(prior, tokens, lost, *, progress=None):
 @functools.partial(jax.jit, static_argnames=("config", "sent"))
 def _expected(params, digits, known, config, sent):
     """Mean of every digit: float32[t, h, w, k], given the first ``sent`` digits of the tokens that are known."""
-    known = known[..., None] & (jnp.arange(config.digits) < sent)[None, None, None]
+    known = known[..., None] & (jnp.arange(config.digits, dtype=jnp.int32) < sent)[None, None, None]
     return net.expectation(net.masked_logits(params, digits[None], known[None], config)[0])

@@ -107,7 +107,7 @@ def rows(known, token, strayed, x, digits):
     if x.logits is not None:
         guess, doubt = choice(x.logits)
         contexts.append((guess * 3 + jnp.minimum(strayed, 2)) * DOUBTS + doubt)
-    offset = np.cumsum((0, *SIZES[:-1])) * digits
+    offset = (np.cumsum((0, *SIZES[:-1])) * digits).tolist()  # NumPy's numbers would widen the sums to int64
     return jnp.stack([a + j * n + c for a, n, c in zip(offset, SIZES, contexts, strict=False)]).astype(jnp.int32)
 
 
@@ -133,7 +133,7 @@ def model(start, places, digits):
             first = NODES * (SETS["prior"] * x.digit + choice(x.logits)[1] * SETS["prior"] // DOUBTS)
         inputs = jnp.concatenate(inputs, axis=1)
         weights = lax.dynamic_slice_in_dim(state.weights, first, NODES)
-        total = jnp.sum(inputs * (weights >> 4), axis=1) >> (tables.WEIGHT_BITS - 4)
+        total = jnp.sum(inputs * (weights >> 4), axis=1, dtype=jnp.int32) >> (tables.WEIGHT_BITS - 4)
         return at, cells, inputs, first, weights, squash[jnp.clip(total, -tables.REACH, tables.REACH) + tables.REACH]
 
     def cumulative(state, x):

@@ -13,6 +13,7 @@ is accepted for a bit. The choice is greedy and may be made in floats: whatever 
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from helix_jax import parallel
 from helix_jax.prior import coder, net, segments
@@ -43,11 +44,11 @@ def _drop(constants, positions, there, *, net_config):
 
     def step(carry, x, here, logits):
         position = flat[:, x.place, x.digit]
-        p = net.probabilities(logits / 2.0**net.LOGIT_BITS)
+        p = net.probabilities(logits.astype(jnp.float32) / 2.0**net.LOGIT_BITS)
         bits = -jnp.log2(jnp.maximum(p, 2.0**-20))
-        error = jnp.square(jnp.arange(net.LEVELS)[None] - position[:, None])
-        symbol = jnp.argmin(importance[x.digit] * error + damage * bits, axis=1)
-        rank = jnp.sum(p > jnp.take_along_axis(p, symbol[:, None], axis=1), axis=1)
+        error = jnp.square(jnp.arange(net.LEVELS, dtype=jnp.float32)[None] - position[:, None])
+        symbol = lax.argmin(importance[x.digit] * error + damage * bits, 1, jnp.int32)
+        rank = jnp.sum(p > jnp.take_along_axis(p, symbol[:, None], axis=1), axis=1, dtype=jnp.int32)
         cost = jnp.take_along_axis(bits, symbol[:, None], axis=1)[:, 0]
         strayed, left, total = carry
         strayed = jnp.where(x.digit == 0, 0, strayed) + (rank > 0)

@@ -25,10 +25,10 @@ A digit is a tree of three binary decisions: node 0, digit >= 2; node 1, digit =
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
@@ -106,11 +106,11 @@ class Net(nnx.Module):
     def __init__(self, config, rngs):
         k = config.digits
         self.embed = nets.Linear((3 * LEVELS + 3) * k, config.width, rngs)
-        self.phase = nnx.Param(jnp.zeros((PHASES, config.width)))
+        self.phase = nnx.Param(jnp.zeros((PHASES, config.width), jnp.float32))
         self.blocks = nnx.List([Block(config.width, rngs) for _ in range(config.blocks)])
         self.alone = nets.Linear(config.width, k * NODES, rngs)
         self.begun = nets.Linear(config.width + (LEVELS * len(AROUND) + len(KEPT)) * k, config.hidden, rngs)
-        self.earlier = nnx.Param(jnp.zeros((LEVELS * k, config.hidden)))
+        self.earlier = nnx.Param(jnp.zeros((LEVELS * k, config.hidden), jnp.float32))
         self.after = nets.Linear(config.hidden, k * NODES, rngs)
 
     # ---- masked ----
@@ -188,7 +188,7 @@ class Net(nnx.Module):
 
 def one_hot(digits, known):
     """float32[..., LEVELS], one-hot; zeros where not known."""
-    return jax.nn.one_hot(jnp.where(known, digits, LEVELS), LEVELS)
+    return jax.nn.one_hot(jnp.where(known, digits, LEVELS), LEVELS, dtype=jnp.float32)
 
 
 def _same(one, other):
@@ -356,7 +356,7 @@ def probabilities(logits):
 def code_lengths(logits):
     """Bits that each value of a digit would cost: float32[..., 3] -> float32[..., 4]. For searches and losses, never
     for the coder."""
-    zero, one = ([jax.nn.softplus(sign * logits[..., n]) / np.log(2) for n in range(NODES)] for sign in (1, -1))
+    zero, one = ([jax.nn.softplus(sign * logits[..., n]) / math.log(2) for n in range(NODES)] for sign in (1, -1))
     return jnp.stack([zero[0] + zero[1], zero[0] + one[1], one[0] + zero[2], one[0] + one[2]], axis=-1)
 
 

@@ -136,7 +136,7 @@ def _check_finite(path, params):
 
 def _check_shapes(path, flat, config):
     zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(lambda: net.init(jax.random.key(0), config))
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: net.init(jax.random.key(0), config))
     )
     wanted = to_integers(zeros) | tables.to_arrays(*fresh_starts(config.digits))
     wanted["importance"] = np.ones(config.digits, np.int32)

@@ -60,8 +60,8 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
     """
     tables, rates = constants
     length = shape.length
-    worth = jnp.exp(WORTH * (jnp.arange(band + 1) - band // 2))
-    letters = jnp.arange(4)
+    worth = jnp.exp(WORTH * (jnp.arange(band + 1, dtype=jnp.float32) - band // 2))
+    letters = jnp.arange(4, dtype=jnp.int32)
 
     def look_up(index):
         return tables.rows.at[index].get(mode="promise_in_bounds")
@@ -70,9 +70,9 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
         copies = len(lengths)
         present = lengths > 0
         # the band follows the straight line from the copy's beginning to its end
-        steps = jnp.arange(length + 1)
-        offset = jnp.round(steps[:, None] * (lengths / length)[None]).astype(jnp.int32) - band // 2
-        place = offset[:, :, None] + jnp.arange(band)[None, None]
+        steps = jnp.arange(length + 1, dtype=jnp.float32)
+        offset = jnp.round(steps[:, None] * (lengths.astype(jnp.float32) / length)[None]).astype(jnp.int32) - band // 2
+        place = offset[:, :, None] + jnp.arange(band, dtype=jnp.int32)[None, None]
         inside = (place >= 0) & (place < lengths[None, :, None])
         at = jnp.clip(place, 0, reads.shape[1] - 1)
         base = jnp.take_along_axis(reads[None], at, axis=2)
@@ -99,7 +99,7 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
                 total = jnp.log(jnp.maximum(stay[..., None] + (moving * worth[None, None, None, 1:]).sum(-1), _LEAST))
                 return jnp.where(present[:, None, None], total, 0.0).sum(0)
 
-            gain, ahead = gain_of(jnp.ones(band + 1)), gain_of(worth)
+            gain, ahead = gain_of(jnp.ones(band + 1, jnp.float32)), gain_of(worth)
 
             counts = jnp.stack([look_up(8 * row) & 0xFFFF, look_up(8 * row) >> 16, look_up(8 * row + 1)], axis=-1)
             edges = jnp.pad(counts.astype(jnp.float32), ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1 << 15)))
@@ -121,7 +121,7 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
             wide = jnp.pad(after, ((0, 0), (0, 0), (0, band)))
             after = jax.vmap(lambda rows, by: lax.dynamic_slice_in_dim(rows, by, band, axis=1))(wide, shift)
             at_end = jnp.take_along_axis(after, jnp.clip(end, 0, band - 1)[:, None, None], axis=-1)[..., 0]
-            at_end = jnp.where((end >= 0) & (end < band), 1.0, 0.0)[:, None] * at_end
+            at_end = ((end >= 0) & (end < band)).astype(jnp.float32)[:, None] * at_end
             # a copy that does not end here weighs little in the score, where it may be no copy at all, and all where
             # the length is asked for
             closing = jnp.log(jnp.maximum(at_end, _LEAST))
@@ -134,10 +134,10 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
             return (after, jnp.maximum(score, _NOTHING), letter, row), (parent, letter, finished, ended.max())
 
         zero = lengths[0] * 0
-        start = jnp.zeros((copies, beam, band)).at[..., band // 2].set(1.0) + zero
+        start = jnp.zeros((copies, beam, band), jnp.float32).at[..., band // 2].set(1.0) + zero
         start = insert(start, inserted[0][:, None])
-        past = jnp.full((beam,), _NOTHING).at[0].set(0.0) + zero
-        previous = jnp.full((beam,), shape.first_base) + zero
+        past = jnp.full((beam,), _NOTHING, jnp.float32).at[0].set(0.0) + zero
+        previous = jnp.full((beam,), shape.first_base, jnp.int32) + zero
         row = jnp.full((beam,), shape.start, jnp.uint32) + zero.astype(jnp.uint32)
         last_of_head = jnp.asarray(np.arange(1, length + 1) == shape.head)
         # what is inserted after step i lies in the band of that step, before the band moves on
@@ -145,7 +145,7 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
         items = (base[:-1], right[:-1], other[:-1], after_step, jnp.diff(offset, axis=0), last_of_head)
         begin = (start, past, previous, row)
         parents, chosen, finished, ends = lax.scan(step, begin, (*items, lengths[None] - offset[1:]))[1]
-        order = jnp.argsort(-finished[-1]) + zero
+        order = jnp.argsort(-finished[-1]).astype(jnp.int32) + zero
 
         def back(where, item):
             parent, letter = item

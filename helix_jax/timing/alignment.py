@@ -127,17 +127,17 @@ def _future(known, reads):
             return (run, jnp.stack([after_run, rest]), base), shown
 
         zero = read[0] * 0
-        start = (zero.astype(jnp.int32), jnp.zeros(2) + zero, zero + jnp.uint8(PAD + 1))
+        start = (zero.astype(jnp.int32), jnp.zeros(2, jnp.float32) + zero, zero + jnp.uint8(PAD + 1))
         before = jnp.concatenate([jnp.full_like(read[:1], PAD + 2), read[:-1]])
         rest = lax.scan(step, start, (read, before), reverse=True)[1]
-        return jnp.concatenate([rest, jnp.zeros(1) + zero])
+        return jnp.concatenate([rest, jnp.zeros(1, jnp.float32) + zero])
 
     return jax.vmap(one)(reads)
 
 
 def _padded(reads, lengths):
     """Reads with ``PAD`` past their end, whatever stood there."""
-    return jnp.where(jnp.arange(reads.shape[1])[None] < lengths[:, None], reads, jnp.uint8(PAD))
+    return jnp.where(jnp.arange(reads.shape[1], dtype=jnp.int32)[None] < lengths[:, None], reads, jnp.uint8(PAD))
 
 
 def _tails(match, longest):
@@ -159,7 +159,9 @@ def _merged(letters, levels):
 
     letters, levels: uint32[beam], hashes of all letters and the levels of the last rounds.
     """
-    letters, levels, place = lax.sort((letters, levels, jnp.arange(len(letters))), num_keys=2, is_stable=True)
+    letters, levels, place = lax.sort(
+        (letters, levels, jnp.arange(len(letters), dtype=jnp.int32)), num_keys=2, is_stable=True
+    )
     same = (letters[1:] == letters[:-1]) & (levels[1:] == levels[:-1])
     return jnp.zeros(len(letters), bool).at[place[1:]].set(same)
 
@@ -187,7 +189,7 @@ def align(known, reads, lengths, *, layout, beam, window):
     reads = _padded(reads, lengths)
     padded = jnp.pad(reads, ((0, 0), (window, 2 * window)), constant_values=PAD)
     future = jnp.pad(_future(known, reads), ((0, 0), (window, 2 * window)))
-    bases, places = jnp.arange(4), jnp.arange(window)
+    bases, places = jnp.arange(4, dtype=jnp.int32), jnp.arange(window, dtype=jnp.int32)
     over_copies = jax.vmap(_window, in_axes=(0, 0, None))
     worth_of = jax.vmap(_worth)
 
@@ -199,7 +201,7 @@ def align(known, reads, lengths, *, layout, beam, window):
         middle = jnp.round(mean).astype(jnp.int32)
         shift = jnp.maximum(middle - behind, 0)
         wide = jnp.pad(forward, ((0, 0), (0, 0), (0, window)))
-        forward = jax.vmap(lambda rows, at: lax.dynamic_slice(rows, (0, at), (beam, window)))(wide, shift)
+        forward = jax.vmap(lambda rows, at: lax.dynamic_slice_in_dim(rows, at, window, axis=1))(wide, shift)
         offset = offset + shift
         match = _matches(known, over_copies(padded, offset - 1, window))  # the base that takes a copy to this position
         tails = _tails(match.swapaxes(0, 1), longest)  # [N, 4, W] each
@@ -236,8 +238,8 @@ def align(known, reads, lengths, *, layout, beam, window):
         return carry, (parent, letter * levels + level)
 
     zero = lengths[0] * 0
-    forward = jnp.zeros((copies, beam, window)).at[..., 0].set(1.0) + zero
-    past = jnp.full((beam,), NOTHING).at[0].set(0.0) + zero
+    forward = jnp.zeros((copies, beam, window), jnp.float32).at[..., 0].set(1.0) + zero
+    past = jnp.full((beam,), NOTHING, jnp.float32).at[0].set(0.0) + zero
     before = jnp.zeros((beam,), jnp.int32) + zero
     state = jnp.full((beam,), frame.HASH_START, jnp.uint32) + zero.astype(jnp.uint32)
     carry = (forward, past, before, state, state * 0, past * 0, lengths * 0)
@@ -246,8 +248,10 @@ def align(known, reads, lengths, *, layout, beam, window):
     end = lengths - offset
     mass = jnp.where(places[None, None] == end[:, None, None], forward, 0.0).sum(-1)
     arrived = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, _LEAST)), NOTHING)
-    score = past + jnp.where(present[:, None], arrived, 0.0).sum(0) + jnp.where(present.any(), 0.0, NOTHING)
-    winner = jnp.argmax(score)
+    score = (
+        past + jnp.where(present[:, None], arrived, 0.0).sum(0) + jnp.where(present.any(), 0.0, jnp.float32(NOTHING))
+    )
+    winner = lax.argmax(score, 0, jnp.int32)
 
     def back(where, item):
         parents, symbols = item
@@ -274,7 +278,7 @@ def soft_levels(known, letters, levels, reads, lengths, *, layout, window):
     letters = letters.astype(jnp.int32)
     prior = jnp.exp(known.prior[np.minimum(layout.kinds, 1), before, letters])  # [R, levels]
     prior = _DOUBT * prior / jnp.maximum(prior.sum(-1, keepdims=True), _LEAST)
-    weight = prior + (1 - _DOUBT) * jax.nn.one_hot(levels, count)
+    weight = prior + (1 - _DOUBT) * jax.nn.one_hot(levels, count, dtype=jnp.float32)
     emission = known.emission[before, letters]  # [R, levels, r + 1]
     mixed = (weight[..., None] * emission).sum(1)
 
@@ -282,7 +286,7 @@ def soft_levels(known, letters, levels, reads, lengths, *, layout, window):
 
     def one(read, length, future):
         padded = jnp.pad(read, (window, 2 * window), constant_values=PAD)
-        places = jnp.arange(window)
+        places = jnp.arange(window, dtype=jnp.int32)
 
         def advance(carry, item):
             forward, offset = carry
@@ -301,7 +305,7 @@ def soft_levels(known, letters, levels, reads, lengths, *, layout, window):
             return (after / jnp.maximum(after.sum(), _LEAST), offset), (forward, offset)
 
         zero = length * 0
-        start = (jnp.zeros(window).at[0].set(1.0) + zero, zero)
+        start = (jnp.zeros(window, jnp.float32).at[0].set(1.0) + zero, zero)
         (_, final), (forward, offset) = lax.scan(advance, start, (letters, mixed))
 
         def retreat(carry, item):
@@ -322,9 +326,9 @@ def soft_levels(known, letters, levels, reads, lengths, *, layout, window):
                 here = here + pulled * mixed[run]
             log_likelihood = jnp.log(jnp.maximum((emission * reach[None]).sum(-1), _LEAST))
             scale = jnp.maximum(here.max(), _LEAST)
-            return (here / scale, offset), (log_likelihood, jnp.argmax(mixed * reach))
+            return (here / scale, offset), (log_likelihood, lax.argmax(mixed * reach, 0, jnp.int32))
 
-        end = jnp.zeros(window) + zero
+        end = jnp.zeros(window, jnp.float32) + zero
         end = jnp.where(places == length - final, 1.0, end)
         back = (letters, mixed, emission, forward, offset)
         log_likelihood, runs = lax.scan(retreat, (end, final), back, reverse=True)[1]
@@ -334,5 +338,5 @@ def soft_levels(known, letters, levels, reads, lengths, *, layout, window):
     log_likelihood, runs = jax.vmap(one)(reads, lengths, jnp.pad(_future(known, reads), ((0, 0), (window, 2 * window))))
     exists = emission.sum(-1) > 0
     total = jnp.where(exists, log_likelihood.sum(0), 0.0)
-    total = total - total.sum(-1, keepdims=True) / jnp.maximum(exists.sum(-1, keepdims=True), 1)
+    total = total - total.sum(-1, keepdims=True) / jnp.maximum(exists.sum(-1, keepdims=True, dtype=jnp.int32), 1)
     return jnp.where(exists, total, NOTHING), runs.astype(jnp.int32)

@@ -225,14 +225,14 @@ def draw_runs(key, letters, levels, chances, copies, first_base=0):
 
     def one(copy):
         drawn = jax.random.bits(jax.random.fold_in(key, copy), letters.shape, jnp.uint32) >> (32 - CHANCE_BITS)
-        return jnp.sum((drawn[:, None] >= rows).astype(jnp.int32), axis=-1)
+        return jnp.sum(drawn[:, None] >= rows, axis=-1, dtype=jnp.int32)
 
-    return jax.vmap(one)(jnp.arange(copies))
+    return jax.vmap(one)(jnp.arange(copies, dtype=jnp.int32))
 
 
 @partial(jax.jit, static_argnames=("copies",))
 def _simulate(key, letters, levels, chances, copies, first_base):
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(len(letters)))
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(len(letters), dtype=jnp.int32))
     return jax.vmap(draw_runs, in_axes=(0, 0, 0, None, None, None))(keys, letters, levels, chances, copies, first_base)
 
 
@@ -253,18 +253,18 @@ def simulate(key, letters, levels, pmfs, copies, first_base=0):
 def _split(key, runs, split):
     """Runs as read: (lengths with the foreign bases, place of the foreign base in its run or -1), as ``runs``."""
     chance, place = jax.random.split(key)
-    hit = jax.random.bernoulli(chance, split, runs.shape) & (runs >= 2)
-    inside = jax.random.randint(place, runs.shape, 1, jnp.maximum(runs, 2))
+    hit = jax.random.bernoulli(chance, jnp.float32(split), runs.shape) & (runs >= 2)
+    inside = jax.random.randint(place, runs.shape, 1, jnp.maximum(runs, 2), jnp.int32)
     return runs + hit, jnp.where(hit, inside, -1)
 
 
 def _read_one(letters, runs, places, foreign, max_len):
     """One copy: letters uint8[R], runs, places int32[R], foreign uint8[max_len] -> uint8[max_len]."""
-    ends = jnp.cumsum(runs)
-    at = jnp.arange(max_len)
+    ends = jnp.cumsum(runs, dtype=jnp.int32)
+    at = jnp.arange(max_len, dtype=jnp.int32)
     # the round of a base is the number of runs that end at or before it
     passed = jnp.zeros((max_len + 1,), jnp.int32).at[ends].add(1, mode="drop")
-    number = jnp.minimum(jnp.cumsum(passed)[:max_len], len(letters) - 1)
+    number = jnp.minimum(jnp.cumsum(passed, dtype=jnp.int32)[:max_len], len(letters) - 1)
     base = letters[number]
     strange = at - (ends - runs)[number] == places[number]
     return jnp.where(at < ends[-1], jnp.where(strange, (base + foreign) & 3, base), jnp.uint8(0))
@@ -278,8 +278,8 @@ def _reads(key, letters, runs, places, sequencer, max_len):
     over_copies = jax.vmap(_read_one, in_axes=(None, 0, 0, 0, None))
     reads = jax.vmap(over_copies, in_axes=(0, 0, 0, 0, None))(letters, runs, places, foreign, max_len)
     if sequencer.substitution:
-        wrong = jax.random.bernoulli(chance, sequencer.substitution, shape)
-        wrong &= lax.broadcasted_iota(jnp.int32, shape, 2) < jnp.sum(runs, axis=-1)[..., None]
+        wrong = jax.random.bernoulli(chance, jnp.float32(sequencer.substitution), shape)
+        wrong &= lax.broadcasted_iota(jnp.int32, shape, 2) < jnp.sum(runs, axis=-1, dtype=jnp.int32)[..., None]
         reads = jnp.where(wrong, (reads + jax.random.randint(other, shape, 1, 4, jnp.uint8)) & 3, reads)
     return reads
 
@@ -295,7 +295,7 @@ def to_reads(key, letters, runs, sequencer=Sequencer()):
     places = jnp.full_like(runs, -1)
     if sequencer.split:
         runs, places = _split(splitting, runs, sequencer.split)
-    lengths = jnp.sum(runs, axis=-1)
+    lengths = jnp.sum(runs, axis=-1, dtype=jnp.int32)
     max_len = max(1, -(-int(lengths.max()) // 128)) * 128
     return _reads(reading, jnp.asarray(letters, jnp.uint8), runs, places, sequencer, max_len), lengths
 

@@ -199,7 +199,7 @@ def encode(code, bits):
 @jax.jit
 def _encode(code, bits):
     inside = jnp.concatenate([bits[code.order], jnp.zeros_like(bits[:1])])
-    return (inside[code.column].sum(axis=1) & 1).astype(jnp.uint8)
+    return (inside[code.column].sum(axis=1, dtype=jnp.uint32) & 1).astype(jnp.uint8)
 
 
 def decode(code, llr, parity, known=None, *, iterations=ITERATIONS):
@@ -253,7 +253,7 @@ def _decode(code, llr, parity, known, iterations):
 
 def _parity(flags):
     """bool[m, w] -> bool[m, 1]: whether an odd number is set."""
-    return (flags.astype(jnp.int32).sum(axis=1, keepdims=True) & 1).astype(bool)
+    return (flags.sum(axis=1, keepdims=True, dtype=jnp.int32) & 1).astype(bool)
 
 
 def _check_messages(extrinsic, odd):
@@ -267,7 +267,7 @@ def _check_messages(extrinsic, odd):
     greatest = loss.max(axis=1, keepdims=True)
     smaller = loss < greatest
     rest = jnp.where(smaller, loss, 0).sum(axis=1, keepdims=True)
-    ties = (~smaller).sum(axis=1, keepdims=True).astype(jnp.float32)
+    ties = (~smaller).sum(axis=1, keepdims=True, dtype=jnp.int32).astype(jnp.float32)
     others = rest + jnp.where(smaller, ties * greatest - loss, (ties - 1) * greatest)
     size = _loss(jnp.maximum(others, NARROWEST))
     return jnp.where(negative ^ _parity(negative) ^ odd, -size, size)

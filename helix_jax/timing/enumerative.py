@@ -203,7 +203,7 @@ def _unrank(arrays, words, shape):
         inside = row >= 4
         ends = jnp.stack([_look_up(arrays.ends, row * count + n) for n in range(count - 1)])
         passed = rank >= ends
-        symbol = jnp.sum(passed.astype(jnp.uint32))
+        symbol = jnp.sum(passed, dtype=jnp.uint32)
         low = jnp.max(jnp.where(passed, ends, 0))
         after = row - jnp.where(inside, _look_up(arrays.step, (row & 3) * count + symbol), 0)
         shift = _look_up(arrays.units, row >> 2) - _look_up(arrays.units, after >> 2)

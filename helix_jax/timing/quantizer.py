@@ -241,7 +241,7 @@ def _square(function, diagonal):
 def _over_copies(table, runs, b, a, levels):
     """Sum over copies of table[b, a, run], [..., levels], and which of these levels exist, bool[..., levels]."""
     rows = jnp.asarray(table)[b[..., None], a[..., None], jnp.clip(runs, 0, table.shape[2] - 1)]
-    total = jnp.sum(jnp.where(runs[..., None] >= 0, rows, jnp.zeros_like(rows)), axis=-2)
+    total = jnp.sum(jnp.where(runs[..., None] >= 0, rows, jnp.zeros_like(rows)), axis=-2, dtype=rows.dtype)
     level = lax.broadcasted_iota(jnp.int32, total.shape, total.ndim - 1)
     return total, level < jnp.asarray(levels)[b, a][..., None]
 

@@ -43,7 +43,7 @@ def to_rounds(edges, labels):
 
     def one(strand):
         begins = strand != RUNNING
-        at = jnp.where(begins, jnp.cumsum(begins) - 1, len(strand))
+        at = jnp.where(begins, jnp.cumsum(begins, dtype=jnp.int32) - 1, len(strand))
         number = jnp.full_like(strand, none).at[at].set(strand, mode="drop")
         return number, begins.sum(dtype=jnp.int32)
 
@@ -62,14 +62,14 @@ def from_rounds(edges, letters, levels, rounds, *, units, base=0):
     per_pair = len(edges.number) // 16
 
     def one(letters, levels, rounds):
-        counts = jnp.arange(len(letters)) < rounds
+        counts = jnp.arange(len(letters), dtype=jnp.int32) < rounds
         letters, levels = letters.astype(jnp.int32), levels.astype(jnp.int32)
         before = jnp.concatenate([letters[:1] * 0 + base, letters[:-1]])
         known = (letters < 4) & (before < 4) & (levels < per_pair)
         at = jnp.where(known, (before * 4 + letters) * per_pair + levels, 0)
         number = jnp.where(known, jnp.asarray(edges.number)[at], -1)
         time = jnp.where(counts, jnp.asarray(edges.time)[at], 0)
-        end = jnp.cumsum(time)
+        end = jnp.cumsum(time, dtype=jnp.int32)
         labels = letters[:1] * 0 + jnp.full((units,), RUNNING, jnp.int32)
         labels = labels.at[jnp.where(counts, end - time, units)].set(number, mode="drop")
         last = end[-1] - time[jnp.clip(rounds, 1, len(time)) - 1]

@@ -56,7 +56,7 @@ def fit(levels, digits, video, tokenizer, progress=None):
     passes = max(1, -(-STEPS // groups))
     total = passes * groups
     change = jnp.zeros(_count(config, digits), jnp.float32)
-    state = optax.scale_by_adam().init(change)
+    state = counted_in_floats(optax.scale_by_adam().init(change))
     for turn in range(passes):
         for number, pixels in enumerate(tiles.regrouped(video.blocks(), length * PATCH[0])):
             part = levels[number * length : (number + 1) * length]
@@ -76,6 +76,12 @@ def fit(levels, digits, video, tokenizer, progress=None):
         params = applied(tokenizer.params, config, digits, data, np.ones(len(data), bool), code)
         found.append((data, code, tiles.squared_error(params, config, levels, video.blocks(), info)))
     return min(found, key=lambda one: one[2])
+
+
+def counted_in_floats(state):
+    """State of Adam whose count of steps is float32. Optax raises its decay rates to that power, and takes the default
+    float type where the count is an integer: float64 with 64 bits on, which then finds other numbers."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), state)
 
 
 def quantised(change, code):

@@ -13,14 +13,14 @@ from helix_jax.channel import fit, model, simulate
 from helix_jax.channel.model import PRESETS, ChannelError, Errors, Quality
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "reads"
-KEY = jax.random.key(11)
+fresh_key = functools.partial(jax.random.key, 11)  # a key is used once
 
 
 def bases(text):
     return np.array(["ACGT".index(letter) for letter in text], np.uint8)
 
 
-def pairs_of(channel, strands, coverage, key=KEY):
+def pairs_of(channel, strands, coverage, key=None):
     """Strands, reads and qualities, as lists of arrays, of a channel that turns none around."""
     reads = simulate.reads_of(dataclasses.replace(channel, reverse=0.0), strands, coverage, key)
     lengths = reads.lengths.tolist()

@@ -12,7 +12,7 @@ import pytest
 from helix_jax.channel import model, simulate
 from helix_jax.channel.model import PRESETS, Channel, ChannelError, Errors, Quality
 
-KEY = jax.random.key(5)
+fresh_key = functools.partial(jax.random.key, 5)  # a key is used once
 
 
 def strands_of(n, length, seed=0):
@@ -40,9 +40,9 @@ def edit_share(reads, strands):
     return np.array(found) / strands.shape[1]
 
 
-def pass_of(errors, strands, factor=1.0, key=KEY):
+def pass_of(errors, strands, factor=1.0, key=None):
     n, length = strands.shape
-    keys = jax.random.split(key, n)
+    keys = jax.random.split(fresh_key() if key is None else key, n)
     lengths = np.full(n, length, np.int32)
     return [
         np.asarray(part) for part in simulate.corrupt(errors, strands, lengths, np.full(n, factor, np.float32), keys)
@@ -157,7 +157,7 @@ def test_a_bad_read_has_more_stretches_and_not_worse_ones():
 def test_stretches_keep_the_totals(kind):
     errors = Errors(**{kind: 0.025}, deletion_run=0.3, insertion_run=0.2, homopolymer=1.4, spread=0.5, bad_share=0.08,
                     bad_errors=0.85, bad_length=4.5, position=(0.5, 1.0, 1.5))  # fmt: skip
-    strands, keys = strands_of(6000, 128), jax.random.split(KEY, 6000)
+    strands, keys = strands_of(6000, 128), jax.random.split(fresh_key(), 6000)
     factor = jax.vmap(lambda key: simulate.draw_factor(errors, key)[0])(keys)
     lengths = np.full(6000, 128, np.int32)
     _, out, _ = simulate.corrupt(errors, strands, lengths, factor / factor.mean(), keys)
@@ -182,7 +182,9 @@ def test_rows_of_unequal_length_stay_within_them():
     errors = Errors(0.1, 0.1, 0.1, insertion_run=0.3, deletion_run=0.3)
     bases, out, kind = (
         np.asarray(part)
-        for part in simulate.corrupt(errors, strands, lengths, np.ones(300, np.float32), jax.random.split(KEY, 300))
+        for part in simulate.corrupt(
+            errors, strands, lengths, np.ones(300, np.float32), jax.random.split(fresh_key(), 300)
+        )
     )
     real = np.arange(bases.shape[1])[None] < out[:, None]
     assert (bases[real] <= 3).all()
@@ -194,7 +196,7 @@ def test_rows_of_unequal_length_stay_within_them():
 
 def test_jit_is_eager():
     errors = Errors(substitution=0.1, insertion=0.1)
-    strands, keys = strands_of(3, 40), jax.random.split(KEY, 3)
+    strands, keys = strands_of(3, 40), jax.random.split(fresh_key(), 3)
     arguments = jnp.asarray(strands), jnp.full(3, 40, jnp.int32), jnp.ones(3), keys
     compiled = simulate.corrupt(errors, *arguments)
     eager = jax.vmap(functools.partial(simulate._corrupt, errors))(*arguments)
@@ -207,7 +209,7 @@ def test_jit_is_eager():
 
 def test_zero_errors_give_the_strands_back():
     strands = strands_of(50, 33)
-    reads = simulate.reads_of(PRESETS["clean"], strands, 6, KEY)
+    reads = simulate.reads_of(PRESETS["clean"], strands, 6, fresh_key())
     assert reads.bases.shape[1] == 33
     assert (reads.lengths == 33).all()
     np.testing.assert_array_equal(reads.bases, strands[reads.origin])
@@ -228,18 +230,18 @@ def everything():
         molecules=5, dropout=0.1, skew=0.5, reverse=0.5, truncated=0.2, chimera=0.2,
     )  # fmt: skip
     strands = strands_of(150, 60)
-    return channel, strands, simulate.reads_of(channel, strands, 8, KEY)
+    return channel, strands, simulate.reads_of(channel, strands, 8, fresh_key())
 
 
 def test_same_key_same_reads_in_any_batch(everything):
     channel, strands, reads = everything
-    again = simulate.reads_of(channel, strands, 8, KEY, batch=256)
+    again = simulate.reads_of(channel, strands, 8, fresh_key(), batch=256)
     for field in dataclasses.fields(reads):
         np.testing.assert_array_equal(getattr(reads, field.name), getattr(again, field.name))
     other = simulate.reads_of(channel, strands, 8, jax.random.key(6))
     assert reads.bases.shape != other.bases.shape or (reads.bases != other.bases).any()
     done = []
-    simulate.reads_of(channel, strands, 8, KEY, batch=256, progress=done.append)
+    simulate.reads_of(channel, strands, 8, fresh_key(), batch=256, progress=done.append)
     assert sum(done) == len(reads.lengths)
 
 
@@ -256,7 +258,7 @@ def test_reads_are_padded(everything):
 @pytest.mark.parametrize("channel", [model.uniform(0.03), model.uniform(0.06, substitution_share=1.0)])
 def test_asked_errors_are_what_edlib_finds(channel):
     strands = strands_of(500, 120)
-    found = edit_share(simulate.reads_of(channel, strands, 3, KEY), strands)
+    found = edit_share(simulate.reads_of(channel, strands, 3, fresh_key()), strands)
     # the shortest alignment hides some: an insertion beside a deletion is one substitution
     assert 0.94 * channel.total - 0.002 < found.mean() < channel.total + 0.002
 
@@ -264,7 +266,7 @@ def test_asked_errors_are_what_edlib_finds(channel):
 def test_spread_between_reads():
     strands = strands_of(500, 200)
     channel = channel_of(Errors(substitution=0.04, spread=0.8))
-    found = edit_share(simulate.reads_of(channel, strands, 4, KEY), strands) * 200
+    found = edit_share(simulate.reads_of(channel, strands, 4, fresh_key()), strands) * 200
     assert found.mean() == pytest.approx(8, abs=0.7)
     assert found.var() == pytest.approx(8 + 64 * np.expm1(0.64), rel=0.35)  # without spread it would be 8
 
@@ -272,25 +274,25 @@ def test_spread_between_reads():
 def test_molecules_share_the_errors_of_synthesis():
     strands = strands_of(40, 50)
     channel = Channel("test", "this test", synthesis=Errors(substitution=0.1), molecules=3)
-    reads = simulate.reads_of(channel, strands, 30, KEY)
+    reads = simulate.reads_of(channel, strands, 30, fresh_key())
     kinds = [len(np.unique(reads.bases[reads.origin == i], axis=0)) for i in range(40)]
     assert max(kinds) == 3
-    alone = simulate.reads_of(dataclasses.replace(channel, molecules=0), strands, 30, KEY)
+    alone = simulate.reads_of(dataclasses.replace(channel, molecules=0), strands, 30, fresh_key())
     assert len(np.unique(alone.bases, axis=0)) > 0.98 * len(alone.bases)
     assert edit_share(alone, strands).mean() == pytest.approx(0.1, abs=0.01)
 
 
 def test_coverage_dropout_and_skew():
-    plain = simulate.draw_copies(channel_of(), 20_000, 5.0, KEY)
+    plain = simulate.draw_copies(channel_of(), 20_000, 5.0, fresh_key())
     assert plain.mean() == pytest.approx(5, abs=0.1)
     assert plain.var() == pytest.approx(5, rel=0.05)
-    lossy = simulate.draw_copies(channel_of(dropout=0.2), 20_000, 20.0, KEY)
+    lossy = simulate.draw_copies(channel_of(dropout=0.2), 20_000, 20.0, fresh_key())
     assert (lossy == 0).mean() == pytest.approx(0.2, abs=0.012)
     assert lossy.mean() == pytest.approx(20, abs=0.4)
-    skewed = simulate.draw_copies(channel_of(skew=0.6), 20_000, 20.0, KEY)
+    skewed = simulate.draw_copies(channel_of(skew=0.6), 20_000, 20.0, fresh_key())
     assert skewed.mean() == pytest.approx(20, abs=0.5)
     assert skewed.var() == pytest.approx(20 + 400 * np.expm1(0.36), rel=0.15)
-    reads = simulate.reads_of(channel_of(dropout=0.5), strands_of(200, 20), 10, KEY)
+    reads = simulate.reads_of(channel_of(dropout=0.5), strands_of(200, 20), 10, fresh_key())
     assert 80 < len(np.unique(reads.origin)) < 120
 
 
@@ -298,7 +300,9 @@ def test_reverse_complements_and_their_qualities():
     high, low = (0.0,) * 30 + (1.0,), (0.0,) * 5 + (1.0,)
     errors = Errors(substitution=0.05, position=(0, 0, 0, 1))
     strands = strands_of(100, 40)
-    reads = simulate.reads_of(channel_of(errors, quality=Quality(high, low, high), reverse=0.3), strands, 20, KEY)
+    reads = simulate.reads_of(
+        channel_of(errors, quality=Quality(high, low, high), reverse=0.3), strands, 20, fresh_key()
+    )
     assert reads.reversed.mean() == pytest.approx(0.3, abs=0.04)
     turned = reads.reversed[:, None]
     wrong = np.where(turned, 3 - reads.bases[:, ::-1], reads.bases) != strands[reads.origin]
@@ -311,7 +315,7 @@ def test_reverse_complements_and_their_qualities():
 
 def test_truncated_reads():
     strands = strands_of(200, 100)
-    reads = simulate.reads_of(channel_of(truncated=0.4), strands, 20, KEY)
+    reads = simulate.reads_of(channel_of(truncated=0.4), strands, 20, fresh_key())
     short = reads.lengths < 100
     assert short.mean() == pytest.approx(0.4, abs=0.03)
     assert reads.lengths[short].mean() == pytest.approx(50, abs=2)
@@ -324,7 +328,7 @@ def test_truncated_reads():
 
 def test_chimeras():
     strands = strands_of(100, 64)
-    reads = simulate.reads_of(channel_of(chimera=0.25), strands, 20, KEY)
+    reads = simulate.reads_of(channel_of(chimera=0.25), strands, 20, fresh_key())
     mixed = reads.origin < 0
     assert mixed.mean() == pytest.approx(0.25, abs=0.04)
     np.testing.assert_array_equal(reads.bases[~mixed], strands[reads.origin[~mixed]])
@@ -340,7 +344,7 @@ def test_qualities_follow_their_distributions():
     quality = Quality(tuple(right), tuple(wrong), tuple(beside), factor=0.6, read=0.3, neighbour=0.7)
     errors = Errors(substitution=0.03, spread=0.6)
     strands = strands_of(1000, 120)
-    reads = simulate.reads_of(channel_of(errors, quality=quality), strands, 4, KEY)
+    reads = simulate.reads_of(channel_of(errors, quality=quality), strands, 4, fresh_key())
     bad = reads.bases != strands[reads.origin]
     near = np.pad(bad, ((0, 0), (1, 1)))
     near = (near[:, 2:] | near[:, :-2]) & ~bad
@@ -363,4 +367,4 @@ def test_qualities_follow_their_distributions():
 )
 def test_refusals(strands, coverage, said):
     with pytest.raises(ChannelError, match=said):
-        simulate.reads_of(PRESETS["clean"], strands, coverage, KEY)
+        simulate.reads_of(PRESETS["clean"], strands, coverage, fresh_key())

@@ -285,3 +285,16 @@ def test_refuses():
         outer.decode(layout, index + 1, symbols, outer.matching(digest))
     with pytest.raises(ValueError, match="symbols"):
         outer.decode(layout, index, symbols[1:], outer.matching(digest))
+
+
+def test_the_least_proven_block_is_doubted():
+    """Nothing contradicts itself and the digest fails: a wrong packet hides where the fewest others would show it."""
+    layout, _, index, symbols, _, rng = pool(20_000 * 8, 0.01, 3, bits=8 * 8 + 16 + 16)
+    block, number = layout.locate(index)
+    spare = np.flatnonzero((block == 1) & (number >= layout.block_sources[1]))[1:]  # one of them is left
+    rows = rng.permutation(np.setdiff1d(index, spare))
+    assert (block == 0).sum() >= layout.block_sources[0] + 3
+    result = outer.decode(layout, rows, symbols[rows], outer.matching(bytes(16)))
+    assert not result.verified
+    assert not result.lost.any()
+    np.testing.assert_array_equal(result.suspect, block[: layout.sources] == 1)

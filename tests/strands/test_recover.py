@@ -187,6 +187,25 @@ def test_a_strand_of_several_clusters_is_given_once(monkeypatch):
     assert len(strands[100]) == len(pool.strands)
 
 
+def test_of_two_copies_of_a_packet_the_one_with_more_reads_is_taken(monkeypatch):
+    """Both pass their checks: of two pools of one key and one layout, the second lent the first two strands. Clusters
+    are in the order of the letters, and the one with more reads is once the last and once the first of the two."""
+    config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=0.3))
+    ours, theirs = (codec.pack(blob, config, key=b"one key!").strands for blob in (BLOB, OTHER))
+    half = len(ours) // 2
+    pairs = [sorted((pool[n].tobytes() for pool in (ours, theirs)), reverse=n == half) for n in (half, half + 1)]
+    rows = [row for n, row in enumerate(ours) if n not in (half, half + 1)]
+    wanted = {row.tobytes() for row in rows} | {more for more, _ in pairs}
+    rows += [np.frombuffer(row, np.uint8) for more, less in pairs for row in [more] * 5 + [less] * 2]
+
+    def by_letters(reads, lengths, progress):
+        return np.unique(reads, axis=0, return_inverse=True)[1].reshape(-1)
+
+    monkeypatch.setattr(recover.clustering, "cluster", by_letters)
+    strands, _ = recover.recover(by_hand(rows))
+    assert {row.tobytes() for row in strands[100]} == wanted
+
+
 def test_unknown_bases():
     """Each copy has two N, at other places than the others' N."""
     pool, draw = packed(), np.random.default_rng(0)

@@ -1,4 +1,6 @@
-"""Checkpoints: which ones stay, onto other devices, and what does not fit named."""
+"""Checkpoints: which ones stay, onto other devices, what does not fit named, and what is not whole passed over."""
+
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -88,3 +90,109 @@ def test_what_does_not_fit_is_named(opened):
             again.restore(1, abstract(other), jax.tree.map(lambda leaf: whole, other))
     with pytest.raises(CheckpointError, match=r"params\.b is float32\[4\], the configuration needs no array"):
         again.restore(1, abstract({"params": {"w": state["params"]["w"]}, "step": state["step"]}), places)
+
+
+# ---- saves that were cut short ---------------------------------------------------------------------
+
+
+def emptied(step):
+    shutil.rmtree(step)
+    step.mkdir()
+
+
+def without(pattern):
+    def damage(step):
+        for path in list(step.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return damage
+
+
+def cut(pattern, keep=0):
+    def damage(step):
+        for path in step.glob(pattern):
+            path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+
+    return damage
+
+
+def never_renamed(step):
+    step.rename(step.with_name(f"{step.name}.orbax-checkpoint-tmp-1700000000"))
+
+
+DAMAGES = {
+    "the folder is empty": emptied,
+    "commit_success.txt is missing": without("commit_success.txt"),
+    "state/commit_success.txt is missing": without("state/commit_success.txt"),
+    "_CHECKPOINT_METADATA is missing": without("_CHECKPOINT_METADATA"),
+    "_CHECKPOINT_METADATA is cut short": cut("_CHECKPOINT_METADATA"),
+    "run/metadata is missing": without("run/metadata"),
+    "run/metadata is cut short": cut("run/metadata", 0.5),
+    "metrics/metrics is cut short": cut("metrics/metrics"),
+    "state/_METADATA is cut short": cut("state/_METADATA", 0.5),
+    "state/commit_success.txt is missing ": without("state"),
+    "an array cannot be read": cut("state/ocdbt.process_0/d/*", 0.9),
+    "an array cannot be read ": cut("state/d/*"),
+    "array large is missing": without("state/ocdbt.process_0"),
+    "an array cannot be read   ": without("state/d"),
+    "array large is missing ": without("state/manifest.ocdbt"),
+    "a save that was cut short": never_renamed,
+}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """Folder of checkpoints 1, 2 and 3, the newest also the best."""
+    folder = tmp_path_factory.mktemp("three") / "checkpoints"
+    kept, grid = Checkpoints(folder, keep_last=3), parallel.training_mesh(1)
+    # large enough, and random, so that it lies in a file of its own
+    state = state_on(grid)[0] | {
+        "large": jax.device_put(np.random.default_rng(0).normal(size=5000), grid.devices[0, 0])
+    }
+    for step in (1, 2, 3):
+        kept.save(step, state, {"config": {"seed": step}}, {"psnr": float(step)})
+    kept.close()
+    return folder
+
+
+@pytest.mark.parametrize("reason", DAMAGES)
+def test_the_newest_whole_one_is_taken(opened, tmp_path, three, reason):
+    shutil.copytree(three, tmp_path / "checkpoints")
+    DAMAGES[reason](tmp_path / "checkpoints" / "3")
+    reading = opened(read_only=True)
+    assert (reading.newest(), reading.best_step()) == (2, 2)
+    assert not (tmp_path / "broken_checkpoints").exists()
+    kept = opened(keep_last=2, keep_best=0)
+    assert kept.steps == [1, 2]
+    assert kept.record(2) == {"config": {"seed": 2}}
+    ((name, told),) = kept.passed.items()
+    assert name.startswith("3")
+    assert told.startswith(reason.strip())
+    assert [path.name for path in (tmp_path / "broken_checkpoints").iterdir()] == [name]
+    # the same step can be saved again, and is the newest then
+    kept.save(3, state_on(parallel.training_mesh(1))[0], {"config": {"seed": 9}}, {})
+    kept.close()
+    again = opened()
+    assert (again.steps, again.passed) == ([2, 3], {})
+    assert again.record(3) == {"config": {"seed": 9}}
+
+
+def test_none_whole_is_refused_and_nothing_moved(opened, tmp_path, three):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(three, folder)
+    for step, damage in (("1", emptied), ("2", cut("state/d/*")), ("3", without("commit_success.txt"))):
+        damage(folder / step)
+    with pytest.raises(CheckpointError, match=r"none .* whole \(.*1: the folder is empty.*2: an array.* 0"):
+        opened()
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
+    assert opened(read_only=True).newest() is None
+
+
+def test_a_first_save_cut_short_is_no_loss(opened, tmp_path, three):
+    """Nothing was ever kept, so there is nothing to go back to."""
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copytree(three / "3", tmp_path / "checkpoints" / "3")
+    never_renamed(tmp_path / "checkpoints" / "3")
+    kept = opened()
+    assert kept.steps == []
+    assert list(kept.passed.values()) == ["a save that was cut short"]

@@ -1,0 +1,113 @@
+"""With JAX_ENABLE_X64=1 everything is the same to the byte: pools, tokens, pictures, reads, schedules.
+
+The round trip runs twice, here and in a process of its own with 64 bits on.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from unittest import mock
+
+import jax
+import numpy as np
+
+from helix_jax import codec, parallel, video, weights
+from helix_jax.channel import simulate
+from helix_jax.channel.model import Channel, Errors, Quality
+from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
+from helix_jax.prior import weights as prior_weights
+from helix_jax.strands import recover
+from helix_jax.timing import channel
+from helix_jax.timing import codec as timing
+from helix_jax.timing.graph import TALK
+from helix_jax.timing.scheme import Scheme
+
+BYTES = np.random.default_rng(1).bytes(60)
+PLAIN = CodecConfig(constraints="strand", strands=StrandConfig(length=60, redundancy=0.0))
+# name: what of PLAIN is another
+CONFIGS = {
+    "raw": {"mode": "raw", "effort": 1, "mixing": MixingConfig(kronecker=True)},
+    "context": {"mode": "context"},
+    "prior": {"mode": "prior", "quality": 5},
+}
+CHANNEL = Channel("test", "made up", Errors(0.01, 0.005, 0.005, spread=0.2), quality=Quality.flat(20))
+SCHEME = Scheme(
+    name="test", law=channel.Binomial.uniform(0.98), table=TALK, copies=2, delta=0.1, duration=72, data=61, spacing=24,
+    parity=14, index=5, check=8, group=16, redundancy=0.3, beams=(4,),
+)  # fmt: skip
+
+
+class Clip:
+    """A square that moves, in memory."""
+
+    info = video.VideoInfo(8, 24, 28, Fraction(25))
+
+    @staticmethod
+    def blocks():
+        y, x, t = np.mgrid[:24, :28, :8]
+        pixels = np.where((abs(x - 4 - 2 * t) < 6) & (abs(y - 12) < 8), 220, 40 + 2 * x + y)
+        yield np.repeat(pixels.transpose(2, 0, 1)[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def pictures(strands, tokenizer, prior):
+    _, blocks, report = codec.decode({60: strands}, tokenizer, prior=prior)
+    return np.concatenate(list(blocks)), report
+
+
+def round_trip(*files):
+    """{name: SHA-256 of the bytes} of all that is written and read, in batches as small as the pools are."""
+    plain = parallel.map_batches
+
+    def small(*arguments, batch, **options):
+        return plain(*arguments, batch=16, **options)
+
+    with mock.patch.object(parallel, "map_batches", small):
+        return {name: hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for name, array in made(*files).items()}
+
+
+def made(tokenizer_file, prior_file):
+    tokenizer, prior = weights.load(tokenizer_file), prior_weights.load(prior_file)
+    arrays = {}
+    for name, changes in CONFIGS.items():
+        pool = codec.encode(Clip, tokenizer, dataclasses.replace(PLAIN, **changes), prior=prior)
+        arrays[f"{name}, pool"] = pool.strands
+        arrays[f"{name}, pictures"] = pictures(pool.strands, tokenizer, prior)[0]
+        if name == "raw":
+            left = np.delete(pool.strands, np.s_[1::3], axis=0)
+            arrays["guessed, pictures"], report = pictures(left, tokenizer, prior)
+            assert report.lost_tokens > 0
+    pool = codec.pack(BYTES, PLAIN)
+    reads = simulate.reads_of(CHANNEL, pool.strands, 6, jax.random.key(1))
+    found, _ = recover.recover(iter([(reads.bases, reads.lengths, reads.qualities)]))
+    assert codec.unpack(found)[0] == BYTES
+    arrays |= {"bytes, pool": pool.strands, "reads": reads.bases, "qualities": reads.qualities, "strands": found[60]}
+    plan = timing.encode(BYTES, SCHEME)
+    pmfs = channel.pmf_table(SCHEME.law, SCHEME.table)
+    runs = channel.simulate(jax.random.key(2), plan.letters, plan.levels(SCHEME.table), pmfs, 4)
+    noise = channel.Sequencer(substitution=0.001, split=0.001)
+    copies, lengths = map(np.asarray, channel.to_reads(jax.random.key(3), plan.letters, runs, noise))
+    flat = [row[:n] for row, n in zip(copies.reshape(-1, copies.shape[-1]), lengths.reshape(-1), strict=True)]
+    assert timing.decode(flat, SCHEME)[0] == BYTES
+    arrays |= {"schedule": plan.durations, "copies": copies}
+    return arrays
+
+
+def test_the_same_bytes_with_64_bits(weights_file, prior_file):
+    command = [sys.executable, "-m", "tests.test_x64", str(weights_file), str(prior_file)]
+    child = subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], env=os.environ | {"JAX_ENABLE_X64": "1"}, stdout=subprocess.PIPE
+    )
+    expected = round_trip(weights_file, prior_file)
+    printed, _ = child.communicate()
+    assert child.returncode == 0
+    assert json.loads(printed) == expected
+
+
+if __name__ == "__main__":
+    assert jax.numpy.zeros(1).dtype == np.float64
+    print(json.dumps(round_trip(*sys.argv[1:])))
