@@ -28,11 +28,11 @@ from helix_jax.options import (
     Survive,
     Writer,
     WriterKind,
-    as_written,
     codec_config,
     parse_key,
     start,
     warn_of_primers,
+    written_options,
 )
 
 
@@ -73,8 +73,9 @@ def pack(
                 survive=survive, coverage=coverage, read_errors=read_errors, failure=failure,
             )  # fmt: skip
             pool = packing.pack_draft(content, config, motifs=tuple(forbid), key=parse_key(key), progress=step)
-            fasta.write_pool(output, pool)
-            warn_of_primers(primers.in_pool(pool))
+            watch = primers.Watch(pool.constraints)
+            fasta.write_pool(output, pool, watch)
+            warn_of_primers(watch.found)
             figures = inspection.figures(pool, output)
     show(figures, as_json)
 
@@ -106,7 +107,7 @@ def unpack(
             data, found = timed_files.unpack(copies, scheme, progress=step)
             parts, report = [data], left_out | dataclasses.asdict(found)
         else:
-            chosen = as_written(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
+            chosen = written_options(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
             strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
             parts, found = packing.unpack_parts(strands, **chosen)
             report = left_out_of(strands) | reads_figure.merged(found, about_reads, plot)

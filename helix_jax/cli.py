@@ -60,7 +60,6 @@ from helix_jax.options import (
     Verify,
     Writer,
     WriterKind,
-    as_written,
     codec_config,
     load_model,
     load_prior,
@@ -68,6 +67,7 @@ from helix_jax.options import (
     preparation,
     start,
     warn_of_primers,
+    written_options,
 )
 
 app = typer.Typer(
@@ -236,7 +236,7 @@ def decode(
             concealed, changed = lost > 0, 0.0
         else:
             tokenizer = load_model(model)
-            chosen = as_written(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
+            chosen = written_options(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
             strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
             info, blocks, found = codec.decode(strands, tokenizer, prior=load_prior(prior, tokenizer), **chosen)
             report = left_out_of(strands) | reads_figure.merged(found, about_reads, plot)

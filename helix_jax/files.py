@@ -98,8 +98,8 @@ def _identity(path, standard):
 
 
 def check_suffix(path, suffixes, what):
-    """Raise OutputError unless a file's name has one of the suffixes, in any case; ``-`` has none. what: is written."""
-    if not is_standard(path) and Path(path).suffix.lower() not in suffixes:
+    """Raise OutputError unless a file's name has one of the suffixes, in any case. what: is written."""
+    if Path(path).suffix.lower() not in suffixes:
         raise OutputError(f"cannot write {path}: {what}; give a name that ends in {' or '.join(suffixes)}")
 
 

@@ -41,7 +41,7 @@ def constant(timestamps, tick, announced):
     near = sorted((rate for rate in STANDARD if abs(rate / measured - 1) < 0.5), key=lambda rate: abs(rate - measured))
     simple = [Fraction(round(measured * parts), parts) for parts in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 1001)]
     slow = [Fraction(1, max(1, round(1 / measured)))]
-    ends = [Fraction(len(pts) - 1) / (Fraction(int(pts[-1])) * tick)]
+    ends = [Fraction(len(pts) - 1) / (Fraction(int(pts[-1])) * tick)] if pts[-1] >= 1 else []
     candidates = [rate for rate in (*exact, *meant, *whole, *near, *announced, *slow, *simple, *ends) if rate > 0]
     for slack in (0.0, JITTER):
         for rate in candidates:
@@ -94,9 +94,12 @@ def nearest(timestamps, tick, announced=()):
 def shown(timestamps, tick, last, rate):
     """How often each frame is shown at a constant rate: list of counts; their sum is the new number of frames.
 
-    last: duration of the last frame in ticks. Each frame goes to the nearest new one in time, each new frame shows the
-    latest that is there by then: those missing are repeats, those too many are left out (as FFmpeg's filter fps does).
+    last: duration of the last frame in ticks; 0 where it is not known, and that of the one before counts. Each frame
+    goes to the nearest new one in time, each new frame shows the latest that is there by then: those missing are
+    repeats, those too many are left out (as FFmpeg's filter fps does).
     """
+    if last <= 0:
+        last = next((b - a for a, b in reversed(list(itertools.pairwise(timestamps))) if b > a), 0)
     begin = timestamps[0]
     scale = tick * rate
 

@@ -1,5 +1,7 @@
 """What `helix-jax inspect` finds: constraint violations by the independent checker, histograms, densities."""
 
+import numpy as np
+
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import checker, header_search
 from helix_jax.strands.pool import densities
@@ -17,12 +19,11 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
     """
     figures = {}
     length = None
-    left, right = primers
-    written = Written(tuple(motifs), left, right, primers_exempt)
+    written = Written.given(motifs, primers, primers_exempt)
     everything = sum(part.size for part in header_search.portions(strands))
     if name is None:
         try:
-            found = header_search.find_header(strands, None if written == Written() else written, key)
+            found = header_search.find_header(strands, written, key)
         except DecodeError as error:
             raise HelixError(f"{error}. To check the strands alone, name the set with --constraints") from error
         head, chosen, table, written = found.header, found.constraints, found.table, found.written
@@ -43,12 +44,21 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
         }
         length = found.total
     else:
+        noted = set(getattr(strands, "notes", {}).values())
+        written = written or (noted.pop() if len(noted) == 1 else Written())
         chosen = header_search.as_written(constraints.named(name), written)
     left, right = (constraints.to_bases(primer, "primer") for primer in (written.left, written.right))
     rules, runs, gc, lengths, examples = {}, {}, {}, {}, []
     violations = done = 0
     for part in header_search.portions(strands):
         total = part.shape[1]
+        done += len(part)
+        lengths[total] = lengths.get(total, 0) + len(part)
+        if progress:
+            progress("checking", part.size, everything)
+        if total <= written.ends:  # too short to hold anything between its primers
+            violations, rules["primers"] = violations + len(part), rules.get("primers", 0) + len(part)
+            continue
         core = part[:, len(left) : total - len(right)]
         bare = (part[:, : len(left)] == left).all(axis=1) & (part[:, total - len(right) :] == right).all(axis=1)
         report = checker.check(core[bare], chosen)
@@ -57,15 +67,12 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
             rules["primers"] = rules.get("primers", 0) + int((~bare).sum())
         for finding in report.findings:
             rules[finding.rule] = rules.get(finding.rule, 0) + finding.strands
+            places = done - len(part) + np.flatnonzero(bare)
             examples += [
-                f"{finding.rule}: strand {done + e.strand}, base {e.position}: {e.what}" for e in finding.examples
+                f"{finding.rule}: strand {places[e.strand]}, base {e.position}: {e.what}" for e in finding.examples
             ]
         _add(runs, report.longest_runs)
         _add(gc, report.gc_percent)
-        lengths[total] = lengths.get(total, 0) + len(part)
-        done += len(part)
-        if progress:
-            progress("checking", part.size, everything)
     examples += [f"{count} strands of {n} nt, not {length}" for n, count in lengths.items() if length and n != length]
     return figures | {
         "constraints": chosen.describe(),

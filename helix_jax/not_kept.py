@@ -27,9 +27,10 @@ def of_clip(name, info, traits, *, sound, streams, aspect, alpha, interlaced):
     if sound:
         told["sound"] = "has sound, which is not stored"
     if streams[0] > 1:
+        other = int(streams[1] == 0)
         told["streams"] = (
             f"has {streams[0]} video streams, of which only number {streams[1]} is stored; take out another with: "
-            f"{read} -map 0:v:0 -c copy {target.replace('.mp4', '.mkv')}"
+            f"{read} -map 0:v:{other} -c copy {target.replace('.mp4', '.mkv')}"
         )
     if aspect != 1:
         width = 2 * max(1, round(info.width * aspect / 2))

@@ -310,7 +310,7 @@ def start(writer, context, *, reads, writes, strands=None, plot=None):
         files.check_suffix(plot, (".png",), "pictures are written as PNG")
 
 
-def as_written(forbid, left_primer, right_primer, exempt_primers, key):
+def written_options(forbid, left_primer, right_primer, exempt_primers, key):
     """Options that tell how a pool was written, as arguments of ``codec.decode``."""
     return {
         "motifs": tuple(forbid),

@@ -78,7 +78,7 @@ def _contents(received):
     for begin in range(0, len(symbols), _MIXED):
         digits = mixing.from_bytes(symbols[begin : begin + _MIXED])
         data = mixing.to_bytes(mixing.unmix(digits, head.key, head.mixing, begin)).tobytes()
-        yield data[: head.content_bytes - done]
+        yield data[: max(0, head.content_bytes - done)]
         done += len(data)
 
 

@@ -15,8 +15,8 @@ from helix_jax.options import (
     PoolIn,
     RightPrimer,
     Set,
-    as_written,
     check_effect,
+    written_options,
 )
 
 
@@ -43,7 +43,7 @@ def inspect(
 
     with problems(), progress(as_json) as step:
         check_effect(context, ("key", "constraints"))
-        chosen = as_written(forbid, left_primer, right_primer, exempt_primers, key)
+        chosen = written_options(forbid, left_primer, right_primer, exempt_primers, key)
         with fasta.opened(pool) as strands:
             report = inspection.inspect(strands, name=constraints, progress=step, **chosen)
             report = left_out_of(strands) | report

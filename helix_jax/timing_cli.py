@@ -3,6 +3,7 @@
 import enum
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -203,7 +204,8 @@ def design(
         files.check_paths((parameters,), (output,))
         if not 0 < unit_seconds < math.inf:
             raise HelixError(f"--unit-seconds {unit_seconds}: a time unit lasts more than 0 seconds")
-        name = output.stem if output else "designed"
+        to_stderr = output is not None and files.is_standard(output)
+        name = output.stem if output and not to_stderr else "designed"
         if name in schemes.NAMED:
             raise HelixError(f"{output}: a scheme named {name} is built in; choose another file name")
         chances = schemes.LAWS[law.value](_parameters(parameter, parameters))  # pyrefly: ignore [bad-argument-type]
@@ -228,7 +230,7 @@ def design(
         for t, error in zip(found.table.times[b][a], errors[b, a], strict=True)
     ]
     if as_json:
-        print(json.dumps(figures | {"times": times}))
+        print(json.dumps(figures | {"times": times}), file=sys.stderr if to_stderr else sys.stdout)
         return
     rows = {}
     for row in times:
@@ -237,6 +239,7 @@ def design(
         "times, and the chance that each is misread or lost",
         ("", "times"),
         [(name, ", ".join(row)) for name, row in rows.items()],
+        to_stderr,
     )
     show(figures, as_json=False)
 

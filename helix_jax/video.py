@@ -25,6 +25,7 @@ from helix_jax.errors import HelixError
 from helix_jax.files import atomic, is_standard
 
 NEAR_LOSSLESS_CRF = 8
+MOST_REPEATS = 1000  # times the frames of a clip that resampling may give; more are times gone wrong
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that read WebM's alpha, which FFmpeg's own leave out
 
 
@@ -367,9 +368,15 @@ def _timing(source, timestamps, tick, last, rates, guessed, wanted):
         constant = frame_rate.constant(timestamps, tick, rates)
     if wanted in (None, constant) and constant:
         return constant, (1,) * count
+    gaps = [float((after - before) * tick) for before, after in itertools.pairwise(timestamps)] or [0.0]
     if wanted:
-        return wanted, tuple(frame_rate.shown(timestamps, tick, last, wanted))
-    gaps = [float((after - before) * tick) for before, after in itertools.pairwise(timestamps)]
+        shown = tuple(frame_rate.shown(timestamps, tick, last, wanted))
+        if sum(shown) > MOST_REPEATS * (count + 100):
+            raise VideoError(
+                f"{source}: its {count} frames would become {sum(shown):,} at --fps {wanted}, as their times leap by "
+                f"up to {max(gaps):.4g} s; {_reencode(source)}"
+            )
+        return wanted, shown
     raise VideoError(
         f"{source}: variable frame rate (frames last {min(gaps):.4g} to {max(gaps):.4g} s), and one rate is kept per "
         f"clip; resample it with --fps {frame_rate.nearest(timestamps, tick, rates)}"

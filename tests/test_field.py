@@ -3,6 +3,7 @@ nothing. Each right value is that of a field test."""
 
 import contextlib
 import inspect
+import io
 import json
 import os
 import subprocess
@@ -296,6 +297,13 @@ def test_reversed_strands_are_read(packed, tmp_path, unpacked):
     assert 0 < unpacked(as_fasta(tmp_path / "p.fasta", mixed))["reversed"] < len(rows)
 
 
+def test_a_pool_among_copies_of_something_else(packed, tmp_path, unpacked):
+    """Adapter dimers or a control, read far oftener than all strands together."""
+    junk = [(f">junk{n}", "A" * 100) for n in range(3000)]
+    figures = unpacked(as_fasta(tmp_path / "p.fasta", [*junk, *packed[2], *junk]))
+    assert figures["unreadable"] == 6000
+
+
 def test_reads_shorter_than_strands_are_called_that(tmp_path, run_cli):
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, left_primer=LEFT, right_primer=RIGHT))
     made = codec.pack(BLOB, config)
@@ -347,6 +355,34 @@ def test_a_fasta_says_how_it_was_written(primed, unpacked, run_cli):
     unpacked(path, *options)
     result = run_cli("inspect", path, "--json")
     assert (result.exit_code, json.loads(result.stdout)["violations"]) == (DONE, 0)
+
+
+def test_inspect_takes_strands_of_any_length(primed, run_cli, tmp_path):
+    """Shorter than the primers, without a primer, with a long run: told of the right records."""
+    lines = primed[0].read_text().splitlines()
+    rows = list(zip(lines[::2], lines[1::2], strict=True))
+    core = "ACGT" * 25
+    odd = [(">a", "ACGT"), (">b", "A" * 40), (">c", "T" * 20 + core + RIGHT), (">d", LEFT + "AAAAA" + core[5:] + RIGHT)]
+    for options in ((), ("--constraints", "strand")):
+        result = run_cli("inspect", as_fasta(tmp_path / "p.fasta", [*odd[2:], *rows, *odd[:2]]), "--json", *options)
+        assert result.exit_code == 1, result.stderr
+        figures = json.loads(result.stdout)
+        assert (figures["violations"], figures["violations_by_rule"]["primers"]) == (4, 3)
+        assert any("strand 1, base 0: run of 5" in example for example in figures["examples"])
+
+
+def test_pack_with_primers_codes_each_strand_once():
+    """Near primers are looked for as the strands are written."""
+    done = []
+    config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, left_primer=LEFT))
+    watch_of = packing.pack_draft(
+        io.BytesIO(BLOB), config, progress=lambda station, more, _: done.append(more if station == "strands" else 0)
+    )
+    watch = primers.Watch(watch_of.constraints)
+    for part in watch_of.portions():
+        watch(part)
+    assert sum(done) == watch_of.count
+    assert watch.found == primers.in_pool(pool.write(watch_of))
 
 
 def test_without_the_comment_the_options_are_asked_for(primed, unpacked, tmp_path, run_cli):

@@ -172,3 +172,10 @@ def test_rates_in_words():
             frame_rate.parse(text)
     with pytest.raises(ValueError, match="frame rate"):
         frame_rate.parse("1/5000000000")
+
+
+def test_times_that_turn_back_and_lengths_that_are_not_told():
+    assert frame_rate.constant([0, -10, 5, 0], Fraction(1, 1000), [25]) is None
+    times = [0, 40, 80, 120, 200, 240]
+    assert frame_rate.shown(times, Fraction(1, 1000), 0, Fraction(25)) == [1, 1, 1, 2, 1, 1]
+    assert frame_rate.shown(times, Fraction(1, 1000), 40, Fraction(25)) == [1, 1, 1, 2, 1, 1]

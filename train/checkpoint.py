@@ -145,6 +145,7 @@ class Checkpoints:
         cast to another type without a word.
         """
         place = self._folder / str(step) / "state"
+        # pyrefly: ignore[missing-attribute]  (of a whole step it is there)
         saved = _named(self._reader.metadata(place).item_metadata.tree)
         wanted = _named(abstract)
         for name in sorted(saved.keys() | wanted.keys()):

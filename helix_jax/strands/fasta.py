@@ -43,11 +43,11 @@ def write(path, strands, describe, *, name="strand"):
         _write_parts(out, parts, comment, name)
 
 
-def write_pool(path, pool, progress=None):
+def write_pool(path, pool, watch=None):
     """Write a ``pool.Pool`` or ``pool.Draft``; the comments say what each strand carries. Otherwise as ``write``.
 
     Comments of header strands tell the pool's key and, where there are any, its motifs and primers.
-    progress: called with the number of strands newly written.
+    watch: called with each part of the strands, uint8[n, L], before it is written.
     """
     note = Written(
         pool.constraints.motifs, pool.constraints.left, pool.constraints.right, pool.constraints.primers_exempt
@@ -60,7 +60,7 @@ def write_pool(path, pool, progress=None):
         return f"source {i}" if i < pool.layout.sources else f"repair {i - pool.layout.sources}"
 
     with _written(path) as out:
-        _write_parts(out, pool.portions(), describe, "strand", progress)
+        _write_parts(out, pool.portions(), describe, "strand", watch)
 
 
 @contextlib.contextmanager
@@ -74,15 +74,15 @@ def _written(path):
             yield packed
 
 
-def _write_parts(out, parts, comment, name, progress=None):
+def _write_parts(out, parts, comment, name, watch=None):
     number = 0
     for part in parts:
+        if watch:
+            watch(part)
         for begin in range(0, len(part), PART):
             rows = part[begin : begin + PART]
             out.write(_text(rows, number, comment, name))
             number += len(rows)
-            if progress:
-                progress(len(rows))
 
 
 def _text(rows, first, comment, name):
@@ -145,7 +145,9 @@ class Strands:
             for group in self._groups(letters, lengths):
                 seen = True
                 size += group.size
-                kept = [*kept, group] if size <= KEPT else []
+                kept.append(group)
+                if size > KEPT:
+                    kept.clear()
                 yield group
         if not seen:
             told = self._source.told()

@@ -7,11 +7,10 @@ import numpy as np
 
 from helix_jax.files import atomic
 from helix_jax.strands import records
-from helix_jax.strands.records import PAD, UNKNOWN
+from helix_jax.strands.records import MOST_PHRED, PAD, UNKNOWN
 
 CHUNK = 4096  # reads
 _LETTERS = np.frombuffer(b"ACGTN", np.uint8)
-_MOST_PHRED = 93
 
 
 def write(path, bases, lengths, qualities, names=None):
@@ -32,8 +31,8 @@ def write(path, bases, lengths, qualities, names=None):
     real = np.arange(longest)[None] < lengths[:, None]
     if (bases[real] > UNKNOWN).any():
         raise ValueError(f"base {bases[real].max()} in reads; bases are 0..3 = A C G T, and 4 = N")
-    if (qualities[real] > _MOST_PHRED).any():
-        raise ValueError(f"quality {qualities[real].max()} in reads; FASTQ holds Phred 0..{_MOST_PHRED}")
+    if (qualities[real] > MOST_PHRED).any():
+        raise ValueError(f"quality {qualities[real].max()} in reads; FASTQ holds Phred 0..{MOST_PHRED}")
     names = [f"read_{i:07d}" for i in range(n)] if names is None else list(names)
     if len(names) != n or any("\n" in name or "\r" in name for name in names):
         raise ValueError(f"{len(names)} names for {n} reads; give one for each, without line breaks")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 HEAD = 1 << 16  # bytes looked at
 _SAM = re.compile(rb"@(HD|SQ|RG|PG|CO)\t")
 _ALIGNED = re.compile(rb"[^\t\n]+\t\d+\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[^\t\n]+\t\d+\t-?\d+\t[A-Za-z=.*]+\t\S+")
-_TABLE = re.compile(rb"[^\n]*?([,;\t])\s*\"?[ACGTNacgtn]{20,}\"?\s*(?:[,;\t\r\n]|$)", re.MULTILINE)
+_CELL = re.compile(rb"[ACGTNacgtn]{20,}")
 _BARE = re.compile(rb"[ACGTNacgtn]{20,}\s*(\n|$)")
 
 
@@ -24,6 +24,8 @@ class Format:
         if "FILE" not in self.command:
             return self.command
         name = "FILE" if name == "standard input" else shlex.quote(name)
+        if name.endswith(".gz") and self.command.startswith("awk"):
+            return f"convert it, for example with: gzip -dc {name} | {self.command.replace(' FILE', '')}"
         return f"convert it, for example with: {self.command.replace('FILE', name)}"
 
 
@@ -68,11 +70,25 @@ def recognise(head):
         return Format("a SAM file", _READS)
     if text[:1] == b"@":
         return None
-    table = _TABLE.search(text[:4096])
+    table = _table(text)
     if table:
-        mark = {b",": ",", b";": ";", b"\t": "\\t"}[table[1]]
-        command = f"awk -F'{mark}' '$2 ~ /^[ACGT]+$/ {{print \">\"$1\"\\n\"$2}}' FILE > strands.fasta"
-        return Format("a table (CSV or TSV), such as an order form", command)
+        return table
     if _BARE.match(text):
         return Format("bare sequences without names", 'awk \'{print ">"NR"\\n"$1}\' FILE > strands.fasta')
+    return None
+
+
+def _table(text):
+    """The Format of a table with a column of sequences, None if it is none."""
+    for line in text.splitlines()[:8]:
+        for mark in (b",", b";", b"\t"):
+            cells = [cell.strip().strip(b'"') for cell in line.split(mark)]
+            column = next((n for n, cell in enumerate(cells, 1) if _CELL.fullmatch(cell)), None)
+            if len(cells) > 1 and column:
+                shown = mark.decode().replace("\t", "\\t")
+                command = (
+                    f"""awk -F'{shown}' '{{gsub(/["\\r]/, "")}} toupper(${column}) ~ /^[ACGTN]+$/ """
+                    f"""{{print ">" NR "\\n" toupper(${column})}}' FILE > strands.fasta"""
+                )
+                return Format("a table (CSV or TSV), such as an order form", command)
     return None

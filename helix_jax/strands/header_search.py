@@ -4,6 +4,7 @@ Nothing is known of the strands but their letters, and what ``Written`` says. Th
 the strands break least; header strands pass a check of 32 bits, so that no set is taken by mistake.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,9 @@ from helix_jax.tk_scone import coder, constraints, tables
 
 BATCH = 16384  # strands per call of the constrained coder: one compilation serves pools of any size
 PORTION = 1 << 16  # strands worked on at once
+LETTERS = 1 << 24  # the same in letters
 SAMPLE = 2000  # strands that tell which constraint sets are likely
+LENGTHS, CHOICES = 8, 16  # commonest lengths of strands, and comments of the file, that are tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +43,27 @@ def portions(strands):
 
     strands: dict of length -> uint8[n, length], or an object with the method ``portions`` (``fasta.Strands``).
     """
-    waiting, counts = {}, {}
+    waiting, held = {}, 0  # portions of each length, and their letters
     for group in strands.values() if isinstance(strands, dict) else strands.portions():
         total = group.shape[1]
-        for begin in range(0, len(group), PORTION):
-            part = group[begin : begin + PORTION]
-            if counts.get(total, 0) + len(part) > PORTION:
-                yield np.concatenate(waiting.pop(total))
-                counts[total] = 0
-            waiting.setdefault(total, []).append(part)
-            counts[total] = counts.get(total, 0) + len(part)
+        most = max(1, min(PORTION, LETTERS // total))
+        for begin in range(0, len(group), most):
+            part = group[begin : begin + most]
+            parts = waiting.setdefault(total, [])
+            if parts and sum(map(len, parts)) + len(part) > most:
+                held -= total * sum(map(len, parts))
+                yield np.concatenate(parts)
+                parts.clear()
+            parts.append(part)
+            held += part.size
+            if held > 4 * LETTERS:  # many lengths: the fullest goes
+                fullest = max(waiting, key=lambda length: length * sum(map(len, waiting[length])))
+                full = np.concatenate(waiting.pop(fullest))
+                held -= full.size
+                yield full
     for parts in waiting.values():
-        yield np.concatenate(parts)
+        if parts:
+            yield np.concatenate(parts)
 
 
 def find_header(strands, written=None, key=None) -> Found:
@@ -63,18 +75,18 @@ def find_header(strands, written=None, key=None) -> Found:
     """
     counts, samples = _survey(strands)
     notes = getattr(strands, "notes", {})
-    noted = [note for text, note in notes.items() if key is None or text == key.hex()]
+    noted = [note for text, note in notes.items() if key is None or text == key.hex()][:CHOICES]
     given = [] if written is None else [written]
     choices = list(dict.fromkeys([*given, *noted] if given else [*noted, Written()]))
     found, refused = {}, None
-    for turn in (False, True):
-        for total in sorted(counts, key=lambda total: -counts[total]):
-            for choice in choices:
-                here, error = _find_in(strands, total, counts[total], samples[total], choice, turn, key)
-                found |= {head.header.key: head for head in here if head.header.key not in found}
-                refused = refused or error
-        if found:
+    lengths = sorted(counts, key=lambda total: -counts[total])[:LENGTHS]
+    # as written before reversed, the commonest length first
+    for turn, total, choice in itertools.product((False, True), lengths, choices):
+        if (turn and found) or len(found) > 1 or key in found:
             break
+        here, error = _find_in(strands, total, counts[total], samples[total], choice, turn, key, total == lengths[0])
+        found |= {head.header.key: head for head in here if head.header.key not in found}
+        refused = refused or error
     if key is not None:
         found = {k: v for k, v in found.items() if k == key}
     if not found and refused:
@@ -114,18 +126,21 @@ def _survey(strands):
         samples.setdefault(total, []).append(part[:: max(1, len(part) * 8 // SAMPLE)].copy())  # not a view of all
     thinned = {}
     for total, parts in samples.items():
-        some = np.concatenate(parts)
+        some = np.unique(np.concatenate(parts), axis=0)
         thinned[total] = some[np.linspace(0, len(some) - 1, min(len(some), SAMPLE)).astype(int)]
     return counts, thinned
 
 
-def _find_in(strands, total, count, sample, written, turn, key):
-    """(list of Found among the strands of one length, the HeaderError of a header that makes no sense or None)."""
+def _find_in(strands, total, count, sample, written, turn, key, every):
+    """(list of Found among the strands of one length, the HeaderError of a header that makes no sense or None).
+
+    every: try the sets too that the whole sample breaks, which may be of strands from elsewhere.
+    """
     length, refused = total - written.ends, None
     # two bits a base are more than any set carries
     if not headers.usable(2 * length) or count < headers.least_strands(2 * length):
         return [], None
-    for chosen in _likely_sets(core(turned(sample) if turn else sample, written), written):
+    for chosen in _likely_sets(core(turned(sample) if turn else sample, written), written, every):
         try:
             table = tables.load(chosen, length)
         except constraints.ConstraintError:
@@ -168,25 +183,21 @@ def words_of(core, table):
     return parallel.map_batches(coder.read, arrays, np.ascontiguousarray(core), batch=BATCH, shape=shape)
 
 
-def _likely_sets(core, written):
+def _likely_sets(core, written, every):
     """The named sets in the order worth trying: fewest violations in a sample first, then the tightest rules."""
     choices = [as_written(named, written) for named in constraints.NAMED.values()]
     broken = [checker.check(core, choice).violations for choice in choices]
     order = sorted(range(len(choices)), key=lambda n: (broken[n], n))
-    return [choices[n] for n in order if broken[n] < len(core)]
+    return [choices[n] for n in order if every or broken[n] < len(core)]
 
 
 def check_alone(found, first):
     """Raise DecodeError where the header strands (as bytes of words) tell of another pool of the same set."""
     words = np.array([np.frombuffer(row, np.uint32) for row in sorted(first)], np.uint32)
-    keys = {found.header.key}
-    if len(words):
-        valid = headers.find_headers(words, found.table.bits)[0]
-        keys |= {h.key for h in valid if h.tables_hash == found.header.tables_hash}
+    valid = headers.find_headers(words, found.table.bits)[0] if len(words) else ()
+    keys = {found.header.key} | {h.key for h in valid if h.tables_hash == found.header.tables_hash}
     if len(keys) > 1:
-        raise DecodeError(
-            "several pools are mixed: pick one with --key " + " or --key ".join(k.hex() for k in sorted(keys))
-        )
+        raise _mixed(sorted(keys))
 
 
 def as_written(named, written):

@@ -219,15 +219,17 @@ class Packets:
         for number, (block, finding) in enumerate(zip(blocks, settled, strict=True)):
             # a contradictory block's rejects are guesses, unless the digest bears them out
             wrong = finding.rejected if number not in doubtful else ()
-            rejected.append(layout.index_of(np.full(len(wrong), number), wrong))
+            if len(wrong):
+                rejected.append(layout.index_of(np.full(len(wrong), number), wrong))
             if finding.data is not None and number not in doubtful:
                 block.put(finding)
                 continue
-            here = block.ids[(block.ids < block.sources) & ~np.isin(block.ids, np.asarray(wrong, np.int64))]
+            own = block.ids[block.ids < block.sources]
+            is_wrong = np.isin(own, np.asarray(wrong, np.int64))
+            self.symbols[block.start + own[is_wrong]] = 0  # those that did not come are zero already
             gone = np.ones(block.sources, bool)
-            gone[here] = False
+            gone[own[~is_wrong]] = False
             rows = slice(block.start, block.start + block.sources)
-            self.symbols[rows][gone] = 0
             lost[rows] = gone
             suspect[rows] = ~gone if number in doubtful else False
         return Recovered(

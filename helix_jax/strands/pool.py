@@ -31,7 +31,7 @@ from helix_jax.strands.header_search import (
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import coder, constraints, tables
 
-SMALL_POOL, MOST_MISSING = 1 << 20, 256  # packets, and of larger pools packets for each strand
+SMALL_POOL, MOST_MISSING = 1 << 25, 256  # bytes of packets, and of larger pools packets for each strand
 SPILL = 1 << 26  # bytes of repair packets that wait in memory; more wait in a temporary file
 
 
@@ -246,7 +246,7 @@ def read_pool(strands, *, written=None, key=None, progress=None) -> Received:
     except headers.HeaderError as error:
         raise DecodeError(f"{error}: forged?") from error
     everything = sum(len(part) for part in portions(strands))
-    if layout.packets > max(SMALL_POOL, MOST_MISSING * everything):
+    if layout.packets > max(SMALL_POOL // layout.symbol_bytes, MOST_MISSING * everything):
         # memory follows the header's claim, and a stranger's header may claim anything
         raise DecodeError(
             f"the header speaks of {layout.packets:,} packets, and {everything:,} strands are there: forged, or nearly "

@@ -27,14 +27,27 @@ def alike(strands, primer):
     )
 
 
+class Watch:
+    """Looks at the strands of a pool as they are written; called with each part, uint8[n, L] with the primers.
+
+    constraints: the pool's. found: of each primer, the numbers of the strands that it nearly occurs in: dict of str ->
+    list of int.
+    """
+
+    def __init__(self, constraints):
+        self.left, self.right, self._first = constraints.left, constraints.right, 0
+        self.found = {primer: [] for primer in (self.left, self.right) if primer}
+
+    def __call__(self, part):
+        core = part[:, len(self.left) : part.shape[1] - len(self.right)]
+        for primer, numbers in self.found.items():
+            numbers += (self._first + np.flatnonzero(alike(core, primer))).tolist()
+        self._first += len(part)
+
+
 def in_pool(pool):
-    """Of each primer of a ``pool.Pool`` or ``pool.Draft``, the numbers of the strands that it nearly occurs in: dict of
-    str -> list of int."""
-    left, right = pool.constraints.left, pool.constraints.right
-    found, first = {primer: [] for primer in (left, right) if primer}, 0
-    for part in pool.portions() if found else ():
-        core = part[:, len(left) : part.shape[1] - len(right)]
-        for primer, numbers in found.items():
-            numbers += (first + np.flatnonzero(alike(core, primer))).tolist()
-        first += len(part)
-    return found
+    """``Watch.found`` of a whole ``pool.Pool``."""
+    watch = Watch(pool.constraints)
+    for part in pool.portions():
+        watch(part)
+    return watch.found

@@ -27,6 +27,7 @@ from helix_jax.strands import formats
 UNKNOWN, OTHER, PAD = 4, 254, 255  # N; a letter that is no base; what follows the last base of a row
 LONGEST = 100_000  # letters of a record
 BLOCK = 1 << 20  # bytes read at once
+MOST_NOTES = 64  # of a file; more are no pool's, or too many to try
 MOST_LETTERS = 1 << 25  # of a portion, its padding counted
 EMPTY, LONG, LETTERS, CUT = (
     "without letters",
@@ -36,7 +37,7 @@ EMPTY, LONG, LETTERS, CUT = (
 )
 _BASE = np.full(256, OTHER, np.uint8)
 _BASE[np.frombuffer(b"ACGTN", np.uint8)] = _BASE[np.frombuffer(b"acgtn", np.uint8)] = np.arange(5)
-_MOST_PHRED = 93
+MOST_PHRED = 93
 _BLANK = np.zeros(256, bool)
 _BLANK[np.frombuffer(b" \t\r\n\v\f", np.uint8)] = True
 _BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
@@ -109,7 +110,8 @@ class Records:
         """Records of whole lines, the first of which may be blank."""
         if b" key=" in data:
             for key, note in _NOTE.findall(data):
-                self.notes.setdefault(key.decode(), note.decode("ascii", "replace").strip())
+                if len(self.notes) < MOST_NOTES:
+                    self.notes.setdefault(key.decode(), note.decode("ascii", "replace").strip())
         text = np.frombuffer(data, np.uint8)
         starts = np.append(0, np.flatnonzero(text == 10) + 1)
         starts = starts[starts < len(text)]
@@ -119,7 +121,8 @@ class Records:
         if not len(heads):
             return
         named = np.zeros(len(text) + 1, np.int8)
-        named[heads], named[ends] = 1, named[ends] - 1
+        named[heads] += 1
+        named[ends] -= 1  # which may be the next head
         inside = np.cumsum(named[:-1], dtype=np.int8).astype(bool)
         letter = ~(inside | _BLANK[text])
         letter[: heads[0]] = False
@@ -161,7 +164,8 @@ class Records:
                     marks.append(quality)
                     i, self._broken = i + 4, False
                     continue
-            if not self._broken:  # one record, up to the next that is whole
+            begins = name[:1] == b"@" and i + 2 < len(lines) and lines[i + 2][:1] == b"+"
+            if not self._broken or begins:  # one record, up to the next that begins
                 self.records += 1
                 self.left_out[CUT] += 1
             i, self._broken = i + 1, True
@@ -176,7 +180,7 @@ class Records:
         wrong = np.zeros(len(lengths), bool)
         wrong[owner[letters == OTHER]] = True
         if marks is not None:
-            wrong[owner[(marks < 33) | (marks > 33 + _MOST_PHRED)]] = True
+            wrong[owner[(marks < 33) | (marks > 33 + MOST_PHRED)]] = True
         keep = (lengths > 0) & (lengths <= LONGEST) & ~wrong
         for reason, those in (
             (EMPTY, lengths == 0),
@@ -275,7 +279,10 @@ def _kind(name, head):
     plain = head
     if head[:2] == _GZIP:
         try:
-            plain = zlib.decompressobj(wbits=31).decompress(head, formats.HEAD)
+            plain, rest = b"", head
+            while not plain and rest:  # the first parts of a file of several may be empty
+                part = zlib.decompressobj(wbits=31)
+                plain, rest = part.decompress(rest, formats.HEAD), part.unused_data
         except zlib.error as error:
             raise RecordsError(f"{name} cannot be read: damaged gzip data ({error}); get it again") from error
     text = plain.removeprefix(_BOM).lstrip()

@@ -3,7 +3,10 @@
 import gzip
 import io
 import os
+import shutil
+import subprocess
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -55,6 +58,37 @@ def test_one_odd_read_costs_only_itself(tmp_path, odd, reason, place):
 
 
 @pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (b">b\n", records.EMPTY),
+        (b">b\n\n", records.EMPTY),
+        (b">b\n" + b"A" * 100_001 + b"\n", records.LONG),
+        (b">b\n" + b"ACGT\n" * 30_000, records.LONG),
+        (b">b\nAC\nRT\n", records.LETTERS),
+        (b">b\nA*\n", records.LETTERS),
+        (b">b\nAC-T\n", records.LETTERS),
+        (b">b > c\n.\n", records.LETTERS),
+    ],
+)
+@pytest.mark.parametrize("block", [1 << 20, 64])
+def test_one_odd_fasta_record_costs_only_itself(tmp_path, odd, reason, block, monkeypatch):
+    """Wherever it stands, and twice in a row."""
+    monkeypatch.setattr(records, "BLOCK", block)
+    path, good = tmp_path / "reads.fasta", b">good\nAC\nGT\n"
+    for content, count in (
+        (odd + good * 40, 1), (good * 20 + odd + good * 20, 1), (good * 40 + odd, 1), (good * 40 + odd * 2, 2)
+    ):  # fmt: skip
+        path.write_bytes(content)
+        assert seen(path) == (["ACGT"] * 40, {reason: count})
+
+
+def test_damaged_neighbours_are_counted_each(tmp_path):
+    path = tmp_path / "reads.fastq"
+    path.write_bytes(GOOD + b"@b\nACGT\n+\nIII\n" * 3 + GOOD)
+    assert seen(path) == (["ACGT"] * 2, {records.CUT: 3})
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b"\xef\xbb\xbf" + GOOD * 2,
@@ -64,6 +98,7 @@ def test_one_odd_read_costs_only_itself(tmp_path, odd, reason, place):
         (GOOD * 2)[:-1],
         GOOD + b"@b c d\nacgt\n+b c d\nIIII\n",
         gzip.compress(GOOD) + gzip.compress(b"\n" + GOOD),
+        gzip.compress(b"") + gzip.compress(GOOD * 2),
         b"\xef\xbb\xbf>a\n\nAC\n\nGT\n>b\r\nACGT",
     ],
 )
@@ -89,7 +124,12 @@ def test_memory_does_not_follow_a_record_without_end(tmp_path, start, monkeypatc
         tail = GOOD if start[:1] == b"@" else b">good\nACGT\n"
         path = tmp_path / "reads"
         path.write_bytes(start + line + b"\n" + tail)
-        reads, left_out = seen(path)
+        tracemalloc.start()
+        try:
+            reads, left_out = seen(path)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
         assert reads == ["ACGT"]
         assert sum(left_out.values()) == 1
 
@@ -167,6 +207,32 @@ def test_other_formats_are_named_with_the_remedy(tmp_path, content, words):
         seen(path)
     for word in (str(path), *words):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "Name,Sequence\ns1,ACGTACGTACGTACGTACGTACGT\n",
+        'Well;Name;Sequence\r\nA1;s1;"acgtacgtacgtacgtacgtacgt"\r\n',
+        "s1\tACGTACGTACGTACGTACGTACGT\tpure\n",
+    ],
+)
+def test_the_remedy_for_tables_gives_fasta(tmp_path, table):
+    if not shutil.which("awk"):
+        pytest.skip("there is no awk here")
+    path = tmp_path / "an order.csv"
+    path.write_text(table, newline="")
+    command = formats.recognise(path.read_bytes()).remedy(str(path)).partition("with: ")[2]
+    done = subprocess.run(command.partition(" > ")[0], shell=True, capture_output=True, check=True)
+    (tmp_path / "strands.fasta").write_bytes(done.stdout)
+    assert seen(tmp_path / "strands.fasta") == (["ACGT" * 6], {})
+
+
+def test_many_empty_columns_take_no_time(tmp_path):
+    path = tmp_path / "sheet.tsv"
+    path.write_bytes(b"x" + b"\t" * 60_000 + b"\n")
+    with pytest.raises(records.RecordsError, match="neither FASTA nor FASTQ"):
+        seen(path)
 
 
 def test_damaged_gzip_is_refused(tmp_path):
