@@ -92,6 +92,11 @@ def replicate(tree):
     return jax.device_put(tree, NamedSharding(mesh(), PartitionSpec()))
 
 
+def _own(leaf):
+    """A constant for one call. Each batch folds its rows' numbers into a key of its own, so that none is used twice."""
+    return jax.random.clone(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
 def map_batches(function, constants, *batched, batch, progress=None, **static):
     """Apply ``function`` (see ``spread``) to arrays of any length in batches of one padded shape.
 
@@ -113,7 +118,7 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
             spare = batch - len(part[0])
             if spare:
                 part = [_dealt(np.concatenate([p, np.zeros((spare, *p.shape[1:]), p.dtype)]), count) for p in part]
-            yield batch - spare, call(constants, *part)
+            yield batch - spare, call(jax.tree.map(_own, constants), *part)
 
     pieces = []
     for used, result in one_ahead(started()):

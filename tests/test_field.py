@@ -225,7 +225,7 @@ def test_pack_from_standard_input_to_standard_output(packed):
     assert (result.exit_code, result.stdout_bytes) == (DONE, packed[1].read_bytes())
     assert "nucleotides" in result.stderr
     result = CliRunner().invoke(cli.app, ["simulate", "-", "-o", "-", "--coverage", "1"], input=packed[1].read_bytes())
-    assert (result.exit_code, result.stdout_bytes[:1]) == (DONE, b"@")
+    assert (result.exit_code, result.stdout_bytes[:1]) == (DONE, b"@"), repr(result.exception)
     result = CliRunner().invoke(cli.app, ["inspect", "-"], input=packed[1].read_bytes())
     assert result.exit_code == DONE
 
