@@ -139,7 +139,26 @@ def test_one_compilation_serves_clips_of_any_size(params, count_traces):
         clip = noise(*shape)
         digits = encode(params, TINY, clip, size=3)
         assert digits.shape == (*tiles.grid_shape(*shape), TINY.digits)
-        assert decode(params, TINY, digits, shape).shape == clip.shape
+
+
+def test_one_compilation_of_pictures_serves_clips_of_any_length(params, count_traces):
+    for frames in (1, 4, 17):
+        shape = (frames, 48, 33)
+        digits = np.zeros((*tiles.grid_shape(*shape), TINY.digits), np.uint8)
+        assert decode(params, TINY, digits, shape).shape == (*shape, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (30, 9), (25, 70)])
+def test_pictures_of_any_size(params, size):
+    """Tiles share them evenly: none is larger than it must be for their number, and the pictures fit."""
+    digits = np.zeros((*tiles.grid_shape(3, *size), TINY.digits), np.uint8)
+    assert decode(params, TINY, digits, (3, *size)).shape == (3, *size, 3)
+    h, w = digits.shape[1:3]
+    _, *sides = tiles._evenly(TINY, h, w).tile
+    for side, whole, least in zip(sides, (h, w), TINY.tile[1:], strict=True):
+        tiles_along = -(-whole // side)
+        assert side == -(-whole // tiles_along)
+        assert side <= 1.25 * least * 1.5
 
 
 @given(cuts=st.lists(st.integers(0, 21), max_size=6))
