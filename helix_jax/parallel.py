@@ -92,11 +92,6 @@ def replicate(tree):
     return jax.device_put(tree, NamedSharding(mesh(), PartitionSpec()))
 
 
-def _own(leaf):
-    """A constant for one call. Each batch folds its rows' numbers into a key of its own, so that none is used twice."""
-    return jax.random.clone(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-
-
 def map_batches(function, constants, *batched, batch, progress=None, **static):
     """Apply ``function`` (see ``spread``) to arrays of any length in batches of one padded shape.
 
@@ -118,7 +113,7 @@ def map_batches(function, constants, *batched, batch, progress=None, **static):
             spare = batch - len(part[0])
             if spare:
                 part = [_dealt(np.concatenate([p, np.zeros((spare, *p.shape[1:]), p.dtype)]), count) for p in part]
-            yield batch - spare, call(jax.tree.map(_own, constants), *part)
+            yield batch - spare, call(_cloned_keys(constants), *part)
 
     pieces = []
     for used, result in one_ahead(started()):
@@ -145,6 +140,13 @@ def _dealt(rows, count):
     """Rows in the order 0, count, 2 count, ...; 1, 1 + count, ...: dealt to ``count`` devices in turns. The number of
     rows to each undoes it."""
     return rows.reshape(-1, count, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
+
+
+def _cloned_keys(tree):
+    """The same tree, its random keys marked as not used: rows fold their own numbers into a key, batch after batch, and
+    JAX's check for keys used twice does not see that within shard_map."""
+    is_key = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda leaf: jax.random.clone(leaf) if is_key(leaf) else leaf, tree)
 
 
 # ---- training: many devices, many hosts ------------------------------------------------------------

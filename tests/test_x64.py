@@ -82,7 +82,8 @@ def made(tokenizer_file, prior_file):
             arrays["guessed, pictures"], report = pictures(left, tokenizer, prior)
             assert report.lost_tokens > 0
     pool = codec.pack(BYTES, PLAIN)
-    reads = simulate.reads_of(CHANNEL, pool.strands, 6, jax.random.key(1))
+    # four copies of each: one shape for the search
+    reads = simulate.read_copies(CHANNEL, pool.strands, np.full(len(pool.strands), 4), jax.random.key(1))
     found, _ = recover.recover(iter([(reads.bases, reads.lengths, reads.qualities)]))
     assert codec.unpack(found)[0] == BYTES
     arrays |= {"bytes, pool": pool.strands, "reads": reads.bases, "qualities": reads.qualities, "strands": found[60]}

@@ -212,7 +212,8 @@ def _fault_of_files(folder):
 def _fault_of_arrays(folder):
     """What is amiss with the arrays of a state: read to the end, one piece after the other, and thrown away."""
     tree = json.loads((folder / "_METADATA").read_bytes())["tree_metadata"]
-    wanted = {".".join(str(part["key"]) for part in leaf["key_metadata"]) for leaf in tree.values()}
+    leaves = [leaf for leaf in tree.values() if not leaf["value_metadata"]["skip_deserialize"]]  # what is no empty node
+    wanted = {".".join(str(part["key"]) for part in leaf["key_metadata"]) for leaf in leaves}
     try:
         base = {"driver": "file", "path": f"{folder}/"}
         store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()

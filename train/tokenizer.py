@@ -28,8 +28,8 @@ def loss_fn(params, clip, key, cfg):
 
     key_full, key_count = jax.random.split(key)
     batch, digits = clip.shape[0], cfg.model.digits
-    count = jax.random.randint(key_count, (batch,), cfg.min_digits, digits)
-    full = jax.random.uniform(key_full, (batch,)) < cfg.full_share
+    count = jax.random.randint(key_count, (batch,), cfg.min_digits, digits, jnp.int32)
+    full = jax.random.uniform(key_full, (batch,), jnp.float32) < cfg.full_share
     count = jnp.where(full, digits, count)
     kept = jnp.arange(digits)[None, :] < count[:, None]
     latents = model.latents(params, target, cfg.model).astype(jnp.float32)
