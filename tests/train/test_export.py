@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -41,6 +42,19 @@ def test_other_steps_and_weights(run, tmp_path):
         params.append(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(weights.load(tmp_path / "w").params)]))
     assert not np.array_equal(params[0], params[1])
     assert not np.array_equal(params[1], params[2])
+
+
+def test_what_is_not_whole_is_passed_over(run, tmp_path, capsys):
+    shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "4" / "run" / "metadata").write_bytes(b"")
+    assert export.export(tmp_path, tmp_path / "w", step="last")[0] == 2
+    assert "passed over, as they are not whole: checkpoints 4: run/metadata is cut short" in capsys.readouterr().out
+    assert export.export(tmp_path, tmp_path / "w", step="best")[0] == 2
+    with pytest.raises(ValueError, match=r"checkpoint 4 of .* is not whole \(run/metadata is cut short\): give"):
+        export.export(tmp_path, tmp_path / "w", step="4")
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    with pytest.raises(ValueError, match="no whole checkpoint to take as last"):
+        export.export(tmp_path, tmp_path / "w")
 
 
 def test_best_step_goes_by_the_probe(run, tmp_path):
