@@ -7,6 +7,7 @@ Exit status: 0 done, 1 a check or a clip of a batch failed, 2 wrong use or unrea
 import contextlib
 import dataclasses
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -20,6 +21,7 @@ from helix_jax import cache as user_cache
 from helix_jax.console import (
     FAULT,
     WITH_LOSS,
+    WRONG_USE,
     Json,
     Scheme,
     left_out_of,
@@ -299,6 +301,11 @@ def cache(
     show(figures, as_json)
 
 
+def _end(number, _):
+    """On SIGTERM and SIGHUP leave as on Ctrl-C, so that no temporary file is left."""
+    sys.exit(128 + number)
+
+
 def main():
     """Entry point of `helix-jax`. An exception that no command foresaw keeps its traceback, and exits with FAULT."""
     warnings.simplefilter("default")
@@ -306,8 +313,16 @@ def main():
     settings = {"jax_num_cpu_devices": os.cpu_count() or 1} | user_cache.compiler_settings()
     for name, value in settings.items():
         os.environ.setdefault(name.upper(), str(value))
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, _end)
     try:
         status = app()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + 13
+    except OSError as error:  # what commands meet on their own they tell themselves
+        warn(f"cannot write to standard output: {error.strerror or error}; free some space, or give a file with -o")
+        status = WRONG_USE
     except Exception:
         traceback.print_exc()
         warn("this is a fault of helix-jax, not of its input: please report it with the lines above")

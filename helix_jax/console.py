@@ -42,7 +42,7 @@ class problems:
     def __exit__(self, kind, error, trace):
         if isinstance(error, (RuntimeError, AssertionError)):
             error = _missing_device() or error
-        if not isinstance(error, (HelixError, OSError)):
+        if not isinstance(error, (HelixError, OSError)) or isinstance(error, BrokenPipeError):
             return
         text = str(error)
         if isinstance(error, OSError) and error.filename and error.strerror:

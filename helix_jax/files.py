@@ -65,6 +65,8 @@ def check_paths(reads=(), writes=(), folders=()):
     Raises OutputError, or HelixError where ``-`` is read twice.
     """
     reads, writes = ([path for path in paths if path is not None] for paths in (reads, writes))
+    if any(map(is_standard, reads)) and os.path.lexists(STANDARD):
+        raise HelixError("- is standard input, and a file of that name is in this folder too: give its full path")
     if sum(map(is_standard, reads)) > 1:
         raise HelixError("standard input (-) can be read only once: give a file for one of the inputs")
     identities = {}
@@ -156,6 +158,8 @@ def opened(path):
     Raises HelixError for a folder or a missing file, OSError for what the system refuses.
     """
     if is_standard(path):
+        if sys.stdin is None:
+            raise HelixError("standard input is closed: give a file, or open it")
         yield sys.stdin.buffer
         return
     try:
@@ -201,6 +205,8 @@ def atomic(path):
     when the disk fills up while writing. Other exceptions of the block pass unchanged.
     """
     if is_standard(path):
+        if sys.stdout is None:
+            raise OutputError("cannot write to standard output: it is closed; give a file")
         with tempfile.TemporaryDirectory(prefix="helix-jax-") as folder:
             temporary = Path(folder) / "output"
             yield temporary

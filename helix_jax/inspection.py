@@ -44,8 +44,8 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
         }
         length = found.total
     else:
-        noted = set(getattr(strands, "notes", {}).values())
-        written = written or (noted.pop() if len(noted) == 1 else Written())
+        noted = [note for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
+        written = written or (noted[0] if noted else Written())
         chosen = header_search.as_written(constraints.named(name), written)
     left, right = (constraints.to_bases(primer, "primer") for primer in (written.left, written.right))
     rules, runs, gc, lengths, examples = {}, {}, {}, {}, []

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -396,6 +397,14 @@ def test_without_the_comment_the_options_are_asked_for(primed, unpacked, tmp_pat
     unpacked(bare, *options)
 
 
+def test_damaged_comments_cost_nothing_while_others_are_whole(primed, unpacked, tmp_path):
+    lines = primed[0].read_text().splitlines()
+    for first in (lines[0].split(" forbid=")[0], lines[0].replace("GAATTC", "A"), lines[0].replace(LEFT, "ACGT")):
+        path = tmp_path / "p.fasta"
+        path.write_text("\n".join([first, *lines[1:]]))
+        unpacked(path)
+
+
 def test_a_primer_that_breaks_the_set_is_told_where(run_cli, tmp_path):
     (tmp_path / "file").write_bytes(BLOB)
     cases = {
@@ -468,6 +477,35 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path):
     assert "Traceback" in child.stderr
     assert "shapes (3,)" in child.stderr
     assert "please report" in child.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_leave_no_temporary_file(tmp_path, number):
+    """A pack that waits for its input, inside the writing of its output."""
+    script = (
+        "import time; from helix_jax import cli, files\n"
+        f"def app():\n with files.atomic({str(tmp_path / 'out')!r}):\n  print('in', flush=True); time.sleep(60)\n"
+        "cli.app = app\ncli.main()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout.read(2) == b"in"
+        assert len(list(tmp_path.iterdir())) == 1
+        child.send_signal(number)
+        child.wait(30)
+    assert list(tmp_path.iterdir()) == []
+    assert child.returncode in (128 + number, -number)
+
+
+def test_closed_and_full_streams_are_told_in_one_line(tmp_path, packed):
+    def run(arguments, redirect):
+        command = f"{sys.executable} -m helix_jax.cli {arguments} {redirect}"
+        return subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+
+    child = run(f"unpack - -o {tmp_path / 'x'}", "<&-")
+    assert (child.returncode, "standard input is closed" in child.stderr) == (WRONG_USE, True), child.stderr
+    child = run("cache", "> /dev/full")
+    assert (child.returncode, child.stderr.count("\n")) == (WRONG_USE, 1), child.stderr
+    assert "cannot write to standard output" in child.stderr
 
 
 def test_an_error_from_inside_a_command_is_no_wrong_use(run_cli, packed, tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ def write_pool(path, pool, watch=None):
 def _written(path):
     """A binary stream into the file that ``path`` becomes."""
     with atomic(path) as temporary, open(temporary, "wb") as raw:
-        if Path(path).suffix != ".gz":
+        if Path(path).suffix.lower() != ".gz":
             yield raw
             return
         with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
@@ -129,8 +129,8 @@ class Strands:
 
     @property
     def notes(self):
-        """What header comments say: {key as hexadecimal: Written}; of what was read so far."""
-        return {key: Written.from_comment(text) for key, text in self._source.notes.items()}
+        """What header comments say, the most frequent first: list of (key as hexadecimal, Written)."""
+        return [(key, Written.from_comment(text)) for (key, text), _ in self._source.notes.most_common()]
 
     def portions(self):
         """Yield uint8[n, L], strands of one length in the order of the file; bases 0..3 = A C G T.

@@ -42,7 +42,7 @@ def write(path, bases, lengths, qualities, names=None):
         f"@{name}\n{letters[ends[i] : ends[i + 1]]}\n+\n{marks[ends[i] : ends[i + 1]]}\n"
         for i, name in enumerate(names)
     ).encode("ascii", "backslashreplace")
-    if Path(path).suffix == ".gz":
+    if Path(path).suffix.lower() == ".gz":
         text = gzip.compress(text, compresslevel=6, mtime=0)
     with atomic(path) as temporary:
         temporary.write_bytes(text)

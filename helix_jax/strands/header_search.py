@@ -74,8 +74,8 @@ def find_header(strands, written=None, key=None) -> Found:
     Raises DecodeError if there is none, or more than one and ``key`` does not pick one.
     """
     counts, samples = _survey(strands)
-    notes = getattr(strands, "notes", {})
-    noted = [note for text, note in notes.items() if key is None or text == key.hex()][:CHOICES]
+    noted = [note for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
+    noted = list(dict.fromkeys(noted))[:CHOICES]
     given = [] if written is None else [written]
     choices = list(dict.fromkeys([*given, *noted] if given else [*noted, Written()]))
     found, refused = {}, None

@@ -27,6 +27,7 @@ from helix_jax.strands import formats
 UNKNOWN, OTHER, PAD = 4, 254, 255  # N; a letter that is no base; what follows the last base of a row
 LONGEST = 100_000  # letters of a record
 BLOCK = 1 << 20  # bytes read at once
+MOST_BLANK = 1 << 24  # bytes of blank lines at the beginning
 MOST_NOTES = 64  # of a file; more are no pool's, or too many to try
 MOST_LETTERS = 1 << 25  # of a portion, its padding counted
 EMPTY, LONG, LETTERS, CUT = (
@@ -54,7 +55,8 @@ class Records:
     """An open file of records; made by ``opened``.
 
     name: of the file, for messages. kind: "fasta" or "fastq", or None for an empty file. left_out: number of records
-    passed over so far, by reason. notes: what the comments of FASTA header records say, {key as hexadecimal: text}.
+    passed over so far, by reason. notes: how often the comments of FASTA header records say what, {(key as hexadecimal,
+    text): number}.
     records: records seen so far, those left out among them. second: how many are the second read of a pair by name.
     """
 
@@ -62,10 +64,11 @@ class Records:
     kind: str | None
     _restart: Callable
     left_out: collections.Counter = field(default_factory=collections.Counter)
-    notes: dict[str, str] = field(default_factory=dict)
+    notes: collections.Counter = field(default_factory=collections.Counter)
     records: int = 0
     second: int = 0
     _broken: bool = False
+    _carriage_returns: bool = False  # instead of line feeds, as old spreadsheets end lines
 
     def portions(self):
         """Yield (letters uint8[m], lengths int64[n], qualities uint8[m] or None), the records one after the other.
@@ -74,15 +77,30 @@ class Records:
         from its start, and counted anew. Raises RecordsError where compressed data are damaged.
         """
         self.left_out.clear()
+        self.notes.clear()
         self.records, self.second, self._broken = 0, 0, False
         if self.kind is None:
             return
-        try:
-            with self._restart() as plain:
-                blocks = _without_mark(iter(lambda: plain.read(BLOCK), b""))
-                yield from (self._fasta if self.kind == "fasta" else self._fastq)(blocks)
-        except (EOFError, OSError, zlib.error) as error:
-            raise RecordsError(f"{self.name} cannot be read: {error}; get it again") from error
+        with self._restart() as plain:
+            blocks = _without_mark(self._blocks(plain))
+            yield from (self._fasta if self.kind == "fasta" else self._fastq)(blocks)
+
+    def _blocks(self, plain):
+        """Blocks of bytes, as far as compressed data can be read; a damaged end costs what comes after it."""
+        seen = False
+        while True:
+            try:
+                block = plain.read1(BLOCK)
+            except (EOFError, OSError, zlib.error) as error:
+                if not seen:
+                    raise RecordsError(f"{self.name} cannot be read: {error}; get it again") from error
+                self.records += 1
+                self.left_out[CUT] += 1
+                return
+            if not block:
+                return
+            seen = True
+            yield block.replace(b"\r", b"\n") if self._carriage_returns else block
 
     # ---- FASTA
 
@@ -110,8 +128,9 @@ class Records:
         """Records of whole lines, the first of which may be blank."""
         if b" key=" in data:
             for key, note in _NOTE.findall(data):
-                if len(self.notes) < MOST_NOTES:
-                    self.notes.setdefault(key.decode(), note.decode("ascii", "replace").strip())
+                told = key.decode(), note.decode("ascii", "replace").strip()
+                if told in self.notes or len(self.notes) < MOST_NOTES:
+                    self.notes[told] += 1
         text = np.frombuffer(data, np.uint8)
         starts = np.append(0, np.flatnonzero(text == 10) + 1)
         starts = starts[starts < len(text)]
@@ -157,12 +176,22 @@ class Records:
             if i + 4 > len(lines) and not last:
                 break
             if name[:1] == b"@" and i + 4 <= len(lines):
-                bases, plus, quality = lines[i + 1].strip(), lines[i + 2], lines[i + 3].rstrip(b"\r\n")
+                bases, plus, quality = lines[i + 1].strip(), lines[i + 2], lines[i + 3].strip()
                 if plus[:1] == b"+" and len(bases) == len(quality):
                     names.append(name)
                     letters.append(bases)
                     marks.append(quality)
                     i, self._broken = i + 4, False
+                    continue
+            if name[:1] == b"@":
+                wrapped = _wrapped(lines, i)
+                if wrapped is None and not last:
+                    break
+                if wrapped:
+                    names.append(name)
+                    letters.append(wrapped[0])
+                    marks.append(wrapped[1])
+                    i, self._broken = wrapped[2], False
                     continue
             begins = name[:1] == b"@" and i + 2 < len(lines) and lines[i + 2][:1] == b"+"
             if not self._broken or begins:  # one record, up to the next that begins
@@ -213,7 +242,9 @@ def opened(path, again=False):
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(files.opened(path))
         head = source.read(formats.HEAD)
-        kind = _kind(name, head)
+        while not head.strip() and len(head) < MOST_BLANK and (more := source.read(formats.HEAD)):
+            head += more
+        kind, carriage_returns = _kind(name, head)
         if source.seekable():
             raw = source
         else:
@@ -233,7 +264,30 @@ def opened(path, again=False):
             else:
                 yield raw
 
-        yield Records(name, kind, restart)
+        yield Records(name, kind, restart, _carriage_returns=carriage_returns)
+
+
+def _wrapped(lines, i):
+    """A FASTQ record over more than four lines, or with blank ones in it: (letters, qualities, next line).
+
+    () where line i begins no such record, None where its end is not among the lines yet.
+    """
+    parts, size, j = [], 0, i + 1
+    while j < len(lines) and lines[j][:1] != b"+":
+        part = lines[j].strip()
+        if not (part.isalpha() or not part) or size > LONGEST:
+            return ()
+        parts, size, j = [*parts, part] if part else parts, size + len(part), j + 1
+    if j == len(lines):
+        return None if j - i < 2 * LONGEST else ()
+    if not size:
+        return ()
+    marks, j = b"", j + 1
+    while j < len(lines) and len(marks) < size:
+        marks, j = marks + lines[j].strip(), j + 1
+    if len(marks) < size:
+        return None
+    return (b"".join(parts), marks, j) if len(marks) == size else ()
 
 
 class _Joined(io.RawIOBase):
@@ -268,14 +322,17 @@ def _without_mark(blocks):
     begun = False
     for block in blocks:
         if not begun:
-            block = block.removeprefix(_BOM).lstrip()
+            block = block.lstrip().removeprefix(_BOM).lstrip()
             begun = bool(block)
         if block:
             yield block
 
 
 def _kind(name, head):
-    """ "fasta" or "fastq" by the first bytes of a file, or None for nothing. Raises RecordsError for anything else."""
+    """("fasta", "fastq", or None for nothing; whether lines end in carriage returns) by the first bytes of a file.
+
+    Raises RecordsError for anything else.
+    """
     plain = head
     if head[:2] == _GZIP:
         try:
@@ -285,9 +342,11 @@ def _kind(name, head):
                 plain, rest = part.decompress(rest, formats.HEAD), part.unused_data
         except zlib.error as error:
             raise RecordsError(f"{name} cannot be read: damaged gzip data ({error}); get it again") from error
-    text = plain.removeprefix(_BOM).lstrip()
+        if not plain and not part.eof:
+            raise RecordsError(f"{name} cannot be read: its gzip data are cut short; get it again")
+    text = plain.lstrip().removeprefix(_BOM).lstrip()
     if not text:
-        return None
+        return None, False
     foreign = formats.recognise(plain)
     if foreign:
         raise RecordsError(f"{name} is {foreign.what}, not FASTA or FASTQ: {foreign.remedy(name)}")
@@ -295,4 +354,4 @@ def _kind(name, head):
         raise RecordsError(
             f"{name} is neither FASTA nor FASTQ: it begins with {text[:12]!r}; give a file of strands or reads"
         )
-    return "fastq" if text[:1] == b"@" else "fasta"
+    return "fastq" if text[:1] == b"@" else "fasta", b"\r" in plain and b"\n" not in plain

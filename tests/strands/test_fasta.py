@@ -45,9 +45,11 @@ def test_gzip_both_ways(tmp_path):
     np.testing.assert_array_equal(fasta.read(tmp_path / "a.fasta.gz")[4], strands)
     first = (tmp_path / "a.fasta.gz").read_bytes()
     assert gzip.decompress(first) == b">strand_0000000 x\nACGT\n"
-    (tmp_path / "cut.fasta.gz").write_bytes(first[:-9])
+    (tmp_path / "cut.fasta.gz").write_bytes(first[:10])
     with pytest.raises(fasta.RecordsError, match=r"cut\.fasta\.gz cannot be read"):
         fasta.read(tmp_path / "cut.fasta.gz")
+    fasta.write(tmp_path / "A.FASTA.GZ", strands, ["x"])
+    assert (tmp_path / "A.FASTA.GZ").read_bytes() == first
 
 
 @pytest.mark.parametrize(

@@ -235,11 +235,38 @@ def test_many_empty_columns_take_no_time(tmp_path):
         seen(path)
 
 
-def test_damaged_gzip_is_refused(tmp_path):
-    path = tmp_path / "reads.fastq.gz"
-    path.write_bytes(gzip.compress(GOOD * 100_000, mtime=0)[:-20])
-    with pytest.raises(records.RecordsError, match=r"cannot be read.*get it again"):
-        seen(path)
+def test_gzip_data_that_end_in_damage_give_what_comes_before(tmp_path):
+    path, whole = tmp_path / "reads.fastq.gz", gzip.compress(GOOD * 5000, mtime=0)
+    for damaged in (whole[:-8], whole + b"garbage", whole + gzip.compress(GOOD, mtime=0)[:12]):
+        path.write_bytes(damaged)
+        reads, left_out = seen(path)
+        assert reads == ["ACGT"] * 5000
+        assert left_out[records.CUT] in (1, 2)  # the damage, and a record that it cut
+    for damaged in (b"\x1f\x8b", whole[:10], whole[:10] + b"\xff" * 40):
+        path.write_bytes(damaged)
+        with pytest.raises(records.RecordsError, match=r"cannot be read.*get it again"):
+            seen(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"@a\nAC\nGT\n+\nII\nII\n" * 3,
+        b"@a\n\nACGT\n\n+\n\nIIII\n\n" * 3,
+        b"@a \nACGT \n+ \nIIII \n" * 3,
+        b"@a\nACGT\n+\n@III\n" + b"@a\nA\nC\nGT\n+a\n@\nIII\n" + GOOD,
+        GOOD.replace(b"\n", b"\r") * 3,
+        b">a\rAC\rGT\r" * 3,
+        b"\n" * 200_000 + b"\xef\xbb\xbf" + GOOD * 3,
+    ],
+)
+@pytest.mark.parametrize("block", [1 << 20, 7])
+def test_other_ways_to_lay_out_lines(tmp_path, content, block, monkeypatch):
+    """Wrapped, with blank lines or spaces between, ended by carriage returns, after many blank lines."""
+    monkeypatch.setattr(records, "BLOCK", block if len(content) < 1000 else 1 << 20)
+    path = tmp_path / "reads"
+    path.write_bytes(content)
+    assert seen(path) == (["ACGT"] * 3, {})
 
 
 def test_commands_of_remedies_hold_any_name():
@@ -253,7 +280,7 @@ def test_notes_and_second_reads(tmp_path):
     path.write_bytes(b">s0 header key=0011223344556677 left=ACGT\nAC\n>s1 source 1 key=none\nAC\n")
     with records.opened(path) as source:
         list(source.portions())
-        assert source.notes == {"0011223344556677": "left=ACGT"}
+        assert source.notes == {("0011223344556677", "left=ACGT"): 1}
     path.write_bytes(b"@r 1:N:0:1\nAC\n+\nII\n@r 2:N:0:1\nAC\n+\nII\n@q/2\nAC\n+\nII\n@q/1\nA\n+\nI\n")
     with records.opened(path) as source:
         np.testing.assert_array_equal(np.concatenate([lengths for _, lengths, _ in source.portions()]), [2, 2, 2, 1])
