@@ -76,7 +76,7 @@ def test_sample_pictures_show_original_and_decoded(finished, tiny, shards):
 
 
 def test_resumed_run_is_the_uninterrupted_one(tmp_path, shards, finished, tiny, capsys):
-    """From the checkpoint of step 2, as after a kill in the middle of a line and a save: the steps after it are the same."""
+    """From the checkpoint of step 2, as after a kill amid a line and a save: the steps that follow are the same."""
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     for path in (run / "checkpoints" / "4" / "state").glob("ocdbt.process_0/d/*"):
