@@ -80,7 +80,7 @@ def test_resumed_run_is_the_uninterrupted_one(tmp_path, shards, finished, tiny, 
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     for path in (run / "checkpoints" / "4" / "state").glob("ocdbt.process_0/d/*"):
-        path.write_bytes(path.read_bytes()[:-100])
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (run / "weights.safetensors").unlink()
     lines = (finished / "log.jsonl").read_text().splitlines(keepends=True)
     (run / "log.jsonl").write_text("".join(lines[:4]) + lines[4][:20])
