@@ -201,12 +201,12 @@ def test_the_priors_own_part_is_that_of_its_training(case):
     """The same bits as ``train.prior`` finds for the same tokens and masks, and no gradient of the tokenizer."""
     params, clips, key = case
     cfg = dataclasses.replace(CFG, concealment=0.0)
-    own = jax.jit(jax.value_and_grad(lambda params: joint.loss_fn(params, clips, key, 0, cfg, 2.0)[1]["prior"]))
-    value, found = own(params)
+    own = jax.jit(jax.value_and_grad(lambda params, key: joint.loss_fn(params, clips, key, 0, cfg, 2.0)[1]["prior"]))
+    value, found = own(params, jax.random.clone(key))
     tokens = fsq.digits(joint.positions(params["tokenizer"], clips, CFG.model))
     known = PriorTraining(model=CFG.prior, data=CFG.data)
     of_tokens = jax.jit(functools.partial(prior.loss_of_tokens, cfg=known))
-    wanted, _ = of_tokens(params["prior"], tokens, jax.random.split(key)[0])
+    wanted, _ = of_tokens(params["prior"], tokens, jax.random.split(jax.random.clone(key))[0])
     assert float(value) == pytest.approx(float(wanted), rel=1e-5)
     assert any(np.asarray(leaf).any() for leaf in jax.tree.leaves(found["prior"]))
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(found["tokenizer"]))
@@ -220,7 +220,7 @@ def test_the_loss_is_the_weighted_sum(case):
     )  # fmt: skip
     loss = jax.jit(functools.partial(joint.loss_fn, cfg=cfg, unit=1.9))
     for step, share in ((0, 0.0), (1, 0.5), (4, 1.0)):
-        total, terms = loss(params, clips, key, step)
+        total, terms = loss(params, clips, jax.random.clone(key), step)
         weighed = sum(getattr(cfg, name) * terms[name] for name in ("rate", "masked", "concealment", "constraint"))
         assert float(total) == pytest.approx(float(terms["distortion"] + terms["prior"] + share * weighed), rel=1e-5)
 
