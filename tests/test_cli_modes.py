@@ -91,7 +91,7 @@ def test_both_modes_give_the_same_video(tmp_path, encoded, run_cli, weights_file
 
 
 def test_verification_is_the_default(clip, run_cli, weights_file, prior_file, refused, monkeypatch):
-    monkeypatch.setattr(coding.plain, "expand_clip", lambda *_: np.zeros(1))
+    monkeypatch.setattr(coding.proof, "clip_reads", lambda *_: np.zeros(1, bool))
     options = ("--model", weights_file, "--prior", prior_file, "--mode", "context", *CHEAP)
     refused(WRONG_USE, ["please report this"], "encode", clip, *options)
     refused(WRONG_USE, ["please report this"], "encode", clip, *options, "--verify")

@@ -104,7 +104,7 @@ def test_verification_changes_nothing(model, prior, pools, monkeypatch):
     def refuse(*_):
         raise AssertionError("verified all the same")
 
-    monkeypatch.setattr(coding.plain, "expand_clip", refuse)
+    monkeypatch.setattr(coding.proof, "clip_reads", refuse)
     pool = codec.encode(Clip, model, dataclasses.replace(CONTEXT, verify=False), prior=prior)
     np.testing.assert_array_equal(pool.strands, pools["context"].strands)
 
