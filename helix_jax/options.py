@@ -233,8 +233,6 @@ def check_effect(context, *useless):
     for name, beside in (("redundancy", "survive"), *useless):
         if {name, beside} <= has:
             raise HelixError(f"{options[name]} has no effect beside {options[beside]}: leave one of them out")
-    if {"prior", "mode"} <= has and context.params["mode"] == Mode.RAW:
-        raise HelixError("--prior has no effect in mode raw, which codes tokens without one: leave it out")
 
 
 _NEEDED = {
