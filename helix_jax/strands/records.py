@@ -336,13 +336,13 @@ def _kind(name, head):
     plain = head
     if head[:2] == _GZIP:
         try:
-            plain, rest = b"", head
+            plain, rest, whole = b"", head, True
             while not plain and rest:  # the first parts of a file of several may be empty
                 part = zlib.decompressobj(wbits=31)
-                plain, rest = part.decompress(rest, formats.HEAD), part.unused_data
+                plain, rest, whole = part.decompress(rest, formats.HEAD), part.unused_data, part.eof
         except zlib.error as error:
             raise RecordsError(f"{name} cannot be read: damaged gzip data ({error}); get it again") from error
-        if not plain and not part.eof:
+        if not plain and not whole:
             raise RecordsError(f"{name} cannot be read: its gzip data are cut short; get it again")
     text = plain.lstrip().removeprefix(_BOM).lstrip()
     if not text:
