@@ -31,7 +31,7 @@ BYTES = np.random.default_rng(1).bytes(60)
 PLAIN = CodecConfig(constraints="strand", strands=StrandConfig(length=60, redundancy=0.0))
 # name: what of PLAIN is another
 CONFIGS = {
-    "raw": {"mode": "raw", "effort": 1, "mixing": MixingConfig(kronecker=True)},
+    "raw": {"mode": "raw", "mixing": MixingConfig(kronecker=True)},
     "context": {"mode": "context"},
     "prior": {"mode": "prior", "quality": 5},
 }
