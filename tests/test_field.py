@@ -483,7 +483,8 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path):
 def test_signals_leave_no_temporary_file(tmp_path, number):
     """A pack that waits for its input, inside the writing of its output."""
     script = (
-        "import time; from helix_jax import cli, files\n"
+        "import signal, time; from helix_jax import cli, files\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"def app():\n with files.atomic({str(tmp_path / 'out')!r}):\n  print('in', flush=True); time.sleep(60)\n"
         "cli.app = app\ncli.main()"
     )
