@@ -20,8 +20,7 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# tests/channel compares two ways with one key: the check for keys used twice is on by request until those are cloned
-jax.config.update("jax_debug_key_reuse", "HELIX_JAX_KEYS" in os.environ)
+jax.config.update("jax_debug_key_reuse", True)
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)

@@ -22,7 +22,9 @@ def bases(text):
 
 def pairs_of(channel, strands, coverage, key=None):
     """Strands, reads and qualities, as lists of arrays, of a channel that turns none around."""
-    reads = simulate.reads_of(dataclasses.replace(channel, reverse=0.0), strands, coverage, key)
+    reads = simulate.reads_of(
+        dataclasses.replace(channel, reverse=0.0), strands, coverage, fresh_key() if key is None else key
+    )
     lengths = reads.lengths.tolist()
     return (
         [strands[i] for i in reads.origin.tolist()],

@@ -158,7 +158,7 @@ def test_stretches_keep_the_totals(kind):
     errors = Errors(**{kind: 0.025}, deletion_run=0.3, insertion_run=0.2, homopolymer=1.4, spread=0.5, bad_share=0.08,
                     bad_errors=0.85, bad_length=4.5, position=(0.5, 1.0, 1.5))  # fmt: skip
     strands, keys = strands_of(6000, 128), jax.random.split(fresh_key(), 6000)
-    factor = jax.vmap(lambda key: simulate.draw_factor(errors, key)[0])(keys)
+    factor = jax.vmap(lambda key: simulate.draw_factor(errors, key)[0])(jax.random.clone(keys))
     lengths = np.full(6000, 128, np.int32)
     _, out, _ = simulate.corrupt(errors, strands, lengths, factor / factor.mean(), keys)
     more = np.mean(out) / 128 - 1
@@ -198,7 +198,7 @@ def test_jit_is_eager():
     errors = Errors(substitution=0.1, insertion=0.1)
     strands, keys = strands_of(3, 40), jax.random.split(fresh_key(), 3)
     arguments = jnp.asarray(strands), jnp.full(3, 40, jnp.int32), jnp.ones(3), keys
-    compiled = simulate.corrupt(errors, *arguments)
+    compiled = simulate.corrupt(errors, *arguments[:-1], jax.random.clone(keys))
     eager = jax.vmap(functools.partial(simulate._corrupt, errors))(*arguments)
     for one, other in zip(compiled, eager, strict=True):
         np.testing.assert_array_equal(one, other)
