@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helix_jax.errors import HelixError
 from helix_jax.files import OutputError
 from helix_jax.timing import channel, schedule
 from helix_jax.timing.graph import TALK, TimeTable
@@ -119,7 +120,7 @@ def test_files_of_other_kinds(tmp_path):
     (tmp_path / "bytes").write_bytes(bytes(range(256)))
     with pytest.raises(ScheduleError, match="not a timing schedule"):
         schedule.read(tmp_path / "bytes")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(HelixError, match="no such file"):
         schedule.read(tmp_path / "none")
     with pytest.raises(OutputError):
         schedule.write(tmp_path / "none" / "a.tsv", random_schedule(0, 1, 2))

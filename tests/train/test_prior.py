@@ -44,10 +44,17 @@ def case():
     return params, digits, jax.random.key(11)
 
 
-@jax.jit
 def told(params, digits, key):
+    """As ``told_once``, of a key that is used again, as the same masks are wanted again."""
+    return told_once(params, digits, jax.random.clone(key))
+
+
+@jax.jit
+def told_once(params, digits, key):
     """(known, sent, probabilities float32[..., 4] masked, causal), each of all digits; and what the loss is."""
-    known, sent = jax.vmap(functools.partial(masks.mixture, shape=SHAPE))(jax.random.split(key, len(digits)))
+    known, sent = jax.vmap(functools.partial(masks.mixture, shape=SHAPE))(
+        jax.random.split(jax.random.clone(key), len(digits))  # the loss draws the same masks
+    )
     sent, rounded = jnp.broadcast_to(sent[:, None, None, None], known.shape), net.quantise(params)
     logits = net.masked_logits(rounded, digits, known, CFG.model), net.causal_logits(rounded, digits, sent, CFG.model)
     return known, sent, *map(net.probabilities, logits), prior.loss_of_tokens(params, digits, key, CFG)
