@@ -21,9 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import timing_throughput
-from helix_jax import parallel, reference, weights
+from helix_jax import parallel, weights
+from helix_jax.arithmetic import TOTAL
 from helix_jax.config import TokenizerConfig
-from helix_jax.reference import TOTAL
+from helix_jax.reference import kernels
 from helix_jax.tk_scone import coder, tables
 from helix_jax.tk_scone.constraints import NAMED
 from helix_jax.tokenizer import model, tiles
@@ -82,10 +83,10 @@ class PlainLoop:
         return (deque(), 0, -1, 0), self.edges, self.advance
 
     def write(self, payload, bits, length):
-        return reference.bits_to_symbols(self.model(), payload, bits, length)
+        return kernels.bits_to_symbols(self.model(), payload, bits, length)
 
     def read(self, bases, bits):
-        return reference.symbols_to_bits(self.model(), bases, bits)[0]
+        return kernels.symbols_to_bits(self.model(), bases, bits)[0]
 
 
 # ---- measuring -------------------------------------------------------------------------------------
@@ -139,9 +140,9 @@ def _plain_row(payloads, bits):
 
 
 def _reference_row(payloads, table):
-    strands = [reference.write_strand(table, p) for p in payloads]
-    write = seconds_per_call(lambda: [reference.write_strand(table, p) for p in payloads])
-    read = seconds_per_call(lambda: [reference.read_strand(table, s) for s in strands])
+    strands = [kernels.write_strand(table, p) for p in payloads]
+    write = seconds_per_call(lambda: [kernels.write_strand(table, p) for p in payloads])
+    read = seconds_per_call(lambda: [kernels.read_strand(table, s) for s in strands])
     nucleotides = len(payloads) * LENGTH
     return Speed("reference.py", 1, nucleotides / write, nucleotides / read)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from helix_jax import parallel, reference
+from helix_jax import arithmetic, parallel
+from helix_jax.reference import kernels
 from helix_jax.timing import block_coder, finite_state, rounds, state_splitting
 from helix_jax.timing.graph import TALK, ordinary_graph
 
@@ -87,7 +88,7 @@ def _splitting(seconds_per_call, strands, plain):
     total, few = int(np.asarray(count).sum()), int(np.asarray(count)[:plain].sum())
 
     walk = PlainSplitting(encoder)
-    payloads = [reference.words_to_int(row, bits) for row in words[:plain]]
+    payloads = [kernels.words_to_int(row, bits) for row in words[:plain]]
     paths = [walk.write(payload, blocks) for payload in payloads]
     if [walk.read(path) for path in paths] != payloads or len(paths[0][0]) != int(count[0]):
         raise RuntimeError(f"the plain walk of {name} differs from the coder")
@@ -170,8 +171,8 @@ def _range_coder(seconds_per_call, strands, plain):
     _check("range coder", words, *read(letters, levels))
 
     model = plain_block(block)
-    payloads = [reference.words_to_int(row, block.bits) for row in words[:plain]]
-    paths = [reference.bits_to_symbols(model, payload, block.bits, block.rounds) for payload in payloads]
+    payloads = [kernels.words_to_int(row, block.bits) for row in words[:plain]]
+    paths = [kernels.bits_to_symbols(model, payload, block.bits, block.rounds) for payload in payloads]
     if (np.array(paths) % block.levels != np.asarray(levels)[:plain]).any():
         raise RuntimeError("the plain range coder differs from the coder")
     total, few = strands * block.rounds, plain * block.rounds
@@ -180,9 +181,9 @@ def _range_coder(seconds_per_call, strands, plain):
         total / seconds_per_call(lambda: write(words)),
         total / seconds_per_call(lambda: read(letters, levels)),
         few / seconds_per_call(
-            lambda: [reference.bits_to_symbols(model, payload, block.bits, block.rounds) for payload in payloads]
+            lambda: [kernels.bits_to_symbols(model, payload, block.bits, block.rounds) for payload in payloads]
         ),
-        few / seconds_per_call(lambda: [reference.symbols_to_bits(model, path, block.bits) for path in paths]),
+        few / seconds_per_call(lambda: [kernels.symbols_to_bits(model, path, block.bits) for path in paths]),
     )  # fmt: skip
 
 
@@ -191,7 +192,7 @@ def plain_block(block):
     symbols = 3 * block.levels
     halves = np.stack([block.rows & 0xFFFF, block.rows >> 16], axis=2).reshape(len(block.rows), -1)
     inner = halves[:, : symbols - 1].astype(int)
-    cuts = np.pad(np.pad(inner, ((0, 0), (1, 0))), ((0, 0), (0, 1)), constant_values=reference.TOTAL).tolist()
+    cuts = np.pad(np.pad(inner, ((0, 0), (1, 0))), ((0, 0), (0, 1)), constant_values=arithmetic.TOTAL).tolist()
     step = block.step.astype(np.uint32).view(np.int32).tolist()
     start = (block.width - 1) * 4 + block.first_base
     return start, lambda row, _: cuts[row], lambda row, _, symbol: row + step[row & 3][symbol]

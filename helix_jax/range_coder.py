@@ -28,7 +28,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from helix_jax.reference import FIRST_BITS, TOTAL_BITS
+from helix_jax.arithmetic import FIRST_BITS, TOTAL_BITS
 
 
 class Model(NamedTuple):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_jax import range_coder, reference
-from helix_jax.reference import TOTAL
+from helix_jax import range_coder
+from helix_jax.arithmetic import TOTAL
+from helix_jax.reference import kernels
 
 LANES, STEPS, ROOM = 8, 48, 1024  # 48 symbols take at most 15 bits each
 ROWS = 3
@@ -94,11 +95,11 @@ def test_round_trip_at_the_price_of_the_model(symbols):
         assert ok.all()
         np.testing.assert_array_equal(expand(on_device(edges), words, there), string)
         for lane, length in enumerate(there.sum(axis=1)):
-            _, width, places = reference.interval(host_model(edges[lane]), string[lane, :length])
+            _, width, places = kernels.interval(host_model(edges[lane]), string[lane, :length])
             exact = places - np.log2(float(width))
             assert exact - 1e-6 <= bits[lane] <= exact + 1  # the fewest, to within one
             assert abs(bits[lane] - spent(edges[lane], string[lane, :length])) < 2
-            payload = reference.words_to_int(words[lane], ROOM)
+            payload = kernels.words_to_int(words[lane], ROOM)
             assert not payload & ((1 << (ROOM - int(bits[lane]))) - 1)  # zeros after the last bit
 
     check()

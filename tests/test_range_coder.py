@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helix_jax import parallel, range_coder, reference
-from helix_jax.reference import FIRST_BITS, TOTAL
+from helix_jax import parallel, range_coder
+from helix_jax.arithmetic import FIRST_BITS, TOTAL
+from helix_jax.reference import kernels
 
 STEPS = 24  # one padded length for all property tests: one compilation per alphabet
 BITS = 100
@@ -115,10 +116,10 @@ def test_symbols_equal_the_reference(symbols):
     @given(tables_of_counts(symbols), payloads(), st.integers(1, STEPS))
     @settings(max_examples=60)
     def check(edges, payload, length):
-        words = reference.int_to_words(payload, BITS)
+        words = kernels.int_to_words(payload, BITS)
         got = np.asarray(write_jit(jnp.asarray(edges, jnp.uint32), words, STEPS))
         # symbols do not depend on what follows, so one padded length serves all
-        want = reference.bits_to_symbols(host_model(edges), payload, BITS, length)
+        want = kernels.bits_to_symbols(host_model(edges), payload, BITS, length)
         assert got[:length].tolist() == want
 
     check()
@@ -137,12 +138,12 @@ def test_bits_equal_the_reference(symbols, bits):
         if lawful:
             string = allowed_walk(edges, string)
         words, ok = read_jit(jnp.asarray(edges, jnp.uint32), jnp.asarray(string, jnp.int32), bits)
-        _, width, places = reference.interval(host_model(edges), string)
-        want, want_ok = reference.symbols_to_bits(host_model(edges), string, bits)
+        _, width, places = kernels.interval(host_model(edges), string)
+        want, want_ok = kernels.symbols_to_bits(host_model(edges), string, bits)
         assert bool(ok) == want_ok
         assert want_ok >= lawful
         if want_ok and width << bits <= 1 << places:  # otherwise several payloads share the string
-            assert reference.words_to_int(np.asarray(words), bits) == want
+            assert kernels.words_to_int(np.asarray(words), bits) == want
             assert not int(words[-1]) & ((1 << (-bits % 32)) - 1)
 
     check()
@@ -165,8 +166,8 @@ def test_reference_equals_exact_fractions(edges, payload, length):
             width, unit = 2 * width, unit / 2
         symbols.append(inside[0])
         row = (row + inside[0]) % 3
-    assert reference.bits_to_symbols(host_model(edges), payload, bits, length) == symbols
-    got_low, got_width, places = reference.interval(host_model(edges), symbols)
+    assert kernels.bits_to_symbols(host_model(edges), payload, bits, length) == symbols
+    got_low, got_width, places = kernels.interval(host_model(edges), symbols)
     assert (Fraction(got_low, 1 << places), Fraction(got_width, 1 << places)) == (low, width * unit)
 
 
@@ -179,13 +180,13 @@ def test_round_trip_through_the_device(symbols):
         payload = data.draw(payloads(fits)) if fits else 0
         words = np.zeros(2, np.uint32)
         if fits:
-            words[: -(-fits // 32)] = reference.int_to_words(payload, fits)
+            words[: -(-fits // 32)] = kernels.int_to_words(payload, fits)
         symbols = write_jit(jnp.asarray(edges, jnp.uint32), words, STEPS)
         back, ok = read_jit(jnp.asarray(edges, jnp.uint32), symbols, 40)
         assert ok
         # read as 40 bits, the payload is in the first `fits`
         if fits:
-            assert reference.words_to_int(np.asarray(back), 40) >> (40 - fits) == payload
+            assert kernels.words_to_int(np.asarray(back), 40) >> (40 - fits) == payload
 
     check()
 
@@ -207,7 +208,7 @@ def test_intervals_tile_and_every_payload_returns(name, length):
     model = host_model(edges)
     end, widest, strings = Fraction(0), Fraction(0), set()
     for string in itertools.product(range(edges.shape[1] - 1), repeat=length):
-        low, width, places = reference.interval(model, string)
+        low, width, places = kernels.interval(model, string)
         if width:
             assert Fraction(low, 1 << places) == end
             end += Fraction(width, 1 << places)
@@ -219,7 +220,7 @@ def test_intervals_tile_and_every_payload_returns(name, length):
         bits += 1
     if bits == 0:
         return
-    words = np.stack([reference.int_to_words(payload, bits) for payload in range(1 << bits)])
+    words = np.stack([kernels.int_to_words(payload, bits) for payload in range(1 << bits)])
     table = jnp.asarray(edges, jnp.uint32)
     symbols = write_batch(table, words, length=length)
     written = [tuple(row) for row in np.asarray(symbols).tolist()]
@@ -267,8 +268,8 @@ def test_batch_equals_the_reference(road):
     _, words, symbols = road
     model = host_model(ROAD)
     for n in range(0, 1000, 25):
-        payload = reference.words_to_int(words[n], ROAD_BITS)
-        assert reference.bits_to_symbols(model, payload, ROAD_BITS, ROAD_STEPS) == symbols[n].tolist()
+        payload = kernels.words_to_int(words[n], ROAD_BITS)
+        assert kernels.bits_to_symbols(model, payload, ROAD_BITS, ROAD_STEPS) == symbols[n].tolist()
 
 
 def test_batch_of_one_equals_batch_of_1000(road):

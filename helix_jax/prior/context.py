@@ -37,9 +37,9 @@ import numpy as np
 from jax import lax
 
 from helix_jax import range_coder
+from helix_jax.arithmetic import TOTAL
 from helix_jax.prior import tables
 from helix_jax.prior.tables import DOUBTS, NODES, NONE, SETS, SIZES
-from helix_jax.reference import TOTAL
 
 PAST, LEFT, UP, UP_LEFT, UP_RIGHT, PAST_LEFT, PAST_UP, PAST_RIGHT = range(8)
 NEIGHBOURS = ((-1, 0, 0), (0, 0, -1), (0, -1, 0), (0, -1, -1), (0, -1, 1), (-1, 0, -1), (-1, -1, 0), (-1, 0, 1))

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import numpy as np
 
 from helix_jax.prior import segments
-from helix_jax.prior.reference import (
+from helix_jax.reference.token_coder import (
     BATCH,
     GROUP,
     NODES,

@@ -15,7 +15,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from helix_jax.reference import TOTAL
+from helix_jax.arithmetic import TOTAL
 
 NOTHING = -(1 << 24)  # exponent of the number 0: far below any other
 ROUNDED = 1 - 2.0**-50  # more than covers the float64 rounding of one round

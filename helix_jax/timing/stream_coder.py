@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from helix_jax import range_coder
-from helix_jax.reference import FIRST_BITS, REGISTER_BITS, TOTAL
+from helix_jax.arithmetic import FIRST_BITS, REGISTER_BITS, TOTAL
 from helix_jax.timing.coder_counts import add, align, pack_counts, payloads_proven, read_counts, share_counts, split
 from helix_jax.timing.enumerative import check_first_base, edge_targets, edge_times, path_to_symbols, symbols_to_path
 from helix_jax.timing.graph import GraphError, timing_graph

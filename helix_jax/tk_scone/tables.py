@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix_jax import cache, files
-from helix_jax.reference import TOTAL
+from helix_jax.arithmetic import TOTAL
 from helix_jax.tk_scone import constraints as constraint_sets
 from helix_jax.tk_scone.automaton import ConstraintError
 

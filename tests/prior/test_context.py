@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helix_jax.arithmetic import TOTAL
 from helix_jax.prior import coder, context, tables
-from helix_jax.reference import TOTAL
 
 SHAPE, DIGITS = (6, 3, 4), 3  # a group of the tokenizer and the beginning of the next
 

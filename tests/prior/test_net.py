@@ -9,7 +9,8 @@ import pytest
 import safetensors.numpy
 
 from helix_jax import parallel
-from helix_jax.prior import net, reference, weights
+from helix_jax.prior import net, weights
+from helix_jax.reference import token_coder
 
 SHAPE = (6, 5, 4)  # a group of the tokenizer and a half
 NEAR = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))  # tokens that the causal head is told of: (y, x)
@@ -274,7 +275,7 @@ def own_and_none(levels, known, f):
 def test_frame_by_frame_equals_all_at_once(case, features):
     """In the net and in NumPy's twin of it."""
     prior, levels, known = case
-    plain = reference.Net(prior.params)
+    plain = token_coder.Net(prior.params)
     call = jax.jit(functools.partial(net.next_features, config=prior.config))
     memory = jnp.zeros((prior.config.blocks, *levels[:, 0].shape[:-1], prior.config.width))
     for f in range(SHAPE[0]):
@@ -301,7 +302,7 @@ def test_digit_by_digit_equals_all_at_once(case, features, place):
     """The same in the net and in NumPy's twin of it."""
     prior, levels, known = case
     wanted = whole(logits("causal", prior, levels, known))[:, *place]
-    plain, near = reference.Net(prior.params), tokens_around(levels, known, *place)
+    plain, near = token_coder.Net(prior.params), tokens_around(levels, known, *place)
     other = plain.begin(features[:, *place], *([token.astype(int) for token in part] for part in near))
     told = net.around(*([jnp.asarray(token) for token in part] for part in near))
     total = net.begin(prior.params, features[:, *place], told, prior.config)

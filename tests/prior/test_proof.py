@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from helix_jax.prior import coder, proof, reference, segments, weights
+from helix_jax.prior import coder, proof, segments, weights
+from helix_jax.reference import token_coder
 
 GRID, DIGITS = (9, 3, 31), 4  # two by two segments, broken at every edge
 
@@ -19,7 +20,7 @@ def case(request, net_files, any_start):
     prior = dataclasses.replace(weights.load(net_files[DIGITS]), **start)
     plan = segments.plan(GRID)
     coded = [generator.bytes(int(n)) for n in generator.integers(30, 350, plan.number)]
-    return prior, mode, plan, coded, reference.expand_clip(prior, mode, plan, 3, coded)
+    return prior, mode, plan, coded, token_coder.expand_clip(prior, mode, plan, 3, coded)
 
 
 def test_yes_to_what_is_read_and_no_with_any_digit_changed(case):
@@ -37,7 +38,7 @@ def test_yes_to_what_is_read_and_no_with_any_digit_changed(case):
 
 def truly_read(prior, mode, plan, coded, tokens):
     """The same by reading, bool[segments]."""
-    back = segments.cut(plan, reference.expand_clip(prior, mode, plan, tokens.shape[-1], coded))
+    back = segments.cut(plan, token_coder.expand_clip(prior, mode, plan, tokens.shape[-1], coded))
     return (back == segments.cut(plan, tokens)).reshape(plan.number, -1).all(axis=1)
 
 

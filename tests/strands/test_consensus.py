@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import parallel, reference
+from helix_jax import arithmetic, parallel
+from helix_jax.reference import kernels
 from helix_jax.strands import consensus
 from helix_jax.strands.consensus import PAD, Rates
 from helix_jax.tk_scone import coder, constraints, tables
@@ -92,12 +93,12 @@ def prior(strand, table):
     """Log probability of a strand under the automaton's weights, by the plain twin; 1/4 a base without a table."""
     if table is None:
         return -len(strand) * math.log(4)
-    state, edges, advance = reference.strand_model(table)
+    state, edges, advance = kernels.strand_model(table)
     previous, total = table.first_base, 0.0
     for i, base in enumerate(strand):
         symbol = int(base) ^ previous
         cut = edges(state, i)
-        share = (cut[symbol + 1] - cut[symbol]) / reference.TOTAL
+        share = (cut[symbol + 1] - cut[symbol]) / arithmetic.TOTAL
         if share == 0:
             return -math.inf
         total, state, previous = total + math.log(share), advance(state, i, symbol), int(base)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_jax import parallel, reference
-from helix_jax.reference import TOTAL
+from helix_jax import parallel
+from helix_jax.arithmetic import TOTAL
+from helix_jax.reference import kernels
 from helix_jax.timing import block_coder
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
 
@@ -135,7 +136,7 @@ def to_path(symbols, count, first=0):
 
 def holds(model, symbols, payload, bits):
     """Whether the interval of a path holds the payload: if not, the path is never written for it."""
-    low, width, places = reference.interval(model, symbols)
+    low, width, places = kernels.interval(model, symbols)
     return low << bits <= payload << places < (low + width) << bits
 
 
@@ -230,7 +231,7 @@ def test_bound_against_every_path(name, rounds, duration):
     end, widest, paths = Fraction(0), Fraction(0), every_path(table, rounds, duration)
     assert len(paths) == path_counts(table, rounds, duration)[rounds][duration][0]
     for path in paths:
-        low, width, places = reference.interval(model, path)
+        low, width, places = kernels.interval(model, path)
         if width:
             assert Fraction(low, 1 << places) == end
             end += Fraction(width, 1 << places)
@@ -240,9 +241,9 @@ def test_bound_against_every_path(name, rounds, duration):
     assert widest * (1 + Fraction(1, 10**6)) > Fraction(1, 2 << block.bits)
     assert 2**block.bits <= len(paths) < 2 ** (block.bits + 1.01)
     every = range(min(1 << block.bits, 600))
-    written = [tuple(reference.bits_to_symbols(model, n, block.bits, rounds)) for n in every]
+    written = [tuple(kernels.bits_to_symbols(model, n, block.bits, rounds)) for n in every]
     assert set(written) <= set(paths)
-    assert [reference.symbols_to_bits(model, path, block.bits) for path in written] == [(n, True) for n in every]
+    assert [kernels.symbols_to_bits(model, path, block.bits) for path in written] == [(n, True) for n in every]
 
 
 @given(time_tables(levels=4), st.integers(1, 12), st.integers(0, 60), st.integers(0, 3), st.integers(0, 2**64))
@@ -261,9 +262,9 @@ def test_any_block_by_the_reference(table, rounds, excess, first, seed):
     payload = seed % (1 << block.bits)
     model = block_model(table, block)
     for number in (0, payload, (1 << block.bits) - 1):
-        symbols = reference.bits_to_symbols(model, number, block.bits, rounds)
+        symbols = kernels.bits_to_symbols(model, number, block.bits, rounds)
         assert time_of(table, *to_path(symbols, block.levels, first), first) == duration
-        assert reference.symbols_to_bits(model, symbols, block.bits) == (number, True)
+        assert kernels.symbols_to_bits(model, symbols, block.bits) == (number, True)
 
 
 # ---- blocks: round trips ---------------------------------------------------------------------------------
@@ -284,8 +285,8 @@ def test_block_equals_the_reference(duration, roads, count, talk_block):
     letters, levels = block_comes_back(TALK, block, words, roads)
     model = block_model(TALK, block)
     for n in range(0, count, 5 if duration == 64 else 8):
-        payload = reference.words_to_int(words[n], block.bits)
-        symbols = reference.bits_to_symbols(model, payload, block.bits, block.rounds)
+        payload = kernels.words_to_int(words[n], block.bits)
+        symbols = kernels.bits_to_symbols(model, payload, block.bits, block.rounds)
         for got, want in zip((letters[n], levels[n]), to_path(symbols, block.levels), strict=True):
             np.testing.assert_array_equal(got, want)
 
@@ -316,10 +317,10 @@ def test_hostile_block_payloads(talk_block):
                 liking = np.where(counts > 0, generator.random(len(counts)), -np.inf)
             symbols.append(int(np.argmax(liking)))
             state = model[2](state, i, symbols[-1])
-        payload, ok = reference.symbols_to_bits(model, symbols, block.bits)
+        payload, ok = kernels.symbols_to_bits(model, symbols, block.bits)
         assert ok
         payloads += [payload, min(payload + 1, (1 << block.bits) - 1)]
-    block_comes_back(TALK, block, np.stack([reference.int_to_words(p, block.bits) for p in payloads]))
+    block_comes_back(TALK, block, np.stack([kernels.int_to_words(p, block.bits) for p in payloads]))
 
 
 def test_corrupted_blocks_are_not_taken_for_others(talk_block):
@@ -343,10 +344,10 @@ def test_corrupted_blocks_are_not_taken_for_others(talk_block):
         assert lawful or not ok[n]
         if lawful:
             symbols = ((letters[n] ^ np.append(0, letters[n][:-1])) - 1) * 2 + levels[n]
-            payload, want = reference.symbols_to_bits(model, symbols.tolist(), block.bits)
+            payload, want = kernels.symbols_to_bits(model, symbols.tolist(), block.bits)
             assert ok[n] == want
             if ok[n]:
-                assert reference.words_to_int(back[n], block.bits) == payload
+                assert kernels.words_to_int(back[n], block.bits) == payload
                 assert not np.array_equal(back[n], words[n]) or not holds(model, symbols, payload, block.bits)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helix_jax.reference import TOTAL
+from helix_jax.arithmetic import TOTAL
 from helix_jax.timing import coder_counts
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_jax import parallel, reference
+from helix_jax import parallel
+from helix_jax.reference import kernels
 from helix_jax.timing import enumerative
 from helix_jax.timing.enumerative import MANTISSA
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
@@ -263,7 +264,7 @@ def test_talk_equals_the_twin(duration, talk):
     words = random_words(tables.bits)
     coded = comes_back(TALK, tables, words)
     for n, path in list(enumerate(paths_of(*coded)))[:: 1 if duration < 100 else 20]:
-        rank = reference.words_to_int(words[n], tables.bits)
+        rank = kernels.words_to_int(words[n], tables.bits)
         assert path == twin.unrank(rank)
         assert twin.rank(path) == rank
     if duration == 512:
@@ -281,7 +282,7 @@ def test_any_table_comes_back(name, duration, first):
     words = random_words(tables.bits)
     paths = paths_of(*comes_back(table, tables, words))
     for n in range(0, BATCH, 10):
-        assert paths[n] == twin.unrank(reference.words_to_int(words[n], tables.bits))
+        assert paths[n] == twin.unrank(kernels.words_to_int(words[n], tables.bits))
 
 
 @given(time_tables(), st.integers(1, 60), st.integers(0, 3), st.integers(0, 2**64))
@@ -348,7 +349,7 @@ def test_corrupted_paths(talk):
     for n in range(BATCH):
         assert ok[n] == (want[n] is not None)
         if ok[n]:
-            assert reference.words_to_int(back[n], tables.bits) == want[n]
+            assert kernels.words_to_int(back[n], tables.bits) == want[n]
             assert not np.array_equal(back[n], words[n])
 
 

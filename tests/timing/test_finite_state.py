@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from helix_jax import parallel, reference
+from helix_jax import parallel
+from helix_jax.reference import kernels
 from helix_jax.timing import finite_state, state_splitting
 from helix_jax.timing.graph import RUNNING, TALK, Graph, GraphError, TimeTable, ordinary_graph
 
@@ -287,7 +288,7 @@ def test_reading_by_a_scan_on_all_devices():
 def test_bits_to_tags(p, bits):
     generator = np.random.default_rng(p)
     payloads = [0, (1 << bits) - 1, *(int.from_bytes(generator.bytes(40), "big") % (1 << bits) for _ in range(20))]
-    words, count = np.stack([reference.int_to_words(payload, bits) for payload in payloads]), -(-bits // p)
+    words, count = np.stack([kernels.int_to_words(payload, bits) for payload in payloads]), -(-bits // p)
     shape = finite_state.Shape(p, 1, 0, 0, 0, 0)
     tags = np.array(to_tags(words, shape=shape, length=count))
     extra = count * p - bits

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helix_jax import parallel, reference
+from helix_jax import parallel
+from helix_jax.reference import kernels
 from helix_jax.timing import finite_state, state_splitting
 from helix_jax.timing.graph import RUNNING, TALK, ordinary_graph
 from helix_jax.timing.rounds import edges_of, from_rounds, to_rounds
@@ -53,7 +54,7 @@ def test_bits_to_rounds_and_back(p, q):
     @settings(max_examples=15)
     def check(payloads, base):
         arrays, shape = finite_state.on_device(code, base)
-        words = np.stack([reference.int_to_words(payload, bits) for payload in payloads])
+        words = np.stack([kernels.int_to_words(payload, bits) for payload in payloads])
         labels = encode(arrays, to_tags(words, shape=shape, length=tags), shape=shape)
         letters, levels, rounds = (np.asarray(part) for part in labels_to_rounds(edges, labels))
         assert (letters.dtype, levels.dtype, rounds.dtype) == (np.uint8, np.uint8, np.int32)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_jax import parallel, reference
-from helix_jax.reference import REGISTER_BITS, TOTAL
+from helix_jax import parallel
+from helix_jax.arithmetic import REGISTER_BITS, TOTAL
+from helix_jax.reference import kernels
 from helix_jax.timing import stream_coder
 from helix_jax.timing.graph import TALK, GraphError, TimeTable, ordinary_graph
 
@@ -76,7 +77,7 @@ def to_path(symbols, count, first=0):
 
 def holds(model, symbols, payload, bits):
     """Whether the interval of a path holds the payload: if not, the path is never written for it."""
-    low, width, places = reference.interval(model, symbols)
+    low, width, places = kernels.interval(model, symbols)
     return low << bits <= payload << places < (low + width) << bits
 
 
@@ -174,14 +175,14 @@ def test_stream_weights_of_any_table(table):
 def equals_the_reference(stream, bits, word, letters, levels, rounds):
     """The symbols of the reference, up to where the interval is below 2^-K wide; at most a bit past."""
     model = stream_model(stream)
-    payload = reference.words_to_int(word, bits)
-    symbols = reference.bits_to_symbols(model, payload, bits, int(rounds))
+    payload = kernels.words_to_int(word, bits)
+    symbols = kernels.bits_to_symbols(model, payload, bits, int(rounds))
     for got, want in zip((letters, levels), to_path(symbols, stream.levels, stream.first_base), strict=True):
         np.testing.assert_array_equal(got[:rounds], want)
-    _, _, places = reference.interval(model, symbols)
-    _, _, before = reference.interval(model, symbols[:-1])
+    _, _, places = kernels.interval(model, symbols)
+    _, _, before = kernels.interval(model, symbols[:-1])
     assert before < bits + REGISTER_BITS <= places
-    assert reference.symbols_to_bits(model, symbols, bits) == (payload, True)
+    assert kernels.symbols_to_bits(model, symbols, bits) == (payload, True)
 
 
 @pytest.mark.parametrize(
@@ -221,12 +222,12 @@ def test_longest_streams_fit(talk_stream):
     """Payloads along the likeliest edges, which need the most rounds."""
     bits = 930
     model, symbols, state = stream_model(talk_stream), [], 0
-    while reference.interval(model, symbols)[2] < bits + REGISTER_BITS:
+    while kernels.interval(model, symbols)[2] < bits + REGISTER_BITS:
         symbols.append(int(np.argmax(np.diff(model[1](state, 0)))))
         state = model[2](state, 0, symbols[-1])
-    payload, ok = reference.symbols_to_bits(model, symbols, bits)
+    payload, ok = kernels.symbols_to_bits(model, symbols, bits)
     assert ok
-    words = np.tile(reference.int_to_words(payload, bits), (STREAMS, 1))
+    words = np.tile(kernels.int_to_words(payload, bits), (STREAMS, 1))
     *_, rounds, _ = comes_back(TALK, talk_stream, bits, words)
     assert rounds[0] == len(symbols) > 1.05 * bits / CAPACITY * ALPHA
     assert rounds[0] <= talk_stream.longest(bits)
@@ -251,9 +252,9 @@ def test_corrupted_streams(talk_stream):
         path = letters[n][: rounds[n]]
         assert time_of(TALK, path, levels[n][: rounds[n]])
         symbols = (((path ^ np.append(0, path[:-1])) - 1) * 2 + levels[n][: rounds[n]]).tolist()
-        payload, lawful = reference.symbols_to_bits(model, symbols, bits)
+        payload, lawful = kernels.symbols_to_bits(model, symbols, bits)
         assert lawful
-        assert reference.words_to_int(back[n], bits) == payload
+        assert kernels.words_to_int(back[n], bits) == payload
         assert not np.array_equal(back[n], words[n]) or not holds(model, symbols, payload, bits)
     letters[:], levels[:, 0] = 2, 5
     assert not np.asarray(decode(letters, levels, rounds)[1]).any()

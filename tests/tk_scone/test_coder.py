@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helix_jax import parallel, reference
-from helix_jax.reference import TOTAL
+from helix_jax import parallel
+from helix_jax.arithmetic import TOTAL
+from helix_jax.reference import kernels
 from helix_jax.strands import checker
 from helix_jax.tk_scone import coder, tables
 from helix_jax.tk_scone.constraints import NAMED, Constraints
@@ -41,7 +42,7 @@ def random_words(table, count, seed=0):
 
 
 def to_words(table, payloads):
-    return np.stack([reference.int_to_words(payload, table.bits) for payload in payloads])
+    return np.stack([kernels.int_to_words(payload, table.bits) for payload in payloads])
 
 
 def hostile_strands(table, count, seed=0):
@@ -109,8 +110,8 @@ def test_round_trip_equals_the_reference(name, tables_of):
     def check(payloads):
         strands = comes_back(table, NAMED[name], to_words(table, payloads))
         for payload, strand in zip(payloads, strands, strict=True):
-            np.testing.assert_array_equal(reference.write_strand(table, payload), strand)
-            assert reference.read_strand(table, strand) == (payload, True)
+            np.testing.assert_array_equal(kernels.write_strand(table, payload), strand)
+            assert kernels.read_strand(table, strand) == (payload, True)
 
     check()
 
@@ -125,7 +126,7 @@ def test_custom_sets(name, length):
     strands = comes_back(table, CUSTOM[name], to_words(table, payloads))
     assert len(np.unique(strands, axis=0)) == count
     for n in range(0, count, 50):
-        np.testing.assert_array_equal(reference.write_strand(table, payloads[n]), strands[n])
+        np.testing.assert_array_equal(kernels.write_strand(table, payloads[n]), strands[n])
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -138,10 +139,10 @@ def test_hostile_payloads(name, tables_of):
     assert np.asarray(ok).all()
     strands = comes_back(table, NAMED[name], np.asarray(words))
     # the likeliest path has the widest interval, which holds a payload whenever K is not wasteful by two bits
-    model = reference.strand_model(table)
+    model = kernels.strand_model(table)
     for n in (0, 1, 510, 511):
         previous = np.concatenate([[table.first_base], hostile[n][:-1]])
-        low, width, places = reference.interval(model, [int(x) for x in hostile[n] ^ previous])
+        low, width, places = kernels.interval(model, [int(x) for x in hostile[n] ^ previous])
         holds = ((low + width - 1) << table.bits >> places << places) >= low << table.bits
         assert np.array_equal(strands[n], hostile[n]) == holds
 
@@ -161,10 +162,10 @@ def test_unlawful_strands_are_not_read(name, tables_of):
     assert 0 < lawful.sum() < 512
     assert not (ok & ~lawful).any()
     for n in range(0, 512, 8):
-        payload, reference_ok = reference.read_strand(table, strands[n])
+        payload, reference_ok = kernels.read_strand(table, strands[n])
         assert ok[n] == reference_ok
         if ok[n]:
-            assert reference.words_to_int(words[n], table.bits) == payload
+            assert kernels.words_to_int(words[n], table.bits) == payload
 
 
 # ---- one result on every road --------------------------------------------------------------------

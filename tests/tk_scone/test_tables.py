@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helix_jax import reference
-from helix_jax.reference import TOTAL
+from helix_jax.arithmetic import TOTAL
+from helix_jax.reference import kernels
 from helix_jax.strands import checker
 from helix_jax.tk_scone import constraints as sets
 from helix_jax.tk_scone import tables
@@ -60,9 +60,9 @@ def spied(monkeypatch):
 
 def every_interval(table):
     """Every allowed strand of a small length, in the coder's order, with its interval as a pair of fractions."""
-    model = reference.strand_model(table)
+    model = kernels.strand_model(table)
     for steps in itertools.product(range(4), repeat=table.length):
-        low, width, places = reference.interval(model, steps)
+        low, width, places = kernels.interval(model, steps)
         if width:
             bases = np.bitwise_xor.accumulate(np.array([table.first_base, *steps], np.uint8))[1:]
             yield bases, Fraction(low, 1 << places), Fraction(width, 1 << places)
@@ -103,8 +103,8 @@ def test_bound_against_every_strand(name, tail, monkeypatch):
 def test_every_payload_has_its_strand(name, tail, monkeypatch):
     monkeypatch.setattr(tables, "TAIL", tail)
     table = tables.build(SMALL[name], 6)
-    strands = [reference.write_strand(table, payload) for payload in range(1 << table.bits)]
-    assert [reference.read_strand(table, s) for s in strands] == [(p, True) for p in range(1 << table.bits)]
+    strands = [kernels.write_strand(table, payload) for payload in range(1 << table.bits)]
+    assert [kernels.read_strand(table, s) for s in strands] == [(p, True) for p in range(1 << table.bits)]
     assert checker.check(np.stack(strands), SMALL[name]).violations == 0
 
 

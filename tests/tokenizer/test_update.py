@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import codec, coding, rate, reference, refine
+from helix_jax import codec, coding, rate, refine
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
-from helix_jax.prior import reference as prior_reference
+from helix_jax.reference import archive, token_coder
 from helix_jax.strands import header as headers
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles, update
@@ -138,10 +138,10 @@ def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     assert shown < 0.95 * squared(tiles.decode(model.params, SMALL, levels, 19, 44, 60), clip)
 
     if mode == "prior":
-        monkeypatch.setattr(
-            reference, "_expand", lambda head, grid, rows, _: _expanded(head, grid, rows, prior)
-        )  # a random prior has no file
-    np.testing.assert_array_equal(reference.read_pool(grouped(pool.strands)), coded.tokens)
+        monkeypatch.setattr(  # a random prior has no file
+            archive, "_expand", lambda head, grid, rows, _: _expanded(head, grid, rows, prior)
+        )
+    np.testing.assert_array_equal(archive.read_pool(grouped(pool.strands)), coded.tokens)
 
 
 def _expanded(head, grid, rows, prior):
@@ -149,7 +149,7 @@ def _expanded(head, grid, rows, prior):
 
     plan = segments.plan(grid)
     pieces = payload.read_pieces(rows, np.zeros(len(rows), bool), plan.number)
-    return prior_reference.expand_clip(prior, head.mode, plan, head.digits, pieces)
+    return token_coder.expand_clip(prior, head.mode, plan, head.digits, pieces)
 
 
 def test_losses_take_a_part_of_it(model, clip, monkeypatch):

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import codec, reference, video, weights
+from helix_jax import codec, video, weights
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.prior import stored
 from helix_jax.prior import weights as prior_weights
+from helix_jax.reference import archive
 from helix_jax.strands import fasta
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles
@@ -55,7 +56,7 @@ def test_tokens_of_a_video():
 
     pool = codec.encode(Clip(), model, CONFIG)
     expected = tiles.encode(model.params, config, [pixels], 17, 30)
-    np.testing.assert_array_equal(reference.read_pool({120: pool.strands}), expected)
+    np.testing.assert_array_equal(archive.read_pool({120: pool.strands}), expected)
 
 
 @pytest.fixture(scope="module", params=["context", "prior"])
@@ -88,13 +89,13 @@ def test_another_prior_is_refused(coded, prior_file, weights_file):
     strands = fasta.read(coded[1])
     shipped, wanted = stored.read().digest[:6].hex(), stored.read(prior_file).digest[:6].hex()
     with pytest.raises(ValueError, match=f"coded with prior {wanted}, not {shipped}"):
-        reference.read_pool(strands)
+        archive.read_pool(strands)
     with pytest.raises(ValueError, match="not a weights file of helix_jax's prior"):
-        reference.read_pool(strands, weights_file)
+        archive.read_pool(strands, weights_file)
     with pytest.raises(ValueError, match="no weights file gone"):
-        reference.read_pool(strands, "gone.safetensors")
+        archive.read_pool(strands, "gone.safetensors")
 
 
 def test_no_pool_is_refused():
     with pytest.raises(ValueError, match="no header"):
-        reference.read_pool({100: np.tile(np.arange(4, dtype=np.uint8), (5, 25))})
+        archive.read_pool({100: np.tile(np.arange(4, dtype=np.uint8), (5, 25))})

@@ -8,6 +8,7 @@ import typing
 
 import numpy as np
 
+from helix_jax.arithmetic import TOTAL, TOTAL_BITS
 from helix_jax.prior import segments
 from helix_jax.prior.tables import (
     BIAS,
@@ -25,7 +26,6 @@ from helix_jax.prior.tables import (
     squash,
     stretch,
 )
-from helix_jax.reference import TOTAL, TOTAL_BITS
 
 GROUP = 4  # latent frames of a group of the tokenizer
 BATCH = 64  # segments side by side

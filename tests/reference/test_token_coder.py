@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helix_jax import reference as exact
-from helix_jax.prior import coder, context, reference, segments, tables, weights
+from helix_jax import arithmetic
+from helix_jax.prior import coder, context, segments, tables, weights
+from helix_jax.reference import kernels as exact
+from helix_jax.reference import token_coder
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_it_reads_what_the_coder_wrote(prior_in, walk, mode, grid, digits, sent)
         if None in coded:
             coded = [(piece or b"")[:300].ljust(300, b"\0") for piece in coded]  # of one width, compiled once
             tokens = coder.expand(prior, mode, plan, sent, coded)
-        back = reference.expand_clip(prior, mode, plan, sent, coded, done.append)
+        back = token_coder.expand_clip(prior, mode, plan, sent, coded, done.append)
         assert back.dtype == np.uint8
         np.testing.assert_array_equal(back, tokens)
     assert sum(done) == 3 * plan.number
@@ -61,19 +63,19 @@ def test_any_bytes_are_the_same_tokens_to_both(prior_in, mode, seed):
     coded = [generator.bytes(int(n)) for n in generator.integers(30, 350, plan.number)]
     coded[0], coded[1], coded[2] = b"", None, b"\xff" * 300
     tokens = coder.expand(prior, mode, plan, digits, coded)
-    np.testing.assert_array_equal(reference.expand_clip(prior, mode, plan, digits, coded), tokens)
+    np.testing.assert_array_equal(token_coder.expand_clip(prior, mode, plan, digits, coded), tokens)
     assert not segments.cut(plan, tokens)[1].any()
 
 
 @pytest.mark.parametrize("mode", ["context", "prior"])
 def test_segments_in_turns(prior_in, walk, monkeypatch, mode):
     """More of them than are read side by side; what the net remembers of the first ones is gone in the next turn."""
-    monkeypatch.setattr(reference, "BATCH", 3)
+    monkeypatch.setattr(token_coder, "BATCH", 3)
     grid, done = (25, 3, 16), []
     plan, tokens, prior = segments.plan(grid), walk(grid, 4), prior_in(mode, 4, None)
     coded = coder.compress(prior, mode, plan, tokens)
     assert plan.number == 4
-    back = reference.expand_clip(prior, mode, plan, 4, coded, done.append)
+    back = token_coder.expand_clip(prior, mode, plan, 4, coded, done.append)
     np.testing.assert_array_equal(back, tokens)
     assert done == [3, 1]
 
@@ -82,13 +84,13 @@ def test_its_range_decoder_equals_big_integers():
     """Ten streams of different lengths, under counts drawn anew for every symbol."""
     generator = np.random.default_rng(0)
     coded = [generator.bytes(n) for n in (0, 1, 2, 5, 6, 7, 20, 40, 41, 100)]
-    counts = np.sort(generator.integers(0, exact.TOTAL + 1, (60, 10, 3)), axis=-1)
-    counts[::7] = exact.TOTAL  # nothing there
-    counts[3::7] = [0, 0, exact.TOTAL - 1]
-    bits = reference.Bits(coded)
+    counts = np.sort(generator.integers(0, arithmetic.TOTAL + 1, (60, 10, 3)), axis=-1)
+    counts[::7] = arithmetic.TOTAL  # nothing there
+    counts[3::7] = [0, 0, arithmetic.TOTAL - 1]
+    bits = token_coder.Bits(coded)
     found = np.stack([bits.symbols(row) for row in counts], axis=1)
     for lane, blob in enumerate(coded):
-        edges = np.pad(counts[:, lane], ((0, 0), (1, 1)), constant_values=(0, exact.TOTAL))
+        edges = np.pad(counts[:, lane], ((0, 0), (1, 1)), constant_values=(0, arithmetic.TOTAL))
         model = (None, lambda _, i, edges=edges: edges[i], lambda *_: None)
         payload = int.from_bytes(blob + bytes(100), "big")
         wanted = exact.bits_to_symbols(model, payload, 8 * (len(blob) + 100), len(counts))
@@ -103,7 +105,7 @@ def test_choice_equals_the_coders():
     swept = np.stack([generator.permutation(every) for _ in range(3)], axis=1)
     logits = np.concatenate([corners, swept])
     digits, doubt = context.choice(jnp.asarray(logits, jnp.int32))
-    ours = reference._choice(logits)
+    ours = token_coder._choice(logits)
     np.testing.assert_array_equal(digits, ours[0])
     np.testing.assert_array_equal(doubt, ours[1])
     assert set(ours[0]) == set(range(4))

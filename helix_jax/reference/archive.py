@@ -1,0 +1,82 @@
+"""The archival decoder: strands of a pool -> its content, without JAX and without the range coder of the library.
+
+``python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]`` writes the bytes of a pool, or, for a video, its
+token digits uint8[t, h, w, k] as .npy (not the update of the decoder that a pool of `--effort 3` may have behind them:
+``tokenizer.update``). The prior's weights are needed where the tokens of the pool are coded; the shipped ones are the
+default.
+"""
+
+import sys
+
+import numpy as np
+
+from helix_jax import files
+from helix_jax.prior import payload, segments, stored
+from helix_jax.reference import kernels, token_coder
+from helix_jax.strands import fasta, header, outer, packets
+from helix_jax.tk_scone import constraints, mixing, tables
+
+
+def read_pool(strands, prior=None):
+    """Strands (dict of length -> uint8[n, length], no primers) -> bytes, or token digits uint8[t, h, w, k] of a video.
+
+    prior: path of the prior's weights, read where tokens are coded; None: the shipped ones.
+    Raises ValueError when no header of a named constraint set is found, the payload is not whole, or the prior is
+    another one.
+    """
+    for length, group in strands.items():
+        for chosen in constraints.NAMED.values():
+            table = tables.load(chosen, length)
+            if not header.usable(table.bits):
+                continue
+            pairs = [kernels.read_strand(table, strand) for strand in group]
+            words = np.array([kernels.int_to_words(payload, table.bits) for payload, ok in pairs if ok])
+            if not len(words):
+                continue
+            headers, is_header = header.find_headers(words, table.bits)
+            for head in headers:
+                layout = head.layout(table.bits)
+                index, symbols, ok = packets.unpack(layout, head.key, words[~is_header])
+                recovered = outer.decode(layout, index[ok], symbols[ok], outer.matching(head.digest))
+                if not recovered.verified:
+                    raise ValueError(f"pool {head.key.hex()}: {int(recovered.lost.sum())} packets are lost past repair")
+                payload = np.frombuffer(recovered.payload, np.uint8).reshape(layout.sources, layout.symbol_bytes)
+                digits = mixing.unmix(mixing.from_bytes(payload), head.key, head.mixing)
+                if head.kind == "bytes":
+                    return mixing.to_bytes(digits).tobytes()[: head.content_bytes]
+                grid = (-(-head.frames // 4), -(-head.height // 8), -(-head.width // 8))
+                if head.mode == "raw":
+                    return mixing.deinterleave(digits, grid, head.digits, head.mixing)
+                return _expand(head, grid, mixing.to_bytes(digits), prior)
+    raise ValueError(
+        "no header of a helix_jax pool in a named constraint set: more strands are needed, or it has primers"
+    )
+
+
+def _expand(head, grid, rows, path):
+    """Packets' bytes of a pool whose tokens are coded -> tokens uint8[t, h, w, k]."""
+
+    prior = stored.read(path or stored.DEFAULT)
+    if prior.digest[:6] != head.prior_hash:
+        raise ValueError(f"the pool was coded with prior {head.prior_hash.hex()}, not {prior.digest[:6].hex()}")
+    if not 1 <= head.digits <= prior.config.digits:
+        raise ValueError(f"the header says {head.digits} digits a token, the prior has {prior.config.digits}: forged?")
+    plan = segments.plan(grid)
+    coded = payload.read_pieces(rows, np.zeros(len(rows), bool), plan.number)
+    if None in coded:
+        raise ValueError(f"{coded.count(None)} of {plan.number} segments do not match their checks: forged?")
+    return token_coder.expand_clip(prior, head.mode, plan, head.digits, coded)
+
+
+def main():
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]")
+    try:
+        content = read_pool(fasta.read(sys.argv[1]), *sys.argv[3:])
+    except ValueError as error:
+        sys.exit(f"{sys.argv[1]}: {error}")
+    with files.atomic(sys.argv[2]) as temporary, open(temporary, "wb") as out:
+        if isinstance(content, bytes):
+            out.write(content)
+        else:
+            np.save(out, content)
