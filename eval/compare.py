@@ -65,8 +65,8 @@ WAYS = (  # of mode raw: 8, 7, 6, 5, 4 and 3 digits
 
 @dataclass(frozen=True, eq=False)
 class Nets:
-    """What helix_jax decodes with, and how pictures are judged. model: weights.Model. prior: prior.weights.Prior.
-    lpips: weights as ``lpips.load`` gives them, or None."""
+    """What helix_jax decodes with, and how pictures are judged. model: tokenizer.weights.Model. prior:
+    prior.weights.Prior. lpips: weights as ``lpips.load`` gives them, or None."""
 
     model: Any
     prior: Any

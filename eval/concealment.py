@@ -27,12 +27,11 @@ from matplotlib.figure import Figure
 from eval import metrics
 from eval.clips import generator
 from eval.codecs import damaged, expand, fit
-from helix_jax import coding
+from helix_jax.coding import conceal, modes
 from helix_jax.config import MixingConfig
-from helix_jax.prior import conceal as guesses
 from helix_jax.strands import outer
 from helix_jax.tk_scone import mixing
-from helix_jax.tokenizer import conceal, tiles
+from helix_jax.tokenizer import tiles
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 METHODS = {"prior": "masked prior", "copy": "nearest token copied", "mean": "mean level", "h265": "H.265, same bytes"}
@@ -59,7 +58,7 @@ def lost_packets(layout, packets, genuine, share, generator):
 def concealed(method, tokens, missing, prior):
     """Levels for the tokenizer's decoder [t, h, w, k]; method: "prior", "copy" or "mean". missing: bool[t, h, w]."""
     if method == "prior":
-        return guesses.fill_lost(prior, tokens, missing)
+        return conceal.fill_lost(tokens, missing, prior)
     if method == "copy":
         return conceal.fill_lost(tokens, missing)
     return np.where(missing[..., None], np.float32(1.5), tokens.astype(np.float32))
@@ -69,13 +68,12 @@ def measure(name, original, fps, tokens, model, prior, strands, seeds, progress=
     """What is left of a clip at every share of SHARES.
 
     name: of the clip; the losses depend on it. original: uint8[T, H, W, 3]. fps: Fraction. tokens: uint8[t, h, w, k].
-    model: weights.Model. prior: prior.weights.Prior. strands: (bits of a strand, redundancy). seeds: list of int.
-    progress: called after each loss. Returns (facts, rows, pictures). facts: dict of the clip's figures with nothing
-    lost. rows: list of dicts, one for each seed, share and method. pictures: dict of title -> uint8[H, W, 3], of the
-    middle frame. Raises ValueError where H.265 cannot be made as small as the tokens.
-    """
+    model: tokenizer.weights.Model. prior: prior.weights.Prior. strands: (bits of a strand, redundancy). seeds: list of
+    int. progress: called after each loss. Returns (facts, rows, pictures). facts: dict of the clip's figures with
+    nothing lost. rows: list of dicts, one for each seed, share and method. pictures: dict of title -> uint8[H, W, 3],
+    of the middle frame. Raises ValueError where H.265 cannot be made as small as the tokens. """
     shape, digits = original.shape[:3], tokens.shape[-1]
-    coded = coding.Coding("raw", tokens)
+    coded = modes.Coding("raw", tokens)
     layout = coded.layout(*strands)
     symbols = coded.symbols(layout, MixingConfig())
     payload = mixing.to_bytes(symbols).tobytes()
@@ -97,7 +95,7 @@ def measure(name, original, fps, tokens, model, prior, strands, seeds, progress=
     pictures, rows = {"original": original[middle], "tokens, none lost": lossless[middle]}, []
     for seed, share in itertools.product(seeds, SHARES):
         lost = lost_packets(layout, packets, genuine, share, generator(seed, name))
-        missing = coding.decode("raw", tokens.shape[:3], digits, symbols, lost, MixingConfig(), None)[1]
+        missing = modes.decode("raw", tokens.shape[:3], digits, symbols, lost, MixingConfig(), None)[1]
         same = {"clip": name, "seed": seed, "share": share, "tokens_lost": float(missing.mean())}
         for method in METHODS:
             if not lost.any():  # the outer code gave everything back

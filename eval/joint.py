@@ -36,12 +36,12 @@ from rich.table import Table
 from eval import clips as clips_module
 from eval import metrics
 from eval.bd_rate import bd_rate
-from helix_jax import coding, parallel, weights
+from helix_jax import parallel
+from helix_jax.coding import conceal, modes
 from helix_jax.config import MixingConfig, override
-from helix_jax.prior import conceal
 from helix_jax.prior import weights as prior_weights
 from helix_jax.tk_scone import mixing
-from helix_jax.tokenizer import tiles
+from helix_jax.tokenizer import tiles, weights
 from train import joint, loop
 
 LOST = (0.1, 0.3)
@@ -133,7 +133,7 @@ def measure(clip, model, prior, unit, seed):
     def shown(levels):
         return np.concatenate(list(tiles.decode(model.params, model.config, levels, *shape)))
 
-    whole, bits = shown(tokens), 8 * coding.encode(tokens, "prior", prior).content_bytes
+    whole, bits = shown(tokens), 8 * modes.encode(tokens, "prior", prior).content_bytes
     row = {
         "raw_nt_per_pixel": 2 * tokens.size / unit / np.prod(shape),
         "psnr": metrics.psnr(clip.frames, whole), "ms_ssim": metrics.ms_ssim(clip.frames[::8], whole[::8]),
@@ -141,7 +141,7 @@ def measure(clip, model, prior, unit, seed):
     }  # fmt: skip
     for share in LOST:
         missing = lost_tokens(tokens.shape[:3], share, clips_module.generator(seed, clip.name))
-        row[f"lost {share:.0%}"] = metrics.psnr(clip.frames, shown(conceal.fill_lost(prior, tokens, missing)))
+        row[f"lost {share:.0%}"] = metrics.psnr(clip.frames, shown(conceal.fill_lost(tokens, missing, prior)))
     return {name: float(value) for name, value in row.items()}
 
 

@@ -18,11 +18,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from helix_jax import demonstration, parallel, video, weights
+from helix_jax import demonstration, parallel, video
 from helix_jax.config import MixingConfig
 from helix_jax.strands import checker
 from helix_jax.tk_scone import constraints, mixing
-from helix_jax.tokenizer import tiles
+from helix_jax.tokenizer import tiles, weights
 
 KEY = bytes(range(8))
 PER_STRAND = 16  # tokens of 8 digits in the 32-byte payload of a 150-nt strand of `helix`

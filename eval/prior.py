@@ -33,12 +33,13 @@ from rich.table import Table
 
 from eval import concealment
 from eval.clips import clips_of, frames_of, generator
-from helix_jax import coding, console, parallel, video, weights
+from helix_jax import console, parallel, video
+from helix_jax.coding import conceal, modes, segments
 from helix_jax.config import CodecConfig
-from helix_jax.prior import net, segments
+from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.tk_scone import constraints, tables
-from helix_jax.tokenizer import conceal, tiles
+from helix_jax.tokenizer import tiles, weights
 
 BINS = 20  # of a chance, all of one width
 ENOUGH = 50  # decisions in a bin that is drawn
@@ -59,13 +60,13 @@ def bits(name, tokens, prior, strands):
     """
     number = tokens[..., 0].size
     row: dict[str, Any] = {"clip": name, "tokens": number}
-    for mode in coding.MODES:
+    for mode in modes.MODES:
         for _ in range(2):  # the first time compiles
             begin = time.perf_counter()
-            coded = coding.encode(tokens, mode, prior)
+            coded = modes.encode(tokens, mode, prior)
             seconds = time.perf_counter() - begin
         size = coded.layout(*strands).payload_bytes
-        share = size / coding.Coding("raw", tokens).content_bytes
+        share = size / modes.Coding("raw", tokens).content_bytes
         row[mode] = {"bytes": size, "bits_per_token": 8 * size / number, "share_of_raw": share, "seconds": seconds}
     return row
 
@@ -162,22 +163,22 @@ def show(out, title, columns, rows):
 
 
 def show_bits(out, rows):
-    modes = coding.MODES
+    names = modes.MODES
     keys = ("bytes", "bits_per_token", "share_of_raw", "seconds")
-    mean: dict[str, Any] = {m: {key: np.mean([row[m][key] for row in rows]) for key in keys} for m in modes}
+    mean: dict[str, Any] = {m: {key: np.mean([row[m][key] for row in rows]) for key in keys} for m in names}
     mean |= {"clip": "mean", "tokens": round(np.mean([row["tokens"] for row in rows]))}
     cells = []
     for row in [*rows, mean]:
         against = row["prior"]["bits_per_token"] / row["context"]["bits_per_token"]
         cells.append(
             (
-                row["clip"], f"{row['tokens']:,}", *(f"{row[m]['bits_per_token']:.2f}" for m in modes),
-                *(f"{row[m]['share_of_raw']:.1%}" for m in modes[1:]), f"{against - 1:+.1%}",
-                *(f"{row[m]['seconds']:.1f}" for m in modes[1:]),
+                row["clip"], f"{row['tokens']:,}", *(f"{row[m]['bits_per_token']:.2f}" for m in names),
+                *(f"{row[m]['share_of_raw']:.1%}" for m in names[1:]), f"{against - 1:+.1%}",
+                *(f"{row[m]['seconds']:.1f}" for m in names[1:]),
             )
         )  # fmt: skip
     columns = (
-        "clip", "tokens", *modes, "context / raw", "prior / raw", "prior to context", "context, s", "prior, s",
+        "clip", "tokens", *names, "context / raw", "prior / raw", "prior to context", "context, s", "prior, s",
     )  # fmt: skip
     show(out, "payload bits per token", columns, cells)
 

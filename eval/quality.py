@@ -13,8 +13,8 @@ from rich.progress import track
 from rich.table import Table
 
 from eval import clips, metrics
-from helix_jax import parallel, weights
-from helix_jax.tokenizer import tiles
+from helix_jax import parallel
+from helix_jax.tokenizer import tiles, weights
 
 
 def measure(path, model, digits, frames, half=False):

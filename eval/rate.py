@@ -24,12 +24,13 @@ from eval import clips, metrics
 from eval.bd_rate import bd_rate
 from eval.clips import clips_of
 from eval.prior import WIDTH
-from helix_jax import coding, console, parallel, rate, refine, weights
+from helix_jax import console, parallel
+from helix_jax.coding import ladder, modes, search
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import header
 from helix_jax.tk_scone import constraints, tables
-from helix_jax.tokenizer import tiles
+from helix_jax.tokenizer import tiles, weights
 
 QUALITIES = (10, 9, 8, 7, 6, 5, 4, 2, 0)
 WAYS = {"raw": "raw, fewer digits", "digits": "prior, fewer digits", "prior": "prior, dropping"}
@@ -40,9 +41,9 @@ COLOURS = {"raw": "#888888", "digits": "#4477aa", "prior": "#cc3311"}
 def rungs_of(way, digits):
     """(label, rate.Rung) of a way, best first."""
     if way == "prior":
-        rungs = rate.ladder(digits, True)
-        return [(f"quality {quality}", rate.rung_of(rungs, quality)) for quality in QUALITIES]
-    return [(f"{rung.digits} digits", rung) for rung in rate.ladder(digits, False) if rung.digits > 2]
+        rungs = ladder.ladder(digits, True)
+        return [(f"quality {quality}", ladder.rung_of(rungs, quality)) for quality in QUALITIES]
+    return [(f"{rung.digits} digits", rung) for rung in ladder.ladder(digits, False) if rung.digits > 2]
 
 
 def curve(way, effort, clip, positions, model, prior, table, config):
@@ -54,12 +55,12 @@ def curve(way, effort, clip, positions, model, prior, table, config):
     points, original = [], clip.frames
     frames, height, width, _ = original.shape
     for label, rung in rungs_of(way, positions.shape[-1])[:: 2 if effort else 1]:
-        tokens, dropped = rate.tokens_at(rung, positions, prior)
-        coded = coding.encode(tokens, "raw" if way == "raw" else "prior", prior)
-        coded, decoder = refine.best(coded, positions, clip, model, prior, effort=effort, damage=rung.damage)
+        tokens, dropped = ladder.tokens_at(rung, positions, prior)
+        coded = modes.encode(tokens, "raw" if way == "raw" else "prior", prior)
+        coded, decoder = search.best(coded, positions, clip, model, prior, effort=effort, damage=rung.damage)
         layout = coded.layout(table.bits, config.strands.redundancy)
         strands = layout.packets + header.header_strands(table.bits)
-        levels = rate.whole_tokens(coded.tokens, model.config.digits)
+        levels = ladder.whole_tokens(coded.tokens, model.config.digits)
         back = np.concatenate(list(tiles.decode(decoder.params, model.config, levels, frames, height, width)))
         points.append({
             "label": label,

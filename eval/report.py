@@ -25,9 +25,10 @@ import numpy as np
 from PIL import Image
 
 from eval import clips, codecs, compare, lpips, report_page, report_tables
-from helix_jax import console, parallel, weights
+from helix_jax import console, parallel
 from helix_jax.files import atomic
 from helix_jax.prior import weights as prior_weights
+from helix_jax.tokenizer import weights
 
 FIRST = ("clip", "source", "frames", "height", "width", "method", "writer", "preset", "scale", "setting")  # of a row
 IN_VIDEO = ("original", "helix_jax prior", "H.265")

@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import timing_throughput
-from helix_jax import parallel, weights
+from helix_jax import parallel
 from helix_jax.arithmetic import TOTAL
 from helix_jax.config import TokenizerConfig
 from helix_jax.reference import kernels
 from helix_jax.tk_scone import coder, tables
 from helix_jax.tk_scone.constraints import NAMED
-from helix_jax.tokenizer import model, tiles
+from helix_jax.tokenizer import model, tiles, weights
 
 SET, LENGTH = "helix", 150
 BATCHES = [1, 100, 1_000, 20_000, 100_000]

@@ -188,7 +188,7 @@ def _range_coder(seconds_per_call, strands, plain):
 
 
 def plain_block(block):
-    """Model of ``reference.bits_to_symbols`` over the rows of a Block, unpacked to lists."""
+    """Model of ``kernels.bits_to_symbols`` over the rows of a Block, unpacked to lists."""
     symbols = 3 * block.levels
     halves = np.stack([block.rows & 0xFFFF, block.rows >> 16], axis=2).reshape(len(block.rows), -1)
     inner = halves[:, : symbols - 1].astype(int)

@@ -35,7 +35,7 @@ from helix_jax.config import CodecConfig
 from helix_jax.errors import HelixError
 from helix_jax.prior.weights import Prior
 from helix_jax.strands import fasta, primers
-from helix_jax.weights import Model
+from helix_jax.tokenizer.weights import Model
 
 FORMAT = 4  # of records; to be raised where the same settings give other strands
 VIDEO_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv y4m"  # looked for in folders

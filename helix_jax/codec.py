@@ -22,18 +22,17 @@
 import dataclasses
 import math
 
-from helix_jax import coding, rate, refine
+from helix_jax.coding import conceal, ladder, modes, search
 from helix_jax.config import CodecConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.packing import content_key, pack, unpack
-from helix_jax.prior import conceal as guesses
 from helix_jax.strands import header as headers
 from helix_jax.strands.pool import Pool, Report, densities, draft, read_pool, station, write
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import mixing
-from helix_jax.tokenizer import conceal, tiles, update
+from helix_jax.tokenizer import tiles, update
+from helix_jax.tokenizer.weights import Model
 from helix_jax.video import VideoInfo
-from helix_jax.weights import Model
 
 # ---- video -----------------------------------------------------------------------------------------
 
@@ -54,7 +53,7 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
     positions = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step, positions=True)
     coded, layout = _within_rate(positions, video, config, model, prior, table, progress)
     if config.verify:
-        coding.verify(coded, prior, progress=progress)
+        modes.verify(coded, prior, progress=progress)
     key = key or content_key([coded.tokens.tobytes(), coded.update], coded.tokens.shape, info)
     payload = mixing.to_bytes(mixing.mix(coded.symbols(layout, config.mixing), key, config.mixing))
     fields = {
@@ -73,43 +72,43 @@ def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), k
 
 
 def _check_rate(config):
-    if not 0 <= config.quality <= rate.BEST:
-        raise HelixError(f"quality {config.quality}: give 0 to {rate.BEST}")
-    if not 0 <= config.effort < len(refine.STEPS):
-        raise HelixError(f"effort {config.effort}: give 0 to {len(refine.STEPS) - 1}")
+    if not 0 <= config.quality <= ladder.BEST:
+        raise HelixError(f"quality {config.quality}: give 0 to {ladder.BEST}")
+    if not 0 <= config.effort < len(search.STEPS):
+        raise HelixError(f"effort {config.effort}: give 0 to {len(search.STEPS) - 1}")
     if config.rate < 0 or config.budget < 0:
         raise HelixError(f"rate {config.rate:g}, budget {config.budget}: give more than 0 nucleotides")
-    if config.quality < rate.BEST and (config.rate or config.budget):
+    if config.quality < ladder.BEST and (config.rate or config.budget):
         raise HelixError("quality, or a rate or budget of nucleotides: give one of them")
 
 
 def _within_rate(positions, video, config, model, prior, table, progress):
-    """Positions -> (coding.Coding, packets.PacketLayout) at the quality and with the effort that are asked for."""
+    """Positions -> (modes.Coding, packets.PacketLayout) at the quality and with the effort that are asked for."""
     info = video.info
-    rungs = rate.ladder(positions.shape[-1], config.mode != "raw" and prior is not None)
+    rungs = ladder.ladder(positions.shape[-1], config.mode != "raw" and prior is not None)
 
     def laid_out(coded):
         layout = coded.layout(table.bits, config.strands.redundancy_of(coded.mode))
         return layout, (layout.packets + headers.header_strands(table.bits)) * _total_length(config.strands)
 
     def attempt(rung):
-        tokens, _ = rate.tokens_at(rung, positions, prior, progress=progress)
-        coded = coding.encode(tokens, config.mode, prior, progress=progress)
+        tokens, _ = ladder.tokens_at(rung, positions, prior, progress=progress)
+        coded = modes.encode(tokens, config.mode, prior, progress=progress)
         layout, nucleotides = laid_out(coded)
         return (coded, layout, rung), nucleotides
 
     def searched(coded, layout, rung, most=math.inf):
-        found, _ = refine.best(
+        found, _ = search.best(
             coded, positions, video, model, prior, effort=config.effort, damage=rung.damage,
             fits=lambda coded: laid_out(coded)[1] <= most, progress=progress,
         )  # fmt: skip
         return found, layout if found is coded else laid_out(found)[0]
 
     if not config.rate and not config.budget:
-        return searched(*attempt(rate.rung_of(rungs, config.quality))[0])
+        return searched(*attempt(ladder.rung_of(rungs, config.quality))[0])
     limits = [config.rate * info.frames * info.height * info.width, config.budget]
     budget = min(limit for limit in limits if limit)
-    found, least = rate.best_within(rungs, attempt, int(budget))
+    found, least = ladder.best_within(rungs, attempt, int(budget))
     if found is None:
         raise HelixError(
             f"{int(budget):,} nucleotides are too few: this clip takes {least:,} at the lowest quality of mode "
@@ -146,19 +145,19 @@ def decode(
     grid = tiles.grid_shape(info.frames, info.height, info.width)
     symbols = mixing.unmix(mixing.from_bytes(received.recovered.symbols), head.key, head.mixing)
     try:
-        tokens, missing = coding.decode(
+        tokens, missing = modes.decode(
             head.mode, grid, head.digits, symbols, lost, head.mixing, prior, progress=progress
         )
-    except coding.CodingError as error:
+    except modes.CodingError as error:
         raise DecodeError(str(error)) from error
     if missing.all():
         every = "no token of the video is left" if head.mode == "raw" else "every segment has lost some of its packets"
         raise DecodeError(f"{every}: more strands are needed")
     if missing.any():
-        tokens = guesses.fill_lost(prior, tokens, missing) if prior else conceal.fill_lost(tokens, missing)
-    tokens, params, whole = rate.whole_tokens(tokens, model.config.digits), model.params, 1.0
+        tokens = conceal.fill_lost(tokens, missing, prior)
+    tokens, params, whole = ladder.whole_tokens(tokens, model.config.digits), model.params, 1.0
     if head.update:
-        data, there = coding.read_update(update.size(model.config, head.digits), symbols, lost)
+        data, there = modes.read_update(update.size(model.config, head.digits), symbols, lost)
         params, whole = update.applied(params, model.config, head.digits, data, there, head.update), there.mean()
     step = _at(progress, "pictures", info.frames)
     blocks = tiles.decode(params, model.config, tokens, info.frames, info.height, info.width, step)
@@ -186,7 +185,7 @@ def _check_header(head, model, prior):
         raise DecodeError(f"the header says {head.digits} digits a token, the model has {model.config.digits}: forged?")
     tokens = math.prod(tiles.grid_shape(head.frames, head.height, head.width))
     size = update.size(model.config, head.digits) if head.update else 0
-    tuned = coding.update_packets(size, head.symbol_bytes)
+    tuned = modes.update_packets(size, head.symbol_bytes)
     room = 4 * head.symbol_bytes // head.digits * (head.sources - tuned)
     if head.mode == "raw" and (tokens > room or 4 * head.symbol_bytes % head.digits):
         raise DecodeError(

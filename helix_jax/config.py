@@ -91,7 +91,7 @@ class StrandConfig:
     primers_exempt: bool = False
 
     def redundancy_of(self, mode):
-        """Redundancy of a pool in one of ``coding.MODES``, or of "bytes"."""
+        """Redundancy of a pool in one of ``coding.modes.MODES``, or of "bytes"."""
         if self.redundancy is None:
             return LOOSE if mode in ("raw", "bytes") else CODED
         return self.redundancy
@@ -111,10 +111,11 @@ class CodecConfig:
     """Everything ``codec.encode`` needs besides the weights.
 
     constraints: name of a constraint set (``tk_scone.constraints.NAMED``). mode: coding of tokens, one of
-    ``coding.MODES``, or "smallest", whichever takes the fewest bytes. verify: whether it is proved that the NumPy
+    ``coding.modes.MODES``, or "smallest", whichever takes the fewest bytes. verify: whether it is proved that the NumPy
     reference reads the coded tokens before they are written. quality: 10 writes all that the tokenizer says, 0 the
-    least that ``rate`` knows. effort: how long better tokens are searched for, 0 (not) to 3 (``refine``). rate, budget:
-    most nucleotides per pixel and in all, 0: any number; the best quality within them is taken then.
+    least that ``coding.ladder`` knows. effort: how long better tokens are searched for, 0 (not) to 3
+    (``coding.search``). rate, budget: most nucleotides per pixel and in all, 0: any number; the best quality within
+    them is taken then.
     """
 
     constraints: str = "helix"

@@ -100,7 +100,7 @@ PriorPath = Annotated[
 
 
 class Mode(enum.StrEnum):
-    """Coding of tokens; see ``coding``."""
+    """Coding of tokens; see ``coding.modes``."""
 
     SMALLEST = "smallest"
     RAW = "raw"
@@ -251,8 +251,8 @@ def preparation(fps, deinterlace, tone_map):
 
 
 def load_model(path):
-    """--model -> weights.Model."""
-    from helix_jax import weights
+    """--model -> tokenizer.weights.Model."""
+    from helix_jax.tokenizer import weights
 
     return weights.load(path or weights.DEFAULT)
 

@@ -8,7 +8,7 @@ A *model* is two pure functions over a small state (any pytree of scalars), and 
 
 with ``x`` the slice of ``xs`` for this step (or None). All functions here are for one stream; ``vmap``
 maps them over streams, and since every operation is on 32-bit integers the result is bit-identical in
-any batch, on any device, and in ``reference.py``.
+any batch, on any device, and in ``reference.kernels``.
 
 The arithmetic
     A 32-bit register holds ``range`` in [2^31, 2^32) after normalisation by ``clz``; symbol n owns

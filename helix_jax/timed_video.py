@@ -10,13 +10,14 @@ import math
 
 import numpy as np
 
+from helix_jax.coding import conceal
 from helix_jax.config import MixingConfig
 from helix_jax.strands import header as headers
 from helix_jax.strands import outer
 from helix_jax.timing import codec
 from helix_jax.timing.codec import DecodeError
 from helix_jax.tk_scone import mixing
-from helix_jax.tokenizer import conceal, tiles
+from helix_jax.tokenizer import tiles
 from helix_jax.video import VideoInfo
 
 _CONSTRAINTS = "timing"  # in place of a constraint set's name
@@ -26,7 +27,7 @@ _MIXING = MixingConfig()
 def encode(video, model, scheme, *, progress=None):
     """Video -> timing.schedule.Schedule.
 
-    video: helix_jax.video reader. model: weights.Model. scheme: timing.scheme.Scheme. progress: called as
+    video: helix_jax.video reader. model: tokenizer.weights.Model. scheme: timing.scheme.Scheme. progress: called as
     progress(station, done, total). Raises ValueError with the reason.
     """
     info, digits = video.info, model.config.digits

@@ -53,9 +53,8 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def weights_file(tmp_path_factory):
     """Weights of a tiny random tokenizer (pathlib.Path): one compilation each way for all tests that take it."""
-    from helix_jax import weights
     from helix_jax.config import TokenizerConfig
-    from helix_jax.tokenizer import model
+    from helix_jax.tokenizer import model, weights
 
     config = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
@@ -89,9 +88,9 @@ def prior_of():
 @pytest.fixture(scope="session")
 def prior_file(tmp_path_factory, weights_file):
     """Weights of a tiny random prior of the tokenizer of ``weights_file`` (pathlib.Path)."""
-    from helix_jax import weights
     from helix_jax.config import PriorConfig
     from helix_jax.prior import weights as prior_weights
+    from helix_jax.tokenizer import weights
 
     config = PriorConfig(width=16, blocks=1, hidden=16)
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"

@@ -12,8 +12,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from helix_jax import batch, codec, files, options, weights
+from helix_jax import batch, codec, files, options
 from helix_jax.strands import fasta
+from helix_jax.tokenizer import weights
 
 CHEAP = ("--constraints", "strand", "--strand-length", 100)
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130

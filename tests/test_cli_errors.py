@@ -10,11 +10,12 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import codec, files, video, weights
+from helix_jax import codec, files, video
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.strands import fasta, packets
 from helix_jax.tk_scone import coder, constraints, tables
 from helix_jax.tokenizer import model as nets
+from helix_jax.tokenizer import weights
 
 CHEAP = ("--constraints", "strand", "--strand-length", "100")
 WRONG_USE, UNDECODABLE = 2, 4

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from helix_jax import codec, coding, video, weights
+from helix_jax import codec, video
+from helix_jax.coding import modes
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import fasta
+from helix_jax.tokenizer import weights
 
 CHEAP = ("--constraints", "strand", "--strand-length", "100")
 DONE, WRONG_USE, WITH_LOSS, UNDECODABLE = 0, 2, 3, 4
@@ -90,7 +92,7 @@ def test_both_modes_give_the_same_video(tmp_path, encoded, run_cli, weights_file
 
 
 def test_verification_is_the_default(clip, run_cli, weights_file, prior_file, refused, monkeypatch):
-    monkeypatch.setattr(coding.proof, "clip_reads", lambda *_: np.zeros(1, bool))
+    monkeypatch.setattr(modes.proof, "clip_reads", lambda *_: np.zeros(1, bool))
     options = ("--model", weights_file, "--prior", prior_file, "--mode", "context", *CHEAP)
     refused(WRONG_USE, ["please report this"], "encode", clip, *options)
     refused(WRONG_USE, ["please report this"], "encode", clip, *options, "--verify")

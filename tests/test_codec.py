@@ -16,7 +16,7 @@ from helix_jax.tk_scone import constraints
 from helix_jax.tk_scone.constraints import ConstraintError
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles
-from helix_jax.weights import Model
+from helix_jax.tokenizer.weights import Model
 
 SMALL = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
 FAST = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=0.3))

@@ -7,13 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import codec, coding, rate, video
+from helix_jax import codec, video
+from helix_jax.coding import conceal, ladder, modes, segments
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
-from helix_jax.prior import conceal as guesses
-from helix_jax.prior import segments
 from helix_jax.strands import checker
 from helix_jax.tokenizer import model as nets
-from helix_jax.weights import Model
+from helix_jax.tokenizer.weights import Model
 
 SMALL = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
 CONTEXT = CodecConfig(constraints="strand", mode="context", strands=StrandConfig(length=100, redundancy=0.3))
@@ -104,7 +103,7 @@ def test_verification_changes_nothing(model, prior, pools, monkeypatch):
     def refuse(*_):
         raise AssertionError("verified all the same")
 
-    monkeypatch.setattr(coding.proof, "clip_reads", refuse)
+    monkeypatch.setattr(modes.proof, "clip_reads", refuse)
     pool = codec.encode(Clip, model, dataclasses.replace(CONTEXT, verify=False), prior=prior)
     np.testing.assert_array_equal(pool.strands, pools["context"].strands)
 
@@ -120,7 +119,7 @@ def test_low_quality_in_mode_prior(model, prior, pools, seen):
     assert seen[0].shape == (12, 8, 13, 8)
     assert (seen[0][..., 4:] == 1.5).all()
     positions = codec.tiles.encode(model.params, model.config, Clip.blocks(), 60, 100, positions=True)
-    wanted, dropped = rate.tokens_at(rate.rung_of(rate.ladder(8, True), 2), positions, prior)
+    wanted, dropped = ladder.tokens_at(ladder.rung_of(ladder.ladder(8, True), 2), positions, prior)
     np.testing.assert_array_equal(seen[0][..., :4], wanted)
     assert dropped > 0.9
 
@@ -223,7 +222,7 @@ def test_loss_past_repair_costs_whole_segments_and_is_told(model, prior, bare, s
     assert (report.lost_packets, report.verified) == (1, False)
     assert report.lost_tokens == pytest.approx(4 / 12)  # the second segment: four latent frames of twelve
     np.testing.assert_array_equal(tokens[:8], seen[0][:8])
-    guessed = guesses.fill_lost(prior, seen[0], np.repeat(np.arange(12) >= 8, 8 * 13).reshape(12, 8, 13))
+    guessed = conceal.fill_lost(seen[0], np.repeat(np.arange(12) >= 8, 8 * 13).reshape(12, 8, 13), prior)
     np.testing.assert_array_equal(tokens, guessed)
     assert ((tokens[8:] >= 0) & (tokens[8:] <= 3)).all()
 

@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 from eval import metrics
 from eval import mixing as mixing_eval
 from eval import quality as quality_eval
-from helix_jax import weights
+from helix_jax.tokenizer import weights
 
 
 def smooth(frames=2, height=64, width=96):

@@ -20,13 +20,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helix_jax import codec, weights
+from helix_jax import codec
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import fasta, fastq, outer, packets, records
 from helix_jax.strands import header as headers
 from helix_jax.strands.records import RecordsError
 from helix_jax.tk_scone import coder, constraints, tables
+from helix_jax.tokenizer import weights
 
 BLOB = np.random.default_rng(7).bytes(600)
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from helix_jax import codec, video
+from helix_jax.coding import coder, segments
 from helix_jax.config import CodecConfig, PriorConfig, StrandConfig, TokenizerConfig
-from helix_jax.prior import coder, net, segments
+from helix_jax.prior import net
 from helix_jax.strands import fasta, header
-from helix_jax.weights import Model
+from helix_jax.tokenizer.weights import Model
 
 GOLDEN = Path(__file__).parent / "golden"
 BLOB = bytes(n * n % 251 for n in range(300))

@@ -16,7 +16,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from helix_jax import codec, parallel, video, weights
+from helix_jax import codec, parallel, video
 from helix_jax.channel import simulate
 from helix_jax.channel.model import Channel, Errors, Quality
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
@@ -26,6 +26,7 @@ from helix_jax.timing import channel
 from helix_jax.timing import codec as timing
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import Scheme
+from helix_jax.tokenizer import weights
 
 BYTES = np.random.default_rng(1).bytes(60)
 PLAIN = CodecConfig(constraints="strand", strands=StrandConfig(length=60, redundancy=0.0))

@@ -16,10 +16,10 @@ import numpy as np
 from jax import lax
 from tqdm import tqdm
 
-from helix_jax import weights
-from helix_jax.prior import coder, context, tables
+from helix_jax.coding import coder, context
+from helix_jax.prior import tables
 from helix_jax.prior import weights as prior_weights
-from helix_jax.tokenizer import model
+from helix_jax.tokenizer import model, weights
 from train import prior, shards
 
 CONFIDENCE = 6  # most that a count starts with

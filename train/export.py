@@ -24,8 +24,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from helix_jax import parallel, weights
+from helix_jax import parallel
 from helix_jax.prior import masks, net
+from helix_jax.tokenizer import weights
 from train import checkpoint, data, joint, loop, prior, tokenizer
 from train.config import JointTraining, PriorTraining, TokenizerTraining
 

@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from helix_jax import weights
 from helix_jax.prior import masks, net
 from helix_jax.prior import weights as prior_weights
-from helix_jax.tokenizer import model
+from helix_jax.tokenizer import model, weights
 from train import command, loop
 from train.config import PriorTraining
 

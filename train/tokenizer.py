@@ -10,8 +10,7 @@ large the run is.
 import jax
 import jax.numpy as jnp
 
-from helix_jax import weights
-from helix_jax.tokenizer import fsq, model
+from helix_jax.tokenizer import fsq, model, weights
 from train import command, distortion, loop
 from train.config import TokenizerTraining
 

@@ -1,7 +1,7 @@
 """Numbers that coder and decoder of tokens must share: stretch, squash, adaptation, and where a segment starts.
 
 All are whole numbers computed exactly (``decimal``, not the machine's exp), so that every machine has the same. NumPy
-only: ``prior.reference`` uses them too.
+only: ``reference.token_coder`` uses them too.
 """
 
 import functools
@@ -22,7 +22,7 @@ NODES = 3
 EVEN = 32768 * 256  # a cell before anything was seen: p * 256 + n
 NONE = 4  # in place of a digit that is not known
 DOUBTS = 12  # steps in how doubtful the net's choice of a digit is
-SIZES = (125, 625, 625, 5 * 4 * 4 * 4 * 2, 625, 625, 4 * 3 * DOUBTS)  # values of each context of ``prior.context``
+SIZES = (125, 625, 625, 5 * 4 * 4 * 4 * 2, 625, 625, 4 * 3 * DOUBTS)  # values of each context of ``coding.context``
 EXPERTS = {"context": 6, "prior": 7}  # how many of them a mode has
 SETS = {"context": 1, "prior": 4}  # of mixing weights: in mode `prior` one for each three steps of doubt
 

@@ -4,7 +4,7 @@ A matrix is int8 "NAME.w" and a shift for each output channel, int8 "NAME.shift"
 int32 "NAME.b", in the unit of its channel's sums. "phase" and "earlier" are int32 in units of
 2^-STREAM_BITS. "context.p" (uint16), "context.n" (uint8) and "context.weights" (int32) are where the coder of segments
 starts, and "mixed" the same in mode `prior`. "importance" (int32[k]) is what the encoder weighs a digit by when it
-drops some (``prior.drop``). The metadata entry "config" is the JSON of the PriorConfig, "tokenizer" the digest of the
+drops some (``coding.drop``). The metadata entry "config" is the JSON of the PriorConfig, "tokenizer" the digest of the
 tokenizer whose tokens it knows. The prior's own digest covers all of these, not the notes.
 """
 

@@ -11,7 +11,8 @@ import sys
 import numpy as np
 
 from helix_jax import files
-from helix_jax.prior import payload, segments, stored
+from helix_jax.coding import payload, segments
+from helix_jax.prior import stored
 from helix_jax.reference import kernels, token_coder
 from helix_jax.strands import fasta, header, outer, packets
 from helix_jax.tk_scone import constraints, mixing, tables

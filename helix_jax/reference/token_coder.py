@@ -9,7 +9,7 @@ import typing
 import numpy as np
 
 from helix_jax.arithmetic import TOTAL, TOTAL_BITS
-from helix_jax.prior import segments
+from helix_jax.coding import segments
 from helix_jax.prior.tables import (
     BIAS,
     DOUBTS,
@@ -233,7 +233,7 @@ class Tokens:
 
 
 def expand_clip(prior, mode, plan, digits, coded, progress=None):
-    """Bytes of all segments of a clip -> tokens uint8[t, h, w, k]. Arguments as of ``prior.coder.expand``."""
+    """Bytes of all segments of a clip -> tokens uint8[t, h, w, k]. Arguments as of ``coding.coder.expand``."""
     there = segments.there(plan)
     there[[piece is None for piece in coded]] = False
     parts = []

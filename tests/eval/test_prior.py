@@ -9,12 +9,13 @@ import pytest
 
 from eval import clips, concealment, metrics
 from eval import prior as prior_eval
-from helix_jax import coding, video, weights
+from helix_jax import video
+from helix_jax.coding import conceal, modes
 from helix_jax.config import MixingConfig
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import outer, packets
-from helix_jax.tokenizer import conceal, tiles
+from helix_jax.tokenizer import tiles, weights
 
 FRAMES = 20  # 5 latent frames: less than a window of the prior, more than a group of the tokenizer
 GRID = (8, 12)  # one shape for all tests: what takes time is compiling
@@ -75,7 +76,7 @@ def test_command(tmp_path, make_clip, weights_file, prior_file, prior, monkeypat
     assert row["raw"]["bits_per_token"] == 16
     assert row["raw"]["bytes"] == 2 * number
     for mode in ("context", "prior"):
-        coded = coding.encode(tokens, mode, prior)
+        coded = modes.encode(tokens, mode, prior)
         layout = coded.layout(287, 0.1)
         assert row[mode]["bytes"] == coded.symbols(layout, MixingConfig()).size // 4
         assert row[mode]["bytes"] >= coded.content_bytes + 5 * layout.symbol_bytes  # the directory's copies

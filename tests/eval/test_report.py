@@ -14,11 +14,12 @@ import pytest
 import safetensors.numpy
 
 from eval import clips, codecs, compare, lpips, report, report_tables, writers
-from helix_jax import codec, video, weights
+from helix_jax import codec, video
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import checker
 from helix_jax.tk_scone import constraints
+from helix_jax.tokenizer import weights
 
 FRAMES = 8
 SAME = StrandConfig(redundancy=0.1)

@@ -9,10 +9,10 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from helix_jax import weights as tokenizer_weights
 from helix_jax.config import PriorConfig
 from helix_jax.prior import net, stored, tables, weights
-from helix_jax.weights import WeightsError
+from helix_jax.tokenizer import weights as tokenizer_weights
+from helix_jax.tokenizer.weights import WeightsError
 
 CONFIG = PriorConfig(width=16, blocks=2, hidden=12, digits=4)
 IMPORTANCE = np.array([900, 400, 70, 1], np.int32)

@@ -9,15 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import codec, video, weights
+from helix_jax import codec, video
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.prior import stored
 from helix_jax.prior import weights as prior_weights
 from helix_jax.reference import archive
 from helix_jax.strands import fasta
 from helix_jax.tokenizer import model as nets
-from helix_jax.tokenizer import tiles
-from helix_jax.weights import Model
+from helix_jax.tokenizer import tiles, weights
+from helix_jax.tokenizer.weights import Model
 
 CONFIG = CodecConfig(constraints="wide", strands=StrandConfig(length=120, redundancy=0.2))
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from helix_jax import arithmetic
-from helix_jax.prior import coder, context, segments, tables, weights
+from helix_jax.coding import coder, context, segments
+from helix_jax.prior import tables, weights
 from helix_jax.reference import kernels as exact
 from helix_jax.reference import token_coder
 

@@ -6,15 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import codec, coding, rate, refine
+from helix_jax import codec
+from helix_jax.coding import ladder, modes, search
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.reference import archive, token_coder
 from helix_jax.strands import header as headers
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles, update
-from helix_jax.weights import DEFAULT, Model, load
+from helix_jax.tokenizer.weights import DEFAULT, Model, load
+from tests.coding.test_search import waves
 from tests.test_codec import grouped
-from tests.test_refine import waves
 
 SMALL = TokenizerConfig(width=12, encoder_blocks=1, decoder_blocks=2, digits=4, tile=(4, 8, 8))
 COUNT = 12 + 4 * 12 + 2 * 12
@@ -101,7 +102,7 @@ def test_a_fit_shows_the_clip_better(model, clip, monkeypatch):
 
 def test_digits_that_are_not_sent_are_not_updated(model, clip):
     """Their rows are not in the update, and stay."""
-    levels = rate.whole_tokens(tiles.encode(model.params, SMALL, clip.blocks(), 44, 60)[..., :2], 4)
+    levels = ladder.whole_tokens(tiles.encode(model.params, SMALL, clip.blocks(), 44, 60)[..., :2], 4)
     data, code, squares = update.fit(levels, 2, clip, model)
     assert len(data) == update.size(SMALL, 2) == update.size(SMALL, 4) - 12
     params = update.applied(model.params, SMALL, 2, data, np.ones(len(data), bool), code)
@@ -115,12 +116,12 @@ def test_digits_that_are_not_sent_are_not_updated(model, clip):
 def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     """Encoded with effort 3, decoded better than without the update; the archival decoder reads the same tokens."""
     prior = prior_of(4, model.digest)
-    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
+    monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
     strands = StrandConfig(length=100, redundancy=0.3)
     config = CodecConfig(constraints="strand", mode=mode, effort=3, verify=False, strands=strands)
     told, kept = [], []
-    encode = coding.Coding.symbols
-    monkeypatch.setattr(coding.Coding, "symbols", lambda self, *a: kept.append(self) or encode(self, *a))
+    encode = modes.Coding.symbols
+    monkeypatch.setattr(modes.Coding, "symbols", lambda self, *a: kept.append(self) or encode(self, *a))
     pool = codec.encode(clip, model, config, prior=prior, progress=lambda *step: told.append(step))
     (coded,) = kept
     assert pool.header.update in update.CODES
@@ -134,7 +135,7 @@ def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     _, blocks, report = codec.decode(grouped(pool.strands), model, prior=prior)
     assert report.verified
     shown = squared(blocks, clip)
-    levels = rate.whole_tokens(coded.tokens, 4)
+    levels = ladder.whole_tokens(coded.tokens, 4)
     assert shown < 0.95 * squared(tiles.decode(model.params, SMALL, levels, 19, 44, 60), clip)
 
     if mode == "prior":
@@ -145,7 +146,7 @@ def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
 
 
 def _expanded(head, grid, rows, prior):
-    from helix_jax.prior import payload, segments
+    from helix_jax.coding import payload, segments
 
     plan = segments.plan(grid)
     pieces = payload.read_pieces(rows, np.zeros(len(rows), bool), plan.number)
@@ -154,7 +155,7 @@ def _expanded(head, grid, rows, prior):
 
 def test_losses_take_a_part_of_it(model, clip, monkeypatch):
     """Past the repair packets' reach the picture gets worse, and is shown."""
-    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
+    monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
     config = CodecConfig(
         constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100, redundancy=0.0)
     )  # fmt: skip
@@ -174,14 +175,14 @@ def test_losses_take_a_part_of_it(model, clip, monkeypatch):
 
 
 def test_an_update_that_is_not_worth_its_bits_is_left_out(model, clip, monkeypatch):
-    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
-    monkeypatch.setattr(refine, "SLOPE", 1e9)
+    monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
+    monkeypatch.setattr(search, "SLOPE", 1e9)
     config = CodecConfig(constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100))
     assert codec.encode(clip, model, config).header.update == 0
 
 
 def test_a_budget_that_it_does_not_fit_leaves_it_out(model, clip, monkeypatch):
-    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
+    monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
     strands = StrandConfig(length=100, redundancy=0.0)
     config = CodecConfig(constraints="strand", mode="raw", strands=strands)
     size = codec.encode(clip, model, config).strands.size
@@ -205,8 +206,8 @@ def test_a_header_that_promises_an_update_for_which_there_is_no_room(model, clip
 
 def test_the_command_tells_what_was_lost(tmp_path, make_clip, run_cli, weights_file, monkeypatch):
     """Status 3 and a warning, though no token is lost."""
-    monkeypatch.setattr(refine, "STEPS", (0, 3, 3, 3))
-    monkeypatch.setattr(refine, "SLOPE", 0.0)
+    monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
+    monkeypatch.setattr(search, "SLOPE", 0.0)
     make_clip(tmp_path / "clip.mp4", 9, 40, 48)
     out = tmp_path / "pool.fasta"
     common = ("--model", weights_file)

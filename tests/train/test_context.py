@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helix_jax import weights
-from helix_jax.prior import coder, tables
+from helix_jax.coding import coder
+from helix_jax.prior import tables
 from helix_jax.prior import weights as prior_weights
+from helix_jax.tokenizer import weights
 from train import context, shards
 
 DIGITS = 2

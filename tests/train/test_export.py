@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import safetensors
 
-from helix_jax import weights
 from helix_jax.config import PriorConfig
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
+from helix_jax.tokenizer import weights
 from train import export, loop, prepare, prior, tokenizer
 from train.config import DataConfig, PriorTraining, ShardingRule, TokenizerTraining
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from eval import metrics
-from helix_jax import codec, parallel, weights
+from helix_jax import codec, parallel
 from helix_jax.config import CodecConfig, MixingConfig, PriorConfig, StrandConfig, TokenizerConfig
 from helix_jax.prior import masks, net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import checker
 from helix_jax.tk_scone import constraints, mixing
-from helix_jax.tokenizer import fsq, model
+from helix_jax.tokenizer import fsq, model, weights
 from train import command, distortion, export, joint, loop, prior
 from train.config import (
     CheckpointConfig,

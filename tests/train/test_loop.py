@@ -14,8 +14,8 @@ import numpy as np
 import optax
 import pytest
 
-from helix_jax import parallel, weights
-from helix_jax.tokenizer import model
+from helix_jax import parallel
+from helix_jax.tokenizer import model, weights
 from train import checkpoint, loop, optimiser, tokenizer
 from train.shards import open_shards
 

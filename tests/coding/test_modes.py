@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helix_jax import coding
-from helix_jax.coding import Coding, CodingError
+from helix_jax.coding import modes, payload, segments
+from helix_jax.coding.modes import Coding, CodingError
 from helix_jax.config import MixingConfig
-from helix_jax.prior import payload, segments, tables
+from helix_jax.prior import tables
 from helix_jax.strands import packets
 
 GRID, DIGITS, BITS = (9, 3, 31), 8, 200  # two by two segments
@@ -29,13 +29,13 @@ def tokens(walk):
 
 @pytest.fixture(scope="module")
 def coded(prior, tokens):
-    return coding.encode(tokens, "context", prior)
+    return modes.encode(tokens, "context", prior)
 
 
 @pytest.fixture(scope="module")
 def guessed(prior, tokens):
     """In mode `prior`."""
-    return coding.encode(tokens, "prior", prior)
+    return modes.encode(tokens, "prior", prior)
 
 
 def even(grid=GRID):
@@ -43,47 +43,47 @@ def even(grid=GRID):
 
 
 def decoded(mode, symbols, lost, prior):
-    return coding.decode(mode, GRID, DIGITS, symbols, lost, MIXING, prior)
+    return modes.decode(mode, GRID, DIGITS, symbols, lost, MIXING, prior)
 
 
 # ---- which mode ----------------------------------------------------------------------------------------------
 
 
 def test_smallest_is_the_smaller(prior, tokens, coded, guessed):
-    chosen = coding.encode(tokens, "smallest", prior)
+    chosen = modes.encode(tokens, "smallest", prior)
     assert (chosen.mode, chosen.pieces) == ("context", coded.pieces)
-    raw = coding.encode(tokens, "raw", prior)
+    raw = modes.encode(tokens, "raw", prior)
     assert (raw.mode, raw.pieces, raw.content_bytes) == ("raw", (), tokens.size // 4)
     assert chosen.content_bytes < 0.7 * raw.content_bytes
-    for one in (coding.encode(even(), "smallest", prior), coding.encode(tokens, "smallest", None)):
+    for one in (modes.encode(even(), "smallest", prior), modes.encode(tokens, "smallest", None)):
         assert (one.mode, one.pieces) == ("raw", ())
     # counts that are sure of other digits and do not let go: mode prior starts from its own
     sure = tables.fresh("context", DIGITS)
     sure.cells[:] = 65535 << 8 | tables.LIMIT
-    found = coding.encode(tokens, "smallest", dataclasses.replace(prior, context=sure))
+    found = modes.encode(tokens, "smallest", dataclasses.replace(prior, context=sure))
     assert (found.mode, found.pieces) == ("prior", guessed.pieces)
 
 
 def test_a_mode_that_was_asked_for_is_taken(prior):
     """Though it takes more: a batch has settings for all of its clips, the smallest too."""
     for clip in (even(), even((1, 1, 1))):
-        found = coding.encode(clip, "context", prior)
+        found = modes.encode(clip, "context", prior)
         assert found.mode == "context"
-        assert found.content_bytes > coding.encode(clip, "raw", prior).content_bytes
+        assert found.content_bytes > modes.encode(clip, "raw", prior).content_bytes
 
 
 def test_modes_that_are_not_possible(tokens, prior):
     for mode in ("context", "prior"):
         with pytest.raises(CodingError, match=f"mode {mode} needs a prior.*--prior"):
-            coding.encode(tokens, mode, None)
+            modes.encode(tokens, mode, None)
     with pytest.raises(CodingError, match="mode 'best': use raw, context, prior or smallest"):
-        coding.encode(tokens, "best", prior)
+        modes.encode(tokens, "best", prior)
 
 
 def test_what_does_not_come_back_is_told(tokens, prior, coded):
     """Bytes of other tokens, and a byte that is wrong; mode raw has none."""
-    for one in (coded, coding.encode(even((1, 1, 1)), "context", prior), coding.encode(tokens, "raw", prior)):
-        coding.verify(one, prior)
+    for one in (coded, modes.encode(even((1, 1, 1)), "context", prior), modes.encode(tokens, "raw", prior)):
+        modes.verify(one, prior)
     moved = tokens.copy()
     moved[1, 2, 3, 4] ^= 1
     piece = coded.pieces[2]
@@ -93,27 +93,27 @@ def test_what_does_not_come_back_is_told(tokens, prior, coded):
         dataclasses.replace(coded, pieces=(*coded.pieces[:2], wrong, coded.pieces[3])),
     ):
         with pytest.raises(CodingError, match=r"mode context: the reference .* reads other tokens; please report"):
-            coding.verify(one, prior)
+            modes.verify(one, prior)
 
 
 def test_segments_too_large_to_be_written(tokens, prior, monkeypatch):
     monkeypatch.setattr(payload, "MOST", 100)
     with pytest.raises(CodingError, match="more than 100 bytes: use mode raw"):
-        coding.encode(tokens, "context", prior)
-    monkeypatch.setattr(coding.coder, "compress", lambda *_, **options: [b"", None, b"", b""])
+        modes.encode(tokens, "context", prior)
+    monkeypatch.setattr(modes.coder, "compress", lambda *_, **options: [b"", None, b"", b""])
     with pytest.raises(CodingError, match="an eighth more than its raw digits: use mode raw"):
-        coding.encode(tokens, "context", prior)
-    assert coding.encode(tokens, "smallest", prior).mode == "raw"
+        modes.encode(tokens, "context", prior)
+    assert modes.encode(tokens, "smallest", prior).mode == "raw"
 
 
 def test_progress(tokens, prior, coded):
     steps = []
-    coding.encode(tokens, "context", prior, progress=lambda *step: steps.append(step))
-    coding.verify(coded, prior, progress=lambda *step: steps.append(step))
+    modes.encode(tokens, "context", prior, progress=lambda *step: steps.append(step))
+    modes.verify(coded, prior, progress=lambda *step: steps.append(step))
     layout = coded.layout(BITS, 0)
     symbols = coded.symbols(layout, MIXING)
     lost = np.zeros(len(symbols), bool)
-    coding.decode(
+    modes.decode(
         "context", GRID, DIGITS, symbols, lost, MIXING, prior, progress=lambda *step: steps.append(step)
     )  # fmt: skip
     for station in ("coding", "verifying", "decoding"):
@@ -150,7 +150,7 @@ def check_layout(coded, bits, redundancy):
     assert layout.packets <= 1 << layout.index_bits
     assert layout.repairs >= packets.repairs_of(redundancy, layout.block_sources[0])
     # planned for packets a byte wider, of which each copy of the directory and the segments leave a part of one empty
-    assert layout.repairs <= packets.repairs_of(redundancy, layout.block_sources[0] + coding.payload.COPIES + 2)
+    assert layout.repairs <= packets.repairs_of(redundancy, layout.block_sources[0] + modes.payload.COPIES + 2)
     assert layout.unused_bits >= 0
     alone = packets.plan(bits, coded.content_bytes, redundancy)  # without the directory
     assert alone.symbol_bytes - 1 <= layout.symbol_bytes <= alone.symbol_bytes
@@ -171,10 +171,10 @@ def test_layout_where_one_byte_tips_the_index():
 
 @pytest.mark.parametrize("mixing", [MIXING, MixingConfig(False, True, False)])
 def test_all_modes_give_the_tokens_back(tokens, prior, coded, guessed, mixing):
-    for one in (coding.encode(tokens, "raw", None), coded, guessed):
+    for one in (modes.encode(tokens, "raw", None), coded, guessed):
         symbols = one.symbols(one.layout(BITS, 0.1), mixing)
         nothing = np.zeros(len(symbols), bool)
-        back, missing = coding.decode(one.mode, GRID, DIGITS, symbols, nothing, mixing, prior)
+        back, missing = modes.decode(one.mode, GRID, DIGITS, symbols, nothing, mixing, prior)
         np.testing.assert_array_equal(back, tokens)
         assert missing.shape == GRID
         assert not missing.any()
@@ -183,21 +183,21 @@ def test_all_modes_give_the_tokens_back(tokens, prior, coded, guessed, mixing):
 @pytest.mark.parametrize("digits", range(1, DIGITS))
 def test_tokens_without_their_last_digits_come_back_raw(tokens, digits):
     """A packet holds whole tokens, however many digits these have."""
-    one = coding.encode(tokens[..., :digits], "raw", None)
+    one = modes.encode(tokens[..., :digits], "raw", None)
     layout = one.layout(BITS, 0.1)
     assert 4 * layout.symbol_bytes % digits == 0
     symbols = one.symbols(layout, MIXING)
-    back, missing = coding.decode("raw", GRID, digits, symbols, np.zeros(len(symbols), bool), MIXING, None)
+    back, missing = modes.decode("raw", GRID, digits, symbols, np.zeros(len(symbols), bool), MIXING, None)
     np.testing.assert_array_equal(back, tokens[..., :digits])
     assert not missing.any()
 
 
 def test_tokens_without_their_last_digits_come_back_coded(tokens, prior):
-    one = coding.encode(tokens[..., :5], "context", prior)
+    one = modes.encode(tokens[..., :5], "context", prior)
     assert one.mode == "context"
-    coding.verify(one, prior)
+    modes.verify(one, prior)
     symbols = one.symbols(one.layout(BITS, 0.1), MIXING)
-    back, missing = coding.decode("context", GRID, 5, symbols, np.zeros(len(symbols), bool), MIXING, prior)
+    back, missing = modes.decode("context", GRID, 5, symbols, np.zeros(len(symbols), bool), MIXING, prior)
     np.testing.assert_array_equal(back, tokens[..., :5])
     assert not missing.any()
 

@@ -13,7 +13,8 @@ import numpy as np
 from jax import lax
 
 from helix_jax import parallel, range_coder
-from helix_jax.prior import context, net, segments, stored
+from helix_jax.coding import context, segments
+from helix_jax.prior import net, stored
 
 BATCH = 64  # most segments per call
 

@@ -6,7 +6,7 @@ Inference for Neural Image Compression", 2020) on
 
     squared error of the decoded picture  +  damage * bits of the digits under the causal head of the prior
 
-``damage`` has the units of ``prior.drop``. In mode raw digits cost alike whatever they are, so damage is 0 and the
+``damage`` has the units of ``coding.drop``. In mode raw digits cost alike whatever they are, so damage is 0 and the
 picture gets better for nothing. In the others a digit counts with its own bits and with those of the digits that are
 predicted from it. What is found is kept only where it is better by the real coder's bytes. Floats decide, and a fixed
 seed: the same machine finds the same tokens.
@@ -29,8 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from helix_jax import coding, rate
-from helix_jax.prior import net, segments
+from helix_jax.coding import ladder, modes, segments
+from helix_jax.prior import net
 from helix_jax.tokenizer import fsq, model, tiles, update
 from helix_jax.tokenizer.haar import PATCH
 
@@ -56,7 +56,7 @@ class Window(NamedTuple):
 
 
 def best(coded, positions, video, tokenizer, prior, *, effort, damage, fits=lambda coded: True, progress=None):
-    """coding.Coding -> (the best that is found with an effort, weights.Model as the decoder will have it).
+    """modes.Coding -> (the best that is found with an effort, tokenizer.weights.Model as the decoder will have it).
 
     positions, video, tokenizer, prior, damage, progress: as for ``improve``. effort: 0 to 3. fits: whether a Coding is
     small enough; asked before the decoder is tuned, of one with an update.
@@ -77,7 +77,7 @@ def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=
     """Positions -> positions in 0 to 3, no digit of which is further than a level from where it was.
 
     positions: float32[t, h, w, d] as ``tiles.encode`` gives them, of the first d digits of each token, those that are
-    sent. blocks: the clip's frames again, iterable of uint8[n, H, W, 3]. tokenizer: weights.Model. prior:
+    sent. blocks: the clip's frames again, iterable of uint8[n, H, W, 3]. tokenizer: tokenizer.weights.Model. prior:
     prior.weights.Prior, or None in mode raw. damage: squared error (8-bit levels, summed over samples) accepted for a
     bit; 0: bits do not count. steps: of the search, in each window. key: jax key, consumed. progress: called after each
     step.
@@ -115,7 +115,7 @@ def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=
 
 
 def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progress=None):
-    """coding.Coding -> a better one, or the same where none was found.
+    """modes.Coding -> a better one, or the same where none was found.
 
     coded: without an update. positions: as in ``refine``, of all digits. tokenizer, prior: as there. video: the clip's
     reader, read again. effort: 1 to 3. damage: of the rung that the tokens are of. progress: called as
@@ -128,7 +128,7 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
     info, digits, sent = video.info, tokenizer.config.digits, coded.tokens.shape[-1]
 
     def error(tokens):
-        levels = rate.whole_tokens(tokens, digits)
+        levels = ladder.whole_tokens(tokens, digits)
         return tiles.squared_error(tokenizer.params, tokenizer.config, levels, video.blocks(), info)
 
     before, raw = error(coded.tokens), coded.mode == "raw"
@@ -143,11 +143,11 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
             key=jax.random.key(0), progress=step,
         )  # fmt: skip
         for dropping in droppings:
-            rung = rate.Rung(sent, min(dearer, dropping * max(damage, DROPPING)))
-            tokens, _ = rate.tokens_at(rung, places, prior, progress=progress)
+            rung = ladder.Rung(sent, min(dearer, dropping * max(damage, DROPPING)))
+            tokens, _ = ladder.tokens_at(rung, places, prior, progress=progress)
             try:
-                found = coding.encode(tokens, coded.mode, prior, progress=progress)
-            except coding.CodingError:  # a segment that cannot be coded any more
+                found = modes.encode(tokens, coded.mode, prior, progress=progress)
+            except modes.CodingError:  # a segment that cannot be coded any more
                 continue
             saved = coded.content_bytes - found.content_bytes
             if saved >= 0 and error(tokens) < before + 8 * price * saved:
@@ -156,13 +156,12 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
 
 
 def tune(coded, video, tokenizer, *, damage, progress=None):
-    """coding.Coding -> the same with an update of the decoder where that is worth its bits, else as it was.
+    """modes.Coding -> the same with an update of the decoder where that is worth its bits, else as it was.
 
-    damage: as in ``improve``, SLOPE at least. tokenizer: weights.Model. Returns (coding.Coding, weights.Model as the
-    decoder will have it).
-    """
+    damage: as in ``improve``, SLOPE at least. tokenizer: tokenizer.weights.Model. Returns (modes.Coding,
+    tokenizer.weights.Model as the decoder will have it). """
     config, info, sent = tokenizer.config, video.info, coded.tokens.shape[-1]
-    levels = rate.whole_tokens(coded.tokens, config.digits)
+    levels = ladder.whole_tokens(coded.tokens, config.digits)
     step = progress and (lambda done, total: progress("tuning", done, total))
     before = tiles.squared_error(tokenizer.params, config, levels, video.blocks(), info)
     data, code, after = update.fit(levels, sent, video, tokenizer, step)

@@ -2,9 +2,9 @@
 
 By induction from digit to digit: told the claimed tokens before a digit, the reference's own net, contexts and counts
 say what its range decoder must read there, and it reads the claimed digit. Where that holds of every digit, all that
-``reference.expand`` ever was told are the claimed tokens, so it returns them. Nothing of the encoder is used. The claim
-being known beforehand, the net takes whole frames, and the counts of all digits of a token are had side by side; only
-the range decoder goes digit by digit.
+``token_coder.expand`` ever was told are the claimed tokens, so it returns them. Nothing of the encoder is used. The
+claim being known beforehand, the net takes whole frames, and the counts of all digits of a token are had side by side;
+only the range decoder goes digit by digit.
 
 Segments are shared out to processes, one for each core, which know NumPy and no JAX.
 """
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
 
-from helix_jax.prior import segments
+from helix_jax.coding import segments
 from helix_jax.reference.token_coder import (
     BATCH,
     GROUP,
@@ -38,9 +38,9 @@ WORTH = 100_000  # digits from which on another process, which starts in a third
 
 
 def clip_reads(prior, mode, plan, coded, tokens, progress=None):
-    """Whether ``reference.expand_clip`` makes of these bytes exactly these tokens: bool[segments].
+    """Whether ``token_coder.expand_clip`` makes of these bytes exactly these tokens: bool[segments].
 
-    prior, mode, plan, coded, progress: as of ``prior.coder.expand``, no segment being lost. tokens: uint8[t, h, w, k].
+    prior, mode, plan, coded, progress: as of ``coding.coder.expand``, no segment being lost. tokens: uint8[t, h, w, k].
     """
     start = start_of(prior, mode, tokens.shape[-1])
     params = _arrays(prior.params) if mode == "prior" else None
@@ -72,7 +72,7 @@ def _in_process(task):
     # here. One thread: small products of threads that take a core from each other are many times slower
     found = os.pathsep.join(path or os.getcwd() for path in sys.path)
     environment = os.environ | {"PYTHONPATH": found, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "helix_jax.prior.proof"]
+    command = [sys.executable, "-P", "-m", "helix_jax.coding.proof"]
     done = subprocess.run(command, input=pickle.dumps(task), stdout=subprocess.PIPE, env=environment, check=True)
     return pickle.loads(done.stdout)
 
@@ -82,7 +82,8 @@ def _arrays(node):
 
 
 def reads(start, coded, tokens, there, net=None):
-    """Whether ``reference.expand`` makes of these bytes exactly these tokens: bool[n]. tokens: uint8[n, t, h, w, k]."""
+    """Whether ``token_coder.expand`` makes of these bytes exactly these tokens: bool[n]. tokens: uint8[n, t, h, w,
+    k]."""
     count, places, digits = len(coded), there[0].size, tokens.shape[-1]
     model, bits = Model(start, count, digits), Bits(coded)
     lane, j = np.repeat(np.arange(count), digits), np.tile(np.arange(digits), count)

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from helix_jax.prior import coder, proof, segments, weights
+from helix_jax.coding import coder, proof, segments
+from helix_jax.prior import weights
 from helix_jax.reference import token_coder
 
 GRID, DIGITS = (9, 3, 31), 4  # two by two segments, broken at every edge

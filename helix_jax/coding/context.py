@@ -5,7 +5,7 @@ and 3. For each decision every *expert*, one for each context below, holds an ad
 their log-odds with weights that it learns as it goes (logistic mixing: Mahoney, "Adaptive Weighing of Context Models
 for Lossless Data Compression", 2005). The prior's logits, where they are given, are one input more. All of it starts
 from tables that ship with the package and adapts within its segment. 32-bit integers throughout, so that coder and
-decoder agree on any device; ``prior.reference`` is the same in NumPy.
+decoder agree on any device; ``reference.token_coder`` is the same in NumPy.
 
     p      16-bit probability of a 1 and n, how often it was seen: p += (target - p) / (n + 3/2), n at most LIMIT
     s      log-odds in units of 1 / 256: ``tables.stretch`` of the high 12 bits of p

@@ -2,11 +2,11 @@
 
     raw      the digits as they are. A packet holds whole tokens that lie far apart (``tk_scone.mixing``), so a lost
              strand is a scatter of missing tokens.
-    context  segments (``prior.segments``) coded under adaptive counts. A segment fills consecutive packets, and stands
+    context  segments (``coding.segments``) coded under adaptive counts. A segment fills consecutive packets, and stands
              or falls as one.
     prior    the same with the masked prior's predictions beside the counts.
 
-``prior.payload`` says how segments fill the packets. An update of the decoder (``tokenizer.update``), where there is
+``coding.payload`` says how segments fill the packets. An update of the decoder (``tokenizer.update``), where there is
 one, fills the last packets, in all modes.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helix_jax.prior import coder, payload, proof, segments
-from helix_jax.prior.payload import CodingError
+from helix_jax.coding import coder, payload, proof, segments
+from helix_jax.coding.payload import CodingError
 from helix_jax.strands import packets
 from helix_jax.tk_scone import mixing
 
@@ -118,7 +118,7 @@ def encode(tokens, mode, prior, *, progress=None):
 
 
 def verify(coding, prior, *, progress=None):
-    """Prove that the NumPy reference decodes every segment to its tokens (``prior.proof``). Raises
+    """Prove that the NumPy reference decodes every segment to its tokens (``coding.proof``). Raises
     CodingError if it reads other tokens."""
     if not coding.pieces:
         return

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from helix_jax.arithmetic import TOTAL
-from helix_jax.prior import coder, context, tables
+from helix_jax.coding import coder, context
+from helix_jax.prior import tables
 
 SHAPE, DIGITS = (6, 3, 4), 3  # a group of the tokenizer and the beginning of the next
 

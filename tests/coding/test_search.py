@@ -6,14 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax import codec, coding, rate, refine, video, weights
+from helix_jax import codec, video
+from helix_jax.coding import ladder, modes, search, segments
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.demonstration import CLIP
-from helix_jax.prior import net, segments
+from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
-from helix_jax.tokenizer import fsq, tiles
+from helix_jax.tokenizer import fsq, tiles, weights
 from helix_jax.tokenizer import model as nets
-from helix_jax.weights import Model
+from helix_jax.tokenizer.weights import Model
 from tests.test_codec import Clip, grouped
 
 SMALL = TokenizerConfig(width=12, encoder_blocks=1, decoder_blocks=1, digits=4, tile=(4, 8, 8))
@@ -47,7 +48,9 @@ def positions(model, clip):
 
 def error(tokens, model, clip):
     """By its definition, of the frames as they are decoded."""
-    back = np.concatenate(list(tiles.decode(model.params, SMALL, rate.whole_tokens(tokens, 4), *clip.pixels.shape[:3])))
+    back = np.concatenate(
+        list(tiles.decode(model.params, SMALL, ladder.whole_tokens(tokens, 4), *clip.pixels.shape[:3]))
+    )
     return np.square(back.astype(float) - clip.pixels).sum()
 
 
@@ -74,7 +77,7 @@ def test_the_picture_gets_better_where_bits_do_not_count(model, clip, positions,
     tokens = np.asarray(fsq.digits(positions))[..., :digits]
 
     def find():
-        places = refine.refine(
+        places = search.refine(
             positions[..., :digits], clip.blocks(), model, None, damage=0.0, steps=25, key=jax.random.key(1)
         )
         assert places.min() >= 0
@@ -97,7 +100,7 @@ def test_bits_are_saved_where_they_count(model, clip, positions, prior_of):
     tokens = np.asarray(fsq.digits(positions))
     price = error(tokens, model, clip) / clip.pixels.size
     found = {
-        factor: np.asarray(fsq.digits(refine.refine(
+        factor: np.asarray(fsq.digits(search.refine(
             positions, clip.blocks(), model, prior, damage=factor * price, steps=25, key=jax.random.key(1)
         )))
         for factor in (1, 3000)
@@ -111,15 +114,15 @@ def test_bits_are_saved_where_they_count(model, clip, positions, prior_of):
 @pytest.mark.parametrize("mode", ["raw", "prior"])
 def test_what_is_found_is_kept_only_where_it_is_better(model, clip, positions, prior_of, monkeypatch, mode):
     prior = prior_of(4, model.digest)
-    coded = coding.encode(np.asarray(fsq.digits(positions)), mode, prior)
+    coded = modes.encode(np.asarray(fsq.digits(positions)), mode, prior)
     options = {"effort": 1, "damage": 1e5}
-    better = refine.improve(coded, positions, clip, model, prior, **options)
+    better = search.improve(coded, positions, clip, model, prior, **options)
     assert better.mode == mode
     assert (better.tokens != coded.tokens).any()
     if mode == "raw":
         assert error(better.tokens, model, clip) < error(coded.tokens, model, clip)
-    monkeypatch.setattr(rate, "tokens_at", lambda *_, **__: (coded.tokens, 0.0))
-    assert refine.improve(better, positions, clip, model, prior, **options) is better
+    monkeypatch.setattr(ladder, "tokens_at", lambda *_, **__: (coded.tokens, 0.0))
+    assert search.improve(better, positions, clip, model, prior, **options) is better
 
 
 def test_encode_with_effort(model, clip, prior_of):
@@ -136,7 +139,7 @@ def test_encode_with_effort(model, clip, prior_of):
     assert errors[1] < 0.98 * errors[0]
     assert sizes[1] == sizes[0]
     searched = [(done, total) for station, done, total in told if station == "search"]
-    assert sum(done for done, _ in searched) == searched[0][1] == 2 * refine.STEPS[1]
+    assert sum(done for done, _ in searched) == searched[0][1] == 2 * search.STEPS[1]
 
 
 @pytest.mark.parametrize("quality", [10, 6, 3])
@@ -158,16 +161,16 @@ def test_a_dearer_search_where_the_first_takes_too_much(model, clip, positions, 
     """Tokens that take more bytes are refused, whatever the picture, and looked for again at three and nine times the
     price; if that does not help, all stays as it is."""
     prior = prior_of(4, model.digest)
-    coded = coding.encode(np.zeros((9, 6, 8, 4), np.uint8), "context", prior)
+    coded = modes.encode(np.zeros((9, 6, 8, 4), np.uint8), "context", prior)
     asked = []
 
     def refine_(places, *_, damage, **__):
         asked.append(damage)
         return np.random.default_rng(0).uniform(0, 3, places.shape).astype(np.float32)
 
-    monkeypatch.setattr(refine, "refine", refine_)
-    monkeypatch.setattr(rate, "tokens_at", lambda rung, places, *_, **__: (np.asarray(fsq.digits(places)), 0.0))
-    assert refine.improve(coded, positions, clip, model, prior, effort=1, damage=0.0) is coded
+    monkeypatch.setattr(search, "refine", refine_)
+    monkeypatch.setattr(ladder, "tokens_at", lambda rung, places, *_, **__: (np.asarray(fsq.digits(places)), 0.0))
+    assert search.improve(coded, positions, clip, model, prior, effort=1, damage=0.0) is coded
     np.testing.assert_allclose(np.array(asked) / asked[0], (1, 3, 9))
 
 

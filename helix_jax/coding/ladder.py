@@ -1,19 +1,18 @@
 """How much of a clip is written: a ladder of qualities, and the highest rung that a budget of nucleotides pays for.
 
 A rung says how many of a token's digits are sent, the first ones carrying the coarse picture, and how much damage
-dropping may do for each bit that it saves (``prior.drop``). In mode raw nothing is saved by dropping, so digits are all
-that there is. Where tokens are entropy-coded, the ladder follows the best pairs that were measured (docs/prior.md):
+dropping may do for each bit that it saves (``coding.drop``). In mode raw nothing is saved by dropping, so digits are
+all that there is. Where tokens are entropy-coded, the ladder follows the best pairs that were measured (docs/prior.md):
 dropping first, then fewer digits, since a digit that is dropped comes back as a level, and one that is not sent as the
-middle, which is nearer to the truth where the prior knows little.
-"""
+middle, which is nearer to the truth where the prior knows little. """
 
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 
-from helix_jax.prior import segments
-from helix_jax.prior.drop import drop
+from helix_jax.coding import segments
+from helix_jax.coding.drop import drop
 from helix_jax.tokenizer import fsq
 
 BEST = 10  # quality that writes every digit as it is

@@ -5,15 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from helix_jax import rate
+from helix_jax.coding import ladder
 
 
 @pytest.mark.parametrize("digits", [1, 4, 8, 15])
 @pytest.mark.parametrize("coded", [False, True])
 def test_ladders_go_down(digits, coded):
     """From everything to at least one digit; no rung keeps more than the one above it."""
-    rungs = rate.ladder(digits, coded)
-    assert rungs[0] == rate.Rung(digits, 0.0)
+    rungs = ladder.ladder(digits, coded)
+    assert rungs[0] == ladder.Rung(digits, 0.0)
     assert rungs[-1].digits == (max(1, round(3 * digits / 8)) if coded else 1)
     for above, below in itertools.pairwise(rungs):
         assert above.digits >= below.digits >= 1
@@ -23,12 +23,12 @@ def test_ladders_go_down(digits, coded):
 
 
 def test_qualities_span_the_ladder():
-    rungs = rate.ladder(8, True)
-    places = [rungs.index(rate.rung_of(rungs, quality)) for quality in range(rate.BEST, -1, -1)]
+    rungs = ladder.ladder(8, True)
+    places = [rungs.index(ladder.rung_of(rungs, quality)) for quality in range(ladder.BEST, -1, -1)]
     assert places[0] == 0
     assert places[-1] == len(rungs) - 1
     assert places == sorted(set(places))
-    digits = [rate.rung_of(rate.ladder(8, False), quality).digits for quality in range(rate.BEST, -1, -1)]
+    digits = [ladder.rung_of(ladder.ladder(8, False), quality).digits for quality in range(ladder.BEST, -1, -1)]
     assert digits == sorted(digits, reverse=True)
     assert (digits[0], digits[-1]) == (8, 1)
 
@@ -43,7 +43,7 @@ def test_the_best_rung_that_is_paid_for(budget):
         tried.append(rung)
         return f"rung {rung}", costs[rung]
 
-    found, least = rate.best_within(rungs, attempt, budget)
+    found, least = ladder.best_within(rungs, attempt, budget)
     affordable = [rung for rung in rungs if costs[rung] <= budget]
     if affordable:
         assert (found, least) == (f"rung {affordable[0]}", None)
@@ -54,15 +54,15 @@ def test_the_best_rung_that_is_paid_for(budget):
 
 def test_tokens_at_a_rung_without_damage():
     positions = np.random.default_rng(0).uniform(-0.5, 3.5, (2, 3, 4, 8)).astype(np.float32)
-    tokens, dropped = rate.tokens_at(rate.Rung(5, 0.0), positions, None)
+    tokens, dropped = ladder.tokens_at(ladder.Rung(5, 0.0), positions, None)
     np.testing.assert_array_equal(tokens, np.clip(np.rint(positions), 0, 3)[..., :5])
     assert (tokens.dtype, dropped) == (np.uint8, 0.0)
 
 
 def test_digits_that_were_not_sent_are_in_the_middle():
     tokens = np.random.default_rng(0).integers(0, 4, (2, 3, 4, 5), dtype=np.uint8)
-    whole = rate.whole_tokens(tokens, 8)
+    whole = ladder.whole_tokens(tokens, 8)
     np.testing.assert_array_equal(whole[..., :5], tokens)
     assert whole.dtype == np.float32
     assert (whole[..., 5:] == 1.5).all()
-    assert rate.whole_tokens(tokens, 5) is tokens
+    assert ladder.whole_tokens(tokens, 5) is tokens

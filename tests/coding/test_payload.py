@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from helix_jax.prior import payload
-from helix_jax.prior.payload import COPIES, CodingError
+from helix_jax.coding import payload
+from helix_jax.coding.payload import COPIES, CodingError
 
 
 def some_pieces(seed, number, longest=200):

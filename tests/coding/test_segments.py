@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helix_jax.prior import segments
-from helix_jax.prior.segments import FRAMES, TILE
+from helix_jax.coding import segments
+from helix_jax.coding.segments import FRAMES, TILE
 
 grids = st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 70))
 

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from helix_jax.prior import coder, drop, net, segments
+from helix_jax.coding import coder, drop, segments
+from helix_jax.prior import net
 
 GRID = (9, 5, 7)  # two segments, the second nearly empty
 DIGITS = 4

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helix_jax.prior import coder, context, segments, tables, weights
+from helix_jax.coding import coder, context, segments
+from helix_jax.prior import tables, weights
 
 GRID = (9, 21, 23)  # two segments, the second nearly empty
 CUT = (9, 3, 31)  # two by two segments of 8 x 3 x 16: one frame in the lower two, and a column too many in two

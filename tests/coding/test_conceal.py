@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from helix_jax.coding import conceal
 from helix_jax.config import PriorConfig
-from helix_jax.prior import conceal, net, weights
+from helix_jax.prior import net, weights
 from helix_jax.prior.weights import Prior
 
 
@@ -37,7 +38,7 @@ def test_known_tokens_stay_and_lost_ones_are_between_levels(prior, frames):
     tokens, lost = some((frames, 3, 5), frames)
     lost[8:16] = False  # a window without loss
     done = []
-    levels = conceal.fill_lost(prior, tokens, lost, progress=done.append)
+    levels = conceal.fill_lost(tokens, lost, prior, progress=done.append)
     assert (levels.dtype, levels.shape) == (np.float32, tokens.shape)
     np.testing.assert_array_equal(levels[~lost], tokens[~lost])
     assert ((levels[lost] >= 0) & (levels[lost] <= 3)).all()
@@ -46,15 +47,15 @@ def test_known_tokens_stay_and_lost_ones_are_between_levels(prior, frames):
 
 def test_nothing_lost_and_everything_lost(prior):
     tokens, lost = some((5, 3, 5))
-    np.testing.assert_array_equal(conceal.fill_lost(prior, tokens, lost & False), tokens)
-    everything = conceal.fill_lost(prior, tokens, lost | True)
-    np.testing.assert_array_equal(conceal.fill_lost(prior, 3 - tokens, lost | True), everything)
+    np.testing.assert_array_equal(conceal.fill_lost(tokens, lost & False, prior), tokens)
+    everything = conceal.fill_lost(tokens, lost | True, prior)
+    np.testing.assert_array_equal(conceal.fill_lost(3 - tokens, lost | True, prior), everything)
 
 
 def test_what_stood_in_lost_places_does_not_matter(prior):
     tokens, lost = some((9, 3, 5), 3)
     other = np.where(lost[..., None], 3 - tokens, tokens)
-    np.testing.assert_array_equal(conceal.fill_lost(prior, other, lost), conceal.fill_lost(prior, tokens, lost))
+    np.testing.assert_array_equal(conceal.fill_lost(other, lost, prior), conceal.fill_lost(tokens, lost, prior))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_what_stood_in_lost_places_does_not_matter(prior):
 def test_lost_digits_become_their_mean(logits, mean):
     """The best guess for the squared error, not the likeliest level."""
     tokens, lost = some((8, 4, 4))
-    levels = conceal.fill_lost(constant(logits), tokens, lost)
+    levels = conceal.fill_lost(tokens, lost, constant(logits))
     np.testing.assert_allclose(levels[lost], mean, atol=1e-3)
 
 
@@ -81,7 +82,7 @@ def test_levels_are_what_the_net_says(prior, digits):
     around = [(4, 4), (0, 0), (0, 0)]
     known = ~np.pad(lost, around, constant_values=True)[..., None] & (np.arange(4) < digits)
     logits = asked(prior.config)(prior.params, np.pad(tokens, [*around, (0, 0)])[None], known[None])[0, ..., :digits, :]
-    levels = conceal.fill_lost(prior, tokens[..., :digits], lost)
+    levels = conceal.fill_lost(tokens[..., :digits], lost, prior)
     assert levels.shape == (8, 3, 5, digits)
     np.testing.assert_allclose(levels[lost], np.asarray(net.expectation(logits))[4:-4][lost], atol=1e-5)
 
@@ -90,9 +91,9 @@ def test_a_segment_that_is_lost_whole_is_seen_from_both_sides(prior):
     """A group of frames before it, and one after; none further off."""
     tokens, lost = some((24, 3, 5), 7, share=0)
     lost[8:16] = True
-    levels = conceal.fill_lost(prior, tokens, lost)
+    levels = conceal.fill_lost(tokens, lost, prior)
     for frames, matters in ((slice(0, 4), False), (slice(4, 8), True), (slice(16, 20), True), (slice(20, 24), False)):
         other = tokens.copy()
         other[frames] = 3 - other[frames]
-        changed = conceal.fill_lost(prior, other, lost)[8:16] != levels[8:16]
+        changed = conceal.fill_lost(other, lost, prior)[8:16] != levels[8:16]
         assert changed.any() == matters

@@ -4,7 +4,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 
-from helix_jax.tokenizer import conceal
+from helix_jax.coding import conceal
 
 
 def numbered(t, h, w, k=2):

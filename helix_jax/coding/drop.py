@@ -16,7 +16,8 @@ import numpy as np
 from jax import lax
 
 from helix_jax import parallel
-from helix_jax.prior import coder, net, segments
+from helix_jax.coding import coder, segments
+from helix_jax.prior import net
 
 
 def drop(prior, plan, positions, damage, *, progress=None):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from helix_jax import weights
 from helix_jax.config import TokenizerConfig
-from helix_jax.tokenizer import model
+from helix_jax.tokenizer import model, weights
 
 CONFIG = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=2, digits=4, tile=(4, 8, 8))
 

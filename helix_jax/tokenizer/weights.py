@@ -21,7 +21,7 @@ from helix_jax.config import TokenizerConfig
 from helix_jax.files import WeightsError
 from helix_jax.tokenizer import model
 
-DEFAULT = Path(__file__).parent / "pretrained" / "tokenizer.safetensors"
+DEFAULT = Path(__file__).parents[1] / "pretrained" / "tokenizer.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
