@@ -24,7 +24,7 @@ import numpy as np
 from av.codec.context import Flags
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from helix_jax.pictures import PRECISE
+from helix_jax.video.pictures import PRECISE
 
 FILLED = 0.98  # of the bytes that a stream may take: near enough
 SCALING = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from helix_jax import parallel
+from train import sharding
 
 _COLLECTIVE = re.compile(
     r"(all-reduce|all-gather|reduce-scatter|all-to-all|ragged-all-to-all|collective-permute|collective-broadcast)(-start)?$"
@@ -111,5 +111,5 @@ class _NoCollectives:
 
 
 def left_out():
-    """Context in which ``parallel.gradients`` is traced without its collectives."""
-    return mock.patch.object(parallel, "lax", _NoCollectives())
+    """Context in which ``sharding.gradients`` is traced without its collectives."""
+    return mock.patch.object(sharding, "lax", _NoCollectives())

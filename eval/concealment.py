@@ -71,7 +71,7 @@ def measure(name, original, fps, tokens, model, prior, strands, seeds, progress=
     model: tokenizer.weights.Model. prior: prior.weights.Prior. strands: (bits of a strand, redundancy). seeds: list of
     int. progress: called after each loss. Returns (facts, rows, pictures). facts: dict of the clip's figures with
     nothing lost. rows: list of dicts, one for each seed, share and method. pictures: dict of title -> uint8[H, W, 3],
-    of the middle frame. Raises ValueError where H.265 cannot be made as small as the tokens. """
+    of the middle frame. Raises ValueError where H.265 cannot be made as small as the tokens."""
     shape, digits = original.shape[:3], tokens.shape[-1]
     coded = modes.Coding("raw", tokens)
     layout = coded.layout(*strands)

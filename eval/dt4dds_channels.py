@@ -19,7 +19,7 @@ from rich.table import Table
 
 from eval import recovery
 from helix_jax import codec, parallel
-from helix_jax.strands import fastq, orient, recover
+from helix_jax.reads import fastq, orient, recover
 
 ADAPTER = b"GATCGGAAGAGCACACGTCT"  # what the scenarios ligate to the end of a strand
 LEAST = 4  # bases of the adapter that are taken for it at the very end of a read

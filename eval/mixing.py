@@ -18,7 +18,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from helix_jax import demonstration, parallel, video
+from helix_jax import parallel, video
+from helix_jax.cli import demonstration
 from helix_jax.config import MixingConfig
 from helix_jax.strands import checker
 from helix_jax.tk_scone import constraints, mixing

@@ -33,7 +33,8 @@ from rich.table import Table
 
 from eval import concealment
 from eval.clips import clips_of, frames_of, generator
-from helix_jax import console, parallel, video
+from helix_jax import parallel, video
+from helix_jax.cli import console
 from helix_jax.coding import conceal, modes, segments
 from helix_jax.config import CodecConfig
 from helix_jax.prior import net

@@ -24,7 +24,8 @@ from eval import clips, metrics
 from eval.bd_rate import bd_rate
 from eval.clips import clips_of
 from eval.prior import WIDTH
-from helix_jax import console, parallel
+from helix_jax import parallel
+from helix_jax.cli import console
 from helix_jax.coding import ladder, modes, search
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights

@@ -24,9 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import recovery
-from helix_jax import codec, console, parallel
+from helix_jax import codec, parallel
 from helix_jax.channel import fit, model, simulate
-from helix_jax.strands import fastq, orient, recover
+from helix_jax.cli import console
+from helix_jax.reads import fastq, orient, recover
 
 STRANDS = 500
 NEAR = 1, 2, 3, 5  # bases from an error to the next

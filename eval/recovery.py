@@ -29,13 +29,15 @@ from rich.table import Table
 
 from eval import metrics
 from eval.throughput import peak_memory
-from helix_jax import codec, console, parallel, video
+from helix_jax import codec, parallel, video
 from helix_jax.channel import model as channels
 from helix_jax.channel import simulate
+from helix_jax.cli import console
+from helix_jax.cli.demonstration import CLIP
 from helix_jax.config import CodecConfig, StrandConfig, Survival
-from helix_jax.demonstration import CLIP
 from helix_jax.prior import weights as prior_weights
-from helix_jax.strands import recover, survival
+from helix_jax.reads import recover
+from helix_jax.strands import survival
 from helix_jax.tokenizer import weights
 
 ERRORS = (0.001, 0.01, 0.02, 0.05, 0.1)

@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image
 
 from eval import clips, codecs, compare, lpips, report_page, report_tables
-from helix_jax import console, parallel
+from helix_jax import parallel
+from helix_jax.cli import console
 from helix_jax.files import atomic
 from helix_jax.prior import weights as prior_weights
 from helix_jax.tokenizer import weights

@@ -38,8 +38,8 @@ from rich.table import Table
 
 from eval import collectives
 from helix_jax import config as configuration
-from helix_jax import parallel, video
-from train import data, loop, tokenizer
+from helix_jax import video
+from train import data, loop, sharding, tokenizer
 from train.config import TokenizerTraining
 from train.metrics import peak_flops
 
@@ -104,9 +104,9 @@ def cut(cfg, scaling, count):
     split = dataclasses.replace(cfg.parallel, fsdp=math.gcd(cfg.parallel.fsdp, count), micro=times * cfg.parallel.micro)
     cfg = dataclasses.replace(cfg, batch=times * cfg.batch, parallel=split)
     try:
-        parallel.check_parts(cfg.batch, split.micro or count, jax.sharding.AbstractMesh((count,), ("data",)))
-    except parallel.ParallelError as error:
-        raise parallel.ParallelError(f"{scaling} scaling on {count} devices: {error}") from None
+        sharding.check_parts(cfg.batch, split.micro or count, jax.sharding.AbstractMesh((count,), ("data",)))
+    except sharding.ParallelError as error:
+        raise sharding.ParallelError(f"{scaling} scaling on {count} devices: {error}") from None
     return cfg
 
 
@@ -128,11 +128,11 @@ def measure(config, assignments, scalings, count, shards, steps):
 def _row(cfg, task, scaling, count, shards, steps, state):
     """(Row, state); state: of another row with as many devices, or None."""
     devices = jax.local_devices()[:count]
-    grid = parallel.training_mesh(cfg.parallel.fsdp, devices)
+    grid = sharding.training_mesh(cfg.parallel.fsdp, devices)
     create, step, abstract, _ = loop.build(cfg, task, grid)
     state = create(jax.random.key(cfg.seed)) if state is None else state
     shape = (cfg.batch, cfg.data.frames, cfg.data.size, cfg.data.size, 3)
-    noise = parallel.to_global(np.random.default_rng(0).integers(0, 256, shape, np.uint8), grid)
+    noise = sharding.to_global(np.random.default_rng(0).integers(0, 256, shape, np.uint8), grid)
     real = step.lower(state, noise).compile()
     moved, left, local = collectives.operand_bytes(real.as_text()), {}, None
     if count > 1:
@@ -190,7 +190,7 @@ def _loop(cfg, step, state, grid, shards, steps):
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
-            state, metrics = step(state, parallel.to_global(batch.clips, grid))
+            state, metrics = step(state, sharding.to_global(batch.clips, grid))
             jax.block_until_ready(pending)  # the step before, as the loop does
             pending = metrics
         jax.block_until_ready((state, pending))

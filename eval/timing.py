@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import timing_curves, timing_end_to_end, timing_figure
-from helix_jax import console, parallel
+from helix_jax import parallel
+from helix_jax.cli import console
 from helix_jax.timing import (
     block_coder,
     capacity,

@@ -171,9 +171,9 @@ def run_cli():
 def _run_cli(*arguments):
     from typer.testing import CliRunner
 
-    from helix_jax import cli
+    from helix_jax.cli import app
 
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(app.app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

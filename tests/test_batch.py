@@ -12,7 +12,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from helix_jax import batch, codec, files, options
+from helix_jax import batch, codec, files
+from helix_jax.cli import options
 from helix_jax.strands import fasta
 from helix_jax.tokenizer import weights
 

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from helix_jax import codec
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights
-from helix_jax.strands import fasta, fastq, outer, packets, records
+from helix_jax.reads import fastq
+from helix_jax.strands import fasta, outer, packets, records
 from helix_jax.strands import header as headers
 from helix_jax.strands.records import RecordsError
 from helix_jax.tk_scone import coder, constraints, tables

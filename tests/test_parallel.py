@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from helix_jax import parallel
+from train import sharding
 
 DEVICES = 8
 OFFSET = np.arange(5, dtype=np.int32)
@@ -128,10 +129,10 @@ def on_one_device(problem, parts):
 
 def on_mesh(problem, devices, fsdp, parts, deterministic=False):
     params, batch, key = problem
-    grid = parallel.training_mesh(fsdp, jax.devices()[:devices])
-    places = parallel.shardings(params, [("^in$", (None, "fsdp")), ("^out$", ("fsdp", None))], grid)
-    call = jax.jit(parallel.gradients(loss_fn, grid, places, parts, deterministic))
-    return call(jax.device_put(params, places), parallel.to_global(batch, grid), key), places
+    grid = sharding.training_mesh(fsdp, jax.devices()[:devices])
+    places = sharding.shardings(params, [("^in$", (None, "fsdp")), ("^out$", ("fsdp", None))], grid)
+    call = jax.jit(sharding.gradients(loss_fn, grid, places, parts, deterministic))
+    return call(jax.device_put(params, places), sharding.to_global(batch, grid), key), places
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -153,7 +154,7 @@ def test_gradients_are_those_of_one_device(problem, devices, fsdp, parts, determ
 def test_the_trap(problem):
     """What ``gradients`` avoids: ``pmean(grad(loss))`` in shard_map as it is by default is too large, N times."""
     params, batch, key = problem
-    grid = parallel.training_mesh(1)
+    grid = sharding.training_mesh(1)
 
     def local(params, rows):
         return jax.lax.pmean(jax.grad(loss_fn, has_aux=True)(params, rows, key)[0], ("data", "fsdp"))
@@ -176,17 +177,17 @@ def test_deterministic_gradients_are_the_same_bits_everywhere(problem):
 def test_gradients_are_the_pmap_twin(problem):
     params, batch, key = problem
     got, _ = on_mesh(problem, 8, 1, 8)
-    twin = parallel.pmap_gradients(loss_fn)(params, batch.reshape(8, 4, -1), key)
+    twin = sharding.pmap_gradients(loss_fn)(params, batch.reshape(8, 4, -1), key)
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(twin), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_shardings_follow_the_rules():
-    grid = parallel.training_mesh(4)
+    grid = sharding.training_mesh(4)
     assert dict(grid.shape) == {"data": 2, "fsdp": 4}
     tree = {"a": {"w": np.zeros((8, 3)), "b": np.zeros(3)}, "moments": ({"a": {"w": np.zeros((8, 3))}}, np.zeros(()))}
     rules = [(r"a\.w$", ("fsdp", None)), ("moments", ("fsdp",))]
-    places = parallel.shardings(tree, rules, grid)
+    places = sharding.shardings(tree, rules, grid)
     assert places["a"]["w"].spec == places["moments"][0]["a"]["w"].spec == jax.sharding.PartitionSpec("fsdp", None)
     assert places["a"]["b"].spec == places["moments"][1].spec == jax.sharding.PartitionSpec()
     for rule, words in (
@@ -194,8 +195,8 @@ def test_shardings_follow_the_rules():
         (("a.b", ("fsdp", None)), r"a\.b of shape \(3,\) does not divide"),
         (("a.w", ("fsdp",)), r"a\.w of shape \(8, 3\) does not divide over \('fsdp',\)"),
     ):
-        with pytest.raises(parallel.ParallelError, match=words):
-            parallel.shardings(tree, [rule], grid)
+        with pytest.raises(sharding.ParallelError, match=words):
+            sharding.shardings(tree, [rule], grid)
 
 
 @pytest.mark.parametrize(
@@ -210,39 +211,39 @@ def test_shardings_follow_the_rules():
 )
 def test_rules_name_fsdp_alone(axes, names):
     """What is split over ``data`` would never be gathered: refused, also where no leaf matches."""
-    grid = parallel.training_mesh(4)
+    grid = sharding.training_mesh(4)
     for tree in ({"w": np.zeros((8, 8))}, {"b": np.zeros(8)}):
-        with pytest.raises(parallel.ParallelError, match=rf"sharding rule 'w\$' names {names}: write 'fsdp'"):
-            parallel.shardings(tree, [("w$", axes)], grid)
+        with pytest.raises(sharding.ParallelError, match=rf"sharding rule 'w\$' names {names}: write 'fsdp'"):
+            sharding.shardings(tree, [("w$", axes)], grid)
 
 
 def test_the_first_rule_that_matches_decides():
     """Without an axis it keeps a leaf whole that a later rule would share out."""
-    grid = parallel.training_mesh(4)
+    grid = sharding.training_mesh(4)
     tree = {name: np.zeros((8, 8)) for name in ("a", "b", "c")}
-    places = parallel.shardings(tree, [("a", ()), ("b", (None, None)), ("", ("fsdp", None))], grid)
+    places = sharding.shardings(tree, [("a", ()), ("b", (None, None)), ("", ("fsdp", None))], grid)
     assert [places[name].is_fully_replicated for name in tree] == [True, True, False]
 
 
 def test_meshes_and_batches_that_do_not_fit(problem):
-    with pytest.raises(parallel.ParallelError, match="fsdp=3 does not divide 8 devices"):
-        parallel.training_mesh(3)
-    with pytest.raises(parallel.ParallelError, match="12 micro-batches cannot be shared evenly among 8 devices"):
+    with pytest.raises(sharding.ParallelError, match="fsdp=3 does not divide 8 devices"):
+        sharding.training_mesh(3)
+    with pytest.raises(sharding.ParallelError, match="12 micro-batches cannot be shared evenly among 8 devices"):
         on_mesh(problem, 8, 1, 12)
-    with pytest.raises(parallel.ParallelError, match="a batch of 32 cannot be cut in 24 equal micro-batches"):
+    with pytest.raises(sharding.ParallelError, match="a batch of 32 cannot be cut in 24 equal micro-batches"):
         on_mesh(problem, 8, 1, 24)
 
 
 def test_hosts_by_hand():
-    assert parallel.initialize() == (0, 1)
-    assert parallel.initialize("localhost:1", 1, 0) == (0, 1)
+    assert sharding.initialize() == (0, 1)
+    assert sharding.initialize("localhost:1", 1, 0) == (0, 1)
     for arguments, words in (
         (("localhost:1", 2, 2), "host 2 of 2: hosts are numbered from 0 to 1"),
         (("localhost:1", None, None), "give all of coordinator, hosts and host"),
         ((None, 2, 0), "give all of coordinator, hosts and host"),
     ):
-        with pytest.raises(parallel.ParallelError, match=words):
-            parallel.initialize(*arguments)
+        with pytest.raises(sharding.ParallelError, match=words):
+            sharding.initialize(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from helix_jax import demonstration
+from helix_jax.cli import demonstration
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -21,7 +21,7 @@ from helix_jax.channel import simulate
 from helix_jax.channel.model import Channel, Errors, Quality
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights
-from helix_jax.strands import recover
+from helix_jax.reads import recover
 from helix_jax.timing import channel
 from helix_jax.timing import codec as timing
 from helix_jax.timing.graph import TALK

@@ -23,8 +23,8 @@ import orbax.checkpoint as ocp
 import tensorstore
 from orbax.checkpoint import checkpoint_managers as managers
 
-from helix_jax import parallel
 from helix_jax.errors import HelixError
+from train import sharding
 
 METRIC = "psnr"  # higher is better; ``keep_best`` goes by it
 
@@ -83,7 +83,7 @@ class Checkpoints:
                 aside.mkdir(exist_ok=True)
                 number = sum(1 for _ in aside.glob(f"{name}*"))
                 (self._folder / name).rename(aside / (f"{name}.{number}" if number else name))
-        if parallel.sum_over_hosts(int(refused)):
+        if sharding.sum_over_hosts(int(refused)):
             raise CheckpointError(
                 f"none of the checkpoints in {self._folder} is whole ({self.told()}): put a copy of one there, or move "
                 "that folder away to begin at step 0"
@@ -231,7 +231,7 @@ def _metric(metrics):
 
 
 def _named(tree):
-    return {parallel.path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+    return {sharding.path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def record_of(cfg, version):

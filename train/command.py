@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from helix_jax import config as configuration
-from helix_jax import parallel
-from train import loop
+from train import loop, sharding
 from train.metrics import peak_flops
 
 
@@ -49,7 +48,7 @@ def main(description, kind, task_of, argv=None):
         if args.devices:
             jax.config.update("jax_platforms", "cpu")
             jax.config.update("jax_num_cpu_devices", args.devices)
-        parallel.initialize(args.coordinator, args.hosts, args.host)
+        sharding.initialize(args.coordinator, args.hosts, args.host)
         if args.dry_run:
             print("\n".join(dry_run(cfg, task_of(cfg))))
         else:
@@ -63,13 +62,13 @@ def main(description, kind, task_of, argv=None):
 def dry_run(cfg, task):
     """Lines about a run: parameters, memory of each device, FLOP, time of a step at the device's peak. Compiles the
     real step for the whole mesh, but makes no array."""
-    grid = parallel.training_mesh(cfg.parallel.fsdp)
+    grid = sharding.training_mesh(cfg.parallel.fsdp)
     _, step, abstract, places = loop.build(cfg, task, grid)
     where = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
     )
     clips = (cfg.batch, cfg.data.frames, cfg.data.size, cfg.data.size, 3)
-    batch = jax.ShapeDtypeStruct(clips, jnp.uint8, sharding=parallel.batch_sharding(grid))
+    batch = jax.ShapeDtypeStruct(clips, jnp.uint8, sharding=sharding.batch_sharding(grid))
     memory = step.lower(where, batch).compile().memory_analysis()
     on_top = f"{memory.temp_size_in_bytes / 2**20:,.1f} MiB a device on top" if memory else "memory not known"
     flops = loop.step_flops(cfg, task, grid, abstract)

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from helix_jax.pictures import PRECISE
+from helix_jax.video.pictures import PRECISE
 from train import shards
 from train.data import halve
 

@@ -24,10 +24,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from helix_jax import parallel
-from helix_jax.prior import masks, net
+from helix_jax.prior import net
 from helix_jax.tokenizer import weights
-from train import checkpoint, data, joint, loop, prior, tokenizer
+from train import checkpoint, data, joint, loop, masks, prior, sharding, tokenizer
 from train.config import JointTraining, PriorTraining, TokenizerTraining
 
 CROPS = 32  # that the cost of rounding is measured on
@@ -61,9 +60,9 @@ def export(run, out, *, step="last", which="average", int8=False, shards=None):
             )
         cfg = from_dict(kind, record["config"])
         task = task_of(cfg)
-        grid = parallel.training_mesh(1, jax.devices()[:1])
+        grid = sharding.training_mesh(1, jax.devices()[:1])
         *_, abstract, _ = loop.build(cfg, task, grid)
-        places = jax.tree.map(lambda leaf: parallel.replicated(grid), abstract)
+        places = jax.tree.map(lambda leaf: sharding.replicated(grid), abstract)
         state = kept.restore(at, abstract, places)
     finally:
         kept.close()
@@ -71,7 +70,7 @@ def export(run, out, *, step="last", which="average", int8=False, shards=None):
     notes = {"steps": str(at), "code": record["code"], "training": json.dumps(record["config"])}
     if cost:
         notes["rounding"] = json.dumps({"crops": CROPS, "bits_per_digit": cost})
-    task.save(out, parallel.to_host(state[which], grid), notes)
+    task.save(out, sharding.to_host(state[which], grid), notes)
     return at, cost
 
 

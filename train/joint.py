@@ -21,13 +21,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from helix_jax.prior import masks, net
+from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.timing import capacity as timing_capacity
 from helix_jax.timing import scheme as schemes
 from helix_jax.tk_scone import capacity, constraints
 from helix_jax.tokenizer import fsq, haar, model, weights
-from train import command, distortion, loop
+from train import command, distortion, loop, masks
 from train.config import JointTraining
 from train.prior import cross_entropy
 

@@ -21,8 +21,7 @@ import matplotlib.image
 import numpy as np
 import optax
 
-from helix_jax import parallel
-from train import checkpoint, data, optimiser, prepare
+from train import checkpoint, data, optimiser, prepare, sharding
 from train.metrics import MetricLog
 
 
@@ -54,7 +53,7 @@ def run(cfg, task, videos, workdir, *, validation=None):
     """
     # ---- devices -----------------------------------------------------------------------------
     workdir, host, hosts = Path(workdir).resolve(), jax.process_index(), jax.process_count()
-    grid = parallel.training_mesh(cfg.parallel.fsdp)
+    grid = sharding.training_mesh(cfg.parallel.fsdp)
     # ---- state: shapes and places first --------------------------------------------------------
     create, step_fn, abstract, places = build(cfg, task, grid)
     flops = step_flops(cfg, task, grid, abstract)
@@ -67,7 +66,7 @@ def run(cfg, task, videos, workdir, *, validation=None):
     workdir.mkdir(parents=True, exist_ok=True)
     shards = shards_of(videos, workdir / "shards", cfg)
     probe = probe_clips(cfg, shards_of(validation, workdir / "validation", cfg) if validation else shards)
-    show = jax.jit(task.show, out_shardings=parallel.replicated(grid))
+    show = jax.jit(task.show, out_shardings=sharding.replicated(grid))
     with contextlib.ExitStack() as stack:
         # ---- resume --------------------------------------------------------------------------
         kept = checkpoint.Checkpoints(
@@ -110,7 +109,7 @@ def run(cfg, task, videos, workdir, *, validation=None):
             batch = next(batches)
             log.waited(time.perf_counter() - began)
             log.skipped(batch.skipped)
-            state, metrics = step_fn(state, parallel.to_global(batch.clips, grid))
+            state, metrics = step_fn(state, sharding.to_global(batch.clips, grid))
             if pending:  # the step before: the device is already busy with this one
                 log.step(*pending)
             pending, last = (step, metrics), step
@@ -128,7 +127,7 @@ def run(cfg, task, videos, workdir, *, validation=None):
                 break
         # ---- weights -------------------------------------------------------------------------
         if last == cfg.steps:
-            average = parallel.to_host(state["average"], grid)
+            average = sharding.to_host(state["average"], grid)
             if host == 0:
                 notes = {"steps": str(last), "code": record["code"], "training": json.dumps(record["config"])}
                 task.save(workdir / "weights.safetensors", average, notes)
@@ -144,7 +143,7 @@ def build(cfg, task, grid):
 
     The state is a dict: params and average (EMA), nested dicts of float32; optimiser, of optax; step int32.
     """
-    parallel.check_parts(cfg.batch, cfg.parallel.micro or grid.size, grid)
+    sharding.check_parts(cfg.batch, cfg.parallel.micro or grid.size, grid)
     change = optimiser.make(cfg.optimiser, cfg.steps, task.vectors)
 
     def create(key):
@@ -154,10 +153,10 @@ def build(cfg, task, grid):
     abstract = jax.eval_shape(create, jax.random.key(cfg.seed))
     optimiser.check_frozen(cfg.optimiser.frozen, abstract["params"])
     rules = [(rule.pattern, rule.axes) for rule in cfg.parallel.sharding]
-    places = parallel.shardings(abstract, rules, grid)
+    places = sharding.shardings(abstract, rules, grid)
 
     loss = loss_of(cfg, task, cfg.parallel.remat)
-    gradients = parallel.gradients(loss, grid, places["params"], cfg.parallel.micro, cfg.parallel.deterministic)
+    gradients = sharding.gradients(loss, grid, places["params"], cfg.parallel.micro, cfg.parallel.deterministic)
 
     def train_step(state, batch):
         key = jax.random.fold_in(jax.random.key(cfg.seed), state["step"])
@@ -170,7 +169,7 @@ def build(cfg, task, grid):
         new = {"params": params, "average": average, "optimiser": opt, "step": state["step"] + 1}
         return new, {"loss": value, "grad_norm": norm, **aux}
 
-    whole = parallel.replicated(grid)
+    whole = sharding.replicated(grid)
     step = jax.jit(train_step, donate_argnums=(0,) if cfg.parallel.donate else (), out_shardings=(places, whole))
     return jax.jit(create, out_shardings=places), step, abstract, places
 
@@ -203,11 +202,11 @@ def started_from(found, state, origin, places):
 
     Raises ValueError naming a parameter of another shape, or one that the configuration does not know.
     """
-    found = {parallel.path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(found)[0]}
+    found = {sharding.path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(found)[0]}
     fresh = []
 
     def take(path, leaf, place):
-        name = parallel.path_name(path)
+        name = sharding.path_name(path)
         if name not in found:
             fresh.append(name)
             return leaf
@@ -237,7 +236,7 @@ def shards_of(videos, out, cfg):
             [videos], out, frames=cfg.data.frames * max(cfg.data.speeds), size=2 * cfg.data.size,
             smallest=(cfg.data.frames, cfg.data.size), seed=cfg.seed, exclude=cfg.data.exclude,
         )  # fmt: skip
-    parallel.barrier(str(out))
+    sharding.barrier(str(out))
     return out
 
 

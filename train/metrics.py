@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from helix_jax import parallel
+from train import sharding
 
 # bf16 matrix multiplication without sparsity, FLOP/s of one device: vendors' data sheets
 PEAK_FLOPS = {
@@ -93,7 +93,7 @@ class MetricLog:
             speed["mfu"] = self._flops * count / seconds / peak / jax.device_count()
         speed["data_share"] = self._waited / seconds
         # every host comes here at the same step
-        speed["skipped_records"] = float(parallel.sum_over_hosts(self._skipped))
+        speed["skipped_records"] = float(sharding.sum_over_hosts(self._skipped))
         mean = {name: float(np.mean([v[name] for v in self._window])) for name in values}
         self._window, self._waited, self._skipped, self._since = [], 0.0, 0, now
         shown = {"loss": f"{mean['loss']:.4f}", "images": f"{speed['images_per_second']:.0f}/s"}

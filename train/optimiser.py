@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from helix_jax import parallel
+from train import sharding
 
 
 def make(cfg, steps, vectors=()):
@@ -44,7 +44,7 @@ def clipped(gradients, norm, most):
 
 def matches(patterns, path):
     """Whether one of the patterns is found in the path of a parameter ("encoder.0.spatial.w")."""
-    return any(re.search(pattern, parallel.path_name(path)) for pattern in patterns)
+    return any(re.search(pattern, sharding.path_name(path)) for pattern in patterns)
 
 
 def frozen(patterns, params):
@@ -58,7 +58,7 @@ def frozen(patterns, params):
 
 def check_frozen(patterns, params):
     """Raise ValueError for a pattern that is none, or that no parameter's path holds: all would be trained."""
-    names = [parallel.path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    names = [sharding.path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     for pattern in patterns:
         try:
             found = any(re.search(pattern, name) for name in names)

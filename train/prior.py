@@ -3,7 +3,7 @@
     python -m train.prior --config configs/prior_cpu.py --data VIDEOS --run RUN
 
 Crops become tokens as they are read, by the shipped tokenizer or the one that ``tokenizer`` names; the prior learns to
-tell hidden digits from the others, under the mixture of masks of ``helix_jax.prior.masks``. RUN is as in
+tell hidden digits from the others, under the mixture of masks of ``train.masks``. RUN is as in
 ``train.tokenizer``; the sample pictures show crops with two of five strands lost, concealed, and the probe's PSNR is
 theirs. `python -m train.export --int8 --run RUN` writes the file of integers that `helix-jax` takes.
 """
@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from helix_jax.prior import masks, net
+from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.tokenizer import model, weights
-from train import command, loop
+from train import command, loop, masks
 from train.config import PriorTraining
 
 

@@ -4,57 +4,23 @@ Strands and reads are uint8 arrays of bases 0..3 = A C G T; a read is aligned to
 fewest edits (edlib), so that a substitution beside an indel may count as something cheaper. ``fit`` undoes that.
 """
 
-import re
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 
-import edlib  # pyrefly: ignore [missing-import]
 import jax
 import numpy as np
 
 from helix_jax.channel import simulate, stretches
 from helix_jax.channel.model import LONGEST_RUN, MOST_PHRED, Channel, ChannelError, Errors, Quality, homopolymer_mean
+from helix_jax.reads.edits import DELETED, INSERTED, SAME, SUBSTITUTED, edits
 
-SAME, SUBSTITUTED, INSERTED, DELETED = range(4)
 BURSTS = 16  # longest burst that is counted apart
 PLACES = 64  # equal parts of a strand, in which errors are counted
 KNOTS = 9  # of the fitted position profile
 FAR = range(20, 30)  # bases between two qualities that share nothing but their read
-_OPS = np.full(128, 255, np.uint8)
-_OPS[np.frombuffer(b"=XID", np.uint8)] = np.arange(4)
-_LETTERS = np.frombuffer(b"ACGT", np.uint8)
 
 
-# ---- alignment ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Edits:
-    """An alignment, column by column.
-
-    op: uint8[c], SAME, SUBSTITUTED, INSERTED or DELETED. place: int32[c], where in the strand: of an insertion, the
-    base that it stands before. read: int32[c], where in the read: of a deletion, the base that it stands before.
-    """
-
-    op: np.ndarray
-    place: np.ndarray
-    read: np.ndarray
-
-
-def edits(strand, read):
-    """Fewest edits that turn a strand into a read, both uint8[...]: ``Edits``. Raises ChannelError for other bases, or
-    where one of them has none."""
-    for name, row in (("strand", strand), ("read", read)):
-        if row.dtype != np.uint8 or row.ndim != 1 or not len(row):
-            raise ChannelError(f"{name}: {row.dtype}{list(row.shape)}; give uint8[n] with n at least 1")
-        if row.max() > 3:
-            raise ChannelError(f"{name}: base {row.max()}; bases are 0..3 = A C G T, so leave reads with N out")
-    cigar = edlib.align(_LETTERS[read].tobytes(), _LETTERS[strand].tobytes(), task="path")["cigar"]
-    counts = np.array([int(count) for count in re.findall(r"\d+", cigar)])
-    op = np.repeat(_OPS[np.frombuffer(re.sub(r"\d", "", cigar).encode(), np.uint8)], counts)
-    on_strand, in_read = op != INSERTED, op != DELETED
-    place, where = np.cumsum(on_strand) - on_strand, np.cumsum(in_read) - in_read
-    return Edits(op, place.astype(np.int32), where.astype(np.int32))
+# ---- real errors on other strands ---------------------------------------------------------------------------------
 
 
 def transplant(strand, read, quality, ours):

@@ -4,7 +4,7 @@ A rung says how many of a token's digits are sent, the first ones carrying the c
 dropping may do for each bit that it saves (``coding.drop``). In mode raw nothing is saved by dropping, so digits are
 all that there is. Where tokens are entropy-coded, the ladder follows the best pairs that were measured (docs/prior.md):
 dropping first, then fewer digits, since a digit that is dropped comes back as a level, and one that is not sent as the
-middle, which is nearer to the truth where the prior knows little. """
+middle, which is nearer to the truth where the prior knows little."""
 
 from dataclasses import dataclass
 

@@ -159,7 +159,7 @@ def tune(coded, video, tokenizer, *, damage, progress=None):
     """modes.Coding -> the same with an update of the decoder where that is worth its bits, else as it was.
 
     damage: as in ``improve``, SLOPE at least. tokenizer: tokenizer.weights.Model. Returns (modes.Coding,
-    tokenizer.weights.Model as the decoder will have it). """
+    tokenizer.weights.Model as the decoder will have it)."""
     config, info, sent = tokenizer.config, video.info, coded.tokens.shape[-1]
     levels = ladder.whole_tokens(coded.tokens, config.digits)
     step = progress and (lambda done, total: progress("tuning", done, total))

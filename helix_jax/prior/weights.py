@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from helix_jax import files, parallel
+from helix_jax import files
 from helix_jax.config import PriorConfig
 from helix_jax.files import WeightsError
 from helix_jax.prior import net, stored, tables
@@ -127,11 +127,10 @@ def _whole(values, bits):
 
 
 def _check_finite(path, params):
-    for place, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         if not np.isfinite(np.asarray(leaf)).all():
-            raise WeightsError(
-                f"{path}: {parallel.path_name(place)} holds values that are no numbers: the run diverged"
-            )
+            name = jax.tree_util.keystr(keys, simple=True, separator=".")
+            raise WeightsError(f"{path}: {name} holds values that are no numbers: the run diverged")
 
 
 def _check_shapes(path, flat, config):

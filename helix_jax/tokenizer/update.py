@@ -48,7 +48,7 @@ def fit(levels, digits, video, tokenizer, progress=None):
 
     levels: [t, h, w, k], as the decoder will have them, of which the first ``digits`` are sent. video: the clip's
     reader, read some times. tokenizer: tokenizer.weights.Model. progress: called after each group of each reading, as
-    (done, total). Nothing is drawn: the same machine finds the same change. """
+    (done, total). Nothing is drawn: the same machine finds the same change."""
     config, info = tokenizer.config, video.info
     length = config.tile[0]
     groups = -(-len(levels) // length)

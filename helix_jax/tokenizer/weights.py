@@ -41,7 +41,7 @@ def save(path, params, config, notes):
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     flat = {}
     for keys, leaf in leaves:
-        name, values = ".".join(str(k.key) for k in keys), np.asarray(leaf)
+        name, values = _name(keys), np.asarray(leaf)
         if not (np.abs(values) <= np.finfo(np.float16).max).all():
             raise WeightsError(f"{name} holds values that float16 cannot, or that are not numbers: train again")
         flat[name] = values.astype(np.float16)
@@ -85,11 +85,16 @@ def _digest(flat, config):
     return digest.digest()
 
 
+def _name(keys):
+    """Path of a parameter -> "encoder.0.spatial.w"."""
+    return jax.tree_util.keystr(keys, simple=True, separator=".")
+
+
 def _check_tensors(path, params, config):
     """WeightsError naming a tensor that the configuration wants and the file lacks, or the other way round."""
     wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), config))
     shapes = [
-        {".".join(str(k.key) for k in keys): leaf.shape for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+        {_name(keys): leaf.shape for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
         for tree in (params, wanted)
     ]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):

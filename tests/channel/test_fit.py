@@ -11,6 +11,8 @@ import pytest
 
 from helix_jax.channel import fit, model, simulate
 from helix_jax.channel.model import PRESETS, ChannelError, Errors, Quality
+from helix_jax.errors import HelixError
+from helix_jax.reads import edits
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "reads"
 fresh_key = functools.partial(jax.random.key, 11)  # a key is used once
@@ -37,7 +39,7 @@ def pairs_of(channel, strands, coverage, key=None):
 
 
 def test_edits_column_by_column():
-    script = fit.edits(bases("ACGTACGT"), bases("ACTTAACG"))
+    script = edits.edits(bases("ACGTACGT"), bases("ACTTAACG"))
     assert "".join("=XID"[op] for op in script.op) in ("==X==I==D", "==X=I===D")
     assert script.place.tolist()[-2:] == [6, 7]
     assert script.read.tolist()[-2:] == [7, 8]
@@ -54,8 +56,8 @@ def test_edits_column_by_column():
     ],
 )
 def test_edits_refuse(strand, read, said):
-    with pytest.raises(ChannelError, match=said):
-        fit.edits(strand, read)
+    with pytest.raises(HelixError, match=said):
+        edits.edits(strand, read)
 
 
 def test_transplant():
@@ -72,12 +74,12 @@ def test_transplant():
 def test_transplant_goes_on_from_the_beginning_or_is_cut():
     strand, read = bases("ACGTACGTAC"), bases("ACGACGGTAC")  # without the T at 3; one G more at 6
     quality = np.arange(10, dtype=np.uint8)
-    assert [int(np.sum(fit.edits(strand, read).op == op)) for op in (fit.INSERTED, fit.DELETED)] == [1, 1]
+    assert [int(np.sum(edits.edits(strand, read).op == op)) for op in (edits.INSERTED, edits.DELETED)] == [1, 1]
     ours = np.tile(bases("CATG"), 6)[:23]
     out, told = fit.transplant(strand, read, quality, ours)
     once, twice = np.delete(np.arange(23), [3, 13]), out
     assert len(out) == 23 - 2 + 2
-    inserted = [int(np.flatnonzero(fit.edits(strand, read).op == fit.INSERTED)[0]) - 1]
+    inserted = [int(np.flatnonzero(edits.edits(strand, read).op == edits.INSERTED)[0]) - 1]
     inserted.append(inserted[0] + 10)
     np.testing.assert_array_equal(np.delete(twice, inserted), ours[once])
     assert out[inserted].tolist() == [2, 2]

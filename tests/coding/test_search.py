@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from helix_jax import codec, video
+from helix_jax.cli.demonstration import CLIP
 from helix_jax.coding import ladder, modes, search, segments
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
-from helix_jax.demonstration import CLIP
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.tokenizer import fsq, tiles, weights

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from eval import dt4dds_channels, real_reads, recovery
 from helix_jax.channel import model as channels
-from helix_jax.strands import orient
+from helix_jax.reads import orient
 
 
 @pytest.fixture(scope="module")

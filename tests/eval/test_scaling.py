@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from eval import collectives, scaling
 from helix_jax import parallel
+from train import sharding
 
 CONFIG = """
 from helix_jax.config import TokenizerConfig
@@ -87,7 +88,7 @@ def compiled(function, grid, *shapes, spec=("data", "fsdp"), out=()):
 @pytest.fixture
 def grid():
     """4 x 2 devices."""
-    return parallel.training_mesh(2)
+    return sharding.training_mesh(2)
 
 
 def test_operands_are_counted(grid):
@@ -146,14 +147,14 @@ ENTRY %main (p: bf16[4,8]) -> bf16[4,64] {{
 def test_without_collectives_shapes_stay(grid):
     """The substitutes give each device what is its own; ``parallel`` gets its collectives back."""
     params = {"w": np.arange(12, dtype=np.float32).reshape(2, 6), "b": np.ones(3, np.float32)}
-    places = parallel.shardings(params, [("w", (None, "fsdp"))], grid)
+    places = sharding.shardings(params, [("w", (None, "fsdp"))], grid)
     batch = np.ones((8, 6), np.float32)
 
     def loss(params, rows, key):
         return (rows @ params["w"].T).sum() + params["b"].sum(), {"rows": rows.sum()}
 
     def text(deterministic):
-        function = parallel.gradients(loss, grid, places, 8, deterministic)
+        function = sharding.gradients(loss, grid, places, 8, deterministic)
         return jax.jit(function).lower(params, batch, jax.random.key(0)).compile().as_text()
 
     for deterministic in (False, True):

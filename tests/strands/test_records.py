@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_jax.strands import fastq, formats, records
+from helix_jax.reads import fastq
+from helix_jax.strands import formats, records
 
 GOOD = b"@good\nACGT\n+\nIIII\n"
 

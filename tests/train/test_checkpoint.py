@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helix_jax import parallel
+from train import sharding
 from train.checkpoint import CheckpointError, Checkpoints
 
 
@@ -31,7 +31,7 @@ def state_on(grid):
         "params": {"w": np.arange(32, dtype=np.float32).reshape(8, 4), "b": np.ones(4, np.float32)},
         "step": np.int32(7),
     }
-    places = parallel.shardings(state, rules, grid)
+    places = sharding.shardings(state, rules, grid)
     return jax.device_put(state, places), places
 
 
@@ -41,7 +41,7 @@ def abstract(state):
 
 def test_the_best_and_the_last_stay(opened):
     kept = opened(keep_last=2, keep_best=1)
-    state, _ = state_on(parallel.training_mesh(1))
+    state, _ = state_on(sharding.training_mesh(1))
     for step, psnr in ((1, 20.0), (2, 25.0), (3, 21.0), (4, None), (5, 24.0), (6, None)):
         kept.save(step, state, {}, {} if psnr is None else {"psnr": psnr})
     kept.close()
@@ -52,18 +52,18 @@ def test_the_best_and_the_last_stay(opened):
 
 def test_no_metric_no_best(opened):
     kept = opened(keep_best=0)
-    kept.save(1, state_on(parallel.training_mesh(1))[0], {}, {})
+    kept.save(1, state_on(sharding.training_mesh(1))[0], {}, {})
     kept.close()
     assert opened(read_only=True).best_step() is None
 
 
 @pytest.mark.parametrize(("devices", "fsdp"), [(8, 2), (4, 4), (1, 1)])
 def test_restored_onto_other_devices(opened, devices, fsdp):
-    state, _ = state_on(parallel.training_mesh(8))
+    state, _ = state_on(sharding.training_mesh(8))
     kept = opened()
     kept.save(3, state, {"config": {"seed": 1}}, {"psnr": 1.0})
     kept.close()
-    _, places = state_on(parallel.training_mesh(fsdp, jax.devices()[:devices]))
+    _, places = state_on(sharding.training_mesh(fsdp, jax.devices()[:devices]))
     again = opened()
     back = again.restore(3, abstract(state), places)
     for one, other, place in zip(*map(jax.tree.leaves, (back, state, places)), strict=True):
@@ -73,13 +73,13 @@ def test_restored_onto_other_devices(opened, devices, fsdp):
 
 
 def test_what_does_not_fit_is_named(opened):
-    grid = parallel.training_mesh(1)
+    grid = sharding.training_mesh(1)
     state, places = state_on(grid)
     kept = opened()
     kept.save(1, state, {}, {})
     kept.close()
     again = opened()
-    whole = parallel.replicated(grid)
+    whole = sharding.replicated(grid)
     for change, words in (
         ({"w": jnp.zeros((4, 4))}, r"params\.w is float32\[8, 4\], the configuration needs float32\[4, 4\]"),
         ({"w": jnp.zeros((8, 4), jnp.bfloat16)}, r"params\.w is float32\[8, 4\], .* needs bfloat16\[8, 4\]"),
@@ -144,7 +144,7 @@ DAMAGES = {
 def three(tmp_path_factory):
     """Folder of checkpoints 1, 2 and 3, the newest also the best."""
     folder = tmp_path_factory.mktemp("three") / "checkpoints"
-    kept, grid = Checkpoints(folder, keep_last=3), parallel.training_mesh(1)
+    kept, grid = Checkpoints(folder, keep_last=3), sharding.training_mesh(1)
     # large enough, and random, so that it lies in a file of its own
     state = state_on(grid)[0] | {
         "large": jax.device_put(np.random.default_rng(0).normal(size=5000), grid.devices[0, 0])
@@ -170,7 +170,7 @@ def test_the_newest_whole_one_is_taken(opened, tmp_path, three, reason):
     assert told.startswith(reason.strip())
     assert [path.name for path in (tmp_path / "broken_checkpoints").iterdir()] == [name]
     # the same step can be saved again, and is the newest then
-    kept.save(3, state_on(parallel.training_mesh(1))[0], {"config": {"seed": 9}}, {})
+    kept.save(3, state_on(sharding.training_mesh(1))[0], {"config": {"seed": 9}}, {})
     kept.close()
     again = opened()
     assert (again.steps, again.passed) == ([2, 3], {})

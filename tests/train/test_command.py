@@ -16,11 +16,10 @@ import numpy as np
 import pytest
 
 from helix_jax import config as configuration
-from helix_jax import parallel
 from helix_jax.config import TokenizerConfig
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
-from train import checkpoint, command, joint, loop, prior, tokenizer
+from train import checkpoint, command, joint, loop, prior, sharding, tokenizer
 from train.config import JointTraining, PriorTraining, TokenizerTraining
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -130,7 +129,7 @@ def test_dry_run_counts_by_hand(capsys, tiny):
 def test_flops_are_six_for_each_weight_and_token(tiny):
     """Two on the way there, four on the way back; what Haar and the loss add is little for a net that is not tiny."""
     cfg = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, width=128))
-    grid = parallel.training_mesh(1)
+    grid = sharding.training_mesh(1)
     flops = [
         loop.step_flops(c, tokenizer.task(c), grid, loop.build(c, tokenizer.task(c), grid)[2])
         for c in (cfg, dataclasses.replace(cfg, batch=2 * cfg.batch))
@@ -191,9 +190,9 @@ def test_the_prior_of_the_pod_compiles():
     )
     lines = command.dry_run(cfg, prior.task(cfg))
     assert lines[1].startswith("mesh: 1 x 8 (data x fsdp)")
-    _, _, abstract, places = loop.build(cfg, prior.task(cfg), parallel.training_mesh(8))
+    _, _, abstract, places = loop.build(cfg, prior.task(cfg), sharding.training_mesh(8))
     shared = {
-        parallel.path_name(path)
+        sharding.path_name(path)
         for (path, leaf), place in zip(
             jax.tree_util.tree_flatten_with_path(abstract["params"])[0], jax.tree.leaves(places["params"]), strict=True
         )
@@ -222,13 +221,13 @@ def test_the_pod_shares_every_matrix():
     leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
     assert sum(leaf.size for _, leaf in leaves) > 300e6
     whole = [
-        (parallel.path_name(path), leaf.size)
+        (sharding.path_name(path), leaf.size)
         for path, leaf in leaves
-        if not any(re.search(rule.pattern, parallel.path_name(path)) for rule in cfg.parallel.sharding)
+        if not any(re.search(rule.pattern, sharding.path_name(path)) for rule in cfg.parallel.sharding)
     ]
     assert sum(size for _, size in whole) < 0.001 * 316e6
     for path, leaf in leaves:
-        if leaf.ndim == 2 and "digits" not in parallel.path_name(path):
+        if leaf.ndim == 2 and "digits" not in sharding.path_name(path):
             assert leaf.shape[0] % 256 == 0
 
 
@@ -255,7 +254,7 @@ def test_sigterm_to_the_whole_group(tmp_path, shards):
             process.kill()
     stopped = int(re.search(r"told to stop: saved step (\d+)", (tmp_path / "said.txt").read_text())[1])
     cfg = configuration.override(runpy.run_path(ARGUMENTS[1])["get"](), small)
-    grid = parallel.training_mesh(devices=jax.devices()[:1])
+    grid = sharding.training_mesh(devices=jax.devices()[:1])
     _, _, abstract, places = loop.build(cfg, tokenizer.task(cfg), grid)
     kept = checkpoint.Checkpoints(tmp_path / "run" / "checkpoints")
     assert kept.steps == [stopped]

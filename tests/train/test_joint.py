@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from eval import metrics
-from helix_jax import codec, parallel
+from helix_jax import codec
 from helix_jax.config import CodecConfig, MixingConfig, PriorConfig, StrandConfig, TokenizerConfig
-from helix_jax.prior import masks, net
+from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import checker
 from helix_jax.tk_scone import constraints, mixing
 from helix_jax.tokenizer import fsq, model, weights
-from train import command, distortion, export, joint, loop, prior
+from train import command, distortion, export, joint, loop, masks, prior, sharding
 from train.config import (
     CheckpointConfig,
     DataConfig,
@@ -307,9 +307,9 @@ def test_a_prior_is_fitted_to_a_tokenizer_that_stays(tmp_path, finished, shards,
     assert old.digest != new.digest
     cfg = dataclasses.replace(cfg, optimiser=dataclasses.replace(CFG.optimiser, frozen=("^prior",)), init_from="")
     assert not joint.asks_prior(cfg)
-    grid = parallel.training_mesh(1)
+    grid = sharding.training_mesh(1)
     create, step, *_ = loop.build(cfg, joint.task(cfg), grid)
-    clips = parallel.to_global(np.zeros((8, 16, 16, 16, 3), np.uint8), grid)
+    clips = sharding.to_global(np.zeros((8, 16, 16, 16, 3), np.uint8), grid)
     _, metrics_of_step = step(create(jax.random.key(0)), clips)
     assert "prior" not in metrics_of_step
 

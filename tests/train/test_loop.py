@@ -14,9 +14,8 @@ import numpy as np
 import optax
 import pytest
 
-from helix_jax import parallel
 from helix_jax.tokenizer import model, weights
-from train import checkpoint, loop, optimiser, tokenizer
+from train import checkpoint, loop, optimiser, sharding, tokenizer
 from train.shards import open_shards
 
 
@@ -132,9 +131,9 @@ def test_validation_is_what_the_probe_shows(tmp_path, tiny, shards, make_clip):
 
 
 def one_step(cfg, clips):
-    grid = parallel.training_mesh(cfg.parallel.fsdp)
+    grid = sharding.training_mesh(cfg.parallel.fsdp)
     create, step, *_ = loop.build(cfg, tokenizer.task(cfg), grid)
-    state, metrics = step(create(jax.random.key(0)), parallel.to_global(clips, grid))
+    state, metrics = step(create(jax.random.key(0)), sharding.to_global(clips, grid))
     return jax.tree.map(np.asarray, (state, metrics))
 
 
@@ -207,11 +206,11 @@ def test_remat_keeps_less(tiny, clips):
 
 
 def test_donated_state_is_gone_and_the_other_stays(tiny, clips):
-    grid = parallel.training_mesh(1)
+    grid = sharding.training_mesh(1)
     for donate in (True, False):
         create, step, *_ = loop.build(set_to(tiny, parallel={"donate": donate}), tokenizer.task(tiny), grid)
         state = create(jax.random.key(0))
-        new, _ = step(state, parallel.to_global(clips, grid))
+        new, _ = step(state, sharding.to_global(clips, grid))
         assert [leaf.is_deleted() for leaf in jax.tree.leaves(state["params"])] == [donate] * len(
             jax.tree.leaves(state["params"])
         )
@@ -236,7 +235,7 @@ def test_clip_limits_the_gradient(tiny, clips):
     limited, plain = (one_step(set_to(tiny, optimiser={"clip": most}), clips) for most in (1e-3, 0.0))
     moments = [
         max(np.abs(leaf).max() for path, leaf in jax.tree_util.tree_flatten_with_path(state["optimiser"])[0]
-            if parallel.path_name(path).split(".")[-3:-2] == ["mu"])
+            if sharding.path_name(path).split(".")[-3:-2] == ["mu"])
         for state, _ in (limited, plain)
     ]  # fmt: skip
     assert moments[0] == pytest.approx(moments[1] * 1e-3 / plain[1]["grad_norm"], rel=1e-3)
@@ -294,7 +293,7 @@ def test_start_from_weights(tmp_path, tiny, shards, finished, capsys):
     cfg = set_to(tiny, model={"decoder_blocks": 2}, init_from=str(finished / "weights.safetensors"), steps=1)
     loop.run(cfg, tokenizer.task(cfg), shards, tmp_path)
     assert "fresh: decoder.1.gain, decoder.1.spatial.b" in capsys.readouterr().out
-    places = loop.build(cfg, tokenizer.task(cfg), parallel.training_mesh(1))[3]
+    places = loop.build(cfg, tokenizer.task(cfg), sharding.training_mesh(1))[3]
     fresh = {"params": tokenizer.task(cfg).init(jax.random.key(0))}
     given = weights.load(finished / "weights.safetensors").params
     params = loop.started_from(given, fresh, "it", places)["params"]
@@ -384,5 +383,5 @@ def test_batch_that_devices_cannot_share(tmp_path, tiny, shards):
         ({"parallel": {"fsdp": 3}}, "fsdp=3 does not divide 8 devices"),
     ):
         cfg = set_to(tiny, **changes)
-        with pytest.raises(parallel.ParallelError, match=words):
+        with pytest.raises(sharding.ParallelError, match=words):
             loop.run(cfg, tokenizer.task(cfg), shards, tmp_path)

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from helix_jax.config import PriorConfig
-from helix_jax.prior import masks, net
-from train import prior
+from helix_jax.prior import net
+from train import masks, prior
 from train.config import DataConfig, PriorTraining
 
 CFG = PriorTraining(

@@ -1,0 +1,112 @@
+"""The command `helix-jax encode-batch`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helix_jax import files
+from helix_jax.cli import options
+from helix_jax.cli.console import CHECK_FAILED, Json, problems, progress, show, warn
+from helix_jax.errors import HelixError
+
+INTERRUPTED = 130
+
+
+def encode_batch(
+    context: typer.Context,
+    videos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="VIDEOS...", help="Video files, and folders that are searched for them, all the way down."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the pools: clip a/b.mp4 becomes a/b.mp4.fasta in it.")],
+    hosts: Annotated[
+        int | None,
+        typer.Option(
+            help="Hosts that share the clips, all given the same VIDEOS; default: what SLURM or Open MPI tells, or 1."
+        ),
+    ] = None,
+    host: Annotated[int | None, typer.Option(help="Which of the hosts this one is, from 0.")] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            help="Clips in work at once, to read and write some while others compute; default: one per core, 8 at most."
+        ),
+    ] = None,
+    constraints: options.Set = "helix",
+    strand_length: options.Length = 150,
+    redundancy: options.Redundancy = None,
+    survive: options.Survive = None,
+    coverage: options.Coverage = 10.0,
+    read_errors: options.ReadErrors = 0.04,
+    failure: options.Failure = 1e-6,
+    mode: options.ModeKind = options.Mode.SMALLEST,
+    quality: options.Quality = 10,
+    effort: options.Effort = 0,
+    rate: options.Rate = 0.0,
+    budget: options.Budget = 0,
+    verify: options.Verify = True,
+    model: options.ModelPath = None,
+    prior: options.PriorPath = None,
+    forbid: options.Motif = [],  # noqa: B006
+    left_primer: options.LeftPrimer = "",
+    right_primer: options.RightPrimer = "",
+    exempt_primers: options.ExemptPrimers = False,
+    fps: options.Fps = None,
+    deinterlace: options.Deinterlace = False,
+    tone_map: options.ToneMap = False,
+    as_json: Json = False,
+):
+    """Write many videos as strands of DNA, a FASTA file each, on all devices of this host.
+
+    Each file is what `encode` writes with the same options. Run again, what is done is passed over: a clip is done if
+    its FASTA file is there, whole, and was made from the same content with the same model and options; a record of
+    that lies beside it (FILE.fasta.json). A clip that fails is named at the end and stops no other.
+
+    Exit status: 0 all done, 1 a clip failed, 2 wrong use, 130 stopped by Ctrl-C; what was done by then stays.
+    """
+    from helix_jax import batch
+    from helix_jax.video import not_kept
+
+    with problems(), progress(as_json) as step:
+        options.check_effect(context)
+        files.check_paths(reads=(model, prior), folders=(out,))
+        number, count = _place(host, hosts)
+        if at_once is not None and at_once < 1:
+            raise HelixError(f"--at-once {at_once}: give 1 or more")
+        config = options.codec_config(
+            constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers, survive=survive,
+            coverage=coverage, read_errors=read_errors, failure=failure, mode=mode, verify=verify, quality=quality,
+            effort=effort, rate=rate, budget=budget,
+        )  # fmt: skip
+        clips = batch.share(batch.find_clips(videos), number, count)
+        tokenizer = options.load_model(model)
+        prepare = options.preparation(fps, deinterlace, tone_map)
+        task = batch.Task(out, tokenizer, config, tuple(forbid), options.load_prior(prior, tokenizer), prepare)
+        summary = batch.run(clips, task, host=number, hosts=count, at_once=at_once, progress=step)
+    for clip, reason in summary["failures"].items():
+        warn(f"failed: {clip}: {reason}")
+    for kind, count in summary["not_kept"].items():
+        warn(f"{count} clips {not_kept.OF_MANY[kind]}")
+    options.warn_of_primers(summary["near_primers"], remedy="")
+    left_out = () if as_json else ("failures", "not_kept", "near_primers", "settings")
+    show({name: value for name, value in summary.items() if name not in left_out}, as_json)
+    if summary["interrupted"]:
+        raise typer.Exit(INTERRUPTED)
+    if summary["failed"]:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _place(host, hosts):
+    """--host and --hosts -> (this host's number, how many there are)."""
+    from helix_jax import parallel
+
+    if host is None and hosts is None:
+        return parallel.place_told()
+    if host is None or hosts is None:
+        raise HelixError("--hosts and --host: give both, or neither")
+    if not 0 <= host < hosts:
+        raise HelixError(f"--host {host} of --hosts {hosts}: hosts are numbered from 0 to --hosts minus 1")
+    return host, hosts

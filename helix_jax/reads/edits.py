@@ -1,0 +1,43 @@
+"""A strand and a read of it -> the fewest edits between them, column by column (edlib)."""
+
+import re
+from dataclasses import dataclass
+
+import edlib  # pyrefly: ignore [missing-import]
+import numpy as np
+
+from helix_jax.errors import HelixError
+
+SAME, SUBSTITUTED, INSERTED, DELETED = range(4)
+_OPS = np.full(128, 255, np.uint8)
+_OPS[np.frombuffer(b"=XID", np.uint8)] = np.arange(4)
+_LETTERS = np.frombuffer(b"ACGT", np.uint8)
+
+
+@dataclass(frozen=True)
+class Edits:
+    """An alignment, column by column.
+
+    op: uint8[c], SAME, SUBSTITUTED, INSERTED or DELETED. place: int32[c], where in the strand: of an insertion, the
+    base that it stands before. read: int32[c], where in the read: of a deletion, the base that it stands before.
+    """
+
+    op: np.ndarray
+    place: np.ndarray
+    read: np.ndarray
+
+
+def edits(strand, read):
+    """Fewest edits that turn a strand into a read, both uint8[...]: ``Edits``. Raises HelixError for other bases, or
+    where one of them has none."""
+    for name, row in (("strand", strand), ("read", read)):
+        if row.dtype != np.uint8 or row.ndim != 1 or not len(row):
+            raise HelixError(f"{name}: {row.dtype}{list(row.shape)}; give uint8[n] with n at least 1")
+        if row.max() > 3:
+            raise HelixError(f"{name}: base {row.max()}; bases are 0..3 = A C G T, so leave reads with N out")
+    cigar = edlib.align(_LETTERS[read].tobytes(), _LETTERS[strand].tobytes(), task="path")["cigar"]
+    counts = np.array([int(count) for count in re.findall(r"\d+", cigar)])
+    op = np.repeat(_OPS[np.frombuffer(re.sub(r"\d", "", cigar).encode(), np.uint8)], counts)
+    on_strand, in_read = op != INSERTED, op != DELETED
+    place, where = np.cumsum(on_strand) - on_strand, np.cumsum(in_read) - in_read
+    return Edits(op, place.astype(np.int32), where.astype(np.int32))

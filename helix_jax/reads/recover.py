@@ -1,0 +1,300 @@
+"""A sequencer's reads -> strands: orientation, clusters, consensus, and the next likely strand where a check fails.
+
+    reads (any order, both directions)
+      | trimming      primers found and cut off (edlib), qualities to probabilities
+      | clustering    reads that copy one strand
+      | consensus     beam search over the copies of each cluster: a list of strands, the most likely first
+      | pool          the header, read from these lists: it tells the constraint automaton and the check
+      | check         the first strand of a list that passes is taken
+      | consensus     for the clusters left: a wider search that the automaton leads; what fails again is an erasure
+    strands that pass their check, as ``pool.read_pool`` takes them
+
+Reads without primers are taken both ways; one way is never accepted.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from helix_jax import parallel
+from helix_jax.errors import DecodeError
+from helix_jax.reads import clustering, consensus, edits, trimming
+from helix_jax.reads.consensus import Rates
+from helix_jax.strands import header as headers
+from helix_jax.strands import header_search, packets
+from helix_jax.strands.written import Written
+from helix_jax.tk_scone import coder
+
+# copies looked at: a cluster takes the least of these that holds it, or the last; the second search may take more
+COPIES, ALL_COPIES = (1, 4, 16), (1, 4, 16, 48)
+BEAMS, WIDE_BEAMS = (32, 32, 8), (512, 128, 32, 32)  # beginnings followed, for each of these
+KEPT, KEPT_WIDE = 8, max(WIDE_BEAMS)  # strands of each cluster that a search keeps
+BAND, WIDE_BAND = 24, 96
+ROOM = 1 << 24  # places in the bands of a call, which bounds its memory (about 16 bytes each)
+BATCHES = (256, 128, 64, 32)  # clusters of a call, for each of ALL_COPIES
+PART = 1024  # clusters whose reads are gathered, and in the second search listed, at once
+SURPLUS = 4  # packets of a block over its source packets that are enough: no strand more is looked for
+LENGTHS = 3  # of the strands, where they are in doubt: tried one after the other until a header is found
+SAMPLE = 64  # clusters that tell the strands' length and the error rates
+GAP = 15.0  # log probability by which a strand of the list may be less likely than its first
+IMPOSSIBLE = -1e8
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What became of the reads.
+
+    reads: all of them. unusable: how many are of no use; left_out: why, number by reason. without_quality: reads whose
+    qualities are a placeholder (all the same, or impossibly low) and were taken as unknown. clusters: of reads that
+    copy one strand, as far as one can tell. at_once: strands whose most likely reading passed the check. repaired:
+    strands of which a later one did. unread: clusters without such a strand. coverage: (reads of a cluster, clusters
+    that gave a strand, clusters that gave none), ascending. strand_length: bases, primers not counted. substitutions,
+    insertions, deletions: errors per base of the reads, by comparison with the strands.
+    """
+
+    reads: int
+    unusable: int
+    left_out: dict[str, int]
+    without_quality: int
+    clusters: int
+    at_once: int
+    repaired: int
+    unread: int
+    coverage: tuple[tuple[int, int, int], ...]
+    strand_length: int
+    substitutions: float
+    insertions: float
+    deletions: float
+
+
+def recover(chunks, *, motifs=(), primers=("", ""), primers_exempt=False, key=None, left_out=None, progress=None):
+    """Reads -> (strands, ReadReport).
+
+    chunks: iterator of (bases uint8[n, R], lengths int32[n], Phred qualities uint8[n, R] or None), as ``fastq.read``
+    gives. motifs, primers, primers_exempt, key: see ``codec.decode``. left_out: Counter of reads that are not in the
+    chunks, by reason (``records.Records.left_out``). progress: called as progress(station, done, total).
+    Strands are dict of length -> uint8[n, length], primers on; each passed its check, which one in 2**16 wrong ones
+    does, and there is one for each packet, that with the most copies.
+    Raises DecodeError where no read can be used, or no header be read.
+    """
+    (left, right), refused = primers, None
+    written = Written(tuple(motifs), left, right, primers_exempt)
+    copies, tally = trimming.cut(chunks, primers, progress)
+    tally.left_out.update(left_out or {})
+    tally.outside = sum((left_out or {}).values())
+    reads = tally.reads
+    if not len(copies.read):
+        told = ", ".join(f"{count:,} {reason}" for reason, count in tally.left_out.most_common())
+        remedy = "; give the primers that were written" if tally.left_out[trimming.NO_PRIMER] else ""
+        raise DecodeError(
+            f"none of {tally.total:,} reads can be used" + (f": {told}{remedy}" if told else ": there are no reads")
+        )
+    labels = clustering.cluster(copies.bases, copies.lengths, progress=_at(progress, "clusters", len(copies.read)))
+    clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    ends = [np.frombuffer(p.upper().encode().translate(_NUMBER), np.uint8) for p in primers]
+    for length in _lengths(copies, clusters):
+        scaled, rates = _measure(copies, clusters, length)
+        plain, step = consensus.unconstrained(length), _at(progress, "consensus", len(clusters))
+        lists = _search(scaled, clusters, plain, rates, BEAMS, KEPT, step)[:2]
+        try:
+            head, table = _header(*lists, ends, written, key)
+            break
+        except DecodeError as error:
+            refused = refused or error
+    else:
+        raise DecodeError(
+            f"{refused}; {reads:,} reads in {len(clusters):,} clusters{trimming.shortness(copies, primers)}"
+        ) from refused
+    copies, found = scaled, _Found(head, table, len(clusters))
+    found.take(np.arange(len(clusters)), *lists)
+
+    solved = np.zeros(reads, bool)
+    for number in np.flatnonzero(found.index >= 0):
+        solved[copies.read[clusters[number]]] = True
+    left = [n for n in np.flatnonzero(found.index < 0) if not solved[copies.read[clusters[n]]].all()]
+    left.sort(key=lambda n: -len(clusters[n]))
+    automaton, step = coder.on_device(table), _at(progress, "repair", len(left))
+    for part in np.split(np.array(left, int), range(PART, len(left), PART)):
+        if found.enough():
+            break
+        lists = _search(
+            copies, [clusters[n] for n in part], automaton, rates, WIDE_BEAMS, KEPT_WIDE, step, sizes=ALL_COPIES
+        )
+        found.take(part, *lists[:2], wide=True)
+    return _result(found, copies, clusters, tally, length, ends)
+
+
+_NUMBER = bytes.maketrans(b"ACGT", bytes(range(4)))
+
+
+# ---- clusters --------------------------------------------------------------------------------------------
+
+
+def _sample(copies, clusters, automaton, rates, band=BAND):
+    """``_search`` on the largest clusters: (those clusters, strands uint8[n, L], ends float32[n, L])."""
+    order = np.argsort([-len(cluster) for cluster in clusters], kind="stable")
+    largest = [clusters[number] for number in order[:SAMPLE]]
+    sizes = COPIES[min(np.searchsorted(COPIES, len(largest[0])), len(COPIES) - 1)]
+    strands, _, ends = _search(copies, largest, automaton, rates, BEAMS, 1, band=band, sizes=(sizes,))
+    return largest, strands[:, 0], ends
+
+
+def _lengths(copies, clusters):
+    """Lengths that the strands may have, the most likely first."""
+    room, rates = consensus.unconstrained(copies.bases.shape[1]), Rates(np.float32(trimming.DOUBT), np.float32(0.5))
+    largest, _, ends = _sample(copies, clusters, room, rates, band=WIDE_BAND)
+    votes = np.bincount(1 + ends.argmax(axis=1), weights=[len(cluster) for cluster in largest])
+    order = np.argsort(-votes, kind="stable")[:LENGTHS]
+    return order[votes[order] >= votes[order[0]] / 2].tolist()
+
+
+def _measure(copies, clusters, length):
+    """(Copies with their doubt scaled to the errors found, Rates), from the largest clusters."""
+    rates = Rates(np.float32(trimming.DOUBT), np.float32(0.5))
+    largest, strands, _ = _sample(copies, clusters, consensus.unconstrained(length), rates)
+    pairs = [(strands[n], read) for n in range(len(largest)) for read in largest[n][: COPIES[-1]]]
+    substitutions, insertions, deletions = _errors(copies, pairs)
+    wrong = substitutions + insertions
+    doubted = np.concatenate([copies.doubt[read][: copies.lengths[read]] for _, read in pairs]).mean()
+    doubt = (copies.doubt * (max(wrong, 1e-3) / doubted)).clip(1e-4, 0.75).astype(np.float32)
+    rates = Rates(np.float32(max(deletions, 1e-3)), np.float32(np.clip(insertions / max(wrong, 1e-6), 0.02, 0.98)))
+    return dataclasses.replace(copies, doubt=doubt), rates
+
+
+def _errors(copies, pairs):
+    """Substitutions, insertions and deletions per base of (strand uint8[L], number of a read) pairs: float64[3]."""
+    counts, bases = np.zeros(4, np.int64), 0
+    for strand, read in pairs:
+        counts += np.bincount(edits.edits(strand, copies.bases[read][: copies.lengths[read]]).op, minlength=4)
+        bases += len(strand)
+    return counts[[edits.SUBSTITUTED, edits.INSERTED, edits.DELETED]] / max(bases, 1)
+
+
+def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band=BAND, sizes=COPIES):
+    """Lists of strands of clusters: (strands uint8[n, kept, L], score float32[n, kept], ends float32[n, L])."""
+    tables, shape = automaton
+    count = len(clusters)
+    strands = np.zeros((count, kept, shape.length), np.uint8)
+    score = np.full((count, kept), 2 * IMPOSSIBLE, np.float32)
+    ends = np.zeros((count, shape.length), np.float32)
+    reads = np.array([len(cluster) for cluster in clusters], int)
+    size = np.minimum(np.searchsorted(sizes, reads), len(sizes) - 1)
+    for place, most in enumerate(sizes):
+        beam = beams[ALL_COPIES.index(most)]
+        # the same whatever the pool, so that few shapes are compiled; less where long strands would take much memory
+        room = ROOM // (shape.length * most * max(band, beam // 4))
+        batch = max(1, min(BATCHES[ALL_COPIES.index(most)], 1 << room.bit_length() - 1))
+        keep = min(beam, kept)
+        everything = np.flatnonzero(size == place)
+        for rows in np.split(everything, range(PART, len(everything), PART)) if len(everything) else ():
+            chosen = np.full((len(rows), most), -1)
+            for row, number in enumerate(rows):
+                cluster = clusters[number]
+                far = np.abs(copies.lengths[cluster] - copies.usual)
+                best = cluster[np.argsort(far, kind="stable")[:most]]
+                chosen[row, : len(best)] = best
+            lengths = np.where(chosen >= 0, copies.lengths[chosen], 0).astype(np.int32)
+            found = parallel.map_batches(
+                consensus.candidates, (tables, rates), copies.bases[chosen], lengths, copies.doubt[chosen], batch=batch,
+                progress=progress, shape=shape, beam=beam, band=band,
+            )  # fmt: skip
+            strands[rows, :keep], score[rows, :keep], ends[rows] = found[0][:, :keep], found[1][:, :keep], found[2]
+    return strands, score, ends
+
+
+def _header(strands, score, ends, written, key):
+    """(Header, Tables) from the lists of a search. Raises DecodeError where no header can be read, or several."""
+
+    def read(kept):
+        likely = np.unique(strands[:, :kept][score[:, :kept] > IMPOSSIBLE], axis=0)
+        found = header_search.find_header(_with_primers(likely, ends), written, key)
+        return found.header, found.table
+
+    try:
+        return read(1)
+    except DecodeError:  # header strands are few: where their first readings do not do, the next ones may
+        return read(strands.shape[1])
+
+
+class _Found:
+    """The strand of each cluster, once one is known. index: int64[n], the packet's, -1 without; header strands have
+    numbers past all packets. rank: place in the list of the search, 0 the most likely."""
+
+    def __init__(self, head, table, count):
+        self.head, self.table, self.layout = head, table, head.layout(table.bits)
+        self.index, self.rank = np.full(count, -1, np.int64), np.zeros(count, np.int64)
+        self.strand = np.zeros((count, table.length), np.uint8)
+
+    def take(self, numbers, strands, score, wide=False):
+        """Of the list of each of the clusters ``numbers``, the first strand that passes. wide: in a second try."""
+        likely = (score > IMPOSSIBLE) & (score > score[:, :1] - GAP)
+        cluster, rank = np.nonzero(likely)
+        flat = strands[cluster, rank]
+        index = self._check(flat)
+        good = np.flatnonzero(index >= 0)
+        first = good[np.unique(cluster[good], return_index=True)[1]]
+        fresh = numbers[cluster[first]]
+        self.index[fresh], self.strand[fresh] = index[first], flat[first]
+        self.rank[fresh] = rank[first] + wide
+
+    def enough(self):
+        """Whether every block of the outer code can be solved."""
+        index = np.unique(self.index[(self.index >= 0) & (self.index < self.layout.packets)])
+        received = np.bincount(self.layout.locate(index)[0], minlength=self.layout.blocks)
+        return bool((received >= np.array(self.layout.block_sources) + SURPLUS).all())
+
+    def _check(self, strands):
+        arrays, shape = coder.on_device(self.table)
+        words, ok = parallel.map_batches(coder.read, arrays, strands, batch=header_search.BATCH, shape=shape)
+        index, _, good = packets.unpack(self.layout, self.head.key, words)
+        header = headers.is_header(words, self.table.bits)
+        number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(np.int64)  # of a strand, always one
+        index = np.where(good, index, np.where(header, number, -1))
+        return np.where(ok, index, -1)
+
+
+def _result(found, copies, clusters, tally, length, ends):
+    reads = tally.reads
+    sizes = np.array([len(np.unique(copies.read[cluster])) for cluster in clusters])
+    known = np.flatnonzero(found.index >= 0)
+    known = known[np.lexsort((found.rank[known], -sizes[known], found.index[known]))]
+    known = known[np.unique(found.index[known], return_index=True)[1]]
+    pairs = [(found.strand[n], read) for n in known[:: max(1, len(known) // 500)] for read in clusters[n][:4]]
+    used = np.zeros(reads, bool)
+    usable = np.zeros(reads, bool)
+    usable[copies.read] = True
+    for n in np.flatnonzero(found.index >= 0):
+        used[copies.read[clusters[n]]] = True
+    unread = []
+    for n in np.flatnonzero(found.index < 0):
+        if not used[copies.read[clusters[n]]].any():
+            unread.append(n)
+            used[copies.read[clusters[n]]] = True  # the same reads the other way are not counted again
+    substitutions, insertions, deletions = (round(float(share), 6) for share in _errors(copies, pairs))
+    read, lost = (np.bincount(sizes[np.array(those, int)], minlength=sizes.max() + 1) for those in (known, unread))
+    report = ReadReport(
+        reads=tally.total,
+        unusable=int(tally.total - usable.sum()),
+        left_out=dict(tally.left_out),
+        without_quality=tally.placeholders,
+        clusters=len(known) + len(unread),
+        at_once=int((found.rank[known] == 0).sum()),
+        repaired=int((found.rank[known] > 0).sum()),
+        unread=len(unread),
+        coverage=tuple((int(n), int(read[n]), int(lost[n])) for n in np.flatnonzero(read + lost)),
+        strand_length=length,
+        substitutions=substitutions,
+        insertions=insertions,
+        deletions=deletions,
+    )
+    return _with_primers(found.strand[known], ends), report
+
+
+def _with_primers(strands, ends):
+    whole = np.concatenate([np.tile(ends[0], (len(strands), 1)), strands, np.tile(ends[1], (len(strands), 1))], axis=1)
+    return {whole.shape[1]: whole}
+
+
+def _at(progress, station, total):
+    return progress and (lambda done: progress(station, done, total))

@@ -1,0 +1,168 @@
+"""Reads -> copies of strands: cut at their primers, turned into one direction, with the probability of each base.
+
+Without primers nothing tells the direction of a read. Each is then taken both ways.
+"""
+
+import collections
+import dataclasses
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from helix_jax.reads import orient
+from helix_jax.strands.records import PAD
+
+NEAR = 0.3  # share by which a read may be shorter or longer than the commonest length
+LONGEST = 4096  # bases; longer reads are none of strands
+DOUBT = 0.02  # probability that a base is wrong, where no quality tells it
+LOWEST_QUALITY = 2  # Phred up to which a read's qualities are a placeholder
+TOO_LONG, NO_PRIMER, FAR = f"longer than {LONGEST:,} bases", "without a primer", "far from the usual length"
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Reads cut to their strands. bases: uint8[n, R], 0..3 = A C G T, padded with ``PAD``. lengths: int32[n]. doubt:
+    float32[n, R], probability that a base is wrong. read: int64[n], number of the read (twice, where it is taken both
+    ways). usual: their commonest length, not always that of the strands. whole: share of the reads that reach from one
+    primer to the other, 1 without primers."""
+
+    bases: np.ndarray
+    lengths: np.ndarray
+    doubt: np.ndarray
+    read: np.ndarray
+    usual: int = 0
+    whole: float = 1.0
+
+
+@dataclass
+class Tally:
+    """reads: in the chunks. left_out: reads of no use, by reason, those that are not in the chunks among them once they
+    are known. placeholders: reads whose qualities were taken as unknown."""
+
+    reads: int = 0
+    left_out: collections.Counter = field(default_factory=collections.Counter)
+    placeholders: int = 0
+    outside: int = 0
+
+    @property
+    def total(self):
+        return self.reads + self.outside
+
+
+def cut(chunks, primers, progress):
+    """Chunks of reads -> (Copies, Tally)."""
+    parts, tally, whole = [], Tally(), []
+    left, right = (p.upper().encode() for p in primers)
+    for bases, lengths, qualities in chunks:
+        numbers = np.arange(tally.reads, tally.reads + len(lengths))
+        tally.reads += len(lengths)
+        if progress:
+            progress("reads", len(lengths), None)
+        doubt, placeholders = _doubt(bases, lengths, qualities)
+        tally.placeholders += placeholders
+        bases = np.where(bases > 3, 0, bases).astype(np.uint8)
+        keep = (lengths > 0) & (lengths <= LONGEST)
+        tally.left_out[TOO_LONG] += int((~keep).sum())
+        part = Copies(bases[keep], lengths[keep], doubt[keep], numbers[keep])
+        if left or right:
+            part, both = _between(part, left, right)
+            tally.left_out[NO_PRIMER] += int(keep.sum()) - len(part.read)
+            whole.append(both)
+        parts.append(part)
+    if not any(len(part.read) for part in parts):
+        none = Copies(np.zeros((0, 1), np.uint8), np.zeros(0, np.int32), np.zeros((0, 1), np.float32), np.zeros(0, int))
+        tally.left_out = +tally.left_out
+        return none, tally
+    lengths = np.concatenate([part.lengths for part in parts])
+    # the commonest length, a little smoothed: neither fragments nor joined reads move it
+    usual = int(np.convolve(np.bincount(lengths), np.ones(5), mode="same").argmax())
+    near = (lengths >= (1 - NEAR) * usual) & (lengths <= (1 + NEAR) * usual)
+    tally.left_out[FAR] += int((~near).sum())
+    tally.left_out = +tally.left_out
+    width = -(-int(lengths[near].max()) // 32) * 32
+    copies = Copies(
+        np.concatenate([_resized(part.bases, width) for part in parts])[near],
+        lengths[near],
+        np.concatenate([_resized(part.doubt, width) for part in parts])[near],
+        np.concatenate([part.read for part in parts])[near],
+        usual,
+        float(np.concatenate(whole).mean()) if left and right else 1.0,
+    )
+    copies = dataclasses.replace(
+        copies, bases=np.where(np.arange(width)[None] < copies.lengths[:, None], copies.bases, np.uint8(PAD))
+    )
+    if left or right:
+        return copies, tally
+    turned = orient.turned(copies.bases, copies.lengths)
+    return Copies(
+        np.concatenate([copies.bases, turned]),
+        np.concatenate([copies.lengths] * 2),
+        np.concatenate([copies.doubt, orient.backwards(copies.doubt, copies.lengths)]),
+        np.concatenate([copies.read] * 2),
+        usual,
+    ), tally
+
+
+def _doubt(bases, lengths, qualities):
+    """(probability that each base is wrong float32[n, R], number of reads whose qualities say nothing).
+
+    Files that lost their qualities have placeholders: the lowest ones throughout, or one and the same in every read. A
+    read of Q0 to Q2 from end to end would be wrong in most bases, and is not what a sequencer gives.
+    """
+    unknown, placeholders = np.full(len(lengths), qualities is None), 0
+    doubt = np.full(bases.shape, DOUBT, np.float32)
+    if qualities is not None:
+        real = np.arange(bases.shape[1])[None] < lengths[:, None]
+        highest = np.where(real, qualities, 0).max(axis=1, initial=0)
+        flat = np.where(real, qualities, 255).min(axis=1, initial=255) == highest
+        unknown = (highest <= LOWEST_QUALITY) | flat.all()
+        placeholders = int(unknown.sum())
+        told = (10.0 ** (-qualities.astype(np.float32) / 10)).clip(1e-4, 0.75)
+        doubt = np.where(unknown[:, None], doubt, told)
+    return np.where(bases > 3, np.float32(0.75), doubt), placeholders  # an N
+
+
+def _resized(rows, width):
+    return np.pad(rows[:, :width], ((0, 0), (0, max(0, width - rows.shape[1]))))
+
+
+def _between(part, left, right):
+    """The part of each read between the primers, in their direction; reads without them left out.
+
+    Returns (Copies, bool[n]: the read goes on past the strand at both ends).
+    """
+    rows = []
+    letters = np.frombuffer(b"ACGT", np.uint8)[part.bases]
+    for number, (row, length) in enumerate(zip(letters, part.lengths, strict=True)):
+        place = orient.between(row[:length].tobytes(), left, right)
+        if place and place[1] > place[0]:
+            rows.append((number, *place))
+    number, begin, end, turned = np.array(rows, np.int64).reshape(-1, 4).T
+    bases, lengths, doubt = part.bases[number], part.lengths[number], part.doubt[number]
+    both = (begin > 0) & (end < lengths)
+    turned = turned.astype(bool)[:, None]
+    bases = np.where(turned, orient.turned(bases, lengths), bases)
+    doubt = np.where(turned, orient.backwards(doubt, lengths), doubt)
+    place = np.clip(begin[:, None] + np.arange(bases.shape[1])[None], 0, bases.shape[1] - 1)
+    return Copies(
+        np.take_along_axis(bases, place, axis=1),
+        (end - begin).astype(np.int32),
+        np.take_along_axis(doubt, place, axis=1),
+        part.read[number],
+    ), both
+
+
+def shortness(copies, primers):
+    """What to say of reads that may be shorter than their strands; empty where nothing speaks for that."""
+    if all(primers) and copies.whole < 0.5:
+        return (
+            f"; {1 - copies.whole:.0%} of the reads hold one primer only and end before the other: they are shorter "
+            "than the strands, so merge the two reads of each pair first, for example with fastp --merge or bbmerge"
+        )
+    same = float((copies.lengths == copies.usual).mean())
+    if same > 0.9:
+        return (
+            f"; {same:.0%} of the reads have {copies.usual} bases: if the strands are longer, merge the two reads of "
+            "each pair first, for example with fastp --merge or bbmerge"
+        )
+    return ""

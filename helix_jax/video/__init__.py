@@ -1,0 +1,20 @@
+"""Video files <-> uint8 RGB frames, and clips in memory.
+
+A clip is anything with ``info`` (a VideoInfo) and ``blocks(n)``, which yields its frames from the start each time it is
+called: ``open_video`` gives one of a file, ``Clip`` one of an array.
+"""
+
+from helix_jax.video.clip import Clip, VideoError, VideoInfo
+from helix_jax.video.reading import Preparation, VideoReader, open_video
+from helix_jax.video.writing import VideoWriter, check_output
+
+__all__ = [
+    "Clip",
+    "Preparation",
+    "VideoError",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "check_output",
+    "open_video",
+]

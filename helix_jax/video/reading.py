@@ -1,0 +1,286 @@
+"""Video files -> uint8 RGB frames (PyAV), streamed so that memory does not grow with the clip.
+
+Any format FFmpeg knows is read, at a constant frame rate, or resampled to one. What a pool does not keep (sound, pixel
+aspect, HDR, transparency) is told by name (``VideoReader.not_kept``); what cannot be read right (damaged or truncated
+files, variable frame rate) is refused with the remedy. A rotation stored as metadata is applied to the pixels.
+"""
+
+import contextlib
+import itertools
+import shlex
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from helix_jax.video import frame_rate, not_kept, pictures
+from helix_jax.video.clip import VideoError, VideoInfo
+
+MOST_REPEATS = 1000  # times the frames of a clip that resampling may give; more are times gone wrong
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that read WebM's alpha, which FFmpeg's own leave out
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is changed in a clip before it is encoded.
+
+    fps: resample to this rate, None: keep the clip's, which must be constant. deinterlace: make whole frames of fields,
+    as many as there were. tone_map: convert HDR (PQ, HLG) and wide colours (BT.2020, P3) to BT.709.
+    """
+
+    fps: Fraction | None = None
+    deinterlace: bool = False
+    tone_map: bool = False
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file, and what the user calls it."""
+
+    path: Path
+    name: str
+
+    def __str__(self):
+        return self.name
+
+
+@dataclass(frozen=True)
+class VideoReader:
+    """A readable clip; holds no open file. Made by ``open_video``.
+
+    has_audio: the file has sound, which ``blocks`` does not give. pixel_aspect: width of a pixel over
+    its height (1 = square, also where the file says nothing). not_kept: kind of loss -> a sentence about the clip,
+    without its subject (see helix_jax/not_kept.py). look: how frames become pictures. shown: how often each frame of
+    the file is given, 1 unless the clip is resampled.
+    """
+
+    source: _Source
+    info: VideoInfo
+    has_audio: bool
+    pixel_aspect: Fraction
+    not_kept: dict[str, str]
+    look: pictures.Look
+    shown: tuple[int, ...]
+
+    @property
+    def path(self):
+        """pathlib.Path of the file."""
+        return self.source.path
+
+    def blocks(self, frames=32):
+        """Yield the clip from its start, uint8[n, H, W, 3] RGB with n = ``frames`` but for the last block.
+
+        Raises VideoError where the file is no longer what ``open_video`` saw.
+        """
+        block, count = [], 0
+        with _named(self.source):
+            for picture in pictures.pictures(_decoded(self.source), self.look):
+                for _ in range(self.shown[count] if count < len(self.shown) else 0):
+                    block.append(picture)
+                    if len(block) == frames:
+                        yield np.stack(block)
+                        block = []
+                count += 1
+        if block:
+            yield np.stack(block)
+        if count != len(self.shown):
+            raise VideoError(f"{self.source}: changed while it was read ({count} frames, {len(self.shown)} before)")
+
+
+def open_video(path, prepare=Preparation(), *, name=None):
+    """Check a clip and count its frames. Returns a VideoReader.
+
+    prepare: what is changed in it. name: what to call it in messages, by default its path.
+
+    The whole clip is decoded once, without keeping it: headers lie about the number of frames, and a
+    damaged or variable-rate clip is better refused now than after minutes of work. Of several video streams the
+    default one is read. A single frame whose file states no rate gets 25 per second.
+    Raises VideoError: no such file, empty, not a video, no picture (sound only), damaged or cut short,
+    variable frame rate (unless it is resampled), a size that changes, colours that cannot be converted, or a rotation
+    that is no multiple of 90 degrees.
+    """
+    source = _Source(Path(path), str(path) if name is None else name)
+    if not source.path.is_file():
+        raise VideoError(f"{source}: no such file")
+    if source.path.stat().st_size == 0:
+        raise VideoError(f"{source}: the file is empty; copy it again from its source")
+    with _reading(source) as container:
+        streams, chosen = _video_streams(source, container)
+        stream = streams[chosen]
+        guessed = stream.guessed_rate
+        rates = [rate for rate in (stream.average_rate, guessed, stream.base_rate) if rate]
+        has_audio = bool(container.streams.audio)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        fields = (stream.codec_context.field_order or 0) > 1
+    timestamps, alpha, flagged, first, length = [], False, False, None, 0
+    with _named(source):
+        for frame in _decoded(source):
+            first = first or frame
+            if (frame.height, frame.width) != (first.height, first.width):
+                raise VideoError(
+                    f"{source}: the size changes from {first.width}x{first.height} to {frame.width}x{frame.height} at "
+                    f"frame {len(timestamps)}; {_reencode(source, f'-vf scale={first.width}:{first.height}')}"
+                )
+            alpha = alpha or (pictures.traits(frame).alpha and not pictures.is_opaque(frame))
+            flagged = flagged or frame.interlaced_frame
+            timestamps.append(frame.pts)
+            length = frame.duration or 0  # of the last one, in the end
+    if first is None:
+        raise VideoError(f"{source}: no frame can be decoded; {_reencode(source)}")
+    fps, shown = _timing(source, timestamps, first.time_base, length, rates, guessed, prepare.fps)
+    traits = pictures.traits(first)
+    interlaced = "interlaced" if flagged else "all" if fields else ""
+    with _named(source):
+        look = pictures.Look(
+            orientation=pictures.orientation(first),
+            blend=alpha,
+            deinterlace=interlaced if prepare.deinterlace else "",
+            tone_map=pictures.intent(traits) if prepare.tone_map else "",
+        )
+        next(pictures.pictures(iter([first]), look))
+    height, width = first.height, first.width
+    if look.orientation[0] == 0:
+        height, width, aspect = width, height, 1 / aspect
+    info = VideoInfo(sum(shown), height, width, fps)
+    if look.tone_map:
+        traits = pictures.Traits(traits.alpha)
+    told = not_kept.of_clip(
+        source.name, info, traits, sound=has_audio, streams=(len(streams), chosen), aspect=aspect, alpha=alpha,
+        interlaced=bool(interlaced) and not look.deinterlace,
+    )  # fmt: skip
+    return VideoReader(source, info, has_audio, aspect, told, look, shown)
+
+
+# ---- reading -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _reading(source):
+    try:
+        # absolute: a name such as "pipe:0" must not be taken for a protocol
+        with av.open(str(source.path.absolute())) as container:
+            yield container
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{source}: not a readable video ({error.strerror}); give a video file such as MP4 or MKV"
+        ) from error
+
+
+def _video_streams(source, container):
+    """The streams of moving pictures, which cover art of a sound file is not, and the number of the one to read."""
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & stills]
+    if not streams:
+        what = "has sound but no picture" if container.streams.audio else "has no picture"
+        raise VideoError(f"{source}: {what}; give a file with a video stream")
+    return streams, next((n for n, stream in enumerate(streams) if stream.disposition & Disposition.default), 0)
+
+
+def _decoded(source):
+    """Yield every frame as an av.VideoFrame; VideoError where the file turns out damaged or cut short."""
+    packets = frames = 0
+    last, longest = None, 0.0
+    with _reading(source) as container:
+        streams, chosen = _video_streams(source, container)
+        stream = streams[chosen]
+        stream.thread_type = "AUTO"
+        decode = _decoder(stream)
+        try:
+            for packet in container.demux(stream):
+                packets += packet.size > 0
+                for frame in decode(packet):
+                    if frame.is_corrupt:
+                        raise _damaged(source, frames, "a frame is incomplete")
+                    yield frame
+                    frames += 1
+                    longest = max(longest, _gap(last, frame))
+                    last = frame
+                if packet.is_corrupt:
+                    raise _damaged(source, frames, "the data end inside a frame")
+        except av.FFmpegError as error:
+            raise _damaged(source, frames, error.strerror) from error
+        # what edit lists cut away is missing from the index, not from the header's count
+        announced = min(stream.frames, len(stream.index_entries) or stream.frames)
+        if packets < announced:
+            raise _damaged(source, frames, f"its header announces {announced} frames")
+        if last is not None and last.pts is not None and "matroska" in container.format.name:
+            missing = _seconds(stream.metadata.get("DURATION")) - float(last.pts * last.time_base)
+            if missing > 3 * (longest or 1 / (stream.average_rate or 25)):
+                raise _damaged(source, frames, f"its header announces {missing:.1f} s more")
+
+
+def _decoder(stream):
+    """A function from a packet to its frames."""
+    codec = _WITH_ALPHA.get(stream.codec_context.name)
+    if stream.metadata.get("alpha_mode") != "1" or codec not in av.codecs_available:
+        return av.Packet.decode
+    context: Any = av.CodecContext.create(codec, "r")
+    return lambda packet: context.decode(packet if packet.size else None)
+
+
+def _gap(last, frame):
+    """Seconds from one frame to the next, 0 where one is missing."""
+    if last is None or last.pts is None or frame.pts is None:
+        return 0.0
+    return float((frame.pts - last.pts) * frame.time_base)
+
+
+def _seconds(text):
+    """Matroska's DURATION tag, hh:mm:ss.fraction, in seconds; 0 where there is none."""
+    parts = (text or "0").split(":")
+    try:
+        return sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    except ValueError:
+        return 0.0
+
+
+def _damaged(source, frames, reason):
+    return VideoError(
+        f"{source}: damaged or cut short after {frames} frames ({reason}); copy it again from its source, or keep what "
+        f"is there: {_reencode(source)}"
+    )
+
+
+def _reencode(source, options=""):
+    middle = f"{options} " if options else ""
+    return f"re-encode it with: ffmpeg -i {shlex.quote(source.name)} {middle}{not_kept.reencoded(source.name)}"
+
+
+@contextlib.contextmanager
+def _named(source):
+    """Give errors about a picture the name of its file and a remedy."""
+    try:
+        yield
+    except pictures.PictureError as error:
+        raise VideoError(f"{source}: {error}; {_reencode(source, error.options)}") from error
+
+
+def _timing(source, timestamps, tick, last, rates, guessed, wanted):
+    """(rate, how often each frame is shown). last: duration of the last frame, in ticks; wanted: a rate, or None."""
+    count = len(timestamps)
+    if None in timestamps:  # raw streams have none: constant by definition, and only the guess reads their header
+        constant = guessed or Fraction(25)
+        timestamps, tick, last = list(range(count)), 1 / constant, 1
+    elif count == 1:
+        constant = frame_rate.of_one(rates, tick, last)
+    else:
+        constant = frame_rate.constant(timestamps, tick, rates)
+    if wanted in (None, constant) and constant:
+        return constant, (1,) * count
+    gaps = [float((after - before) * tick) for before, after in itertools.pairwise(timestamps)] or [0.0]
+    if wanted:
+        shown = tuple(frame_rate.shown(timestamps, tick, last, wanted))
+        if sum(shown) > MOST_REPEATS * (count + 100):
+            raise VideoError(
+                f"{source}: its {count} frames would become {sum(shown):,} at --fps {wanted}, as their times leap by "
+                f"up to {max(gaps):.4g} s; {_reencode(source)}"
+            )
+        return wanted, shown
+    raise VideoError(
+        f"{source}: variable frame rate (frames last {min(gaps):.4g} to {max(gaps):.4g} s), and one rate is kept per "
+        f"clip; resample it with --fps {frame_rate.nearest(timestamps, tick, rates)}"
+    )
