@@ -1,4 +1,5 @@
-"""The README's commands run as they stand there, in a folder with stand-ins for the files that they name.
+"""The commands of the README and of the pages that continue it run as they stand there, in a folder with stand-ins for
+the files that they name. All links of all pages lead somewhere.
 
 In this process, to share what is compiled: ``python -m X`` by runpy, ``helix-jax`` by its app. Training is cut to
 two steps of a tiny net, and other commands that say they take hours are left out.
@@ -18,6 +19,8 @@ from helix_jax.cli import demonstration
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PAGES = (README, *(ROOT / "docs" / name for name in ("use.md", "training.md", "benchmarks.md")))
+LINKING = (README, ROOT / "CHANGELOG.md", ROOT / "helix_jax/pretrained/CARD.md", *sorted((ROOT / "docs").glob("*.md")))
 KINDS = ("helix-jax ", "python -m ", "make ")
 SLOW = ("eval.density", "eval.throughput", "eval.scaling", "--devices", "--budget")  # a minute or more: with -m slow
 TINY = (
@@ -35,14 +38,25 @@ WRITES = ("-o", "--output", "--out", "--run", "--json")  # options whose value i
 
 
 def commands():
-    """Command lines of the README's ```bash blocks, comments included."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip().startswith(KINDS)]
+    """Command lines of the pages' ```bash blocks, comments included. One that is repeated counts where it first is."""
+    found = {}
+    for page in PAGES:
+        blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+        lines = "".join(blocks).replace("\\\n", " ").splitlines()
+        for line in (line.strip() for line in lines):
+            if line.startswith(KINDS):
+                found.setdefault(tuple(words(line)), line)
+    return list(found.values())
 
 
 def words(line):
     return shlex.split(line, comments=True)
+
+
+def anchors(text):
+    """The fragments that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def takes_hours(line):
@@ -105,7 +119,7 @@ def perform(line, run_cli, make_clip, monkeypatch):
 
 
 def test_commands_run(folder, run_cli, make_clip, monkeypatch, capsys):
-    """In the order of the page, since one reads what another wrote."""
+    """In the order of the pages, since one reads what another wrote."""
     chosen = [c for c in commands() if not (c.startswith("make ") or takes_hours(c) or is_slow(c))]
     assert len(chosen) >= 5
     for line in chosen:
@@ -124,12 +138,18 @@ def test_long_commands_run(line, folder, run_cli, make_clip, monkeypatch, capsys
 def test_make_targets():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     used = {target for line in commands() if line.startswith("make ") for target in words(line)[1:]}
-    used |= set(re.findall(r"`make ([a-z]+)`", README.read_text()))
+    used |= {target for page in PAGES for target in re.findall(r"`make ([a-z]+)`", page.read_text())}
     assert {"demo", "test"} <= used <= targets
 
 
-def test_links_and_figures():
-    text = README.read_text()
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-        assert target.startswith("https://") or (ROOT / target).exists(), f"README: no file {target}"
-    assert not re.findall(r"@[A-Z]+@", text), "README: a figure is still to be filled in"
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_links_and_figures(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        name, _, fragment = target.partition("#")
+        other = page.parent / name if name else page
+        assert other.exists(), f"{page.name}: no file {name}"
+        assert not fragment or fragment in anchors(other.read_text()), f"{page.name}: no heading for {target}"
+    assert not re.findall(r"@[A-Z]+@", text), f"{page.name}: a figure is still to be filled in"
