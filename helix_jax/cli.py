@@ -16,7 +16,8 @@ from typing import Annotated
 
 import typer
 
-from helix_jax import __version__, batch_cli, bytes_cli, channel_cli, files, pool_cli, timing_cli
+import helix_jax
+from helix_jax import batch_cli, bytes_cli, channel_cli, files, pool_cli, timing_cli
 from helix_jax import cache as user_cache
 from helix_jax.console import (
     FAULT,
@@ -93,7 +94,7 @@ app.add_typer(timing_cli.app, name="timing")
 
 def _version(asked: bool):
     if asked:
-        print(f"helix-jax {__version__}")
+        print(f"helix-jax {helix_jax.__version__}")
         raise typer.Exit
 
 
