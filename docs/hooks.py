@@ -58,7 +58,8 @@ def on_page_markdown(markdown, page, config, **_):
             return f"[{text}]({posixpath.relpath(inside, posixpath.dirname(page.file.src_uri))}{anchor})"
         if not (ROOT / path).exists():
             return link[0]
-        if path.endswith(".py") and path.startswith(tuple(f"{package}/" for package in PACKAGES)):
+        documented = path.split("/")[0] in PACKAGES
+        if documented and (path.endswith(".py") or (ROOT / path / "__init__.py").exists()):
             return f"[{text}][{module_of(path)}]"
         return f"[{text}]({config.repo_url}/blob/HEAD/{path}{anchor})" if config.repo_url else text
 
@@ -66,7 +67,7 @@ def on_page_markdown(markdown, page, config, **_):
 
 
 def module_of(path):
-    """Dotted name of the module in a file of the repository."""
+    """Dotted name of the module in a file, or of the package in a folder, of the repository."""
     return ".".join(PurePosixPath(path.removesuffix("/__init__.py")).with_suffix("").parts)
 
 
@@ -75,7 +76,7 @@ def api_pages():
     pages = {}
     for package in PACKAGES:
         for init in sorted((ROOT / package).rglob("__init__.py")):
-            modules = [path for path in sorted(init.parent.glob("*.py")) if path != init]
+            modules = sorted(init.parent.glob("[!_]*.py"))
             name = module_of(init.relative_to(ROOT).as_posix())
             head = f"# {name}\n\n::: {name}\n    options:\n      members: false\n      show_root_heading: false\n"
             parts = [f"\n::: {module_of(path.relative_to(ROOT).as_posix())}\n" for path in modules]

@@ -27,6 +27,8 @@ def hooks():
         ("index.md", "[a](CONTRIBUTING.md)", "[a](contributing.md)"),
         ("prior.md", "[a](../README.md)", "[a](index.md)"),
         ("prior.md", "[a](../train/loop.py)", "[a][train.loop]"),
+        ("prior.md", "[a](../helix_jax/timing/)", "[a][helix_jax.timing]"),
+        ("prior.md", "[a](../tests)", "a"),
         ("prior.md", "[a](../pyproject.toml)", "a"),
         ("prior.md", "[a](https://example.org/x.py) [b](#c)", "[a](https://example.org/x.py) [b](#c)"),
         ("prior.md", "[a](../helix_jax/gone.py)", "[a](../helix_jax/gone.py)"),
@@ -48,5 +50,5 @@ def test_links_of_a_published_repository(hooks):
 
 def test_every_module_is_in_the_api(hooks):
     text = "".join(hooks.api_pages().values())
-    for path in [*(ROOT / "helix_jax").rglob("*.py"), *(ROOT / "train").rglob("*.py")]:
+    for path in [*(ROOT / "helix_jax").rglob("[!_]*.py"), *(ROOT / "train").rglob("[!_]*.py")]:
         assert f"::: {hooks.module_of(path.relative_to(ROOT).as_posix())}\n" in text
