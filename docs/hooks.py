@@ -56,7 +56,7 @@ def on_page_markdown(markdown, page, config, **_):
         inside = PAGES.get(path, path.removeprefix("docs/") if path.startswith("docs/") else None)
         if inside:
             return f"[{text}]({posixpath.relpath(inside, posixpath.dirname(page.file.src_uri))}{anchor})"
-        if not (ROOT / path).exists():
+        if path.startswith("..") or not (ROOT / path).exists():
             return link[0]
         documented = path.split("/")[0] in PACKAGES
         if documented and (path.endswith(".py") or (ROOT / path / "__init__.py").exists()):

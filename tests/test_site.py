@@ -32,6 +32,7 @@ def hooks():
         ("prior.md", "[a](../pyproject.toml)", "a"),
         ("prior.md", "[a](https://example.org/x.py) [b](#c)", "[a](https://example.org/x.py) [b](#c)"),
         ("prior.md", "[a](../helix_jax/gone.py)", "[a](../helix_jax/gone.py)"),
+        ("prior.md", "[a](../..)", "[a](../..)"),
         ("index.md", "[a](gone.txt)", "[a](gone.txt)"),
     ],
 )
