@@ -1,10 +1,14 @@
-# make test   lint, types and tests in a virtual environment of this checkout
+# make test   lint, types, the docs site and tests in a virtual environment of this checkout
 # make demo   install, then a clip through DNA and back: pictures and figures in demo/
+# make docs   README, docs/ and the API as pages in site/; a dead link fails
+# make hooks  pre-commit's hooks into this checkout's git
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# not with --quiet, which hides the warnings that --strict counts
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test slow format clean
+.PHONY: demo test slow format docs hooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/helix-jax demo --out demo
@@ -13,6 +17,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
+	$(SITE)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.installed-test
@@ -21,6 +26,12 @@ slow: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs
+	$(SITE)
+
+hooks: $(VENV)/.installed-dev
+	$(BIN)/pre-commit install
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "helix_jax needs Python 3.11 or later")'
@@ -32,7 +43,15 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-docs
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-docs
+
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) demo site build dist *.egg-info

@@ -37,8 +37,9 @@ def canonical(name):
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [("helix_jax", ()), ("train", ("train",)), ("eval", ("train", "test"))]
-)  # fmt: skip
+    ("folder", "extras"),
+    [("helix_jax", ()), ("train", ("train",)), ("eval", ("train", "test")), ("docs", ("docs",))],
+)
 def test_what_is_imported_is_declared(folder, extras):
     distributions, known = importlib.metadata.packages_distributions(), declared(*extras)
     undeclared = {

@@ -16,8 +16,9 @@ from typing import Annotated
 
 import typer
 
-from helix_jax import __version__, files
+import helix_jax
 from helix_jax import cache as user_cache
+from helix_jax import files
 from helix_jax.cli import encode_batch, pack, pools, simulate, timing
 from helix_jax.cli.console import (
     FAULT,
@@ -94,7 +95,7 @@ app.add_typer(timing.app, name="timing")
 
 def _version(asked: bool):
     if asked:
-        print(f"helix-jax {__version__}")
+        print(f"helix-jax {helix_jax.__version__}")
         raise typer.Exit
 
 
