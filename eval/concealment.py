@@ -5,14 +5,14 @@ from source and repair packets alike (header strands are taken to survive); what
 asked of ``strands.outer``. At redundancy r it repairs everything up to a share of r / (1 + r), and two packets; beyond
 that the source packets that are gone stay gone.
 
-H.265 is x265 by PyAV (``eval.codecs``): preset medium, tune psnr (0.2 dB better than without), one group of pictures
-(an I picture, then P and B), 4:2:0, no SEI, its CRF searched until the stream is just no longer than the raw tokens.
-The stream and zeros after it fill the same packets, so the same strands are lost. The decoder is FFmpeg's, and it is
-helped: the parameter sets are never lost, it is told where the bytes of each picture begin and when to show it, and of
-two ways the one with the better PSNR counts: nothing from the first damaged picture on, or all pictures but the damaged
-ones. A picture that does not come, or that the decoder calls corrupt, is replaced by the last one that did, grey where
-none did. Damaged pictures are not decoded, with zeros for the bytes that are gone or without them: past the outer
-code's reach that gave 4 to 13 dB on three clips where grey gives 11, and not the same twice, as FFmpeg then shows
+H.265 is x265 by PyAV (``eval.report.codecs``): preset medium, tune psnr (0.2 dB better than without), one group of
+pictures (an I picture, then P and B), 4:2:0, no SEI, its CRF searched until the stream is just no longer than the raw
+tokens. The stream and zeros after it fill the same packets, so the same strands are lost. The decoder is FFmpeg's, and
+it is helped: the parameter sets are never lost, it is told where the bytes of each picture begin and when to show it,
+and of two ways the one with the better PSNR counts: nothing from the first damaged picture on, or all pictures but the
+damaged ones. A picture that does not come, or that the decoder calls corrupt, is replaced by the last one that did,
+grey where none did. Damaged pictures are not decoded, with zeros for the bytes that are gone or without them: past the
+outer code's reach that gave 4 to 13 dB on three clips where grey gives 11, and not the same twice, as FFmpeg then shows
 memory that it has not written. Nothing is added that a lossy channel would make one add to H.265 (slices, intra
 refresh).
 """
@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from eval import metrics
 from eval.clips import generator
-from eval.codecs import damaged, expand, fit
+from eval.report.codecs import damaged, expand, fit
 from helix_jax.coding import conceal, modes
 from helix_jax.config import MixingConfig
 from helix_jax.strands import outer

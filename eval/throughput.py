@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from eval import timing_throughput
+from eval.timing import throughput
 from helix_jax import parallel
 from helix_jax.arithmetic import TOTAL
 from helix_jax.config import TokenizerConfig
@@ -194,7 +194,7 @@ def main():
     clip, encode, decode = tokenizer_row()
     memory = peak_memory()  # of the tokenizer: the coders come after
     rows = coder_rows()
-    timed = timing_throughput.rows(seconds_per_call)
+    timed = throughput.rows(seconds_per_call)
     console = Console()
     table = Table(*["program", "batch", "bits to bases, nt/s", "over plain", "bases to bits, nt/s", "over plain"])
     for row in rows:

@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from eval import codecs, metrics
+from eval import metrics
+from eval.report import codecs
 
 FRAMES, FPS = 20, Fraction(25)
 KINDS = pytest.mark.parametrize("kind", codecs.CODECS, ids=lambda kind: kind.name)

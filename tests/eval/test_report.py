@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from eval import clips, codecs, compare, lpips, report, report_tables, writers
+from eval import clips, lpips
+from eval.report import codecs, command, compare, tables, writers
 from helix_jax import codec, video
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights
@@ -46,7 +47,7 @@ def run(monkeypatch, weights_file, prior_file):
     def go(*arguments):
         options = ("--frames", FRAMES, "--model", weights_file, "--prior", prior_file, *arguments)
         monkeypatch.setattr(sys, "argv", ["report", *map(str, options)])
-        report.main()
+        command.main()
 
     return go
 
@@ -230,7 +231,7 @@ def test_tables_say_where_nothing_overlaps():
         for method, qualities in both
         for quality in qualities
     ]
-    table = report_tables.rates([{"source": "clean", "points": points}])
+    table = tables.rates([{"source": "clean", "points": points}])
     cells = {row[:2]: row[2:] for row in table.rows}
     assert cells["helix_jax prior", "TK-SCONE, helix"] == ("no overlap", "no overlap")
     assert cells["H.265", "TK-SCONE, helix"] == ("anchor", "anchor")

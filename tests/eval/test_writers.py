@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from eval import writers
+from eval.report import writers
 from helix_jax.strands import checker, packets
 from helix_jax.tk_scone import constraints
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from eval import timing, timing_curves, timing_end_to_end, timing_figure, timing_throughput
+from eval.timing import command, curves, end_to_end, figure, throughput
 from helix_jax.timing import channel, codec, paths
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import TALK_SCHEME
@@ -34,29 +34,29 @@ def small():
     """Fewer strands side by side, and a narrow beam."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "_ALIGNED", 1)
-        patch.setattr(timing_end_to_end, "ALIGNED", 1)
-        patch.setattr(timing_end_to_end, "BEAM", 4)
+        patch.setattr(end_to_end, "ALIGNED", 1)
+        patch.setattr(end_to_end, "BEAM", 4)
         yield
 
 
 @pytest.fixture(scope="module")
 def tiny_trial(small):
-    return timing_end_to_end.trial(fresh_key(), TINY, 60)
+    return end_to_end.trial(fresh_key(), TINY, 60)
 
 
 @pytest.fixture(scope="module")
-def curves():
-    return timing_curves.measure({"copies": (5,), "delta": (0.001,)})
+def measured():
+    return curves.measure({"copies": (5,), "delta": (0.001,)})
 
 
 @pytest.fixture(scope="module")
 def corrections():
-    return timing_end_to_end.correction(fresh_key(), 2000, (0.92, 0.75), 3)
+    return end_to_end.correction(fresh_key(), 2000, (0.92, 0.75), 3)
 
 
 @pytest.fixture(scope="module")
 def alignments(small):
-    return timing_end_to_end.alignments(fresh_key(), TINY, (2,), (0.01, 0.7), 8)
+    return end_to_end.alignments(fresh_key(), TINY, (2,), (0.01, 0.7), 8)
 
 
 # ---- the example, coders, curves -----------------------------------------------------------------------
@@ -64,7 +64,7 @@ def alignments(small):
 
 def test_example_is_the_talks():
     """timing.md 1.1 and 1.2, computed there by another program."""
-    figures = timing.example()
+    figures = command.example()
     assert figures["lambda"] == pytest.approx(3.519033963397, abs=1e-9)
     assert figures["capacity"] == pytest.approx(1.815179438097, abs=1e-9)
     assert figures["baseline"] == pytest.approx(math.log2(3), abs=1e-9)
@@ -82,9 +82,9 @@ def test_example_is_the_talks():
 
 def test_coders_stay_below_capacity(monkeypatch):
     for name, value in (("SPLITTING", ((5, 3),)), ("ENUMERATIVE", (20,)), ("BLOCKS", (60,)), ("STREAM_PATHS", 4)):
-        monkeypatch.setattr(timing, name, value)
-    monkeypatch.setattr(timing, "STREAM_BITS", 512)
-    rows = timing.coders(fresh_key())
+        monkeypatch.setattr(command, name, value)
+    monkeypatch.setattr(command, "STREAM_BITS", 512)
+    rows = command.coders(fresh_key())
     assert [row.name.split(",")[0] for row in rows] == ["state splitting 5:3", "enumerative"] + ["range coder"] * 2
     assert (rows[0].states, rows[0].entries, rows[0].anticipation) == (4, 128, 0)
     assert rows[1].bits_per_time == 36 / 20
@@ -94,22 +94,22 @@ def test_coders_stay_below_capacity(monkeypatch):
         assert row.bits_per_time == pytest.approx(row.share * 1.815179438)
 
 
-def test_curves_are_in_order(curves, tmp_path):
-    binomial, poisson = curves["copies"]
+def test_curves_are_in_order(measured, tmp_path):
+    binomial, poisson = measured["copies"]
     assert (binomial.law, poisson.law) == ("binomial", "Poisson")
     for point in (binomial, poisson):
         assert point.theorem < point.achieved < point.with_errors < point.capacity < 2
         assert math.log2(3) < point.achieved
         assert point.common <= point.achieved
         assert point.letters == pytest.approx(math.log2(3))
-    assert curves["delta"][0].achieved < binomial.achieved  # longer times, so that no run is lost in all copies
-    paths = timing_curves.plot(curves, tmp_path)
+    assert measured["delta"][0].achieved < binomial.achieved  # longer times, so that no run is lost in all copies
+    paths = curves.plot(measured, tmp_path)
     assert [path.name for path in paths] == ["timing_copies.png", "timing_delta.png"]
     assert all(path.stat().st_size > 10_000 for path in paths)
 
 
 def test_figure(tmp_path):
-    timing_figure.draw(tmp_path / "a.png")
+    figure.draw(tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -128,10 +128,10 @@ def test_correction_counts_failures(corrections):
 
 @pytest.mark.slow
 def test_correction_of_a_scheme():
-    row = timing_end_to_end.correction_of(fresh_key(), TINY, 3)
+    row = end_to_end.correction_of(fresh_key(), TINY, 3)
     assert (row.n, row.m, row.failures) == (16 * 50, 16 * 8, 0)
     assert 0 <= row.entropy < 0.02
-    assert timing_end_to_end.correction_of(fresh_key(), timing_end_to_end.letters_only(TINY), 1) is None
+    assert end_to_end.correction_of(fresh_key(), end_to_end.letters_only(TINY), 1) is None
 
 
 def test_alignment_gets_worse_with_loss(alignments):
@@ -152,7 +152,7 @@ def test_a_trial_comes_back(tiny_trial):
 def test_waterfall_ends_at_what_was_measured(tiny_trial):
     """Every part costs something, and the last figure is payload bits over the time of the schedule."""
     schedule = codec.encode(bytes(60), TINY)
-    parts = timing_end_to_end.waterfall(TINY, schedule, 60)
+    parts = end_to_end.waterfall(TINY, schedule, 60)
     values = [value for _, value in parts]
     assert values == sorted(values, reverse=True)
     assert values[0] == pytest.approx(1.815179438)
@@ -167,27 +167,27 @@ def test_mended_runs_are_in_a_copy():
     """Nothing is lost in all copies then: the bases read are as many more as runs were lost."""
     poor = dataclasses.replace(TINY, law=channel.Binomial.uniform(0.3))
     schedule = codec.encode(bytes(60), poor)
-    reads, lost, in_all = timing_end_to_end._reads(fresh_key(), poor, schedule, False)
-    mended, same, also = timing_end_to_end._reads(fresh_key(), poor, schedule, True)
+    reads, lost, in_all = end_to_end._reads(fresh_key(), poor, schedule, False)
+    mended, same, also = end_to_end._reads(fresh_key(), poor, schedule, True)
     assert (lost, in_all) == (same, also)
     assert in_all > 0.2
     assert sum(map(len, mended)) - sum(map(len, reads)) == round(in_all * schedule.letters.size)
 
 
 def test_letters_alone_have_the_same_layout():
-    alone = timing_end_to_end.letters_only(TINY)
+    alone = end_to_end.letters_only(TINY)
     assert alone.levels == 1
     assert (alone.data, alone.duration) == (TINY.data, TINY.data)
     assert alone.frame == dataclasses.replace(TINY.frame, parity=0)
     longer = dataclasses.replace(TINY, table=type(TALK).uniform((2, 3)), duration=118)
-    assert timing_end_to_end.letters_only(longer).duration == 2 * TINY.data
+    assert end_to_end.letters_only(longer).duration == 2 * TINY.data
 
 
 @pytest.mark.parametrize(("n", "p", "most"), [(10, 0.3, 2), (40, 0.05, 3), (7, 0.0, 0), (7, 1.0, 6), (5, 0.5, 5)])
 def test_tail_against_exact_fractions(n, p, most):
     share = Fraction(p)
     exact = sum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(most + 1, n + 1))
-    assert timing_end_to_end._tail(n, p, most) == pytest.approx(float(exact), abs=1e-12)
+    assert end_to_end._tail(n, p, most) == pytest.approx(float(exact), abs=1e-12)
 
 
 def test_sources_of_a_pool(tiny_trial):
@@ -198,19 +198,19 @@ def test_sources_of_a_pool(tiny_trial):
 # ---- the programs ------------------------------------------------------------------------------------------
 
 
-def test_program(tmp_path, monkeypatch, capsys, curves, corrections, alignments, tiny_trial):
+def test_program(tmp_path, monkeypatch, capsys, measured, corrections, alignments, tiny_trial):
     """All sections in order; what they measure is tested above."""
-    coder = timing.Coder("a coder", 1.8, 0.99, None, None, None, 7)
+    coder = command.Coder("a coder", 1.8, 0.99, None, None, None, 7)
     monkeypatch.setattr("helix_jax.timing.scheme.NAMED", {"tiny": TINY})
-    monkeypatch.setattr(timing, "coders", lambda *_: [coder])
-    monkeypatch.setattr(timing_curves, "measure", lambda *_: curves)
-    monkeypatch.setattr(timing_end_to_end, "correction", lambda *_: list(corrections))
-    monkeypatch.setattr(timing_end_to_end, "correction_of", lambda *_: None)
-    monkeypatch.setattr(timing_end_to_end, "alignments", lambda *_: alignments)
-    monkeypatch.setattr(timing_end_to_end, "trial", lambda key, known, count, **_: tiny_trial)
+    monkeypatch.setattr(command, "coders", lambda *_: [coder])
+    monkeypatch.setattr(curves, "measure", lambda *_: measured)
+    monkeypatch.setattr(end_to_end, "correction", lambda *_: list(corrections))
+    monkeypatch.setattr(end_to_end, "correction_of", lambda *_: None)
+    monkeypatch.setattr(end_to_end, "alignments", lambda *_: alignments)
+    monkeypatch.setattr(end_to_end, "trial", lambda key, known, count, **_: tiny_trial)
     out = tmp_path / "figures.json"
     monkeypatch.setattr(sys, "argv", ["timing", "--quick", "--out", str(tmp_path / "plots"), "--json", str(out)])
-    timing.main()
+    command.main()
     figures = json.loads(out.read_text())
     assert figures["example"]["capacity"] == pytest.approx(1.815179438)
     assert len(figures["trials"]) == 3
@@ -224,8 +224,8 @@ def test_program(tmp_path, monkeypatch, capsys, curves, corrections, alignments,
 
 def test_timing_speed(monkeypatch):
     for name, value in (("P", 5), ("Q", 3), ("DURATION", 60)):
-        monkeypatch.setattr(timing_throughput, name, value)
-    rows = timing_throughput.rows(lambda call: call() is None or 0.5, strands=16, plain=2)
+        monkeypatch.setattr(throughput, name, value)
+    rows = throughput.rows(lambda call: call() is None or 0.5, strands=16, plain=2)
     assert [row.coder for row in rows] == ["state splitting 5:3, 20 blocks", "range coder, T = 60, 51 rounds"]
     assert rows[1].encode == 16 * 51 / 0.5
     assert rows[1].plain_decode == 2 * 51 / 0.5

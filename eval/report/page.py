@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from eval import codecs, compare, writers
 from eval.bd_rate import front
-from eval.report_tables import BETTER_LESS, GROUPS, OURS, QUALITIES, curve, groups_of, qualities_of
+from eval.report import codecs, compare, writers
+from eval.report.tables import BETTER_LESS, GROUPS, OURS, QUALITIES, curve, groups_of, qualities_of
 
 OF_OURS = (("#f0a040", "o"), ("#e06030", "s"), ("#c09000", "P"), ("#801080", "*"), ("#b01020", "D"))
 STYLES = {  # ours in warm colours and whole lines

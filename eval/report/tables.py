@@ -1,12 +1,12 @@
-"""Tables of the report, for its page and for a README, from the results of ``eval.compare``."""
+"""Tables of the report, for its page and for a README, from the results of ``eval.report.compare``."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from eval import codecs, compare, writers
 from eval.bd_rate import bd_rate
+from eval.report import codecs, compare, writers
 
 ANCHOR = (codecs.H265.title, writers.OURS.name)  # method and writer that others are compared with
 OURS = [way.name for way in compare.WAYS]

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from eval import timing_curves, timing_end_to_end, timing_figure
+from eval.timing import curves, end_to_end, figure
 from helix_jax import parallel
 from helix_jax.cli import console
 from helix_jax.timing import (
@@ -61,8 +61,8 @@ class Size:
     bits: int
 
 
-FULL = Size(timing_curves.GRID, 12864, (0.8, 0.83, 0.84, 0.85, 0.86), 40, (3, 5, 8), (0.05, 0.1, 0.2, 0.3), 16, 100_000)
-QUICK = Size(timing_curves.QUICK, 2000, (0.8,), 4, (5,), (0.1,), 8, 4_000)
+FULL = Size(curves.GRID, 12864, (0.8, 0.83, 0.84, 0.85, 0.86), 40, (3, 5, 8), (0.05, 0.1, 0.2, 0.3), 16, 100_000)
+QUICK = Size(curves.QUICK, 2000, (0.8,), 4, (5,), (0.1,), 8, 4_000)
 
 
 # ---- the talk's example ---------------------------------------------------------------------------------
@@ -200,12 +200,11 @@ def show_coders(out, rows):
 
 def show_curves(out, curves):
     for varied, points in curves.items():
-        columns = ("law", varied, *(label for label, _ in timing_curves.CURVES.values()))
+        columns = ("law", varied, *(label for label, _ in curves.CURVES.values()))
         cells = [
-            (p.law, f"{getattr(p, varied):g}", *(_number(getattr(p, curve)) for curve in timing_curves.CURVES))
-            for p in points
+            (p.law, f"{getattr(p, varied):g}", *(_number(getattr(p, curve)) for curve in curves.CURVES)) for p in points
         ]
-        fixed = ", ".join(f"{name} {value:g}" for name, value in timing_curves.AT.items() if name != varied)
+        fixed = ", ".join(f"{name} {value:g}" for name, value in curves.AT.items() if name != varied)
         show(out, f"bits per time unit against {varied}; {fixed}; best times up to 6, up to 3 levels", columns, cells)
     out.print(
         "'letters alone' takes letters as read without error, at any delta and any number of copies; the designed "
@@ -232,7 +231,7 @@ def show_corrections(out, rows):
 def show_alignments(out, rows):
     cells = [(str(r.copies), f"{r.loss:g}", f"{r.right} of {r.strands}") for r in rows]
     columns = ("copies", "loss of a run of time 1", "strands right")
-    show(out, f"alignment, {timing_end_to_end.BEAM} strings followed, layout of talk", columns, cells)
+    show(out, f"alignment, {end_to_end.BEAM} strings followed, layout of talk", columns, cells)
 
 
 def show_trials(out, rows):
@@ -282,7 +281,7 @@ def main():
     options = parser.parse_args()
     parallel.use_all_cores()
     if options.figure:
-        timing_figure.draw(options.figure)
+        figure.draw(options.figure)
         return
     size, known, key = QUICK if options.quick else FULL, scheme.TALK_SCHEME, jax.random.key(0)
     schemes = list(scheme.NAMED.values())
@@ -292,22 +291,18 @@ def main():
     with console.progress(False) as step:
         figures["coders"] = coders(key, step)
         show_coders(out, figures["coders"])
-        figures["curves"] = timing_curves.measure(size.grid, step)
+        figures["curves"] = curves.measure(size.grid, step)
         show_curves(out, figures["curves"])
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
-            timing_curves.plot(figures["curves"], options.out)
-        corrections = timing_end_to_end.correction(key, size.n, size.rates, size.blocks, step)
-        corrections += [timing_end_to_end.correction_of(key, one, size.blocks) for one in schemes]
+            curves.plot(figures["curves"], options.out)
+        corrections = end_to_end.correction(key, size.n, size.rates, size.blocks, step)
+        corrections += [end_to_end.correction_of(key, one, size.blocks) for one in schemes]
         figures["corrections"] = [row for row in corrections if row]
         show_corrections(out, figures["corrections"])
-        figures["alignments"] = timing_end_to_end.alignments(key, known, size.copies, size.losses, size.aligned, step)
+        figures["alignments"] = end_to_end.alignments(key, known, size.copies, size.losses, size.aligned, step)
         show_alignments(out, figures["alignments"])
-        figures["trials"] = timing_end_to_end.trials(key, schemes, (options.bits or size.bits) // 8, step)
+        figures["trials"] = end_to_end.trials(key, schemes, (options.bits or size.bits) // 8, step)
         show_trials(out, figures["trials"])
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2, default=dataclasses.asdict))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,9 +2,9 @@
 
     python -m eval.report VIDEOS --out FOLDER [--frames 32] [--clips NAME ...] [--half CLIP ...] [--lpips FILE]
 
-What is measured of each clip is in ``eval.compare``; how codecs are asked and strands are written in ``eval.codecs``
-and ``eval.writers``. Clips are told apart by whether they are clean (``eval.clips.load``); --half measures clips at
-half size too, which counts as clean.
+What is measured of each clip is in ``eval.report.compare``; how codecs are asked and strands are written in
+``eval.report.codecs`` and ``eval.report.writers``. Clips are told apart by whether they are clean
+(``eval.clips.load``); --half measures clips at half size too, which counts as clean.
 
 FOLDER gets report.html (everything in one file: tables, plots, pictures, a video of each clip), report.csv (a row for
 each clip, method, writer and point), losses.csv, report.md (the tables for a README) and clips/, where each finished
@@ -24,7 +24,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from eval import clips, codecs, compare, lpips, report_page, report_tables
+from eval import clips, lpips
+from eval.report import codecs, compare, page, tables
 from helix_jax import parallel
 from helix_jax.cli import console
 from helix_jax.files import atomic
@@ -136,13 +137,13 @@ def rows_of(results, part):
 
 def write_report(results, out, settings):
     """All files but clips/ from the results of the clips."""
-    tables = report_tables.tables_of(results)
-    sentences = report_tables.sentences(results)
+    made = tables.tables_of(results)
+    sentences = tables.sentences(results)
     files = {
         "report.csv": table_of(rows_of(results, "points")),
         "losses.csv": table_of(rows_of(results, "losses")),
-        "report.md": report_tables.markdown(tables, sentences),
-        "report.html": report_page.page(results, tables, sentences, settings, out / "clips"),
+        "report.md": tables.markdown(made, sentences),
+        "report.html": page.page(results, made, sentences, settings, out / "clips"),
     }
     for name, text in files.items():
         with atomic(out / name) as temporary:
@@ -192,7 +193,3 @@ def run(args, nets):
             step("clips", 1, len(jobs))
     write_report(results, args.out, settings)
     print(f"{len(results)} clips, {len(results) - new} of them measured before: {args.out / 'report.html'}")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,11 +2,11 @@
 
     points    every way at every setting: helix_jax in its modes and qualities through ``codec.encode`` and
               ``codec.decode``; H.264, H.265 and AV1 in their presets, sizes and CRFs, each with every writer of
-              ``eval.writers``. All strands are really written, read back, and shown to the checker.
+              ``eval.report.writers``. All strands are really written, read back, and shown to the checker.
     equal     the codecs again, each searched to fill the strands that helix_jax takes at its best quality
     losses    strands lost at random, header strands among them: what is shown of the rest. An ordinary stream is
-              read as ``eval.codecs.damaged`` says, the parameter sets not lost; where nothing can be shown, a grey
-              picture counts. The codecs fill as many strands as mode raw takes; H.265 also with less picture and
+              read as ``eval.report.codecs.damaged`` says, the parameter sets not lost; where nothing can be shown, a
+              grey picture counts. The codecs fill as many strands as mode raw takes; H.265 also with less picture and
               more repair packets in them (MORE).
 
 Times are of this machine, once compiled, and without the check of the coded tokens by the NumPy reference that
@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from eval import codecs, lpips, metrics, writers
+from eval import lpips, metrics
 from eval.clips import generator
+from eval.report import codecs, writers
 from helix_jax import codec
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.tk_scone import constraints
