@@ -1,9 +1,7 @@
 """The clips that are measured: which files of a folder, how many frames, and whether they are clean."""
 
-import dataclasses
 import sys
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +13,12 @@ SUFFIXES = (".mp4", ".y4m")
 CLEAN_BITS = 1.0  # of the file, per pixel: with fewer, much of what a later coder has to tell was left out before
 
 
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """Frames in memory, as ``codec.encode`` takes a reader. frames: uint8[T, H, W, 3]. info: video.VideoInfo of them.
-    clean: not compressed much before."""
+class Clip(video.Clip):
+    """A clip in memory with its name. clean: not compressed much before."""
 
-    name: str
-    frames: np.ndarray
-    info: video.VideoInfo
-    clean: bool
-
-    def blocks(self, frames=32):
-        """Yield uint8[n, H, W, 3], n = ``frames`` but for the last block."""
-        for begin in range(0, len(self.frames), frames):
-            yield self.frames[begin : begin + frames]
+    def __init__(self, name, frames, fps, clean):
+        super().__init__(frames, fps)
+        self.name, self.clean = name, clean
 
 
 def clips_of(folder, names):
@@ -69,8 +59,7 @@ def load(path, count, half=False):
     spent = 8 * Path(path).stat().st_size / (info.frames * info.height * info.width)
     if half:
         frames = halve(frames)
-    info = dataclasses.replace(info, frames=len(frames), height=frames.shape[1], width=frames.shape[2])
-    return Clip(name_of(path, half), frames, info, half or spent >= CLEAN_BITS)
+    return Clip(name_of(path, half), frames, info.fps, half or spent >= CLEAN_BITS)
 
 
 def generator(seed, name):

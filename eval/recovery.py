@@ -35,6 +35,7 @@ from helix_jax.channel import simulate
 from helix_jax.cli import console
 from helix_jax.cli.demonstration import CLIP
 from helix_jax.config import CodecConfig, StrandConfig, Survival
+from helix_jax.nets import Nets
 from helix_jax.prior import weights as prior_weights
 from helix_jax.reads import recover
 from helix_jax.strands import survival
@@ -67,7 +68,7 @@ PEERS = (
 def pool_of(size, redundancy, seed=0):
     """(random bytes, codec.Pool of them)."""
     data = np.random.default_rng(seed).bytes(size)
-    return data, codec.pack(data, CodecConfig(strands=StrandConfig(redundancy=redundancy)))
+    return data, codec.pack(data, config=CodecConfig(strands=StrandConfig(redundancy=redundancy)))
 
 
 def chunks_of(reads, rows=slice(None)):
@@ -205,7 +206,7 @@ def pictures(args, step):
     original = np.concatenate(list(reader.blocks()))
     results = []
     for mode in ("raw", "context"):
-        pool = codec.encode(reader, model, CodecConfig(mode=mode), prior=prior)
+        pool = codec.encode(reader, Nets(model, prior), config=CodecConfig(mode=mode))
         for mean in args.coverages:
             shown, guessed = [], []
             for seed in range(args.trials):
@@ -213,7 +214,7 @@ def pictures(args, step):
                 step("video", 1, 2 * len(args.coverages) * args.trials)
                 try:
                     strands, _ = recover.recover(chunks_of(reads))
-                    _, blocks, report = codec.decode(strands, model, prior=prior)
+                    _, blocks, report = codec.decode(strands, Nets(model, prior))
                 except codec.DecodeError:
                     continue
                 shown.append(float(np.mean(metrics.psnr(original, np.concatenate(list(blocks))))))

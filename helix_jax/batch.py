@@ -25,7 +25,6 @@ import os
 import threading
 import time
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +32,8 @@ import numpy as np
 from helix_jax import codec, files, parallel, video
 from helix_jax.config import CodecConfig
 from helix_jax.errors import HelixError
-from helix_jax.prior.weights import Prior
+from helix_jax.nets import Nets
 from helix_jax.strands import fasta, primers
-from helix_jax.tokenizer.weights import Model
 
 FORMAT = 4  # of records; to be raised where the same settings give other strands
 VIDEO_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv y4m"  # looked for in folders
@@ -61,22 +59,21 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is done to every clip. out: output folder. prior, motifs: as for ``codec.encode``. prepare: see
+    """What is done to every clip. out: output folder. nets, motifs: as for ``codec.encode``. prepare: see
     ``video.open_video``."""
 
     out: Path
-    model: Model
+    nets: Nets
     config: CodecConfig
     motifs: tuple[str, ...] = ()
-    prior: Prior | None = None
     prepare: video.Preparation = field(default_factory=video.Preparation)
 
     @functools.cached_property
     def settings(self):
         """Everything but the source that a pool depends on, as JSON gives it back."""
         made_with = {
-            "model": self.model.digest.hex(),
-            "prior": self.prior.digest.hex() if self.prior else None,
+            "model": self.nets.tokenizer.digest.hex(),
+            "prior": self.nets.prior.digest.hex() if self.nets.prior else None,
             "forbid": [word.upper() for word in self.motifs],
             "prepare": asdict(self.prepare) | {"fps": self.prepare.fps and str(self.prepare.fps)},
         }
@@ -208,7 +205,7 @@ def encode_clip(clip, task, progress=None) -> dict:
     reader = video.open_video(clip.path, task.prepare)
     if progress:
         progress("open", reader.info.frames, reader.info.frames)
-    pool = codec.encode(reader, task.model, task.config, prior=task.prior, motifs=task.motifs, progress=progress)
+    pool = codec.encode(reader, task.nets, config=task.config, motifs=task.motifs, progress=progress)
     if clip.path.stat().st_mtime_ns != source["modified_ns"]:
         raise BatchError(f"{clip.path}: changed while it was read; run again")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -334,21 +331,14 @@ class _Meter:
                 self.progress("frames", done, guess)
 
 
-class _Blank:
-    """The smallest clip."""
-
-    info = video.VideoInfo(1, 8, 8, Fraction(25))
-
-    @staticmethod
-    def blocks():
-        yield np.zeros((1, 8, 8, 3), np.uint8)
-
-
 def _start_up(task):
     """Build the tables, compile for every size, and find out now if the settings suit no clip at all."""
-    codec.encode(_Blank, task.model, task.config, prior=task.prior, motifs=task.motifs)
+    smallest = video.Clip(np.zeros((1, 8, 8, 3), np.uint8))
+    codec.encode(smallest, task.nets, config=task.config, motifs=task.motifs)
     # a strand carries at most two bits per nucleotide, so this makes enough of them for the large shape
-    codec.pack(bytes(parallel.SMALL_BATCH * task.config.strands.length // 4 + 1), task.config, motifs=task.motifs)
+    codec.pack(
+        bytes(parallel.SMALL_BATCH * task.config.strands.length // 4 + 1), config=task.config, motifs=task.motifs
+    )
 
 
 def _rates(records, seconds):

@@ -2,10 +2,10 @@
 
     clip uint8[T, H, W, 3]
       | tokenizer.tiles      Haar patches -> causal conv net -> FSQ: k base-4 digits per token
-      | rate                 which digits are worth their nucleotides
-      | refine               with effort: better digits, and a small change of the decoder
+      | coding.ladder        which digits are worth their nucleotides
+      | coding.search        with effort: better digits, and a small change of the decoder
     tokens uint8[t, h, w, k]
-      | coding               raw digits, or entropy-coded under an exact integer model (prior)
+      | coding.modes         raw digits, or entropy-coded under an exact integer model (prior)
       | tk_scone.mixing      raw: neighbours to different strands; digits made uniform
     payload bytes
       | strands.pool         the four that follow, both ways
@@ -25,29 +25,31 @@ import math
 from helix_jax.coding import conceal, ladder, modes, search
 from helix_jax.config import CodecConfig
 from helix_jax.errors import DecodeError, HelixError
+from helix_jax.nets import Nets, load
 from helix_jax.packing import content_key, pack, unpack
 from helix_jax.strands import header as headers
 from helix_jax.strands.pool import Pool, Report, densities, draft, read_pool, station, write
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import tiles, update
-from helix_jax.tokenizer.weights import Model
 from helix_jax.video import VideoInfo
+
+_DEFAULTS = CodecConfig()
 
 # ---- video -----------------------------------------------------------------------------------------
 
 
-def encode(video, model: Model, config: CodecConfig, *, prior=None, motifs=(), key=None, progress=None) -> Pool:
+def encode(video, nets: Nets, *, config=_DEFAULTS, motifs=(), key=None, progress=None) -> Pool:
     """Video -> pool of strands.
 
-    video: helix_jax.video reader (``info`` and ``blocks(n)``). prior: prior.weights.Prior of the tokenizer; without it
-    tokens are written raw. config: quality, rate and budget among the rest. key: 8 bytes, the pool's id; by default a
-    hash of the content, so that the same clip gives the same pool. progress: called as progress(station, done, total).
-    Raises ConstraintError, VideoError or ValueError with the reason.
+    video: a clip, as ``video.open_video`` or ``video.Clip`` gives it (``info`` and ``blocks(n)``). nets: as ``load``
+    gives them. config: quality, rate and budget among the rest. motifs: forbidden words. key: 8 bytes, the pool's id;
+    by default a hash of the content, so that the same clip gives the same pool. progress: called as
+    progress(station, done, total).
+    Raises HelixError with the reason, such as ConstraintError or VideoError.
     """
-    _check_pair(model, prior)
     _check_rate(config)
-    info = video.info
+    model, prior, info = nets.tokenizer, nets.prior, video.info
     chosen, table = station(config, motifs, progress)
     step = _at(progress, "tokens", info.frames)
     positions = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step, positions=True)
@@ -117,18 +119,16 @@ def _within_rate(positions, video, config, model, prior, table, progress):
     return searched(*found, most=budget)
 
 
-def decode(
-    strands, model: Model, *, prior=None, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None
-):
+def decode(strands, nets: Nets, *, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None):
     """Pool -> video.
 
-    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives, or ``fasta.Strands``. model, prior: as given
-    to ``encode``; motifs, primers (left, right) and whether GC windows leave the primers out: likewise, unless the file
-    of the strands says them. The prior guesses lost tokens; without it their neighbours are copied.
+    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives, or ``fasta.Strands``. nets: those that
+    the pool was encoded with. motifs, primers (left, right) and whether GC windows leave the primers out: likewise,
+    unless the file of the strands says them.
     Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted
     in the report. Raises DecodeError when nothing can be shown.
     """
-    _check_pair(model, prior)
+    model, prior = nets.tokenizer, nets.prior
     written = Written.given(motifs, primers, primers_exempt)
     received = read_pool(strands, written=written, key=key, progress=progress)
     head, recovered = received.header, received.recovered
@@ -163,14 +163,6 @@ def decode(
     blocks = tiles.decode(params, model.config, tokens, info.frames, info.height, info.width, step)
     lost_of = {"lost_tokens": float(missing.mean()), "lost_update": 1.0 - float(whole)}
     return info, blocks, dataclasses.replace(received.report, **lost_of)
-
-
-def _check_pair(model, prior):
-    if prior is not None and prior.tokenizer != model.digest:
-        raise HelixError(
-            f"the prior belongs to tokenizer {prior.tokenizer[:8].hex()}, not to {model.digest[:8].hex()}: "
-            "give the two that were trained together, with --model and --prior"
-        )
 
 
 def _check_header(head, model, prior):
@@ -218,6 +210,7 @@ __all__ = [
     "decode",
     "densities",
     "encode",
+    "load",
     "pack",
     "read_pool",
     "unpack",

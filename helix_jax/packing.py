@@ -13,20 +13,21 @@ from helix_jax.strands.pool import PORTION, Draft, Pool, draft, read_pool, stati
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import mixing
 
+_DEFAULTS = CodecConfig()
 _MIXED = PORTION  # symbols mixed at once
 
 
-def pack(data, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Pool:
+def pack(data, *, config=_DEFAULTS, motifs=(), key=None, progress=None) -> Pool:
     """Bytes -> pool of strands; 0 bytes and 1 byte work too.
 
     config: constraints, strands and mixing count here. motifs: forbidden words. key: 8 bytes, the pool's id; by default
     a hash of the content. progress: called as progress(station, done, total).
     Raises HelixError with the reason.
     """
-    return write(pack_draft(io.BytesIO(data), config, motifs=motifs, key=key, progress=progress))
+    return write(pack_draft(io.BytesIO(data), config=config, motifs=motifs, key=key, progress=progress))
 
 
-def pack_draft(file, config: CodecConfig, *, motifs=(), key=None, progress=None) -> Draft:
+def pack_draft(file, *, config=_DEFAULTS, motifs=(), key=None, progress=None) -> Draft:
     """An open binary file that can be rewound -> Draft, which reads it in portions: for files of any size."""
     chosen, table = station(config, motifs, progress)
     size = file.seek(0, os.SEEK_END)

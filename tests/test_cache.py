@@ -178,8 +178,10 @@ def test_another_set_is_another_entry(other):
 
 def test_a_pool_comes_back_with_its_motifs_in_another_order():
     config = CodecConfig(constraints="goldman", strands=StrandConfig(100, left_primer="acgtac", right_primer="TGTCAG"))
-    pool = packing.pack(b"in any order", config, motifs=("TCGA", "gcat"))
-    np.testing.assert_array_equal(pool.strands, packing.pack(b"in any order", config, motifs=("ATGC", "TCGA")).strands)
+    pool = packing.pack(b"in any order", config=config, motifs=("TCGA", "gcat"))
+    np.testing.assert_array_equal(
+        pool.strands, packing.pack(b"in any order", config=config, motifs=("ATGC", "TCGA")).strands
+    )
     strands = {pool.strands.shape[1]: pool.strands}
     data, _ = packing.unpack(strands, motifs=("GCAT", "tcga", "GCAT"), primers=("ACGTAC", "tgtcag"))
     assert data == b"in any order"

@@ -1,7 +1,6 @@
 """The pipeline with coded tokens: the same tokens and pictures as raw, the right prior or none at all, and loss."""
 
 import dataclasses
-from fractions import Fraction
 
 import jax
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from helix_jax import codec, video
 from helix_jax.coding import conceal, ladder, modes, segments
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.nets import Nets
 from helix_jax.strands import checker
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer.weights import Model
@@ -33,25 +33,23 @@ def prior(prior_of):
     return prior_of(8, DIGEST)
 
 
-class Clip:
-    """A still picture in which a square moves, in memory."""
+def moving_square():
+    """A still picture in which a square moves, in memory: latents 12 x 8 x 13, two segments in time."""
+    y, x = np.mgrid[:60, :100]
+    still = np.stack([2 * x, 4 * y, 255 - 2 * x], axis=-1).clip(0, 255).astype(np.uint8)
+    pictures = np.repeat(still[None], 45, axis=0)
+    for frame in range(45):
+        pictures[frame, 10:26, frame : frame + 16] = 200
+    return video.Clip(pictures)
 
-    info = video.VideoInfo(45, 60, 100, Fraction(25))  # latents 12 x 8 x 13: two segments in time
 
-    @staticmethod
-    def blocks():
-        y, x = np.mgrid[:60, :100]
-        still = np.stack([2 * x, 4 * y, 255 - 2 * x], axis=-1).clip(0, 255).astype(np.uint8)
-        pictures = np.repeat(still[None], 45, axis=0)
-        for frame in range(45):
-            pictures[frame, 10:26, frame : frame + 16] = 200
-        yield pictures
+CLIP = moving_square()
 
 
 @pytest.fixture(scope="module")
 def pools(model, prior):
     modes = ("raw", "context", "prior", "smallest")
-    return {mode: codec.encode(Clip, model, in_mode(mode), prior=prior) for mode in modes}
+    return {mode: codec.encode(CLIP, Nets(model, prior), config=in_mode(mode)) for mode in modes}
 
 
 def grouped(strands):
@@ -72,9 +70,9 @@ def seen(monkeypatch):
 def test_pictures_are_those_of_mode_raw(model, prior, pools):
     pictures = {}
     for mode, pool in pools.items():
-        info, blocks, report = codec.decode(grouped(pool.strands), model, prior=prior)
+        info, blocks, report = codec.decode(grouped(pool.strands), Nets(model, prior))
         pictures[mode] = np.concatenate(list(blocks))
-        assert info == Clip.info
+        assert info == CLIP.info
         assert report.verified
         assert report.lost_packets == report.lost_tokens == 0
         assert checker.check(pool.strands, pool.constraints).violations == 0
@@ -92,11 +90,11 @@ def test_header_names_mode_and_prior(prior, pools):
 
 
 def test_smallest_needs_no_prior(model, pools):
-    pool = codec.encode(Clip, model, in_mode("smallest"))
+    pool = codec.encode(CLIP, Nets(model), config=in_mode("smallest"))
     np.testing.assert_array_equal(pool.strands, pools["raw"].strands)
     for mode in ("context", "prior"):
         with pytest.raises(ValueError, match=f"mode {mode} needs a prior"):
-            codec.encode(Clip, model, in_mode(mode))
+            codec.encode(CLIP, Nets(model), config=in_mode(mode))
 
 
 def test_verification_changes_nothing(model, prior, pools, monkeypatch):
@@ -104,21 +102,21 @@ def test_verification_changes_nothing(model, prior, pools, monkeypatch):
         raise AssertionError("verified all the same")
 
     monkeypatch.setattr(modes.proof, "clip_reads", refuse)
-    pool = codec.encode(Clip, model, dataclasses.replace(CONTEXT, verify=False), prior=prior)
+    pool = codec.encode(CLIP, Nets(model, prior), config=dataclasses.replace(CONTEXT, verify=False))
     np.testing.assert_array_equal(pool.strands, pools["context"].strands)
 
 
 def test_low_quality_in_mode_prior(model, prior, pools, seen):
     """What dropping left of the first digits comes back bit for bit, the others are in the middle."""
     low = dataclasses.replace(in_mode("prior"), quality=2)
-    pool = codec.encode(Clip, model, low, prior=prior)
+    pool = codec.encode(CLIP, Nets(model, prior), config=low)
     assert (pool.header.mode, pool.header.digits) == ("prior", 4)
     assert len(pool.strands) < len(pools["context"].strands)
-    _, _, report = codec.decode(grouped(pool.strands), model, prior=prior)
+    _, _, report = codec.decode(grouped(pool.strands), Nets(model, prior))
     assert (report.verified, report.lost_tokens) == (True, 0)
     assert seen[0].shape == (12, 8, 13, 8)
     assert (seen[0][..., 4:] == 1.5).all()
-    positions = codec.tiles.encode(model.params, model.config, Clip.blocks(), 60, 100, positions=True)
+    positions = codec.tiles.encode(model.params, model.config, CLIP.blocks(), 60, 100, positions=True)
     wanted, dropped = ladder.tokens_at(ladder.rung_of(ladder.ladder(8, True), 2), positions, prior)
     np.testing.assert_array_equal(seen[0][..., :4], wanted)
     assert dropped > 0.9
@@ -132,28 +130,28 @@ def test_another_prior_is_refused_before_any_picture(model, prior, pools, seen):
     other = dataclasses.replace(prior, digest=bytes(32))
     for given, words in ((None, "none was given"), (other, f"not {bytes(6).hex()}")):
         with pytest.raises(codec.DecodeError, match=f"prior {prior.digest[:6].hex()}, {words}.*--prior"):
-            codec.decode(strands, model, prior=given)
+            codec.decode(strands, Nets(model, given))
     assert not seen
 
 
 def test_prior_and_tokenizer_belong_together(model, prior, pools, seen):
     foreign = dataclasses.replace(prior, tokenizer=bytes(32))
     for call in (
-        lambda: codec.encode(Clip, model, CONTEXT, prior=foreign),
-        lambda: codec.decode(grouped(pools["context"].strands), model, prior=foreign),
-        lambda: codec.decode(grouped(pools["raw"].strands), model, prior=foreign),
+        lambda: codec.encode(CLIP, Nets(model, foreign), config=CONTEXT),
+        lambda: codec.decode(grouped(pools["context"].strands), Nets(model, foreign)),
+        lambda: codec.decode(grouped(pools["raw"].strands), Nets(model, foreign)),
     ):
         with pytest.raises(ValueError, match=rf"belongs to tokenizer {bytes(8).hex()}, not to {DIGEST[:8].hex()}"):
             call()
     other = dataclasses.replace(model, digest=bytes(32))
     with pytest.raises(codec.DecodeError, match="--model"):
-        codec.decode(grouped(pools["context"].strands), other, prior=foreign)
+        codec.decode(grouped(pools["context"].strands), Nets(other, foreign))
     assert not seen
 
 
 def test_raw_needs_no_prior_and_minds_none(model, prior, pools, seen):
     for given in (None, prior, dataclasses.replace(prior, digest=bytes(32))):
-        codec.decode(grouped(pools["raw"].strands), model, prior=given)
+        codec.decode(grouped(pools["raw"].strands), Nets(model, given))
     assert len(seen) == 3
 
 
@@ -169,7 +167,7 @@ def test_a_header_that_does_not_fit_the_model_is_refused(model, prior, pools, mo
         monkeypatch.setattr(codec.headers, "find_headers", forged)
         for mode in ("raw", "context"):
             with pytest.raises(codec.DecodeError, match=f"{digits} digits"):
-                codec.decode(grouped(pools[mode].strands), model, prior=prior)
+                codec.decode(grouped(pools[mode].strands), Nets(model, prior))
 
 
 def test_a_header_that_does_not_fit_the_payload_is_refused(model, prior, pools, monkeypatch):
@@ -182,7 +180,7 @@ def test_a_header_that_does_not_fit_the_payload_is_refused(model, prior, pools, 
     monkeypatch.setattr(codec.headers, "find_headers", forged)
     for mode in ("raw", "context"):
         with pytest.raises(codec.DecodeError, match="forged"):
-            codec.decode(grouped(pools[mode].strands), model, prior=prior)
+            codec.decode(grouped(pools[mode].strands), Nets(model, prior))
 
 
 # ---- loss --------------------------------------------------------------------------------------------------------
@@ -191,13 +189,13 @@ def test_a_header_that_does_not_fit_the_payload_is_refused(model, prior, pools, 
 def kept_tokens(model, prior, pool, seen, lost):
     """Tokens and report with these data strands lost."""
     strands = np.delete(pool.strands, pool.header_strands + np.array(sorted(lost)), axis=0)
-    _, _, report = codec.decode(grouped(strands), model, prior=prior)
+    _, _, report = codec.decode(grouped(strands), Nets(model, prior))
     return seen[-1], report
 
 
 def test_loss_up_to_the_redundancy_is_repaired_bit_for_bit(model, prior, pools, seen):
     pool = pools["context"]
-    codec.decode(grouped(pool.strands), model, prior=prior)
+    codec.decode(grouped(pool.strands), Nets(model, prior))
     for seed in range(3):
         data = len(pool.strands) - pool.header_strands
         lost = np.random.default_rng(seed).choice(data, pool.layout.repairs - 2, replace=False)
@@ -210,11 +208,11 @@ def test_loss_up_to_the_redundancy_is_repaired_bit_for_bit(model, prior, pools, 
 @pytest.fixture(scope="module")
 def bare(model, prior):
     """A pool without repair strands."""
-    return codec.encode(Clip, model, in_mode("context", redundancy=0), prior=prior)
+    return codec.encode(CLIP, Nets(model, prior), config=in_mode("context", redundancy=0))
 
 
 def test_loss_past_repair_costs_whole_segments_and_is_told(model, prior, bare, seen):
-    codec.decode(grouped(bare.strands), model, prior=prior)
+    codec.decode(grouped(bare.strands), Nets(model, prior))
     plan = segments.plan(seen[0].shape[:3])
     assert plan.number == 2
     last = bare.layout.sources - 1
@@ -229,7 +227,7 @@ def test_loss_past_repair_costs_whole_segments_and_is_told(model, prior, bare, s
 
 def test_copies_of_the_directory(model, prior, bare, seen):
     """Four of five packets that say the same: nothing is lost. All five, or both segments: nothing can be shown."""
-    codec.decode(grouped(bare.strands), model, prior=prior)
+    codec.decode(grouped(bare.strands), Nets(model, prior))
     tokens, report = kept_tokens(model, prior, bare, seen, {0, 1, 2, 3})
     assert (report.lost_packets, report.lost_tokens) == (4, 0)
     np.testing.assert_array_equal(tokens, seen[0])

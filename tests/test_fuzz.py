@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from helix_jax import codec
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
+from helix_jax.nets import Nets
 from helix_jax.prior import weights as prior_weights
 from helix_jax.reads import fastq
 from helix_jax.strands import fasta, outer, packets, records
@@ -36,7 +37,7 @@ QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 def packed(blob=BLOB, key=None, redundancy=0.3):
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=redundancy))
-    return codec.pack(blob, config, key=key)
+    return codec.pack(blob, config=config, key=key)
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +360,7 @@ def serve(weights_file, prior_file):
                 if way == "unpack":
                     outcome = "the bytes" if codec.unpack({100: strands})[0] == truth else "wrong bytes"
                 else:
-                    outcome = f"{len(list(codec.decode({100: strands}, model, prior=prior)[1]))} blocks"
+                    outcome = f"{len(list(codec.decode({100: strands}, Nets(model, prior))[1]))} blocks"
             except BaseException as error:
                 outcome, text = type(error).__name__, str(error)
             else:

@@ -18,6 +18,7 @@ import pytest
 from helix_jax import codec, video
 from helix_jax.coding import coder, segments
 from helix_jax.config import CodecConfig, PriorConfig, StrandConfig, TokenizerConfig
+from helix_jax.nets import Nets
 from helix_jax.prior import net
 from helix_jax.strands import fasta, header
 from helix_jax.tokenizer.weights import Model
@@ -85,15 +86,15 @@ def compare(name, pool):
 
 
 def test_bytes():
-    pool = codec.pack(BLOB, config("helix", 150))
+    pool = codec.pack(BLOB, config=config("helix", 150))
     kept = compare("bytes_helix_150", pool)
     assert codec.unpack(kept)[0] == BLOB
 
 
 def test_tokens(given_tokens):
-    pool = codec.encode(Clip(), MODEL, config("strand", 100))
+    pool = codec.encode(Clip(), Nets(MODEL), config=config("strand", 100))
     kept = compare("tokens_strand_100", pool)
-    info, _, report = codec.decode(kept, MODEL)
+    info, _, report = codec.decode(kept, Nets(MODEL))
     assert info == INFO
     assert report.verified
     np.testing.assert_array_equal(given_tokens[0], TOKENS)
@@ -129,7 +130,7 @@ def test_coded_segments(grid, mode, prior_of, walk):
 def test_a_change_is_explained(monkeypatch):
     """The message says what it means, and which strand it is."""
     monkeypatch.delenv("UPDATE_GOLDEN", raising=False)
-    pool = codec.pack(BLOB, config("helix", 150))
+    pool = codec.pack(BLOB, config=config("helix", 150))
     pool.strands[20] ^= 1
     with pytest.raises(pytest.fail.Exception, match=r"(?s)strand 20 of 29 .*no longer be read.*VERSION \(now 1\)"):
         compare("bytes_helix_150", pool)

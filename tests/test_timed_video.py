@@ -32,25 +32,9 @@ def model():
     return Model(nets.init(jax.random.key(0), SMALL), SMALL, bytes(range(32)))
 
 
-@dataclasses.dataclass
-class Clip:
-    """A clip in memory, with the reader's interface."""
-
-    pixels: np.ndarray
-    fps: Fraction = Fraction(30000, 1001)
-
-    @property
-    def info(self):
-        frames, height, width, _ = self.pixels.shape
-        return video.VideoInfo(frames, height, width, self.fps)
-
-    def blocks(self):
-        yield from np.array_split(self.pixels, 2)
-
-
 @pytest.fixture(scope="module")
 def clip():
-    return Clip(np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8))
+    return video.Clip(np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8), Fraction(30000, 1001))
 
 
 @pytest.fixture(scope="module")

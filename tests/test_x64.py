@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 from unittest import mock
 
@@ -20,6 +19,7 @@ from helix_jax import codec, parallel, video
 from helix_jax.channel import simulate
 from helix_jax.channel.model import Channel, Errors, Quality
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
+from helix_jax.nets import Nets
 from helix_jax.prior import weights as prior_weights
 from helix_jax.reads import recover
 from helix_jax.timing import channel
@@ -43,20 +43,18 @@ SCHEME = Scheme(
 )  # fmt: skip
 
 
-class Clip:
-    """A square that moves, in memory."""
+def moving_square():
+    """A clip of 8 frames of 24 x 28 pixels."""
+    y, x, t = np.mgrid[:24, :28, :8]
+    pixels = np.where((abs(x - 4 - 2 * t) < 6) & (abs(y - 12) < 8), 220, 40 + 2 * x + y)
+    return video.Clip(np.repeat(pixels.transpose(2, 0, 1)[..., None], 3, axis=-1).astype(np.uint8))
 
-    info = video.VideoInfo(8, 24, 28, Fraction(25))
 
-    @staticmethod
-    def blocks():
-        y, x, t = np.mgrid[:24, :28, :8]
-        pixels = np.where((abs(x - 4 - 2 * t) < 6) & (abs(y - 12) < 8), 220, 40 + 2 * x + y)
-        yield np.repeat(pixels.transpose(2, 0, 1)[..., None], 3, axis=-1).astype(np.uint8)
+CLIP = moving_square()
 
 
 def pictures(strands, tokenizer, prior):
-    _, blocks, report = codec.decode({60: strands}, tokenizer, prior=prior)
+    _, blocks, report = codec.decode({60: strands}, Nets(tokenizer, prior))
     return np.concatenate(list(blocks)), report
 
 
@@ -75,14 +73,14 @@ def made(tokenizer_file, prior_file):
     tokenizer, prior = weights.load(tokenizer_file), prior_weights.load(prior_file)
     arrays = {}
     for name, changes in CONFIGS.items():
-        pool = codec.encode(Clip, tokenizer, dataclasses.replace(PLAIN, **changes), prior=prior)
+        pool = codec.encode(CLIP, Nets(tokenizer, prior), config=dataclasses.replace(PLAIN, **changes))
         arrays[f"{name}, pool"] = pool.strands
         arrays[f"{name}, pictures"] = pictures(pool.strands, tokenizer, prior)[0]
         if name == "raw":
             left = np.delete(pool.strands, np.s_[1::3], axis=0)
             arrays["guessed, pictures"], report = pictures(left, tokenizer, prior)
             assert report.lost_tokens > 0
-    pool = codec.pack(BYTES, PLAIN)
+    pool = codec.pack(BYTES, config=PLAIN)
     # four copies of each: one shape for the search
     reads = simulate.read_copies(CHANNEL, pool.strands, np.full(len(pool.strands), 4), jax.random.key(1))
     found, _ = recover.recover(iter([(reads.bases, reads.lengths, reads.qualities)]))

@@ -46,7 +46,7 @@ def settings_of(args, nets):
         "shares": compare.SHARES,
         "ways": [dataclasses.asdict(way) for way in compare.WAYS],
         "codecs": [dataclasses.asdict(kind) for kind in codecs.CODECS],
-        "tokenizer": nets.model.digest.hex(),
+        "tokenizer": nets.tokenizer.digest.hex(),
         "prior": nets.prior.digest.hex(),
         "lpips": _digest(args.lpips) if args.lpips else None,
         "PyAV": av.__version__,
@@ -167,11 +167,9 @@ def main():
     parallel.use_all_cores()
     parallel.keep_compiled()
     try:
-        nets = compare.Nets(
+        nets = compare.Judged(
             weights.load(args.model), prior_weights.load(args.prior), lpips.load(args.lpips) if args.lpips else None
         )
-        if nets.prior.tokenizer != nets.model.digest:
-            raise ValueError(f"{args.prior} was not trained with {args.model}: give the two that were")
         run(args, nets)
     except (ValueError, OSError) as error:
         sys.exit(str(error))

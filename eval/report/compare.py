@@ -25,6 +25,7 @@ from eval.clips import generator
 from eval.report import codecs, writers
 from helix_jax import codec
 from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.nets import Nets
 from helix_jax.tk_scone import constraints
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)  # of strands lost
@@ -65,12 +66,9 @@ WAYS = (  # of mode raw: 8, 7, 6, 5, 4 and 3 digits
 
 
 @dataclass(frozen=True, eq=False)
-class Nets:
-    """What helix_jax decodes with, and how pictures are judged. model: tokenizer.weights.Model. prior:
-    prior.weights.Prior. lpips: weights as ``lpips.load`` gives them, or None."""
+class Judged(Nets):
+    """The nets that are measured, and how pictures are judged. lpips: weights as ``lpips.load`` gives them, or None."""
 
-    model: Any
-    prior: Any
     lpips: Any = None
 
     def quality(self, original, shown):
@@ -154,7 +152,7 @@ def helix_point(clip, nets, way, quality, redundancy):
 
     def there_and_back():
         begin = time.perf_counter()
-        pool = codec.encode(clip, nets.model, config, prior=nets.prior)
+        pool = codec.encode(clip, nets, config=config)
         middle = time.perf_counter()
         shown = read_helix(nets, pool.strands)
         return pool, shown, {"encode_s": middle - begin, "decode_s": time.perf_counter() - middle}
@@ -173,7 +171,7 @@ def helix_point(clip, nets, way, quality, redundancy):
 
 def read_helix(nets, strands):
     """Strands uint8[n, L] -> uint8[T, H, W, 3]. Raises DecodeError where nothing can be shown."""
-    _, blocks, _ = codec.decode({strands.shape[1]: strands}, nets.model, prior=nets.prior)
+    _, blocks, _ = codec.decode({strands.shape[1]: strands}, nets)
     return np.concatenate(list(blocks))
 
 

@@ -65,8 +65,7 @@ from helix_jax.cli.options import (
     Writer,
     WriterKind,
     codec_config,
-    load_model,
-    load_prior,
+    load_nets,
     parse_key,
     preparation,
     start,
@@ -162,18 +161,16 @@ def encode(
         if writer is Writer.TIMING:
             from helix_jax.cli import timed_files
 
-            figures = timed_files.encode(output, reader, load_model(model), scheme, progress=step)
+            figures = timed_files.encode(output, reader, load_nets(model, None).tokenizer, scheme, progress=step)
         else:
             config = codec_config(
                 constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers,
                 survive=survive, coverage=coverage, read_errors=read_errors, failure=failure, mode=mode, verify=verify,
                 quality=quality, effort=effort, rate=rate, budget=budget,
             )  # fmt: skip
-            tokenizer = load_model(model)
             pool = codec.encode(
-                reader, tokenizer, config, prior=load_prior(prior, tokenizer), motifs=tuple(forbid), key=parse_key(key),
-                progress=step,
-            )  # fmt: skip
+                reader, load_nets(model, prior), config=config, motifs=tuple(forbid), key=parse_key(key), progress=step
+            )
             fasta.write_pool(output, pool)
             warn_of_primers(primers.in_pool(pool))
             pixels = reader.info.frames * reader.info.height * reader.info.width
@@ -236,14 +233,16 @@ def decode(
             from helix_jax.cli import timed_files
 
             copies, left_out = timed_files.read(pool)
-            info, blocks, found, lost = timed_files.decode(copies, load_model(model), scheme, progress=step)
+            info, blocks, found, lost = timed_files.decode(
+                copies, load_nets(model, None).tokenizer, scheme, progress=step
+            )
             report = left_out | dataclasses.asdict(found) | {"lost_tokens": lost}
             concealed, changed = lost > 0, 0.0
         else:
-            tokenizer = load_model(model)
+            nets = load_nets(model, prior)
             chosen = written_options(forbid, left_primer, right_primer, exempt_primers, key) | {"progress": step}
             strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
-            info, blocks, found = codec.decode(strands, tokenizer, prior=load_prior(prior, tokenizer), **chosen)
+            info, blocks, found = codec.decode(strands, nets, **chosen)
             report = left_out_of(strands) | reads_figure.merged(found, about_reads, plot)
             concealed, changed = found.lost_tokens > 0, found.lost_update
         with video.VideoWriter(output, info, lossless) as film:
@@ -282,8 +281,7 @@ def demo(
 
     with problems(), progress(as_json) as step:
         files.check_paths(folders=(out,))
-        tokenizer = load_model(None)
-        figures = demonstration.run(out, tokenizer, load_prior(None, tokenizer), step)
+        figures = demonstration.run(out, step)
     show(figures, as_json)
 
 

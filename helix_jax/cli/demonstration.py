@@ -7,12 +7,13 @@ from matplotlib.figure import Figure
 
 from helix_jax import codec, video
 from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.nets import load
 from helix_jax.strands import fasta, inspection
 
 CLIP = Path(__file__).parents[1] / "assets" / "flower.mp4"
 
 
-def run(out, model, prior, progress=None):
+def run(out, progress=None):
     """Write pool.fasta, decoded.mp4, damaged.mp4 and demo.png to ``out``; return the figures as a dict.
 
     The clip is read back twice: from all strands but a tenth, which the repair strands make good, and from 70 % of the
@@ -20,9 +21,9 @@ def run(out, model, prior, progress=None):
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    reader = video.open_video(CLIP)
+    reader, nets = video.open_video(CLIP), load()
     config = CodecConfig(strands=StrandConfig(redundancy=0.15), mode="raw")
-    pool = codec.encode(reader, model, config, prior=prior, progress=progress)
+    pool = codec.encode(reader, nets, config=config, progress=progress)
     fasta.write(out / "pool.fasta", pool.strands, lambda i: "header" if i < pool.header_strands else "data")
     strands = fasta.read(out / "pool.fasta")
     checked = inspection.inspect(strands)
@@ -32,7 +33,7 @@ def run(out, model, prior, progress=None):
     pictures, figures = {}, {}
     for name, share in (("decoded", 0.9), ("damaged", 0.7)):
         kept = {n: group[generator.random(len(group)) < share] for n, group in strands.items()}
-        info, blocks, report = codec.decode(kept, model, prior=prior)
+        info, blocks, report = codec.decode(kept, nets)
         pictures[name] = np.concatenate(list(blocks))
         with video.VideoWriter(out / f"{name}.mp4", info) as writer:
             writer.write(pictures[name])

@@ -82,9 +82,8 @@ def encode_batch(
             effort=effort, rate=rate, budget=budget,
         )  # fmt: skip
         clips = batch.share(batch.find_clips(videos), number, count)
-        tokenizer = options.load_model(model)
         prepare = options.preparation(fps, deinterlace, tone_map)
-        task = batch.Task(out, tokenizer, config, tuple(forbid), options.load_prior(prior, tokenizer), prepare)
+        task = batch.Task(out, options.load_nets(model, prior), config, tuple(forbid), prepare)
         summary = batch.run(clips, task, host=number, hosts=count, at_once=at_once, progress=step)
     for clip, reason in summary["failures"].items():
         warn(f"failed: {clip}: {reason}")

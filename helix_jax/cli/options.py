@@ -251,19 +251,11 @@ def preparation(fps, deinterlace, tone_map):
     return video.Preparation(None if fps is None else frame_rate.parse(fps), deinterlace, tone_map)
 
 
-def load_model(path):
-    """--model -> tokenizer.weights.Model."""
-    from helix_jax.tokenizer import weights
+def load_nets(model, prior):
+    """--model and --prior -> nets.Nets; without them the shipped ones."""
+    from helix_jax import nets
 
-    return weights.load(path or weights.DEFAULT)
-
-
-def load_prior(path, model):
-    """--prior -> prior.weights.Prior. Without it the shipped one, or None where that is another tokenizer's."""
-    from helix_jax.prior import weights
-
-    prior = weights.load(path or weights.DEFAULT)
-    return prior if path or prior.tokenizer == model.digest else None
+    return nets.load(**({"tokenizer": model} if model else {}), prior=prior)
 
 
 def parse_key(text):

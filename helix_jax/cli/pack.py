@@ -72,7 +72,7 @@ def pack(
                 constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers,
                 survive=survive, coverage=coverage, read_errors=read_errors, failure=failure,
             )  # fmt: skip
-            pool = packing.pack_draft(content, config, motifs=tuple(forbid), key=parse_key(key), progress=step)
+            pool = packing.pack_draft(content, config=config, motifs=tuple(forbid), key=parse_key(key), progress=step)
             watch = primers.Watch(pool.constraints)
             fasta.write_pool(output, pool, watch)
             warn_of_primers(watch.found)

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from helix_jax import nets
+from helix_jax import layers
 from helix_jax.prior.stored import ACTIVATION_BITS, AROUND, KEPT, LOGIT_BITS, STREAM_BITS
 
 LEVELS = 4
@@ -73,8 +73,8 @@ class Block(nnx.Module):
     """Residual block: 3x3 in space, ReLU, 3 taps in time (past, present, future); zeros beyond the borders."""
 
     def __init__(self, width, rngs):
-        self.spatial = nets.Linear(9 * width, width, rngs)
-        self.temporal = nets.Linear(3 * width, width, rngs)
+        self.spatial = layers.Linear(9 * width, width, rngs)
+        self.temporal = layers.Linear(3 * width, width, rngs)
         self.temporal.w[...] = self.temporal.w[...] * 0.25
 
     def __call__(self, stream, causal):
@@ -105,13 +105,13 @@ def _taps(layer, shifted, count):
 class Net(nnx.Module):
     def __init__(self, config, rngs):
         k = config.digits
-        self.embed = nets.Linear((3 * LEVELS + 3) * k, config.width, rngs)
+        self.embed = layers.Linear((3 * LEVELS + 3) * k, config.width, rngs)
         self.phase = nnx.Param(jnp.zeros((PHASES, config.width), jnp.float32))
         self.blocks = nnx.List([Block(config.width, rngs) for _ in range(config.blocks)])
-        self.alone = nets.Linear(config.width, k * NODES, rngs)
-        self.begun = nets.Linear(config.width + (LEVELS * len(AROUND) + len(KEPT)) * k, config.hidden, rngs)
+        self.alone = layers.Linear(config.width, k * NODES, rngs)
+        self.begun = layers.Linear(config.width + (LEVELS * len(AROUND) + len(KEPT)) * k, config.hidden, rngs)
         self.earlier = nnx.Param(jnp.zeros((LEVELS * k, config.hidden), jnp.float32))
-        self.after = nets.Linear(config.hidden, k * NODES, rngs)
+        self.after = layers.Linear(config.hidden, k * NODES, rngs)
 
     # ---- masked ----
 
@@ -263,7 +263,7 @@ def _logits(x):
 
 @functools.lru_cache(maxsize=8)
 def _functional(config):
-    return nets.functional(lambda rngs: Net(config, rngs))
+    return layers.functional(lambda rngs: Net(config, rngs))
 
 
 def init(key, config):

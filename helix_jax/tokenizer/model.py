@@ -11,36 +11,36 @@ import chex
 import jax.numpy as jnp
 from flax import nnx
 
-from helix_jax import nets
+from helix_jax import layers
 from helix_jax.tokenizer import fsq, haar
 
 
 class Net(nnx.Module):
     def __init__(self, config, rngs):
         width = config.width
-        self.embed = nets.Linear(haar.CHANNELS, width, rngs)
-        self.encoder = nnx.List([nets.CausalBlock(width, rngs) for _ in range(config.encoder_blocks)])
-        self.to_digits = nets.Linear(width, config.digits, rngs)
-        self.from_digits = nets.Linear(config.digits, width, rngs)
-        self.decoder = nnx.List([nets.CausalBlock(width, rngs) for _ in range(config.decoder_blocks)])
-        self.unembed = nets.Linear(width, haar.CHANNELS, rngs)
+        self.embed = layers.Linear(haar.CHANNELS, width, rngs)
+        self.encoder = nnx.List([layers.CausalBlock(width, rngs) for _ in range(config.encoder_blocks)])
+        self.to_digits = layers.Linear(width, config.digits, rngs)
+        self.from_digits = layers.Linear(config.digits, width, rngs)
+        self.decoder = nnx.List([layers.CausalBlock(width, rngs) for _ in range(config.decoder_blocks)])
+        self.unembed = layers.Linear(width, haar.CHANNELS, rngs)
 
     def encode(self, pixels, bounds):
         x = self.embed(haar.to_patches(pixels).astype(self.embed.w.dtype))
         for block in self.encoder:
             x = block(x, bounds)
-        return self.to_digits(nets.rms_norm(x))
+        return self.to_digits(layers.rms_norm(x))
 
     def decode(self, centred, bounds):
         x = self.from_digits(centred)
         for block in self.decoder:
             x = block(x, bounds)
-        return haar.from_patches(self.unembed(nets.rms_norm(x)) * haar.band_scale().reshape(1, 1, 1, 1, -1))
+        return haar.from_patches(self.unembed(layers.rms_norm(x)) * haar.band_scale().reshape(1, 1, 1, 1, -1))
 
 
 @functools.lru_cache(maxsize=8)
 def _functional(config):
-    return nets.functional(lambda rngs: Net(config, rngs))
+    return layers.functional(lambda rngs: Net(config, rngs))
 
 
 def init(key, config):

@@ -12,6 +12,7 @@ import pytest
 
 from helix_jax import codec, files, video
 from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.nets import Nets
 from helix_jax.strands import fasta, packets
 from helix_jax.tk_scone import coder, constraints, tables
 from helix_jax.tokenizer import model as nets
@@ -24,7 +25,7 @@ BLOB = np.random.default_rng(7).bytes(1500)
 
 def packed(redundancy=0.3, blob=BLOB, key=None):
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=redundancy))
-    return codec.pack(blob, config, key=key)
+    return codec.pack(blob, config=config, key=key)
 
 
 def strands_of(pool, index, symbols):
@@ -260,7 +261,7 @@ def test_wrong_packet_of_a_video(tmp_path, folder, clip, run_cli, weights_file):
     model = weights.load(weights_file)
     for redundancy, status in ((0.5, 0), (0, UNDECODABLE)):
         config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=redundancy))
-        pool = codec.encode(video.open_video(clip), model, config)
+        pool = codec.encode(video.open_video(clip), Nets(model), config=config)
         zeros = np.zeros((1, pool.layout.symbol_bytes), np.uint8)
         strands = pool.strands.copy()
         strands[pool.header_strands] = strands_of(pool, np.array([0]), zeros)[0]

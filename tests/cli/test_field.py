@@ -309,7 +309,7 @@ def test_a_pool_among_copies_of_something_else(packed, tmp_path, unpacked):
 
 def test_reads_shorter_than_strands_are_called_that(tmp_path, run_cli):
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, left_primer=LEFT, right_primer=RIGHT))
-    made = codec.pack(BLOB, config)
+    made = codec.pack(BLOB, config=config)
     rows = ["".join("ACGT"[base] for base in row) for row in made.strands]
     pairs = [
         (f">r{n} {way}:N:0:1", letters[:90])
@@ -379,7 +379,9 @@ def test_pack_with_primers_codes_each_strand_once():
     done = []
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, left_primer=LEFT))
     watch_of = packing.pack_draft(
-        io.BytesIO(BLOB), config, progress=lambda station, more, _: done.append(more if station == "strands" else 0)
+        io.BytesIO(BLOB),
+        config=config,
+        progress=lambda station, more, _: done.append(more if station == "strands" else 0),
     )
     watch = primers.Watch(watch_of.constraints)
     for part in watch_of.portions():
@@ -527,16 +529,16 @@ def test_pools_do_not_depend_on_portions(packed, tmp_path, monkeypatch):
     """Written and read a few strands at a time, over several blocks of the outer code: the same strands and bytes."""
     data = np.random.default_rng(1).bytes(9000)
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=0.2))
-    whole = codec.pack(data, config).strands
+    whole = codec.pack(data, config=config).strands
     monkeypatch.setattr("helix_jax.strands.packets.BLOCK_SYMBOLS", 100)
     monkeypatch.setattr("helix_jax.strands.outer.BLOCK_BYTES", 6000)
-    blocks = codec.pack(data, config)
+    blocks = codec.pack(data, config=config)
     assert blocks.layout.blocks > 3
     for portion in (8, 64):
         monkeypatch.setattr(pool, "PORTION", portion)
         monkeypatch.setattr(header_search, "PORTION", portion)
         monkeypatch.setattr(packing, "_MIXED", portion)
-        np.testing.assert_array_equal(codec.pack(data, config).strands, blocks.strands)
+        np.testing.assert_array_equal(codec.pack(data, config=config).strands, blocks.strands)
         kept = np.random.default_rng(2).permutation(blocks.strands)[60:]
         assert codec.unpack({100: kept})[0] == data
     assert len(whole) < len(blocks.strands)
@@ -546,7 +548,7 @@ def test_a_file_that_changes_while_it_is_read_gives_no_pool(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(BLOB)
     with open(path, "rb") as source:
-        draft = packing.pack_draft(source, CodecConfig(constraints="strand", strands=StrandConfig(length=100)))
+        draft = packing.pack_draft(source, config=CodecConfig(constraints="strand", strands=StrandConfig(length=100)))
         path.write_bytes(BLOB[::-1])
         with pytest.raises(files.HelixError, match="changed while it was read"):
             fasta.write_pool(tmp_path / "p.fasta", draft)

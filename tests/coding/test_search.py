@@ -10,12 +10,13 @@ from helix_jax import codec, video
 from helix_jax.cli.demonstration import CLIP
 from helix_jax.coding import ladder, modes, search, segments
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.nets import Nets
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.tokenizer import fsq, tiles, weights
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer.weights import Model
-from tests.test_codec import Clip, grouped
+from tests.test_codec import RATE, grouped
 
 SMALL = TokenizerConfig(width=12, encoder_blocks=1, decoder_blocks=1, digits=4, tile=(4, 8, 8))
 STRANDS = StrandConfig(length=100, redundancy=0.0)
@@ -32,7 +33,8 @@ def waves(frames):
     y, x, t = np.mgrid[:44, :60, :frames]
     wave = 120 + 80 * np.sin(x / 5 + t / 9) * np.cos(y / 7)
     pixels = np.stack([wave, wave[::-1], 255 - wave], axis=-1).transpose(2, 0, 1, 3)
-    return Clip((pixels + np.random.default_rng(0).normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8))
+    noisy = pixels + np.random.default_rng(0).normal(0, 6, pixels.shape)
+    return video.Clip(noisy.clip(0, 255).astype(np.uint8), RATE)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,9 @@ def positions(model, clip):
 def error(tokens, model, clip):
     """By its definition, of the frames as they are decoded."""
     back = np.concatenate(
-        list(tiles.decode(model.params, SMALL, ladder.whole_tokens(tokens, 4), *clip.pixels.shape[:3]))
+        list(tiles.decode(model.params, SMALL, ladder.whole_tokens(tokens, 4), *clip.frames.shape[:3]))
     )
-    return np.square(back.astype(float) - clip.pixels).sum()
+    return np.square(back.astype(float) - clip.frames).sum()
 
 
 def bits(tokens, prior):
@@ -98,7 +100,7 @@ def test_bits_are_saved_where_they_count(model, clip, positions, prior_of):
     """With a high price the bits fall, counted apart from the search; with a low one the picture gets better."""
     prior = prior_of(4, model.digest)
     tokens = np.asarray(fsq.digits(positions))
-    price = error(tokens, model, clip) / clip.pixels.size
+    price = error(tokens, model, clip) / clip.frames.size
     found = {
         factor: np.asarray(fsq.digits(search.refine(
             positions, clip.blocks(), model, prior, damage=factor * price, steps=25, key=jax.random.key(1)
@@ -131,10 +133,10 @@ def test_encode_with_effort(model, clip, prior_of):
     errors, sizes = [], []
     for effort in (0, 1):
         config = CodecConfig(constraints="strand", mode="raw", effort=effort, strands=STRANDS)
-        pool = codec.encode(clip, model, config, prior=prior, progress=lambda *step: told.append(step))
-        _, blocks, report = codec.decode(grouped(pool.strands), model)
+        pool = codec.encode(clip, Nets(model, prior), config=config, progress=lambda *step: told.append(step))
+        _, blocks, report = codec.decode(grouped(pool.strands), Nets(model))
         assert report.verified
-        errors.append(np.square(np.concatenate(list(blocks)).astype(float) - clip.pixels).sum())
+        errors.append(np.square(np.concatenate(list(blocks)).astype(float) - clip.frames).sum())
         sizes.append(pool.strands.shape)
     assert errors[1] < 0.98 * errors[0]
     assert sizes[1] == sizes[0]
@@ -146,12 +148,12 @@ def test_encode_with_effort(model, clip, prior_of):
 def test_effort_never_takes_more(quality):
     """With the shipped weights: no more nucleotides, and a better picture for them, at all qualities."""
     model, prior = weights.load(), prior_weights.load()
-    part = Clip(np.concatenate(list(video.open_video(CLIP).blocks()))[:32, :64, :64])
+    part = video.Clip(np.concatenate(list(video.open_video(CLIP).blocks()))[:32, :64, :64], RATE)
     config, errors, sizes = CodecConfig(mode="prior", verify=False, quality=quality, strands=BARE), [], []
     for effort in (0, 2):
-        pool = codec.encode(part, model, dataclasses.replace(config, effort=effort), prior=prior)
-        _, blocks, _ = codec.decode(grouped(pool.strands), model, prior=prior)
-        errors.append(np.square(np.concatenate(list(blocks)).astype(float) - part.pixels).sum())
+        pool = codec.encode(part, Nets(model, prior), config=dataclasses.replace(config, effort=effort))
+        _, blocks, _ = codec.decode(grouped(pool.strands), Nets(model, prior))
+        errors.append(np.square(np.concatenate(list(blocks)).astype(float) - part.frames).sum())
         sizes.append(pool.strands.size)
     assert sizes[1] <= sizes[0]
     assert errors[1] < 0.99 * errors[0]
@@ -178,16 +180,15 @@ def test_groups_that_do_not_share_a_segments_frames(clip):
     """Groups of 16 latent frames are longer than a segment."""
     config = dataclasses.replace(SMALL, tile=(16, 8, 8))
     model = Model(nets.init(jax.random.key(0), config), config, bytes(range(32)))
-    pool = codec.encode(
-        clip, model, CodecConfig(constraints="strand", mode="raw", effort=1, strands=STRANDS)
-    )  # fmt: skip
-    assert codec.decode(grouped(pool.strands), model)[2].verified
+    asked = CodecConfig(constraints="strand", mode="raw", effort=1, strands=STRANDS)
+    pool = codec.encode(clip, Nets(model), config=asked)
+    assert codec.decode(grouped(pool.strands), Nets(model))[2].verified
 
 
 @pytest.mark.parametrize("effort", [-1, 4])
 def test_efforts_that_there_are_not(model, clip, effort):
     with pytest.raises(ValueError, match=f"effort {effort}: give 0 to 3"):
-        codec.encode(clip, model, CodecConfig(effort=effort))
+        codec.encode(clip, Nets(model), config=CodecConfig(effort=effort))
 
 
 def test_the_command(tmp_path, make_clip, run_cli, weights_file):

@@ -17,6 +17,7 @@ from eval import clips, lpips
 from eval.report import codecs, command, compare, tables, writers
 from helix_jax import codec, video
 from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.nets import Nets
 from helix_jax.prior import weights as prior_weights
 from helix_jax.strands import checker
 from helix_jax.tk_scone import constraints
@@ -104,7 +105,7 @@ def test_a_report(tmp_path, make_clip, run, lpips_file, weights_file, prior_file
         if row["method"].startswith("helix_jax"):
             quality = int(row["setting"].split()[1])
             asked = CodecConfig(mode=row["method"].split()[1], quality=quality, verify=False, strands=SAME)
-            strands = codec.encode(clip, model, asked, prior=prior).strands
+            strands = codec.encode(clip, Nets(model, prior), config=asked).strands
             claims = constraints.named("helix")
         else:
             stream = streams[row["method"], row["setting"]]
@@ -112,7 +113,7 @@ def test_a_report(tmp_path, make_clip, run, lpips_file, weights_file, prior_file
             writer = next(writer for writer in writers.WRITERS if writer.name == row["writer"])
             strands, claims = writers.pool_of(stream.to_bytes(), writer, 0.1).strands, writer.claims
             if writer == writers.OURS:
-                assert strands.shape == codec.pack(stream.to_bytes(), CodecConfig(strands=SAME)).strands.shape
+                assert strands.shape == codec.pack(stream.to_bytes(), config=CodecConfig(strands=SAME)).strands.shape
         assert int(row["nucleotides"]) == strands.shape[0] * 150
         assert float(row["nt_per_pixel"]) == pytest.approx(strands.size / (FRAMES * 64 * 64))
         assert float(row["net_bit_per_nt"]) == pytest.approx(8 * int(row["content_bytes"]) / strands.size)

@@ -35,7 +35,7 @@ def packed(blob=BLOB, primers=("", ""), redundancy=0.3):
         constraints="strand",
         strands=StrandConfig(length=100, redundancy=redundancy, left_primer=primers[0], right_primer=primers[1]),
     )
-    return codec.pack(blob, config)
+    return codec.pack(blob, config=config)
 
 
 @functools.cache
@@ -191,7 +191,7 @@ def test_of_two_copies_of_a_packet_the_one_with_more_reads_is_taken(monkeypatch)
     """Both pass their checks: of two pools of one key and one layout, the second lent the first two strands. Clusters
     are in the order of the letters, and the one with more reads is once the last and once the first of the two."""
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=0.3))
-    ours, theirs = (codec.pack(blob, config, key=b"one key!").strands for blob in (BLOB, OTHER))
+    ours, theirs = (codec.pack(blob, config=config, key=b"one key!").strands for blob in (BLOB, OTHER))
     half = len(ours) // 2
     pairs = [sorted((pool[n].tobytes() for pool in (ours, theirs)), reverse=n == half) for n in (half, half + 1)]
     rows = [row for n, row in enumerate(ours) if n not in (half, half + 1)]

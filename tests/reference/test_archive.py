@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-from fractions import Fraction
 
 import jax
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from helix_jax import codec, video
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.nets import Nets
 from helix_jax.prior import stored
 from helix_jax.prior import weights as prior_weights
 from helix_jax.reference import archive
@@ -35,7 +35,7 @@ runpy.run_module("helix_jax.reference", run_name="__main__")
 
 def test_bytes_without_jax(tmp_path):
     blob = np.random.default_rng(0).bytes(700)
-    pool = codec.pack(blob, CONFIG)
+    pool = codec.pack(blob, config=CONFIG)
     fasta.write(tmp_path / "pool.fasta", pool.strands[3:], lambda i: "")
     command = [sys.executable, "-c", NO_JAX, "reference", str(tmp_path / "pool.fasta"), str(tmp_path / "out")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -48,13 +48,7 @@ def test_tokens_of_a_video():
     model = Model(nets.init(jax.random.key(0), config), config, bytes(32))
     pixels = np.random.default_rng(0).integers(0, 256, (5, 17, 30, 3), dtype=np.uint8)
 
-    class Clip:
-        info = video.VideoInfo(5, 17, 30, Fraction(25))
-
-        def blocks(self):
-            return [pixels]
-
-    pool = codec.encode(Clip(), model, CONFIG)
+    pool = codec.encode(video.Clip(pixels), Nets(model), config=CONFIG)
     expected = tiles.encode(model.params, config, [pixels], 17, 30)
     np.testing.assert_array_equal(archive.read_pool({120: pool.strands}), expected)
 
@@ -65,13 +59,7 @@ def coded(request, tmp_path_factory, weights_file, prior_file):
     model, prior = weights.load(weights_file), prior_weights.load(prior_file)
     pixels = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 17, 30, 3), dtype=np.uint8), 36, axis=0)
 
-    class Clip:
-        info = video.VideoInfo(36, 17, 30, Fraction(25))
-
-        def blocks(self):
-            return [pixels]
-
-    pool = codec.encode(Clip(), model, dataclasses.replace(CONFIG, mode=request.param), prior=prior)
+    pool = codec.encode(video.Clip(pixels), Nets(model, prior), config=dataclasses.replace(CONFIG, mode=request.param))
     path = tmp_path_factory.mktemp("coded") / "pool.fasta"
     fasta.write(path, pool.strands[3:], lambda i: "")
     return tiles.encode(model.params, model.config, [pixels], 17, 30), path

@@ -50,5 +50,5 @@ def test_the_primers_of_a_pool_do_not_count_themselves():
     config = CodecConfig(
         constraints="strand", strands=StrandConfig(length=60, redundancy=0.0, left_primer=PRIMER, right_primer="ACGTTC")
     )
-    pool = codec.pack(b"helix" * 20, config)
+    pool = codec.pack(b"helix" * 20, config=config)
     assert not primers.in_pool(pool)[PRIMER]

@@ -11,7 +11,7 @@ import helix_jax
 from helix_jax import timing
 
 VIDEO_SIDE = [
-    "helix_jax.video", "helix_jax.tokenizer", "helix_jax.nets", "helix_jax.coding", "helix_jax.codec",
+    "helix_jax.video", "helix_jax.tokenizer", "helix_jax.layers", "helix_jax.coding", "helix_jax.codec",
     "helix_jax.tk_scone", "av", "flax",
 ]  # fmt: skip
 

@@ -9,6 +9,7 @@ import pytest
 from helix_jax import codec
 from helix_jax.coding import ladder, modes, search
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.nets import Nets
 from helix_jax.reference import archive, token_coder
 from helix_jax.strands import header as headers
 from helix_jax.tokenizer import model as nets
@@ -33,7 +34,7 @@ def clip():
 
 
 def squared(blocks, clip):
-    return np.square(np.concatenate(list(blocks)).astype(float) - clip.pixels).sum()
+    return np.square(np.concatenate(list(blocks)).astype(float) - clip.frames).sum()
 
 
 def test_sizes():
@@ -122,7 +123,7 @@ def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     told, kept = [], []
     encode = modes.Coding.symbols
     monkeypatch.setattr(modes.Coding, "symbols", lambda self, *a: kept.append(self) or encode(self, *a))
-    pool = codec.encode(clip, model, config, prior=prior, progress=lambda *step: told.append(step))
+    pool = codec.encode(clip, Nets(model, prior), config=config, progress=lambda *step: told.append(step))
     (coded,) = kept
     assert pool.header.update in update.CODES
     assert len(coded.update) == update.size(SMALL, 4)
@@ -132,7 +133,7 @@ def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     assert pool.header.sources == bare.sources + packets
     assert pool.header.content_bytes == coded.content_bytes
 
-    _, blocks, report = codec.decode(grouped(pool.strands), model, prior=prior)
+    _, blocks, report = codec.decode(grouped(pool.strands), Nets(model, prior))
     assert report.verified
     shown = squared(blocks, clip)
     levels = ladder.whole_tokens(coded.tokens, 4)
@@ -159,13 +160,13 @@ def test_losses_take_a_part_of_it(model, clip, monkeypatch):
     config = CodecConfig(
         constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100, redundancy=0.0)
     )  # fmt: skip
-    pool = codec.encode(clip, model, config)
+    pool = codec.encode(clip, Nets(model), config=config)
     packets = -(-update.size(SMALL, 4) // pool.layout.symbol_bytes)
     assert packets > 1
     errors = []
     for gone in (0, 1, packets):
         kept = pool.strands[: len(pool.strands) - gone]
-        _, blocks, report = codec.decode(grouped(kept), model)
+        _, blocks, report = codec.decode(grouped(kept), Nets(model))
         assert report.lost_packets == gone
         assert report.lost_tokens == 0
         assert (report.lost_update > 0) == (gone > 0)
@@ -178,23 +179,23 @@ def test_an_update_that_is_not_worth_its_bits_is_left_out(model, clip, monkeypat
     monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
     monkeypatch.setattr(search, "SLOPE", 1e9)
     config = CodecConfig(constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100))
-    assert codec.encode(clip, model, config).header.update == 0
+    assert codec.encode(clip, Nets(model), config=config).header.update == 0
 
 
 def test_a_budget_that_it_does_not_fit_leaves_it_out(model, clip, monkeypatch):
     monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
     strands = StrandConfig(length=100, redundancy=0.0)
     config = CodecConfig(constraints="strand", mode="raw", strands=strands)
-    size = codec.encode(clip, model, config).strands.size
+    size = codec.encode(clip, Nets(model), config=config).strands.size
     for spare, update_there in ((0, False), (10_000, True)):
-        pool = codec.encode(clip, model, dataclasses.replace(config, effort=3, budget=size + spare))
+        pool = codec.encode(clip, Nets(model), config=dataclasses.replace(config, effort=3, budget=size + spare))
         assert (pool.header.update > 0) == update_there
         assert pool.strands.size <= size + spare
 
 
 def test_a_header_that_promises_an_update_for_which_there_is_no_room(model, clip):
     config = CodecConfig(constraints="strand", mode="raw", strands=StrandConfig(length=100))
-    pool = codec.encode(clip, model, config)
+    pool = codec.encode(clip, Nets(model), config=config)
     forged = dataclasses.replace(pool.header, update=4)
     with pytest.raises(codec.DecodeError, match="has room for"):
         codec._check_header(forged, model, None)

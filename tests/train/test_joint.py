@@ -261,7 +261,8 @@ def test_a_keyed_offset_leaves_the_penalty_nothing_to_do():
 
     pools = [
         codec.pack(
-            mixing.to_bytes(digits).tobytes(), CodecConfig(constraints="strand", strands=StrandConfig(length=100))
+            mixing.to_bytes(digits).tobytes(),
+            config=CodecConfig(constraints="strand", strands=StrandConfig(length=100)),
         )
         for digits in (bad, good)
     ]

@@ -1,0 +1,83 @@
+"""Network layers shared by tokenizer and prior: the only file that imports flax.nnx.
+
+NNX classes stay behind ``functional``, a small boundary of pure functions over plain nested dicts of
+arrays, so that no NNX type reaches ``jit``, a checkpoint or a weights file.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+
+def functional(make):
+    """Turn an NNX constructor into pure functions over a plain dict of parameters.
+
+    make: ``nnx.Rngs -> nnx.Module``; the module may hold ``nnx.Param`` only.
+    Returns ``(init, apply)``: ``init(key) -> params`` (the key is consumed) and
+    ``apply(params, *args, method=name)``.
+    """
+    graphdef, abstract, rest = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, ...)
+    assert not jax.tree.leaves(rest), "only parameters: dropout or batch norm does not belong in a codec"
+
+    def init(key):
+        return nnx.to_pure_dict(nnx.state(make(nnx.Rngs(key)), nnx.Param))
+
+    def apply(params, *args, method):
+        state = jax.tree.map(lambda leaf: leaf, abstract)
+        nnx.replace_by_pure_dict(state, params)
+        return getattr(nnx.merge(graphdef, state, rest), method)(*args)
+
+    return init, apply
+
+
+def rms_norm(x):
+    """Scale the last axis to unit root mean square; the mean is taken in float32 whatever the type of x."""
+    power = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(power + 1e-6).astype(x.dtype)
+
+
+class Linear(nnx.Module):
+    """``x @ w + b``; w float32 [d_in, d_out], initialised with variance 1 / d_in."""
+
+    def __init__(self, d_in, d_out, rngs):
+        self.w = nnx.Param(jax.random.normal(rngs.params(), (d_in, d_out), jnp.float32) / d_in**0.5)
+        self.b = nnx.Param(jnp.zeros((d_out,), jnp.float32))
+
+    def __call__(self, x):
+        return jnp.dot(x, self.w[...]) + jnp.reshape(self.b[...], (1,) * (x.ndim - 1) + (-1,))
+
+
+class CausalBlock(nnx.Module):
+    """Residual block on a latent grid: RMS norm, 3x3 spatial conv, GELU, causal 3-tap temporal mix.
+
+    Both kernels are stored as matrices (9d x d and 3d x d), which is how Muon orthogonalises them.
+    A conv3d would compute the same and is far slower on XLA. Beyond the borders the edge repeats (space), or the
+    first latent frame (time).
+    """
+
+    def __init__(self, width, rngs):
+        self.gain = nnx.Param(jnp.ones((width,), jnp.float32))
+        self.spatial = Linear(9 * width, width, rngs)
+        self.temporal = Linear(3 * width, width, rngs)
+
+    def __call__(self, x, bounds):
+        """float32[B, t, h, w, d] -> the same shape.
+
+        bounds: None, or int32[4] (first row, last row, first column, last column) of the picture within the grid: what
+        lies outside is then taken from the picture's edge, as if the grid ended there.
+        """
+        batch, t, h, w, d = x.shape
+        y = rms_norm(x) * jnp.reshape(self.gain[...], (1, 1, 1, 1, d))
+        y = y.reshape(batch * t, h, w, d)
+        if bounds is None:
+            y = jnp.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        else:
+            y = jnp.take(y, jnp.clip(jnp.arange(-1, h + 1, dtype=jnp.int32), bounds[0], bounds[1]), axis=1, mode="clip")
+            y = jnp.take(y, jnp.clip(jnp.arange(-1, w + 1, dtype=jnp.int32), bounds[2], bounds[3]), axis=2, mode="clip")
+        kernel = self.spatial.w[...].reshape(3, 3, d, d)
+        y = jax.lax.conv_general_dilated(y, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        y = jax.nn.gelu(y + jnp.reshape(self.spatial.b[...], (1, 1, 1, d))).reshape(x.shape)
+        past = jnp.pad(y, ((0, 0), (2, 0), (0, 0), (0, 0), (0, 0)), mode="edge")
+        y = self.temporal(jnp.concatenate([y, past[:, 1:-1], past[:, :-2]], axis=-1))
+        return checkpoint_name(x + y, "block")  # what training with less memory keeps
