@@ -21,7 +21,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow
+	OPTIMISED=1 $(BIN)/python -m pytest -m slow
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

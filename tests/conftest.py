@@ -21,6 +21,9 @@ import pytest  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+# a third of the time of all tests is that of the compiler; what runs in processes of its own (the tour, several hosts,
+# commands) and `make slow` have its optimisations, so that both kinds of program are tested
+jax.config.update("jax_disable_most_optimizations", not os.environ.get("OPTIMISED"))
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)

@@ -87,7 +87,7 @@ def stand_in(arguments, make_clip):
         if path.suffix == ".mp4":
             make_clip(path, 9, 24, 32)
         elif path.suffix == ".txt":
-            path.write_text("Some notes.\n" * 20)
+            path.write_text("Some notes.\n" * 4)
         elif before == "--data" or word.endswith("/"):
             path.mkdir(parents=True)
             for name in ("one.mp4", "two.mp4"):
