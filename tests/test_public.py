@@ -1,4 +1,4 @@
-"""The public names, and the pages' examples in Python: they run as they stand there, and write what the command does."""
+"""The public names, and the examples in Python: they run as they stand on the pages, and write what the command does."""
 
 import re
 import subprocess
