@@ -1,4 +1,4 @@
-"""The public names, and the examples in Python: they run as they stand on the pages, and write what the command does."""
+"""The public names, and the examples in Python, which run as they stand and write what the command writes."""
 
 import re
 import subprocess
@@ -38,7 +38,7 @@ def test_they_are_imported_when_they_are_used():
 
 def test_the_readmes_example_writes_what_the_command_writes(tmp_path, make_clip, run_cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_clip(tmp_path / "clip.mp4", 9, 24, 32)
+    make_clip(tmp_path / "clip.mp4", 16, 64, 72)
     (code,) = examples("README.md")
     scope = {}
     exec(code, scope)
@@ -46,7 +46,7 @@ def test_the_readmes_example_writes_what_the_command_writes(tmp_path, make_clip,
     np.testing.assert_array_equal(fasta.read("pool.fasta")[150], scope["pool"].strands)
     assert scope["pool"].header.mode != "raw"
     pictures = np.concatenate(list(scope["blocks"]))
-    assert pictures.shape == (9, 24, 32, 3)
+    assert pictures.shape == (16, 64, 72, 3)
     assert scope["report"].verified
 
 
