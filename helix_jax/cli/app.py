@@ -108,9 +108,10 @@ def encode(
 ) -> None:
     """Write a video as strands of DNA.
 
-    The frame rate, the size and the number of frames are kept exactly; a clip of variable frame rate needs --fps.
-    Sound is not stored, nor are pixel aspect, HDR, transparency and interlacing. A warning names each of these losses,
-    with the remedy.
+    The frame rate, the size and the number of frames are kept exactly; a clip of
+    variable frame rate needs --fps. Sound is not stored, nor are pixel aspect,
+    HDR, transparency and interlacing. A warning names each of these losses, with
+    the remedy.
     """
     from helix_jax import codec, video
     from helix_jax.strands import fasta, inspection, primers
@@ -189,10 +190,12 @@ def decode(
 ) -> None:
     """Read a pool, or a sequencer's reads of it, back into a video.
 
-    Reads are sorted into clusters, each cluster gives its most likely strand, and where the check of a strand fails,
-    less likely ones are tried. The outer code then repairs lost strands. If too many are lost for it, the prior guesses
-    the lost tokens from those around them, the command reports the loss, and the exit status is 3. Pass the same
-    forbidden words and primers as for encoding; the comments of a FASTA file record them too.
+    Reads are sorted into clusters, each cluster gives its most likely strand,
+    and where the check of a strand fails, less likely ones are tried. The outer
+    code then repairs lost strands. If too many are lost for it, the prior
+    guesses the lost tokens from those around them, the command reports the loss,
+    and the exit status is 3. Pass the same forbidden words and primers as for
+    encoding; the comments of a FASTA file record them too.
     """
     from helix_jax import codec, video
     from helix_jax.cli import reads_figure
@@ -253,8 +256,9 @@ def demo(
 ) -> None:
     """Send a shipped clip through all stations: a FASTA file, decoded videos, a picture of the frames, and figures.
 
-    The clip is decoded twice: after the loss of 10 % of the strands, which the repair strands restore, and after the
-    loss of 30 %, where the lost tokens are guessed. The picture shows frames of the original and of both videos.
+    The clip is decoded twice: after the loss of 10 % of the strands, which the
+    repair strands restore, and after the loss of 30 %, where the lost tokens are
+    guessed. The picture shows frames of the original and of both videos.
     """
     from helix_jax.cli import demonstration
 
@@ -273,8 +277,9 @@ def cache(
 ) -> None:
     """Show what the cache holds, or clear it.
 
-    The cache keeps the tables and capacities of constraint sets and the compiled programs, so that the second run is
-    fast. There is a limit for each of the two kinds, beyond which the files that have not been used for the longest
+    The cache keeps the tables and capacities of constraint sets and the compiled
+    programs, so that the second run is fast. There is a limit for each of the
+    two kinds, beyond which the files that have not been used for the longest
     time are removed.
     """
     with problems():

@@ -67,12 +67,14 @@ def encode_batch(
 ) -> None:
     """Write many videos as strands of DNA, each to a FASTA file of its own, on all devices of this host.
 
-    Each file is what `encode` writes with the same options. If the command is run again, it skips the clips that are
-    done: those whose FASTA file is present and complete, and was made from the same content with the same model and
-    options, as a record beside it says (FILE.fasta.json). A clip that fails is named at the end and does not stop the
-    others.
+    Each file is what `encode` writes with the same options. If the command is
+    run again, it skips the clips that are done: those whose FASTA file is
+    present and complete, and was made from the same content with the same model
+    and options, as a record beside it says (FILE.fasta.json). A clip that fails
+    is named at the end and does not stop the others.
 
-    Exit status: 0 all clips are done, 1 a clip failed, 2 wrong use, 130 stopped by Ctrl-C; what was done by then stays.
+    Exit status: 0 all clips are done, 1 a clip failed, 2 wrong use, 130 stopped
+    by Ctrl-C; what was done by then stays.
     """
     from helix_jax import batch
     from helix_jax.video import not_kept

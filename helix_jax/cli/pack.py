@@ -75,8 +75,9 @@ def unpack(
 ) -> None:
     """Read a packed file back from its strands or from a sequencer's reads of them.
 
-    The bytes come back exactly or not at all (exit status 4). Pass the same forbidden words and primers as for packing;
-    the comments of a FASTA file record them too.
+    The bytes come back exactly or not at all (exit status 4). Pass the same
+    forbidden words and primers as for packing; the comments of a FASTA file
+    record them too.
     """
     from helix_jax import packing
     from helix_jax.cli import reads_figure

@@ -59,8 +59,9 @@ def capacity(
 ) -> None:
     """Show the capacity of a constraint set, its exact limit at a strand length, and what the coder achieves there.
 
-    All three are in bits per nucleotide: `capacity` for strands of unlimited length, `limit` = log2(number of valid
-    strands) / length, and `carried` = K / length, where K is the number of bits that the coder writes into a strand.
+    All three are in bits per nucleotide: `capacity` for strands of unlimited
+    length, `limit` = log2(number of valid strands) / length, and `carried` = K /
+    length, where K is the number of bits that the coder writes into a strand.
     """
     from helix_jax.tk_scone import capacity as rates
     from helix_jax.tk_scone import constraints as sets

@@ -33,7 +33,8 @@ def simulate(
 ) -> None:
     """Simulate synthesis, storage and sequencing of a pool: noisy reads with qualities, in random order.
 
-    The reads do not say which strand they come from. A strand may get no read at all; such strands are counted as lost.
+    The reads do not say which strand they come from. A strand may get no read at
+    all; such strands are counted as lost.
     """
     import jax
     import numpy as np

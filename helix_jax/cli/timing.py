@@ -67,8 +67,8 @@ def simulate(
 ) -> None:
     """Simulate the synthesis of a schedule in N noisy copies per strand, and their reads, unlabelled and shuffled.
 
-    A copy in which every run is lost is left out. The runs that are lost in all copies of a strand are counted
-    separately, as no reader can see them.
+    A copy in which every run is lost is left out. The runs that are lost in all
+    copies of a strand are counted separately, as no reader can see them.
     """
     import jax
 
@@ -141,8 +141,8 @@ def capacity(
 ) -> None:
     """Show what a table of times carries: its capacity, max-entropic chain, the theorem's rate, and the baselines.
 
-    For a scheme with a Poisson law, the gradient of the capacity in the mean run length of each transition is shown
-    too.
+    For a scheme with a Poisson law, the gradient of the capacity in the mean run
+    length of each transition is shown too.
     """
     from helix_jax.timing import capacity as rates
     from helix_jax.timing import error_capacity
@@ -226,8 +226,9 @@ def design(
 ) -> None:
     """Design a scheme for a chemistry: its times, its coder, and the bits per hour to expect.
 
-    Among the times that can be told apart with this number of copies and this delta, those are chosen that carry the
-    most bits per time unit. The bits per hour are those of one strand: multiply them by the number of strands that are
+    Among the times that can be told apart with this number of copies and this
+    delta, those are chosen that carry the most bits per time unit. The bits per
+    hour are those of one strand: multiply them by the number of strands that are
     written at the same time.
     """
     from helix_jax.timing import quantizer, state_splitting
