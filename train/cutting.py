@@ -22,7 +22,7 @@ from train.data import halve
 
 THUMB = 32  # side of the thumbnails that cuts and stillness are measured on, in pixels
 # At a cut the thumbnails differ by more than CUT_JUMP + CUT_RATIO * their usual difference (mean absolute luma levels),
-# and a share of CUT_SHARE of the pixels changes to another of CUT_BINS luma classes: fast motion moves pixels, but keeps
+# and CUT_SHARE of the pixels change to another of CUT_BINS luma classes. Fast motion moves pixels, but keeps
 # the histogram. This finds the six cuts that were seen in the training videos. The false positives are flashes, a jump
 # in time, and the first frames of whip pans, before the usual difference is known. Cross-fades are not cuts.
 CUT_JUMP, CUT_RATIO, CUT_START, CUT_MEMORY = 10.0, 2.0, 4.0, 8

@@ -1,4 +1,4 @@
-"""Training batches from shards (train/shards.py): batch t is a pure function of (seed, t). This module does not use jax.
+"""Training batches from shards (train/shards.py): batch t is a pure function of (seed, t). No jax is used here.
 
     indices --shuffle--> --draw a seed each--> --batch--> this host's rows --read--> --crop, flip, speed--> clips
 
