@@ -3,7 +3,8 @@
 Command:  python -m train.tokenizer --config configs/tokenizer_base.py --data SHARDS --run runs/tokenizer_base
 Expected: not run yet. By FLOP, about 4 hours on one H100 at a third of its peak; its weights file has 7.6 MB.
 
-64 x 64 crops first; then the decoder alone on larger pictures, which costs little and sharpens edges:
+The first run is on crops of 64 x 64. Then the decoder alone is trained on larger pictures, which costs little and
+sharpens edges:
 
           python -m train.tokenizer --config configs/tokenizer_base.py --data SHARDS --run runs/tokenizer_base_128 \\
               --set init_from=runs/tokenizer_base/weights.safetensors --set data.size=128 --set batch=32 \\
@@ -14,7 +15,8 @@ from helix_jax.config import TokenizerConfig
 from train.config import CheckpointConfig, DataConfig, LogConfig, OptimiserConfig, ParallelConfig, TokenizerTraining
 
 
-def get():
+def get() -> TokenizerTraining:
+    """Return the configuration of the run."""
     return TokenizerTraining(
         model=TokenizerConfig(width=192, encoder_blocks=3, decoder_blocks=5),
         data=DataConfig(exclude=("shared_assets-flower",), workers=8),

@@ -1,4 +1,4 @@
-"""A tokenizer of the default size on a laptop or two CPU cores: to see training work, or to train for your own videos.
+"""A tokenizer of the default size on a laptop or two CPU cores, as a try or for your own videos.
 
 Command:  python -m train.tokenizer --config configs/tokenizer_cpu.py --data VIDEOS --run runs/tokenizer_cpu
 Expected: about 2 hours on two cores; 23 dB on the classic test clips at 16 bits per token, as the first default.
@@ -7,8 +7,9 @@ Expected: about 2 hours on two cores; 23 dB on the classic test clips at 16 bits
 from train.config import CheckpointConfig, DataConfig, TokenizerTraining
 
 
-def get():
-    # the demo shows this clip, so no frame of it is trained on
+def get() -> TokenizerTraining:
+    """Return the configuration of the run."""
+    # the demo shows this clip, so it is not trained on
     return TokenizerTraining(
         data=DataConfig(exclude=("shared_assets-flower",)),
         checkpoint=CheckpointConfig(every=500),

@@ -1,7 +1,7 @@
-"""A tokenizer for a pod: 1,024 channels, 8 + 17 blocks, 316 M parameters shared out over 256 devices.
+"""A tokenizer for a pod: 1,024 channels, 8 + 17 blocks, 316 M parameters split over 256 devices.
 
 Command:  python -m train.tokenizer --config configs/tokenizer_pod.py --data SHARDS --run shared/tokenizer_pod
-          (one process per host, on a folder that all of them see; docs/forking.md)
+          (one process per host, in a folder that all of them see; docs/forking.md)
 Check it: python -m train.tokenizer --config configs/tokenizer_pod.py --dry_run --devices 256
 Expected: not run, only compiled for 256 devices by the dry run, which prints memory and FLOP.
 """
@@ -18,7 +18,8 @@ from train.config import (
 )
 
 
-def get():
+def get() -> TokenizerTraining:
+    """Return the configuration of the run."""
     return TokenizerTraining(
         model=TokenizerConfig(width=1024, encoder_blocks=8, decoder_blocks=17, digits=16),
         data=DataConfig(size=128, workers=16),
@@ -27,7 +28,7 @@ def get():
         ),
         parallel=ParallelConfig(
             fsdp=256,
-            # every matrix along its rows; vectors, and what leads to and from the digits, on all devices
+            # every matrix is split along its rows; vectors, and the layers to and from the digits, are replicated
             sharding=(ShardingRule(r"(spatial|temporal|embed)\.w$", ("fsdp", None)),),
             compute="bfloat16",
             remat=True,

@@ -1,25 +1,29 @@
 """Bjontegaard's difference of rates: how many more nucleotides the same quality takes, on average.
 
 Bjontegaard, "Calculation of average PSNR differences between RD-curves" (VCEG-M33, 2001), with monotone cubics (pchip)
-for the logarithm of the rate over the quality, by the package of Herglotz et al. Only where both curves have the
-quality; nothing is ever extrapolated.
+for the logarithm of the rate over the quality, by the package of Herglotz et al. Only the qualities that both curves
+reach are compared; nothing is ever extrapolated.
 """
 
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import bjontegaard
 import numpy as np
 
-LEAST_OVERLAP = 0.1  # of the span of both ranges: with less, a few hundredths of a dB would speak for the curve
+# Least overlap, as a share of the span of both ranges. With less, a few hundredths of a dB would decide for the curve.
+LEAST_OVERLAP = 0.1
+
+Points = Sequence[Mapping[str, Any]]
 
 
-def front(points, key):
-    """The best that a method does, by rising nucleotides: [{"nt_per_pixel", key}], both rising.
+def front(points: Points, key: str) -> list[dict[str, float]]:
+    """Return the best points of a method, as [{"nt_per_pixel", key}], in which both values rise.
 
-    points: dicts with "nt_per_pixel", the quality ``key``, of which more is better, and maybe "preset" and "scale".
-    Between two points of one preset and scale there are others (of another CRF), taken to lie on a straight line over
-    the logarithm of the rate; of presets and scales the best counts at every rate.
+    The points have "nt_per_pixel", the quality ``key``, of which more is better, and optionally "preset" and "scale".
+    Between two points of the same preset and scale there are others (with another CRF), which are assumed to lie on a
+    straight line over the logarithm of the rate. At each rate the best of the presets and scales counts.
     """
     curves = {}
     for point in points:
@@ -33,8 +37,8 @@ def front(points, key):
     return [{"nt_per_pixel": rate, key: value} for rate, value in _rising(zip(np.exp(rates), best, strict=True))]
 
 
-def _rising(curve):
-    """The pairs (rate, quality) that no cheaper one equals, by rising rate."""
+def _rising(curve: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the pairs (rate, quality) whose quality no cheaper one reaches, by rising rate."""
     kept = []
     for rate, value in sorted(curve, key=lambda pair: (pair[0], -pair[1])):
         if not kept or value > kept[-1][1]:
@@ -42,9 +46,17 @@ def _rising(curve):
     return kept
 
 
-def bd_rate(anchor, other, key):
-    """How many percent more nucleotides ``other`` takes than ``anchor`` at the same quality; None where their ranges of
-    quality overlap by less than LEAST_OVERLAP. Both: points as for ``front``."""
+def bd_rate(anchor: Points, other: Points, key: str) -> float | None:
+    """Return how many percent more nucleotides ``other`` takes than ``anchor`` at the same quality.
+
+    Args:
+        anchor: points as for ``front``.
+        other: likewise.
+        key: the quality.
+
+    Returns:
+        The percentage, or None if their ranges of quality overlap by less than LEAST_OVERLAP.
+    """
     curves = [front(points, key) for points in (anchor, other)]
     if min(map(len, curves)) < 2:
         return None
@@ -54,6 +66,6 @@ def bd_rate(anchor, other, key):
     if common < LEAST_OVERLAP * span:
         return None
     values = [[point[name] for point in curve] for curve in curves for name in ("nt_per_pixel", key)]
-    with warnings.catch_warnings(action="ignore"):  # of an overlap below 75 %, which it counts as we do
+    with warnings.catch_warnings(action="ignore"):  # about an overlap below 75 %, which we accept
         percent: Any = bjontegaard.bd_rate(*values, method="pchip", require_matching_points=False)
     return float(percent)

@@ -1,28 +1,41 @@
 """The clips that are measured: which files of a folder, how many frames, and whether they are clean."""
 
+import os
 import sys
 import zlib
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from helix_jax import video
 from train.data import halve
 
 SUFFIXES = (".mp4", ".y4m")
-CLEAN_BITS = 1.0  # of the file, per pixel: with fewer, much of what a later coder has to tell was left out before
+CLEAN_BITS = 1.0  # bits of the file per pixel; with fewer, an earlier coder has already removed much of the detail
 
 
 class Clip(video.Clip):
-    """A clip in memory with its name. clean: not compressed much before."""
+    """A clip in memory with its name.
 
-    def __init__(self, name, frames, fps, clean):
+    Attributes:
+        name: name of the clip.
+        clean: whether the clip was not compressed much before.
+    """
+
+    def __init__(self, name: str, frames: UInt8[np.ndarray, "T H W 3"], fps: Fraction, clean: bool) -> None:
         super().__init__(frames, fps)
         self.name, self.clean = name, clean
 
 
-def clips_of(folder, names):
-    """Paths of the clips of a folder, or of those named (with or without suffix). Exits where one is not there."""
+def clips_of(folder: str | os.PathLike, names: Sequence[str]) -> list[Path]:
+    """Return the paths of the clips in a folder, or of those with these names (with or without suffix).
+
+    The program exits if one of them does not exist.
+    """
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix in SUFFIXES)
     known = {name for path in paths for name in (path.name, path.stem)}
     missing = ", ".join(name for name in names if name not in known)
@@ -32,8 +45,8 @@ def clips_of(folder, names):
     return [path for path in paths if not names or path.name in names or path.stem in names]
 
 
-def frames_of(reader, count):
-    """The first ``count`` frames of a clip (0: all), uint8[T, H, W, 3]."""
+def frames_of(reader: Any, count: int) -> UInt8[np.ndarray, "T H W 3"]:
+    """Return the first ``count`` frames of a clip, as ``video.open_video`` gives it; 0 means all frames."""
     blocks, have = [], 0
     for block in reader.blocks():
         blocks.append(block)
@@ -43,16 +56,21 @@ def frames_of(reader, count):
     return np.concatenate(blocks)[: count or None]
 
 
-def name_of(path, half):
-    """What a clip is called, whole or at half size."""
+def name_of(path: str | os.PathLike, half: bool) -> str:
+    """Return the name of a clip, at full or at half size."""
     return Path(path).name + (" (half size)" if half else "")
 
 
-def load(path, count, half=False):
-    """The first ``count`` frames (0: all) of a file -> Clip.
+def load(path: str | os.PathLike, count: int, half: bool = False) -> Clip:
+    """Load the first frames of a file.
 
-    half: at half size, the mean of 2 x 2 pixels, which takes most of an earlier coder's traces out. Clean is what was
-    halved, or spends CLEAN_BITS on a pixel of its file: copies for the web spend a tenth of that.
+    A clip counts as clean if it is halved, or if its file has at least CLEAN_BITS per pixel; copies for the web have a
+    tenth of that.
+
+    Args:
+        path: the file.
+        count: number of frames; 0 means all.
+        half: whether to halve the size by means of 2 x 2 pixels, which removes most traces of an earlier coder.
     """
     reader = video.open_video(path)
     frames, info = frames_of(reader, count), reader.info
@@ -62,6 +80,6 @@ def load(path, count, half=False):
     return Clip(name_of(path, half), frames, info.fps, half or spent >= CLEAN_BITS)
 
 
-def generator(seed, name):
-    """numpy Generator of a clip by its name."""
+def generator(seed: int, name: str) -> np.random.Generator:
+    """Return the random generator of a clip, which depends on the seed and on the clip's name."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])

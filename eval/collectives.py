@@ -1,7 +1,9 @@
-"""Collectives of a training step: how many bytes they are given, by the compiled program, and the step without them."""
+"""Collectives of a training step: the bytes of their operands in the compiled program, and the step without them."""
 
+import contextlib
 import math
 import re
+from typing import Any
 from unittest import mock
 
 import jax
@@ -19,10 +21,11 @@ _ALONE = re.compile(r"replica_groups=(\{\{\d+\}|\[\d+,1\]<=)")
 _OF_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}")
 
 
-def operand_bytes(text):
-    """Bytes of the operands of each kind of collective that one device takes part in, from compiled HLO text.
+def operand_bytes(text: str) -> dict[str, int]:
+    """Return the bytes of the operands of each kind of collective, for one device, from compiled HLO text.
 
-    A loop counts as often as the compiler knows it to turn (once where it does not); groups of one device not at all.
+    A loop counts with its number of iterations if the compiler knows it, and once if not. Groups of a single device do
+    not count.
     """
     computations, entry = _computations(text)
 
@@ -30,10 +33,10 @@ def operand_bytes(text):
         total = {}
         types = {result: kind for result, kind, *_ in computations[name]}
         for _, _, opcode, operands, attributes in computations[name]:
-            found = _COLLECTIVE.match(opcode)
-            if found and not _alone(attributes):
+            collective = _COLLECTIVE.match(opcode)
+            if collective and not _alone(attributes):
                 moved = sum(_size(types[operand]) for operand in operands)
-                total[found[1]] = total.get(found[1], 0) + moved
+                total[collective[1]] = total.get(collective[1], 0) + moved
             turns = re.search(r'known_trip_count":\{"n":"(\d+)"', attributes) if opcode == "while" else None
             for role, called in _CALLED.findall(attributes):
                 for inner in re.findall(r"[\w.\-]+", called):
@@ -45,8 +48,8 @@ def operand_bytes(text):
     return walk(entry)
 
 
-def _computations(text):
-    """HLO text -> ({computation: [(result, type, opcode, operands, attributes), ...]}, the entry's name)."""
+def _computations(text: str) -> tuple[dict[str, list], str]:
+    """Return {computation: [(result, type, opcode, operands, attributes), ...]} of HLO text, and the entry's name."""
     computations, entry, current = {}, "", []
     for line in text.splitlines():
         if line.endswith("{") and not line.startswith((" ", "HloModule")):
@@ -64,8 +67,8 @@ def _computations(text):
     return computations, entry
 
 
-def _closing(text):
-    """Where the bracket that ``text`` starts with is closed: the index after."""
+def _closing(text: str) -> int:
+    """Return the index after the bracket that closes the one that ``text`` starts with."""
     depth = 0
     for index, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
@@ -74,25 +77,25 @@ def _closing(text):
     raise ValueError(f"HLO with an open bracket: {text[:80]}")
 
 
-def _size(kind):
-    """Bytes of an HLO type, "f32[8,4]{1,0}" or a tuple of such."""
+def _size(kind: str) -> int:
+    """Return the bytes of an HLO type, such as "f32[8,4]{1,0}" or a tuple of such types."""
     arrays = _ARRAY.findall(kind)
     bits = sum(int(width or 8) * math.prod(int(n) for n in shape.split(",") if n) for _, width, shape in arrays)
     return -(-bits // 8)
 
 
-def _alone(attributes):
-    """Whether the groups of a collective are of one device each: nothing moves."""
-    if found := _OF_MESH.search(attributes):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+def _alone(attributes: str) -> bool:
+    """Return whether each group of a collective has a single device, so that nothing is moved."""
+    if mesh := _OF_MESH.search(attributes):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
         # a part of an axis is written 'axis':(begin)size
-        axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2])
+        axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", mesh[2])
         return math.prod(int(part or sizes[axis]) for axis, part in axes) == 1
     return _ALONE.search(attributes) is not None
 
 
 class _NoCollectives:
-    """``jax.lax`` with collectives that keep shapes and move nothing: each device goes on with what is its own."""
+    """``jax.lax`` with collectives that keep shapes but move nothing: each device continues with its own values."""
 
     def __getattr__(self, name):
         return getattr(lax, name)
@@ -110,6 +113,6 @@ class _NoCollectives:
         return lax.dynamic_slice_in_dim(x, lax.axis_index(axes) * size, size, scatter_dimension)
 
 
-def left_out():
-    """Context in which ``sharding.gradients`` is traced without its collectives."""
+def left_out() -> contextlib.AbstractContextManager[Any]:
+    """Return a context manager in which ``sharding.gradients`` is traced without its collectives."""
     return mock.patch.object(sharding, "lax", _NoCollectives())

@@ -1,53 +1,76 @@
-"""Strands lost: what is left of a clip as tokens, and as H.265 in the same strands. For ``eval.prior``.
+"""What is left of a clip when strands are lost, as tokens and as H.265 in the same strands. For ``eval.prior``.
 
-Tokens go out in mode raw with RaptorQ, as ``helix_jax.codec`` writes them. A loss takes whole strands, drawn at random
-from source and repair packets alike (header strands are taken to survive); what the outer code makes of the others is
-asked of ``strands.outer``. At redundancy r it repairs everything up to a share of r / (1 + r), and two packets; beyond
-that the source packets that are gone stay gone.
+The tokens are written in mode raw with RaptorQ, as ``helix_jax.codec`` writes them. A loss removes whole strands, drawn
+at random from source and repair packets alike (header strands are assumed to survive). ``strands.outer`` recovers what
+it can from the others: at redundancy r it repairs everything up to a share of r / (1 + r), and two packets; beyond
+that, lost source packets stay lost.
 
-H.265 is x265 by PyAV (``eval.report.codecs``): preset medium, tune psnr (0.2 dB better than without), one group of
-pictures (an I picture, then P and B), 4:2:0, no SEI, its CRF searched until the stream is just no longer than the raw
-tokens. The stream and zeros after it fill the same packets, so the same strands are lost. The decoder is FFmpeg's, and
-it is helped: the parameter sets are never lost, it is told where the bytes of each picture begin and when to show it,
-and of two ways the one with the better PSNR counts: nothing from the first damaged picture on, or all pictures but the
-damaged ones. A picture that does not come, or that the decoder calls corrupt, is replaced by the last one that did,
-grey where none did. Damaged pictures are not decoded, with zeros for the bytes that are gone or without them: past the
-outer code's reach that gave 4 to 13 dB on three clips where grey gives 11, and not the same twice, as FFmpeg then shows
-memory that it has not written. Nothing is added that a lossy channel would make one add to H.265 (slices, intra
-refresh).
+H.265 is x265 by PyAV (``eval.report.codecs``) with preset medium and tune psnr (0.2 dB better than without), one group
+of pictures (an I picture, then P and B), 4:2:0, and no SEI. Its CRF is searched until the stream is just no longer than
+the raw tokens. The stream, padded with zeros, fills the same packets, so that the same strands are lost. The decoder is
+FFmpeg's, and it is helped: the parameter sets are never lost, and it is told where the bytes of each picture begin and
+when to show it. Of two ways, the one with the better PSNR counts: to decode nothing from the first damaged picture on,
+or all pictures but the damaged ones. A picture that is missing, or that the decoder calls corrupt, is replaced by the
+last good one, or by grey if there is none. Damaged pictures are not decoded, neither with zeros for the missing bytes
+nor without them: beyond the reach of the outer code that gave 4 to 13 dB on three clips where grey gives 11, and not
+the same twice, as FFmpeg then shows memory that it has not written. Nothing is added to H.265 that one would add for a
+lossy channel (slices, intra refresh).
 """
 
 import dataclasses
 import itertools
+import os
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Shaped, UInt8
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from eval import metrics
 from eval.clips import generator
 from eval.report.codecs import damaged, expand, fit
 from helix_jax.coding import conceal, modes
 from helix_jax.config import MixingConfig
+from helix_jax.prior.weights import Prior
 from helix_jax.strands import outer
+from helix_jax.strands.packets import PacketLayout
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import tiles
+from helix_jax.tokenizer.weights import Model
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 METHODS = {"prior": "masked prior", "copy": "nearest token copied", "mean": "mean level", "h265": "H.265, same bytes"}
 KINDS = ("tokens", "h265")
-PICTURED = (0.2, 0.4)  # shares of which ``measure`` keeps a picture
-EVERY = 8  # frames from one MS-SSIM to the next, as eval.quality
+PICTURED = (0.2, 0.4)  # shares for which ``measure`` keeps a picture
+EVERY = 8  # MS-SSIM is measured on every 8th frame, as in eval.quality
+
+Row = dict[str, Any]
+Picture = UInt8[np.ndarray, "H W 3"]
 
 
 # ---- losses --------------------------------------------------------------------------------------------
 
 
-def lost_packets(layout, packets, genuine, share, generator):
-    """Source packets that stay lost, bool[sources], when ``share`` of all strands is lost.
+def lost_packets(
+    layout: PacketLayout,
+    packets: UInt8[np.ndarray, "n bytes"],
+    genuine: Callable[..., Any],
+    share: float,
+    generator: np.random.Generator,
+) -> Bool[np.ndarray, " sources"]:
+    """Return which source packets stay lost when a share of all strands is lost.
 
-    packets: uint8[packets, symbol bytes] as ``outer.encode`` gives them; genuine: as ``outer.decode`` takes it. From
-    generators of one seed, what a smaller share loses is among what a larger one loses.
+    With generators of the same seed, the packets lost at a smaller share are among those lost at a larger one.
+
+    Args:
+        layout: layout of the packets.
+        packets: the packets, as ``outer.encode`` gives them.
+        genuine: as ``outer.decode`` takes it.
+        share: share of the strands that is lost.
+        generator: source of the random numbers.
     """
     order = generator.permutation(layout.packets)
     index = np.sort(order[round(share * layout.packets) :])
@@ -55,8 +78,17 @@ def lost_packets(layout, packets, genuine, share, generator):
     return recovered.lost | recovered.suspect
 
 
-def concealed(method, tokens, missing, prior):
-    """Levels for the tokenizer's decoder [t, h, w, k]; method: "prior", "copy" or "mean". missing: bool[t, h, w]."""
+def concealed(
+    method: str, tokens: UInt8[np.ndarray, "t h w k"], missing: Bool[np.ndarray, "t h w"], prior: Prior
+) -> Shaped[np.ndarray, "t h w k"]:
+    """Return the levels for the tokenizer's decoder.
+
+    Args:
+        method: "prior", "copy" or "mean".
+        tokens: the tokens.
+        missing: mask of the missing tokens.
+        prior: the prior.
+    """
     if method == "prior":
         return conceal.fill_lost(tokens, missing, prior)
     if method == "copy":
@@ -64,20 +96,43 @@ def concealed(method, tokens, missing, prior):
     return np.where(missing[..., None], np.float32(1.5), tokens.astype(np.float32))
 
 
-def measure(name, original, fps, tokens, model, prior, strands, seeds, progress=None):
-    """What is left of a clip at every share of SHARES.
+def measure(
+    name: str,
+    original: UInt8[np.ndarray, "T H W 3"],
+    fps: Fraction,
+    tokens: UInt8[np.ndarray, "t h w k"],
+    model: Model,
+    prior: Prior,
+    strands: tuple[int, float],
+    seeds: Sequence[int],
+    progress: Callable[[], Any] | None = None,
+) -> tuple[Row, list[Row], dict[str, Picture]]:
+    """Measure what is left of a clip at each share of SHARES.
 
-    name: of the clip; the losses depend on it. original: uint8[T, H, W, 3]. fps: Fraction. tokens: uint8[t, h, w, k].
-    model: tokenizer.weights.Model. prior: prior.weights.Prior. strands: (bits of a strand, redundancy). seeds: list of
-    int. progress: called after each loss. Returns (facts, rows, pictures). facts: dict of the clip's figures with
-    nothing lost. rows: list of dicts, one for each seed, share and method. pictures: dict of title -> uint8[H, W, 3],
-    of the middle frame. Raises ValueError where H.265 cannot be made as small as the tokens."""
+    Args:
+        name: name of the clip, which the losses depend on.
+        original: its frames.
+        fps: its frame rate.
+        tokens: its tokens.
+        model: the tokenizer.
+        prior: the prior.
+        strands: (bits of a strand, redundancy).
+        seeds: seeds of the losses.
+        progress: called after each loss.
+
+    Returns:
+        The figures of the clip without losses, a row for each seed, share and method, and pictures of the middle frame
+        by their titles.
+
+    Raises:
+        ValueError: if H.265 cannot be made as small as the tokens.
+    """
     shape, digits = original.shape[:3], tokens.shape[-1]
     coded = modes.Coding("raw", tokens)
     layout = coded.layout(*strands)
     symbols = coded.symbols(layout, MixingConfig())
     payload = mixing.to_bytes(symbols).tobytes()
-    layout = dataclasses.replace(layout, payload_bytes=len(payload))  # the last packet filled up, as codec.encode does
+    layout = dataclasses.replace(layout, payload_bytes=len(payload))  # fills the last packet, as codec.encode does
     packets, genuine = outer.encode(layout, payload), outer.matching(outer.payload_digest(payload))
     stream = fit(original, fps, coded.content_bytes)
 
@@ -98,7 +153,7 @@ def measure(name, original, fps, tokens, model, prior, strands, seeds, progress=
         missing = modes.decode("raw", tokens.shape[:3], digits, symbols, lost, MixingConfig(), None)[1]
         same = {"clip": name, "seed": seed, "share": share, "tokens_lost": float(missing.mean())}
         for method in METHODS:
-            if not lost.any():  # the outer code gave everything back
+            if not lost.any():  # the outer code recovered everything
                 row = whole["h265" if method == "h265" else "tokens"]
             elif method == "h265":
                 tries = [expand(left, shape) for left in damaged(stream, lost, layout.symbol_bytes)]
@@ -115,24 +170,30 @@ def measure(name, original, fps, tokens, model, prior, strands, seeds, progress=
     return facts, rows, pictures
 
 
-def means(rows):
-    """Over clips and seeds: list of {"share", "tokens_lost", method: {"psnr", "ms_ssim", "pictures"}}."""
-    found = []
+def means(rows: Sequence[Row]) -> list[Row]:
+    """Return the means over clips and seeds: {"share", "tokens_lost", method: {"psnr", "ms_ssim", "pictures"}}."""
+    result = []
     for share in SHARES:
-        here = [row for row in rows if row["share"] == share]
-        mean: dict[str, Any] = {"share": share, "tokens_lost": float(np.mean([row["tokens_lost"] for row in here]))}
+        selected = [row for row in rows if row["share"] == share]
+        mean: Row = {"share": share, "tokens_lost": float(np.mean([row["tokens_lost"] for row in selected]))}
         for method in METHODS:
-            of = [row for row in here if row["method"] == method]
+            of = [row for row in selected if row["method"] == method]
             mean[method] = {key: float(np.mean([row[key] for row in of])) for key in ("psnr", "ms_ssim", "pictures")}
-        found.append(mean)
-    return found
+        result.append(mean)
+    return result
 
 
 # ---- tables and figures ----------------------------------------------------------------------------------
 
 
-def show_streams(out, show, facts):
-    """Nothing lost: tokens and H.265 of each clip. show: as ``eval.prior.show``."""
+def show_streams(out: Console, show: Callable[..., None], facts: Sequence[Row]) -> None:
+    """Print tokens and H.265 of each clip without losses.
+
+    Args:
+        out: where to print.
+        show: prints a table, as ``eval.prior.show``.
+        facts: the figures of each clip.
+    """
     cells = [
         (
             f["clip"], f"{f['payload_bytes']:,}", f"{f['h265_bytes']:,}", f"{f['crf']:.2f}",
@@ -147,8 +208,15 @@ def show_streams(out, show, facts):
     show(out, "nothing lost: H.265 in no more bytes than raw tokens take", columns, cells)
 
 
-def show_losses(out, show, means, redundancy):
-    """Means over clips and seeds at every share of strands lost."""
+def show_losses(out: Console, show: Callable[..., None], means: Sequence[Row], redundancy: float) -> None:
+    """Print the means over clips and seeds at each share of lost strands.
+
+    Args:
+        out: where to print.
+        show: prints a table, as ``eval.prior.show``.
+        means: the means.
+        redundancy: redundancy of the outer code.
+    """
     for key, unit, form in (("psnr", "PSNR, dB", ".2f"), ("ms_ssim", "MS-SSIM", ".4f")):
         cells = [
             (f"{mean['share']:.0%}", f"{mean['tokens_lost']:.1%}", *(f"{mean[m][key]:{form}}" for m in METHODS),
@@ -159,8 +227,14 @@ def show_losses(out, show, means, redundancy):
         show(out, f"{unit}, RaptorQ with redundancy {redundancy:g} before", columns, cells)
 
 
-def draw_losses(path, means, redundancy):
-    """Quality against the share of strands lost."""
+def draw_losses(path: str | os.PathLike, means: Sequence[Row], redundancy: float) -> None:
+    """Draw the quality against the share of lost strands.
+
+    Args:
+        path: the file to write.
+        means: the means.
+        redundancy: redundancy of the outer code.
+    """
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     styles = {"prior": "C0o-", "copy": "C2s--", "mean": "C7^:", "h265": "C3D-"}
     for axis, key, label in zip(figure.subplots(1, 2), ("psnr", "ms_ssim"), ("PSNR, dB", "MS-SSIM"), strict=True):
@@ -173,8 +247,8 @@ def draw_losses(path, means, redundancy):
     figure.savefig(path, dpi=110)
 
 
-def draw_sheet(path, clips):
-    """A row of pictures for each clip. clips: list of (name, dict of title -> uint8[H, W, 3])."""
+def draw_sheet(path: str | os.PathLike, clips: Sequence[tuple[str, dict[str, Picture]]]) -> None:
+    """Draw a row of pictures for each clip, given as (name, pictures by their titles)."""
     columns = max(len(pictures) for _, pictures in clips)
     figure = Figure(figsize=(3.2 * columns, 2.8 * len(clips)), layout="constrained")
     for axes, (name, pictures) in zip(figure.subplots(len(clips), columns, squeeze=False), clips, strict=True):

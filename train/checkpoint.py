@@ -1,19 +1,22 @@
-"""Checkpoints of a run: the only file that imports orbax.
+"""Checkpoints of a run. This is the only file that imports orbax.
 
-RUN/checkpoints/STEP holds the sharded state and a JSON of the configuration and the code version. Saving runs in the
-background. A checkpoint is restored onto any number of devices and hosts: the target says where each array goes.
+RUN/checkpoints/STEP holds the sharded state and a JSON file of the configuration and the code version. Saving runs in
+the background. A checkpoint can be restored onto any number of devices and hosts: the target says where each array
+goes.
 
-A disk that fills up, or a machine that dies, may leave a checkpoint that is not whole: an empty folder, one without the
-mark that Orbax sets last, a file that is missing or cut short. Such a one is passed over, with the reason. A run that
-goes on moves it to RUN/broken_checkpoints, since Orbax would count it among the newest and delete good ones for it.
+If a disk fills up or a machine dies, a checkpoint may be incomplete: an empty folder, one without the mark that Orbax
+sets last, or one with a missing or truncated file. Such a checkpoint is skipped, with the reason. A run that is resumed
+moves it to RUN/broken_checkpoints, since Orbax would count it among the newest and delete good ones in its place.
 """
 
 import collections
 import dataclasses
 import json
+import os
 import re
 import signal
 import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +24,46 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
+from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers as managers
 
 from helix_jax.errors import HelixError
 from train import sharding
+from train.config import Training
 
-METRIC = "psnr"  # higher is better; ``keep_best`` goes by it
+METRIC = "psnr"  # higher is better; ``keep_best`` uses it
 
 
 class CheckpointError(HelixError):
-    """A checkpoint that does not fit the run, or is not whole; the message names the first difference or the files."""
+    """A checkpoint does not fit the run or is incomplete; the message names the first difference or the files."""
 
 
 class Checkpoints:
-    """The checkpoints of one run folder. Every host opens them, on a folder that all hosts see.
+    """The checkpoints of one run folder. Every host opens them, in a folder that all hosts see.
 
-    read_only: of a run that may be going on elsewhere; nothing is moved then.
-    passed: {name of a folder: why it is no whole checkpoint}, of those that were met so far (on host 0).
-    Raises CheckpointError where a run would go on, and none of its checkpoints is whole.
+    Attributes:
+        passed: name of a folder to the reason why it is not a complete checkpoint, for those that were skipped so far
+            (on host 0).
     """
 
-    def __init__(self, folder, *, keep_last=2, keep_best=1, read_only=False):
-        self._folder, self.passed = Path(folder).resolve(), {}
+    def __init__(
+        self, folder: str | os.PathLike, *, keep_last: int = 2, keep_best: int = 1, read_only: bool = False
+    ) -> None:
+        """Open the checkpoints, and move incomplete ones away unless ``read_only``.
+
+        Args:
+            folder: the folder of the checkpoints, RUN/checkpoints.
+            keep_last: number of newest checkpoints to keep.
+            keep_best: number of checkpoints with the best metric to keep.
+            read_only: for a run that may be in progress elsewhere; nothing is moved then.
+
+        Raises:
+            CheckpointError: if the run has checkpoints to resume from, but none of them is complete.
+        """
+        self._folder = Path(folder).resolve()
+        self.passed: dict[str, str] = {}
         self._reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
-        self._manager: Any = None  # it reads the metrics of all steps, and fails where those of one are broken
+        self._manager: Any = None  # it reads the metrics of all steps, and fails if those of one are broken
         if not read_only:
             self._set_aside()
             policies: list[managers.PreservationPolicy] = [managers.LatestN(max(keep_last, 1))]
@@ -64,9 +83,12 @@ class Checkpoints:
             # with several hosts jax.distributed takes the signal and tells all of them
             self._previous = signal.signal(signal.SIGTERM, lambda *_: self._signalled.set())
 
-    def _set_aside(self):
-        """Move what is not whole out of the folder: all whose small files tell, and else down to the newest that is
-        whole. Host 0 decides for all."""
+    def _set_aside(self) -> None:
+        """Move incomplete checkpoints out of the folder. Host 0 decides for all hosts.
+
+        All steps are checked by their small files; their arrays are read from the newest step down to the first
+        complete one.
+        """
         refused = 0
         if jax.process_index() == 0 and self._folder.is_dir():
             for path in self._folder.iterdir():
@@ -76,8 +98,8 @@ class Checkpoints:
                 reason = _fault_of_files(self._folder / str(step))
                 if reason:
                     self.passed[str(step)] = reason
-            whole = self.newest()
-            refused = whole is None and any(name.isdigit() for name in self.passed)
+            newest = self.newest()
+            refused = newest is None and any(name.isdigit() for name in self.passed)
             for name in [] if refused else self.passed:
                 aside = self._folder.parent / "broken_checkpoints"
                 aside.mkdir(exist_ok=True)
@@ -90,25 +112,25 @@ class Checkpoints:
             )
 
     @property
-    def steps(self):
-        """Steps whose folders are there, ascending; ``fault`` tells which of them cannot be restored."""
+    def steps(self) -> list[int]:
+        """The steps that have a folder, ascending; ``fault`` says which of them cannot be restored."""
         return _steps(self._folder)
 
-    def newest(self):
-        """The newest step that is whole; None where none is. What is passed over goes to ``passed``."""
+    def newest(self) -> int | None:
+        """Return the newest complete step, or None. The steps that are skipped are added to ``passed``."""
         return self._first_whole(reversed(self.steps))
 
-    def best_step(self):
-        """The whole step of the highest metric; None where none has one."""
+    def best_step(self) -> int | None:
+        """Return the complete step with the highest metric, or None if no step has a metric."""
         scored = {}
         for step in self.steps:
             try:
                 scored[step] = _metric(json.loads((self._folder / str(step) / _METRICS).read_bytes()))
-            except (OSError, ValueError, KeyError, TypeError):  # none was taken, or it is broken
+            except (OSError, ValueError, KeyError, TypeError):  # it was not measured, or its file is broken
                 continue
         return self._first_whole(sorted(scored, key=lambda step: (scored[step], -step), reverse=True))
 
-    def _first_whole(self, steps):
+    def _first_whole(self, steps: Iterable[int]) -> int | None:
         for step in steps:
             reason = self.fault(step)
             if reason is None:
@@ -116,61 +138,73 @@ class Checkpoints:
             self.passed[str(step)] = reason
         return None
 
-    def fault(self, step):
-        """Why a step cannot be restored, for people; None where all of it is there. Reads all of it, on this host."""
+    def fault(self, step: int) -> str | None:
+        """Return why a step cannot be restored, or None if it is complete. All of it is read, on this host."""
         folder = self._folder / str(step)
         return _fault_of_files(folder) or _fault_of_arrays(folder / "state")
 
-    def told(self):
-        """``passed`` in words."""
+    def told(self) -> str:
+        """Return ``passed`` in words, for messages."""
         return "; ".join(f"{name}: {reason}" for name, reason in self.passed.items())
 
-    def save(self, step, state, record, metrics):
-        """Write the state (pytree of arrays) in the background. record: dict for JSON. metrics: dict of float, may be
-        empty."""
+    def save(self, step: int, state: PyTree, record: dict[str, Any], metrics: Mapping[str, float]) -> None:
+        """Write a checkpoint in the background, unless there is one of this step.
+
+        Args:
+            step: number of the step.
+            state: pytree of arrays.
+            record: what is saved beside it as JSON (``record_of``).
+            metrics: measurements, of which METRIC is saved if it is present.
+        """
         if step in self._manager.all_steps():
             return
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(record))
         scored = {METRIC: float(metrics[METRIC])} if METRIC in metrics else None
         self._manager.save(step, args=arguments, metrics=scored, force=True)
 
-    def record(self, step):
-        """The JSON that was saved with a step."""
+    def record(self, step: int) -> dict[str, Any]:
+        """Return the JSON that was saved with a step."""
         return json.loads((self._folder / str(step) / "run/metadata").read_bytes())
 
-    def restore(self, step, abstract, shardings):
-        """State of a step, each array where ``shardings`` says. abstract: pytree of ShapeDtypeStruct.
+    def restore(self, step: int, abstract: PyTree, shardings: PyTree) -> PyTree:
+        """Restore the state of a step.
 
-        Raises CheckpointError naming an array that is missing, unknown, or of another shape or type: Orbax itself would
-        cast to another type without a word.
+        Args:
+            step: number of a complete step.
+            abstract: pytree of ShapeDtypeStruct, the arrays that are expected.
+            shardings: pytree of the sharding of each array.
+
+        Raises:
+            CheckpointError: naming an array that is missing, unknown, or of another shape or type; Orbax itself would
+                silently cast it to another type.
         """
         place = self._folder / str(step) / "state"
-        # pyrefly: ignore[missing-attribute]  (of a whole step it is there)
+        # pyrefly: ignore[missing-attribute]  (a complete step has it)
         saved = _named(self._reader.metadata(place).item_metadata.tree)
         wanted = _named(abstract)
         for name in sorted(saved.keys() | wanted.keys()):
-            there, needed = (
+            present, needed = (
                 f"{np.dtype(tree[name].dtype)}{list(tree[name].shape)}" if name in tree else "no array"
                 for tree in (saved, wanted)
             )
-            if there != needed:
+            if present != needed:
                 raise CheckpointError(
-                    f"checkpoint {step}: {name} is {there}, the configuration needs {needed}: use the configuration of "
-                    "the run, or another run folder"
+                    f"checkpoint {step}: {name} is {present}, the configuration needs {needed}: use the configuration "
+                    "of the run, or another run folder"
                 )
         target = jax.tree.map(
             lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), abstract, shardings
         )
         return self._reader.restore(place, args=ocp.args.StandardRestore(target))
 
-    def stopping(self, step):
-        """Whether SIGTERM has come, to any host: all of them see it at the same step."""
+    def stopping(self, step: int) -> bool:
+        """Return whether any host has received SIGTERM; all hosts see it at the same step."""
         if jax.process_count() == 1:
             return self._signalled.is_set()
         return self._manager.reached_preemption(step)
 
-    def close(self):
-        """Wait until everything is written."""
+    def close(self) -> None:
+        """Wait until everything is written, and close the checkpoints."""
         if self._manager is not None:
             self._manager.wait_until_finished()
             self._manager.close()
@@ -180,17 +214,17 @@ class Checkpoints:
             self._previous = None
 
 
-# ---- whole or not ----------------------------------------------------------------------------------
+# ---- complete or not -------------------------------------------------------------------------------
 
 _METRICS = "metrics/metrics"
 
 
-def _steps(folder):
+def _steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit() and path.is_dir())
 
 
-def _fault_of_files(folder):
-    """What is amiss with the small files of a step: the marks that Orbax sets last, and its JSON."""
+def _fault_of_files(folder: Path) -> str | None:
+    """Return what is wrong with the small files of a step (the marks that Orbax sets last, and its JSON), or None."""
     if not any(folder.iterdir()):
         return "the folder is empty"
     marked = ["", "run/", "state/", *(["metrics/"] if (folder / "metrics").exists() else [])]
@@ -201,23 +235,23 @@ def _fault_of_files(folder):
             return f"{name} is missing"
     for name in texts:
         try:
-            whole = isinstance(json.loads((folder / name).read_bytes()), dict)
+            valid = isinstance(json.loads((folder / name).read_bytes()), dict)
         except ValueError:
-            whole = False
-        if not whole:
+            valid = False
+        if not valid:
             return f"{name} is cut short"
     return None
 
 
-def _fault_of_arrays(folder):
-    """What is amiss with the arrays of a state: read to the end, one piece after the other, and thrown away."""
+def _fault_of_arrays(folder: Path) -> str | None:
+    """Return what is wrong with the arrays of a state, or None. Every piece is read to its end and discarded."""
     tree = json.loads((folder / "_METADATA").read_bytes())["tree_metadata"]
-    leaves = [leaf for leaf in tree.values() if not leaf["value_metadata"]["skip_deserialize"]]  # what is no empty node
+    leaves = [leaf for leaf in tree.values() if not leaf["value_metadata"]["skip_deserialize"]]  # not empty
     wanted = {".".join(str(part["key"]) for part in leaf["key_metadata"]) for leaf in leaves}
     try:
         base = {"driver": "file", "path": f"{folder}/"}
         store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
-        # where the file of a value is gone the value is empty, and nothing is raised
+        # if the file of a value is missing, the value is empty, and nothing is raised
         keys = [key for key in store.list().result() if store.read(key).result().value]
     except (ValueError, OSError) as error:
         return f"an array cannot be read ({' '.join(str(error).split())})"
@@ -226,15 +260,16 @@ def _fault_of_arrays(folder):
     return f"array {min(missing)} is missing" if missing else None
 
 
-def _metric(metrics):
+def _metric(metrics: Mapping[str, float]) -> float:
     return metrics[METRIC]
 
 
-def _named(tree):
+def _named(tree: PyTree) -> dict[str, Any]:
+    """Return the leaves of a pytree by the names of their paths."""
     return {sharding.path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-def record_of(cfg, version):
-    """What is saved beside the arrays: the configuration and the version of the code."""
-    # through JSON once, so that tuples compare equal to what comes back
+def record_of(cfg: Training, version: str) -> dict[str, Any]:
+    """Return what is saved beside the arrays: the configuration and the version of the code."""
+    # through JSON once, so that tuples compare equal to the lists that come back
     return json.loads(json.dumps({"config": dataclasses.asdict(cfg), "code": version}))

@@ -3,35 +3,56 @@
 import argparse
 import math
 import runpy
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from helix_jax import config as configuration
 from train import loop, sharding
+from train.config import Training
 from train.metrics import peak_flops
 
 
-def main(description, kind, task_of, argv=None):
-    """Parse, join the other hosts, train. kind: the config's class. task_of(cfg) -> loop.Task.
+def main(
+    description: str | None,
+    kind: type[Training],
+    task_of: Callable[[Any], loop.Task],
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parse the command line, join the other hosts, and train.
 
-    Exit status: 0 done or stopped by SIGTERM with a checkpoint, 2 wrong use, 1 a NaN.
+    Exit status: 0 done, or stopped by SIGTERM with a checkpoint; 1 the loss is not a number; 2 wrong use.
+
+    Args:
+        description: the text above the options of ``--help``.
+        kind: class of the configuration.
+        task_of: builds the task from the configuration.
+        argv: the arguments; None for those of the process.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE", help="a file of configs/, for example configs/tokenizer_cpu.py")
-    add("--data", metavar="FOLDER", help="shards of train.prepare, or a folder of videos")
-    add("--run", metavar="FOLDER", help="where everything goes; the same again goes on where it stopped")
-    add("--validation", metavar="FOLDER", help="like --data: sample pictures and the best checkpoint go by it")
-    add("--set", action="append", default=[], metavar="PATH=VALUE", help="override, for example steps=100")
-    add("--dry_run", action="store_true", help="compile the step for the mesh, print memory and FLOP, and stop")
-    add("--devices", type=int, metavar="N", help="pretend to N CPU devices in this process: for dry runs and tests")
-    hosts = parser.add_argument_group(
-        "several hosts", "found by jax.distributed where a cluster manager started them; else"
+    add("--config", required=True, metavar="FILE", help="configuration file, for example configs/tokenizer_cpu.py")
+    add("--data", metavar="FOLDER", help="shards from train.prepare, or a folder of videos")
+    add("--run", metavar="FOLDER", help="folder of the run; repeat the command to resume the run")
+    add("--validation", metavar="FOLDER", help="like --data, for sample pictures and the best checkpoint")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change an option of the configuration, for example steps=100",
     )
-    hosts.add_argument("--coordinator", metavar="ADDRESS:PORT", help="of host 0")
-    hosts.add_argument("--hosts", type=int, metavar="N", help="how many")
-    hosts.add_argument("--host", type=int, metavar="I", help="which one this is, 0 to N - 1")
+    add("--dry_run", action="store_true", help="only compile a step, print memory and FLOP, and stop")
+    add("--devices", type=int, metavar="N", help="simulate N CPU devices in this process, for dry runs and tests")
+    hosts = parser.add_argument_group(
+        "several hosts",
+        "Under a cluster manager, jax.distributed finds the hosts. Otherwise pass all three options on each host.",
+    )
+    hosts.add_argument("--coordinator", metavar="ADDRESS:PORT", help="address and port of host 0")
+    hosts.add_argument("--hosts", type=int, metavar="N", help="number of hosts")
+    hosts.add_argument("--host", type=int, metavar="I", help="number of this host, 0 to N - 1")
     args = parser.parse_args(argv)
     if not args.dry_run and not (args.data and args.run):
         parser.error("give --data and --run (or --dry_run)")
@@ -59,9 +80,11 @@ def main(description, kind, task_of, argv=None):
         parser.error(" ".join(str(error).split()))
 
 
-def dry_run(cfg, task):
-    """Lines about a run: parameters, memory of each device, FLOP, time of a step at the device's peak. Compiles the
-    real step for the whole mesh, but makes no array."""
+def dry_run(cfg: Training, task: loop.Task) -> list[str]:
+    """Describe a run in lines of text: parameters, memory of each device, FLOP, and the time of a step at peak speed.
+
+    The real step is compiled for the whole mesh, but no array is allocated.
+    """
     grid = sharding.training_mesh(cfg.parallel.fsdp)
     _, step, abstract, places = loop.build(cfg, task, grid)
     where = jax.tree.map(

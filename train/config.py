@@ -1,12 +1,13 @@
-"""Training options: frozen dataclasses; one file in ``configs/`` builds one run, ``--set path=value`` overrides it."""
+"""Training options as frozen dataclasses: a file in ``configs/`` builds a run, and ``--set path=value`` changes it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from helix_jax.config import PriorConfig, TokenizerConfig
 from helix_jax.tokenizer.haar import PATCH
 
 
-def _check(config, part, **least):
+def _check(config: Any, part: str, **least: float) -> None:
     """Raise ValueError naming the first field of a part of the configuration that is below its least value."""
     for name, low in least.items():
         values = getattr(config, name)
@@ -15,11 +16,13 @@ def _check(config, part, **least):
                 raise ValueError(f"{part}{name} is {value}: at least {low}")
 
 
-def _check_prior(config, name):
-    """Raise ValueError where a run's crops or precision do not fit the prior that its field ``name`` describes."""
-    seen = getattr(config, name).frames
-    if config.data.frames != PATCH[0] * seen:
-        raise ValueError(f"data.frames is {config.data.frames}: {PATCH[0] * seen} for {name}.frames={seen}")
+def _check_prior(config: "Training", name: str) -> None:
+    """Raise ValueError if a run's crops or precision do not fit the prior that its field ``name`` describes."""
+    latent_frames = getattr(config, name).frames
+    if config.data.frames != PATCH[0] * latent_frames:
+        raise ValueError(
+            f"data.frames is {config.data.frames}: {PATCH[0] * latent_frames} for {name}.frames={latent_frames}"
+        )
     if config.parallel.compute != "float32":
         raise ValueError(
             f"parallel.compute is {config.parallel.compute!r}: float32 for the prior, whose numbers are exact"
@@ -28,11 +31,15 @@ def _check_prior(config, name):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Random crops of ``frames`` x ``size`` x ``size`` pixels out of the pieces in the shards.
+    """Random crops of ``frames`` x ``size`` x ``size`` pixels from the pieces in the shards.
 
-    speeds: every how many frames of a piece one is taken, drawn for each crop. exclude: file name prefixes left out
-    where shards are cut from a folder of videos (clips that are shown as results). workers: processes that read and
-    crop; 0: a thread of the training process.
+    Attributes:
+        frames: frames of a crop.
+        size: height and width of a crop, in pixels.
+        speeds: a speed is drawn for each crop from these; a crop of speed s takes every s-th frame of its piece.
+        exclude: prefixes of the names of files to leave out when shards are cut from a folder of videos (the clips
+            that are shown as results).
+        workers: number of processes that read and crop; 0 uses a thread of the training process.
     """
 
     frames: int = 16
@@ -41,7 +48,7 @@ class DataConfig:
     exclude: tuple[str, ...] = ()
     workers: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "data.", frames=1, size=1, speeds=1, workers=0)
         if not self.speeds:
             raise ValueError("data.speeds is empty: at least one speed, 1 for every frame")
@@ -49,9 +56,15 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Muon for matrices, Adam for the rest; linear warm-up, then cosine to zero; EMA of the weights.
+    """Muon for matrices and Adam for the rest; a linear warm-up, then a cosine decay to zero; an EMA of the weights.
 
-    clip: greatest norm of a gradient (0: no limit). frozen: patterns of parameter paths that are not trained.
+    Attributes:
+        muon_learning_rate: peak of Muon's learning rate.
+        adam_learning_rate: peak of Adam's learning rate.
+        warmup_steps: steps of the warm-up.
+        ema: decay rate of the average.
+        clip: greatest norm of a gradient; 0 means no limit.
+        frozen: regular expressions for the paths of the parameters that are not trained.
     """
 
     muon_learning_rate: float = 0.02
@@ -61,7 +74,7 @@ class OptimiserConfig:
     clip: float = 0.0
     frozen: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "optimiser.", muon_learning_rate=0, adam_learning_rate=0, warmup_steps=0, ema=0, clip=0)
         if not self.ema < 1:
             raise ValueError(f"optimiser.ema is {self.ema}: less than 1")
@@ -69,9 +82,11 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class ShardingRule:
-    """Parameters (and what the optimiser keeps of them) whose path holds ``pattern`` are split along ``axes``.
+    """How parameters whose path matches ``pattern``, and their optimiser states, are sharded.
 
-    axes: "fsdp" for the dimension that is shared out, None for each other one.
+    Attributes:
+        pattern: a regular expression, searched for in the path.
+        axes: for each dimension "fsdp" if it is the one that is split, and None if not.
     """
 
     pattern: str
@@ -82,13 +97,18 @@ class ShardingRule:
 class ParallelConfig:
     """Devices and precision.
 
-    fsdp: devices that share one copy of the parameters; the rest of the mesh holds further copies. sharding: which
-    parameters are shared, first match wins; no rule: replicated. micro: equal parts of the global batch, taken one
-    after the other on each device (0: one per device). More parts use less memory; the result of a step depends on
-    their number, not on the devices. deterministic: the same bits on any number of devices (slower; ``parallel``).
-    compute: "float32" or "bfloat16" for the nets; parameters, loss and quantiser stay float32. remat: keep the blocks'
-    outputs only and compute the rest again on the way back. donate: a step overwrites the state it is given; without,
-    both are in memory for a moment, and a state can be looked at again.
+    Attributes:
+        fsdp: number of devices that share one copy of the parameters; the rest of the mesh holds further copies.
+        sharding: which parameters are split; the first matching rule applies, and parameters without one are
+            replicated.
+        micro: number of equal parts of the global batch, which each device processes one after the other; 0 means one
+            part per device. More parts use less memory. The result of a step depends on this number, but not on the
+            devices.
+        deterministic: whether any number of devices gives the same bits, which is slower (``sharding.gradients``).
+        compute: "float32" or "bfloat16", for the nets; parameters, loss and quantiser stay float32.
+        remat: whether only the outputs of the blocks are kept, and the rest is recomputed in the backward pass.
+        donate: whether a step overwrites the state that it is given. If not, both are in memory for a moment, and the
+            old state can be used again.
     """
 
     fsdp: int = 1
@@ -99,7 +119,7 @@ class ParallelConfig:
     remat: bool = False
     donate: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "parallel.", fsdp=1, micro=0)
         if self.compute not in ("float32", "bfloat16"):
             raise ValueError(f"parallel.compute is {self.compute!r}: use float32 or bfloat16")
@@ -107,35 +127,52 @@ class ParallelConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Every how many steps a checkpoint is written; the last ``keep_last`` and the ``keep_best`` by probe PSNR stay."""
+    """A checkpoint is written every ``every`` steps.
+
+    The last ``keep_last`` and the ``keep_best`` with the highest PSNR of the probe are kept.
+    """
 
     every: int = 500
     keep_last: int = 2
     keep_best: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "checkpoint.", every=1, keep_last=1, keep_best=0)
 
 
 @dataclass(frozen=True)
 class LogConfig:
-    """every: steps between two lines of the log. pictures: steps between two sample pictures and probe PSNRs (0: at
-    checkpoints only). probe: crops that they are made of."""
+    """What a run reports.
+
+    Attributes:
+        every: steps between two lines of the log.
+        pictures: steps between two sample pictures and PSNRs of the probe; 0 means at checkpoints only.
+        probe: number of crops in the probe.
+    """
 
     every: int = 50
     pictures: int = 500
     probe: int = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "log.", every=1, pictures=0, probe=1)
 
 
 @dataclass(frozen=True)
 class Training:
-    """What every run has; a kind of run says which net it trains, and adds fields of its own.
+    """The options that all runs share; each kind of run says which net it trains, and adds fields of its own.
 
-    steps, batch: optimiser steps, and crops in each, over all hosts. init_from: weights file to start from; parameters
-    that it lacks begin fresh.
+    Attributes:
+        model: shape of the net.
+        data: see DataConfig, as for the following fields.
+        optimiser: see OptimiserConfig.
+        parallel: see ParallelConfig.
+        checkpoint: see CheckpointConfig.
+        log: see LogConfig.
+        steps: number of optimiser steps.
+        batch: number of crops in a step, over all hosts.
+        seed: seed of all random numbers.
+        init_from: weights file to start from, if any; parameters that it lacks are initialised as usual.
     """
 
     model: TokenizerConfig | PriorConfig
@@ -149,7 +186,7 @@ class Training:
     seed: int = 0
     init_from: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "", steps=1, batch=1, seed=0)
         for name, patch in (("frames", PATCH[0]), ("size", PATCH[1])):
             if getattr(self.data, name) % patch:
@@ -160,15 +197,17 @@ class Training:
 class TokenizerTraining(Training):
     """One tokenizer run.
 
-    full_share: share of examples trained with all digits; the others keep a random prefix of at least ``min_digits``
-    (tail dropout).
+    Attributes:
+        min_digits: least number of digits that tail dropout keeps.
+        full_share: share of the examples that are trained with all digits; the others keep a random number of their
+            first digits (tail dropout).
     """
 
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
     min_digits: int = 3
     full_share: float = 0.75
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, "", min_digits=1, full_share=0)
         _check(self.model, "model.", width=1, encoder_blocks=0, decoder_blocks=0, digits=1, tile=1)
@@ -178,28 +217,40 @@ class TokenizerTraining(Training):
 
 @dataclass(frozen=True)
 class DistortionWeights:
-    """Measures beside log MSE, which counts 1: ms_ssim of 1 - MS-SSIM, haar of the Haar coefficients' mean error."""
+    """Weights of the measures that are added to log MSE, whose weight is 1.
+
+    Attributes:
+        ms_ssim: weight of 1 - MS-SSIM.
+        haar: weight of the mean absolute error of the Haar coefficients.
+    """
 
     ms_ssim: float = 0.0
     haar: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "distortion.", ms_ssim=0, haar=0)
 
 
 @dataclass(frozen=True)
 class JointTraining(Training):
-    """One run of tokenizer and masked prior together (``train.joint``).
+    """One run that trains tokenizer and masked prior together (``train.joint``).
 
-    distortion: of the picture, log MSE and more. rate: weight of the expected nucleotides per pixel. masked: weight of
-    the bits of a hidden digit. concealment: weight of the distortion after losing strand-shaped sets of tokens, on
-    ``concealed`` of the examples; ``lost``: least and greatest share. constraint: weight of a penalty on runs and GC
-    content of digits written as bases.
-    constraints: the set whose capacity turns bits into nucleotides; scheme: a timing scheme instead, whose capacity
-    turns them into time units. temperature: of the soft digits, from the first step to the last. ramp: shares of the
-    run between which the weights grow from nothing to what they are.
-    The prior learns the tokens as they are at every step, also with all weights at 0. Frozen ("^prior" in
-    optimiser.frozen), and with no term that asks it, it is left out.
+    The prior learns the tokens as they are at each step, even if all weights are 0. It is left out only if it is
+    frozen ("^prior" in optimiser.frozen) and no term of the loss needs it.
+
+    Attributes:
+        prior: shape of the masked prior.
+        distortion: the distortion of the picture, log MSE and more.
+        rate: weight of the expected nucleotides per pixel.
+        masked: weight of the bits of a hidden digit.
+        concealment: weight of the distortion after the loss of strand-shaped sets of tokens.
+        constraint: weight of a penalty on the runs and the GC content of digits written as bases.
+        concealed: share of the examples that the concealment term is computed on.
+        lost: least and greatest share of the strands that are lost in them.
+        constraints: the constraint set whose capacity turns bits into nucleotides.
+        scheme: a timing scheme to use instead, whose capacity turns bits into time units.
+        temperature: temperature of the soft digits in the first step and in the last.
+        ramp: shares of the run between which the weights grow from 0 to their values.
     """
 
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -218,7 +269,7 @@ class JointTraining(Training):
     temperature: tuple[float, float] = (1.0, 0.2)
     ramp: tuple[float, float] = (0.1, 0.3)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, "", rate=0, masked=0, concealment=0, constraint=0, concealed=0, lost=0, temperature=0.01, ramp=0)
         for name in ("lost", "ramp"):
@@ -235,10 +286,12 @@ class JointTraining(Training):
 
 @dataclass(frozen=True)
 class PriorTraining(Training):
-    """One run of the masked prior. tokenizer: weights file of the frozen tokenizer whose tokens it learns; empty: the
-    shipped one.
+    """One run of the masked prior.
 
-    The frames of a crop make the latent frames that the prior sees at once.
+    The frames of a crop are those of the latent frames that the prior sees at once.
+
+    Attributes:
+        tokenizer: weights file of the frozen tokenizer whose tokens the prior learns; empty for the shipped one.
     """
 
     model: PriorConfig = field(default_factory=PriorConfig)
@@ -247,7 +300,7 @@ class PriorTraining(Training):
     batch: int = 4
     tokenizer: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         _check(self.model, "model.", width=1, blocks=0, hidden=1, digits=1, frames=1)
         _check_prior(self, "model")

@@ -1,39 +1,49 @@
-"""One video -> its pieces: scenes, stretches of scenes, crops. A frame is in memory at a time, and the crops so far.
+"""Cut one video into pieces: scenes, stretches of scenes, and crops of stretches.
 
-A hard cut starts a new scene; a scene is divided into stretches of ``frames`` frames; a stretch gives ``pieces`` crops
-at random places, every other one at half size. Stretches in which nothing moves, and the rest of a scene that is
-shorter than the smallest piece, are left out and counted. No jax here.
+A hard cut starts a new scene, a scene is divided into stretches of ``frames`` frames, and a stretch gives ``pieces``
+crops at random positions, every other one at half size. Stretches in which nothing moves are left out and counted, and
+so is the rest of a scene that is shorter than the smallest piece. Only one frame at a time is in memory, besides the
+crops of the current stretch. This module does not use jax.
 """
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
+from jaxtyping import UInt8
 
 from helix_jax.video.pictures import PRECISE
 from train import shards
 from train.data import halve
 
-THUMB = 32  # pixels a side of the thumbnails that cuts and stillness are measured on
-# A cut: thumbnails differ by more than CUT_JUMP + CUT_RATIO * their usual difference (mean absolute luma levels), and
-# CUT_SHARE of the pixels go to another of CUT_BINS luma classes: fast motion moves pixels, and keeps the histogram.
-# Finds the six cuts that were seen in the training videos; the false ones are flashes, a jump in time, and the first
-# frames of whip pans, before the usual difference is known. Cross-fades are no cuts.
+THUMB = 32  # side of the thumbnails that cuts and stillness are measured on, in pixels
+# At a cut the thumbnails differ by more than CUT_JUMP + CUT_RATIO * their usual difference (mean absolute luma levels),
+# and CUT_SHARE of the pixels change to another of CUT_BINS luma classes. Fast motion moves pixels, but keeps
+# the histogram. This finds the six cuts that were seen in the training videos. The false positives are flashes, a jump
+# in time, and the first frames of whip pans, before the usual difference is known. Cross-fades are not cuts.
 CUT_JUMP, CUT_RATIO, CUT_START, CUT_MEMORY = 10.0, 2.0, 4.0, 8
 CUT_SHARE, CUT_BINS = 0.12, 8
-STILL = 0.1  # mean difference of a stretch, levels; the slowest of the training videos has 0.15
+STILL = 0.1  # mean difference below which a stretch is still, in levels; the slowest of the training videos has 0.15
 
 
 class Broken(Exception):
-    """A clip that cannot be decoded from here on; the message is the reason."""
+    """A clip cannot be decoded any further; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """What to cut. frames, size: of a full piece; smallest: the same of the smallest; pieces: from each stretch;
-    seed: of the places of the pieces.
+    """What to cut.
+
+    Attributes:
+        frames: frames of a full piece.
+        size: height and width of a full piece, in pixels.
+        smallest: (frames, size) of the smallest piece.
+        pieces: number of pieces from each stretch.
+        seed: seed of the positions of the pieces.
     """
 
     frames: int
@@ -45,10 +55,21 @@ class Cutting:
 
 @dataclass
 class Report:
-    """What became of a clip. frames: decoded; scenes; pieces; bytes: of the pieces' samples; seconds; width, height.
+    """What became of a clip.
 
-    still, short: frames left out because nothing moves, or because too few are left of a scene.
-    broken: why decoding ended before the clip did; dropped: why there is no piece; None where that is not so.
+    Attributes:
+        clip: name of the clip.
+        frames: number of decoded frames.
+        seconds: their duration.
+        width: width of the video, in pixels.
+        height: height of the video, in pixels.
+        scenes: number of scenes.
+        still: frames that were left out because nothing moves.
+        short: frames that were left out because the rest of their scene is too short.
+        pieces: number of pieces.
+        bytes: size of the samples of all pieces.
+        broken: the reason why decoding ended before the clip did, or None.
+        dropped: the reason why there is no piece, or None.
     """
 
     clip: str
@@ -65,17 +86,17 @@ class Report:
     dropped: str | None = None
 
 
-def _decoded(path, report):
-    """Yield the frames of a video (av.VideoFrame), counting them in the report. Raises Broken where they end early."""
+def _decoded(path: Path, report: Report) -> Iterator[av.VideoFrame]:
+    """Yield the frames of a video and count them in the report. Raises Broken if they end early."""
     try:
         # absolute: a name such as "pipe:0" must not be taken for a protocol
         with av.open(str(path.absolute())) as container:
             if not container.streams.video:
                 raise Broken("no picture")
             stream = container.streams.video[0]
-            stream.thread_type = "NONE"  # the clips are decoded in parallel already
+            stream.thread_type = "NONE"  # whole clips are already decoded in parallel
             rate = float(stream.average_rate or stream.guessed_rate or 25)
-            # what edit lists cut away is missing from the index, not from the header's count
+            # frames that edit lists remove are missing from the index, but not from the header's count
             announced = min(stream.frames, len(stream.index_entries) or stream.frames)
             packets, frame_time = 0, None
             for packet in container.demux(stream):
@@ -103,8 +124,8 @@ def _decoded(path, report):
         raise Broken("no frame")
 
 
-def _duration(stream):
-    """Seconds that Matroska and WebM announce in a tag of the stream, hh:mm:ss.fraction; 0 where there is none."""
+def _duration(stream) -> float:
+    """Return the seconds that Matroska and WebM state in a tag of the stream, hh:mm:ss.fraction; 0 without the tag."""
     try:
         hours, minutes, seconds = stream.metadata["DURATION"].split(":")
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
@@ -114,10 +135,14 @@ def _duration(stream):
 
 @dataclass
 class _Stretch:
-    """A stretch of one scene while it is read: only its crops are kept. start: number of its first frame.
+    """A stretch of one scene while it is read; only its crops are kept.
 
-    places: (scale, y, x, h, w) of each piece, h and w after scaling. crops: for each piece its frames so far.
-    moved: sum of the thumbnail differences inside.
+    Attributes:
+        start: number of its first frame.
+        places: (scale, y, x, h, w) of each piece, with h and w after scaling.
+        crops: for each frame so far, the crops of all pieces.
+        length: number of frames so far.
+        moved: sum of the differences between its thumbnails.
     """
 
     start: int
@@ -126,7 +151,8 @@ class _Stretch:
     length: int = 0
     moved: float = 0.0
 
-    def add(self, rgb):
+    def add(self, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Take the crops of the next frame."""
         taken = []
         for scale, y, x, h, w in self.places:
             part = rgb[None, y : y + scale * h, x : x + scale * w]
@@ -134,7 +160,7 @@ class _Stretch:
         self.crops.append(taken)
         self.length += 1
 
-    def finish(self, clip, cutting, report):
+    def finish(self, clip: str, cutting: Cutting, report: Report) -> Iterator[shards.Piece]:
         """Yield the pieces, or count in the report why there are none."""
         if self.length < cutting.smallest[0]:
             report.short += self.length
@@ -148,10 +174,11 @@ class _Stretch:
                 yield piece
 
 
-def _places(height, width, clip, start, cutting):
-    """Random (scale, y, x, h, w) for the pieces of a stretch; none where the video is too small.
+def _places(height: int, width: int, clip: str, start: int, cutting: Cutting) -> list[tuple[int, int, int, int, int]]:
+    """Draw (scale, y, x, h, w) for the pieces of a stretch; none if the video is too small.
 
-    The draw depends on the clip's name and the stretch alone: other videos in the folder change nothing.
+    The draw depends only on the seed, the clip's name and the stretch, so that other videos in the folder change
+    nothing.
     """
     generator = np.random.default_rng([cutting.seed, zlib.crc32(clip.encode()), start])
     scales = [scale for scale in (1, 2) if min(height, width) // scale >= cutting.smallest[1]]
@@ -164,8 +191,15 @@ def _places(height, width, clip, start, cutting):
     return places
 
 
-def cut(path, clip, cutting, report):
-    """Yield the Pieces of one video and fill in its report. Memory does not grow with the length of the video."""
+def cut(path: Path, clip: str, cutting: Cutting, report: Report) -> Iterator[shards.Piece]:
+    """Yield the pieces of one video; the memory used does not depend on its length.
+
+    Args:
+        path: the video file.
+        clip: its name.
+        cutting: what to cut.
+        report: the report to fill in.
+    """
     reformatter = VideoReformatter()
     level, last, stretch = CUT_START, None, None
     try:
@@ -193,7 +227,7 @@ def cut(path, clip, cutting, report):
                 stretch.moved += difference
             rgb = reformatter.reformat(frame, format="rgb24", interpolation=PRECISE, threads=1).to_ndarray()
             stretch.add(rgb)
-    except (Broken, av.FFmpegError) as error:  # the latter: pixels in a format that cannot be converted
+    except (Broken, av.FFmpegError) as error:  # the latter for pixel formats that cannot be converted
         report.broken = f"broken after {report.frames} frames: {error}"
     if stretch:
         yield from stretch.finish(clip, cutting, report)

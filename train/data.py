@@ -1,42 +1,61 @@
-"""Training batches from shards (train/shards.py): batch t is a pure function of (seed, t). No jax here.
+"""Training batches from shards (train/shards.py): batch t is a pure function of (seed, t). No jax is used here.
 
     indices --shuffle--> --draw a seed each--> --batch--> this host's rows --read--> --crop, flip, speed--> clips
 
-Everything random is decided before the host's slice: starting at step s gives the batches s, s + 1, ... of an
-uninterrupted run, and the rows of all hosts make the batch of one host, for any number of hosts and of workers.
+All random numbers are drawn before a host takes its rows. Starting at step s therefore gives the batches s, s + 1, ...
+of an uninterrupted run, and the rows of all hosts together are the batch of a single host, for any number of hosts and
+of workers.
 """
 
 import logging
+import os
 import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from jaxtyping import Int64, UInt8
 
-from train.shards import ShardError, open_shards
+from train.shards import ShardError, Shards, open_shards
 
-ATTEMPTS = 32  # bad records in a row before we give up: where fewer than half are bad, 1 in 4 billion
+# Bad records in a row after which reading stops. If fewer than half are bad, the probability is below 1 in 4 billion.
+ATTEMPTS = 32
 
 
 @dataclass(frozen=True)
 class Batch:
-    """clips: uint8[rows of this host, frames, size, size, 3]; skipped: bad records that were replaced in them."""
+    """A batch of crops.
 
-    clips: np.ndarray
+    Attributes:
+        clips: the rows of this host.
+        skipped: number of bad records that were replaced in them.
+    """
+
+    clips: UInt8[np.ndarray, "n T H W 3"]
     skipped: int
 
 
-def halve(clip):
-    """Half-size clip: the mean of each 2 x 2 block of pixels, uint8[T, H, W, 3] -> uint8[T, H // 2, W // 2, 3]."""
+def halve(clip: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H//2 W//2 3"]:
+    """Return the clip at half its size: the mean of each 2 x 2 block of pixels."""
     _, height, width, _ = clip.shape
     clip = clip[:, : height // 2 * 2, : width // 2 * 2].astype(np.uint16)
     total = clip[:, ::2, ::2] + clip[:, 1::2, ::2] + clip[:, ::2, 1::2] + clip[:, 1::2, 1::2]
     return ((total + 2) // 4).astype(np.uint8)
 
 
-def crop(clip, generator, *, frames, size, speeds):
-    """A random crop, uint8[T, H, W, 3] -> uint8[frames, size, size, 3]: place, time, speed, mirrored or not.
+def crop(
+    clip: UInt8[np.ndarray, "T H W 3"], generator: np.random.Generator, *, frames: int, size: int, speeds: Sequence[int]
+) -> UInt8[np.ndarray, "{frames} {size} {size} 3"]:
+    """Return a random crop: its position, time, speed and whether it is mirrored are drawn.
 
-    A speed s takes every s-th frame; those for which the clip is too short are left out of the draw.
+    Args:
+        clip: the frames to crop.
+        generator: source of the random numbers.
+        frames: frames of the crop.
+        size: height and width of the crop, in pixels.
+        speeds: speeds to draw from; speed s takes every s-th frame. Those for which the clip is too short are not
+            drawn.
     """
     speeds = [speed for speed in speeds if (frames - 1) * speed < len(clip)]
     speed = speeds[generator.integers(len(speeds))]
@@ -47,18 +66,18 @@ def crop(clip, generator, *, frames, size, speeds):
 
 
 class _ReadRows:
-    """One global batch of (record, seed) -> this host's clips and the bad records met; runs in the workers."""
+    """Reads this host's clips of a global batch of (record, seed); runs in the workers."""
 
-    def __init__(self, shards, low, high, **shape):
+    def __init__(self, shards: Shards, low: int, high: int, **shape: Any) -> None:
         self.shards, self.low, self.high, self.shape = shards, low, high, shape
 
-    def __call__(self, rows):
-        """rows: int64[batch, 2]. Returns {"clips": uint8[high - low, ...], "bad": messages, one each}."""
+    def __call__(self, rows: Int64[np.ndarray, "batch 2"]) -> dict[str, Any]:
+        """Return {"clips": uint8[high - low, ...], "bad": a message for each bad record}."""
         bad = []
         clips = [self._clip(int(index), int(seed), bad) for index, seed in rows[self.low : self.high]]
         return {"clips": np.stack(clips), "bad": bad}
 
-    def _clip(self, index, seed, bad):
+    def _clip(self, index: int, seed: int, bad: list[str]) -> UInt8[np.ndarray, "frames size size 3"]:
         generator = np.random.default_rng(seed)
         for _ in range(ATTEMPTS):
             try:
@@ -69,24 +88,28 @@ class _ReadRows:
         raise ShardError(f"{ATTEMPTS} records in a row are bad, the last: {bad[-1]}; prepare the videos again")
 
 
-def _draw(index, generator):
+def _draw(index: int, generator: np.random.Generator) -> Int64[np.ndarray, "2"]:
     return np.array([index, generator.integers(2**63 - 1)], np.int64)
 
 
 class Batches:
-    """Endless iterator of Batch, made by ``batches``; a context manager. Close it: it holds threads or processes.
+    """Endless iterator of batches, made by ``batches``, and a context manager that closes it.
 
-    tried, skipped: records read so far, and how many of them were bad. Each bad record is named once in the log.
+    It holds threads or processes until it is closed. Each bad record is named once in the log.
+
+    Attributes:
+        tried: number of records read so far.
+        skipped: number of bad records among them.
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: Any) -> None:
         self._stream, self._named = stream, set()
         self.tried = self.skipped = 0
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
-    def __next__(self):
+    def __next__(self) -> Batch:
         rows = next(self._stream)
         clips, bad = rows["clips"], rows["bad"]
         for message in bad:
@@ -102,29 +125,53 @@ class Batches:
             )
         return Batch(clips, len(bad))
 
-    def close(self):
+    def close(self) -> None:
+        """End the threads or processes that read ahead."""
         self._stream.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
-def _outlive_sigterm(index, count):
-    """SIGTERM to the whole process group: the loop saves and then ends its workers, which it needs until then."""
+def _outlive_sigterm(index: int, count: int) -> None:
+    """Ignore SIGTERM in a worker: if the whole process group gets it, the loop needs its workers until it has saved."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def batches(folder, *, seed, batch, frames, size, start, host=0, hosts=1, workers=0, speeds=(1, 2)):
-    """Batches of the shards in ``folder`` from step ``start`` on.
+def batches(
+    folder: str | os.PathLike,
+    *,
+    seed: int,
+    batch: int,
+    frames: int,
+    size: int,
+    start: int,
+    host: int = 0,
+    hosts: int = 1,
+    workers: int = 0,
+    speeds: Sequence[int] = (1, 2),
+) -> Batches:
+    """Return the batches of the shards in ``folder`` from step ``start`` on.
 
-    seed: int >= 0. batch: rows of all hosts together; this one gets rows host * batch / hosts and on. frames, size: of
-    a crop. workers: processes that read ahead; 0 reads ahead in one thread. They are spawned: the program that calls
-    needs its ``if __name__ == "__main__"``. speeds: a clip takes every 1st or 2nd frame, whichever its piece allows.
-    Returns Batches. Raises ShardError for shards that cannot be opened, or hold a piece smaller than the crop;
-    ValueError for a batch that the hosts cannot share.
+    Args:
+        folder: the folder of shards.
+        seed: at least 0.
+        batch: number of rows of all hosts together; a host gets batch / hosts rows from row host * batch / hosts on.
+        frames: frames of a crop.
+        size: height and width of a crop, in pixels.
+        start: number of the first step.
+        host: number of this host.
+        hosts: number of hosts.
+        workers: number of processes that read ahead; 0 reads ahead in one thread. They are spawned, so that the calling
+            program needs ``if __name__ == "__main__"``.
+        speeds: a crop of speed s takes every s-th frame; see ``crop``.
+
+    Raises:
+        ShardError: if the shards cannot be opened, or hold a piece that is smaller than the crop.
+        ValueError: if the hosts cannot share the batch.
     """
     if batch < 1 or batch % hosts or not 0 <= host < hosts:
         raise ValueError(f"a batch of {batch} cannot be shared by {hosts} hosts (this is host {host}): not a multiple")
@@ -137,7 +184,7 @@ def batches(folder, *, seed, batch, frames, size, start, host=0, hosts=1, worker
             f"{size}x{size}; prepare the videos again with --smallest {needed[0]} {size} (and no less "
             f"--frames and --size), or train on smaller crops"
         )
-    # Grain imports jax where it finds it. Only here, so that who wants halve, or shards, gets neither.
+    # Grain imports jax if it is installed. It is imported here, so that ``halve`` and the shards need neither.
     import grain
     from absl import flags
 

@@ -1,41 +1,50 @@
-"""How far a picture is from its original, for training: squared error, MS-SSIM and Haar coefficients, in JAX.
+"""Differentiable measures of distortion for training: squared error, MS-SSIM and Haar coefficients, in JAX.
 
-``eval.metrics`` measures; here gradients pass. Pixels are float32[B, T, H, W, 3] in [-1, 1]; means over each example,
-float32[B].
+``eval.metrics`` has the measures for evaluation. Pixels are in [-1, 1], and the results are means over each example.
 """
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from helix_jax.tokenizer import haar
+from train.config import DistortionWeights
 
-MSE_FLOOR = 1e-4  # in [-1, 1] units, 46 dB: better than this is good enough
+Pixels = Float[Array, "B T H W 3"]
+PerExample = Float[Array, " B"]
+
+MSE_FLOOR = 1e-4  # in units of [-1, 1], 46 dB: smaller errors are not worth reducing further
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 # Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment" (2003), table 1
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-TAPS, SIGMA = 11, 1.5  # of the window
+TAPS, SIGMA = 11, 1.5  # size and standard deviation of the window, in pixels
 STABLE = ((0.01 * 255) ** 2, (0.03 * 255) ** 2)
 
 
-def mse(decoded, target):
-    """Mean squared error."""
+def mse(decoded: Pixels, target: Pixels) -> PerExample:
+    """Return the mean squared error."""
     return jnp.mean(jnp.square(decoded - target), axis=(1, 2, 3, 4))
 
 
-def log_mse(decoded, target):
-    """Logarithm of the mean squared error, that is the PSNR: an easy clip weighs as much as a hard one."""
+def log_mse(decoded: Pixels, target: Pixels) -> PerExample:
+    """Return the logarithm of the mean squared error, as PSNR has it: an easy clip weighs as much as a hard one."""
     return jnp.log(mse(decoded, target) + MSE_FLOOR)
 
 
-def haar_l1(decoded, target):
-    """Mean absolute error of the Haar coefficients, each in units of its band (``haar.band_scale``): fine detail counts
-    as much as coarse."""
+def haar_l1(decoded: Pixels, target: Pixels) -> PerExample:
+    """Return the mean absolute error of the Haar coefficients.
+
+    Each coefficient is in units of its band (``haar.band_scale``), so that fine detail counts as much as coarse.
+    """
     error = haar.to_patches(decoded - target) / haar.band_scale().reshape(1, 1, 1, 1, -1)
     return jnp.mean(jnp.abs(error), axis=(1, 2, 3, 4))
 
 
-def ms_ssim(decoded, target):
-    """Multi-scale SSIM of the luma, mean over frames: as ``eval.metrics.ms_ssim``, with as many scales as fit."""
+def ms_ssim(decoded: Pixels, target: Pixels) -> PerExample:
+    """Return the multi-scale SSIM of the luma, averaged over frames.
+
+    It is that of ``eval.metrics.ms_ssim``, with as many scales as fit into the picture.
+    """
     luma = jnp.asarray(LUMA, jnp.float32)
     a, b = (((x + 1) * 127.5) @ luma for x in (decoded, target))
     batch, frames, *size = a.shape
@@ -48,12 +57,12 @@ def ms_ssim(decoded, target):
             a, b = _halved(a), _halved(b)
         light, rest = _similarity(a, b)
         value = jnp.mean(light * rest if scale == scales - 1 else rest, axis=(1, 2))
-        product = product * jnp.maximum(value, 1e-3) ** weight  # a power's slope at 0 is infinite
+        product = product * jnp.maximum(value, 1e-3) ** weight  # the slope of the power at 0 is infinite
     return jnp.mean(product.reshape(batch, frames), axis=1)
 
 
 def _similarity(a, b):
-    """(luminance term, contrast-structure term) of each place that a whole window fits around."""
+    """Return (luminance term, contrast-structure term) at each position where the whole window fits."""
     mean_a, mean_b = _blurred(a), _blurred(b)
     of_a, of_b, both = _blurred(a * a) - mean_a**2, _blurred(b * b) - mean_b**2, _blurred(a * b) - mean_a * mean_b
     first, second = STABLE
@@ -62,9 +71,9 @@ def _similarity(a, b):
 
 
 def _blurred(x):
-    """Gaussian window over float32[n, H, W], only where it fits whole."""
-    place = np.arange(TAPS) - TAPS // 2
-    window = np.exp(-(place**2) / (2 * SIGMA**2))
+    """Blur float32[n, H, W] with the Gaussian window, only where all of it fits."""
+    offset = np.arange(TAPS) - TAPS // 2
+    window = np.exp(-(offset**2) / (2 * SIGMA**2))
     window = (window / window.sum()).tolist()
     height, width = x.shape[1] - TAPS + 1, x.shape[2] - TAPS + 1
     parts = jnp.stack([x[:, n : n + height] * share for n, share in enumerate(window)])
@@ -78,8 +87,14 @@ def _halved(x):
     return jnp.mean(x.reshape(n, height // 2, 2, width // 2, 2), axis=(2, 4))
 
 
-def weighted(decoded, target, weights):
-    """Log MSE and the other measures by their weights (config.DistortionWeights): float32[B]."""
+def weighted(decoded: Pixels, target: Pixels, weights: DistortionWeights) -> PerExample:
+    """Return log MSE plus the other measures, multiplied by their weights.
+
+    Args:
+        decoded: the decoded clips.
+        target: the originals.
+        weights: weights of the other measures; a measure of weight 0 is not computed.
+    """
     total = log_mse(decoded, target)
     if weights.ms_ssim:
         total = total + weights.ms_ssim * (1 - ms_ssim(decoded, target))

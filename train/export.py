@@ -1,44 +1,69 @@
-"""Checkpoint of a run -> the weights file that the codec takes.
+"""Write the weights file that the codec takes from a checkpoint of a run.
 
     python -m train.export --run RUN [--step last|best|N] [--weights average|params] [--out FILE]
     python -m train.export --int8 --run RUN [--data SHARDS]
 
-Works while the run goes on, on one machine, whatever devices the run has. The file holds the weights, the net's
-configuration, and where it comes from: steps, code version, training configuration. The same checkpoint gives the same
-bytes. A tokenizer's weights are float16. A joint run gives tokenizer.safetensors and prior.safetensors beside FILE.
+The program runs on one machine, whatever the devices of the run, and also while the run is in progress. The file holds
+the weights, the net's configuration, and their origin: steps, code version and training configuration. The same
+checkpoint gives the same bytes. The weights of a tokenizer are float16. A joint run gives tokenizer.safetensors and
+prior.safetensors beside FILE.
 
-A prior's are integers, with or without --int8: its logits decide bits of the coder, so they must be the same on every
-machine. --int8 tells what rounding them costs, in bits per digit of some crops of SHARDS, and notes it in the file. Two
-nets are compared that differ in their weights alone: float32 as trained, and int8 with a power of two for each channel
-(biases: int32) as the file has them. Activations and logits are rounded in both, since the net has no other way to
-compute; training rounds the weights too, so that the second is what the log's losses are of.
+The weights of a prior are integers, with or without --int8: its logits decide bits of the coder, so they must be the
+same on every machine. --int8 reports what their rounding costs, in bits per digit of some crops of SHARDS, and notes it
+in the file. It compares two nets that differ in their weights only: float32 as trained, and int8 with a power of two
+for each channel (int32 for biases), as in the file. Activations and logits are rounded in both, since the net has no
+other way to compute. Training rounds the weights too, so that the losses in the log are those of the second net.
 """
 
 import argparse
 import dataclasses
 import functools
 import json
+import os
 import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from helix_jax.prior import net
 from helix_jax.tokenizer import weights
 from train import checkpoint, data, joint, loop, masks, prior, sharding, tokenizer
-from train.config import JointTraining, PriorTraining, TokenizerTraining
+from train.config import JointTraining, PriorTraining, TokenizerTraining, Training
 
-CROPS = 32  # that the cost of rounding is measured on
-AT_ONCE = 4
+CROPS = 32  # number of crops that the cost of rounding is measured on
+AT_ONCE = 4  # crops in a batch
+
+Cost = dict[str, dict[str, float]]
 
 
-def export(run, out, *, step="last", which="average", int8=False, shards=None):
-    """Write the weights file ``out``. step: "last", "best" (probe PSNR) or a number.
+def export(
+    run: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    step: str = "last",
+    which: str = "average",
+    int8: bool = False,
+    shards: str | os.PathLike | None = None,
+) -> tuple[int, Cost | None]:
+    """Write the weights file of a checkpoint.
 
-    int8: of a prior's run alone; ``shards``: folder that the cost of rounding is then measured on.
-    Returns (step, cost), cost as ``cost_of_rounding`` or None where it was not measured.
-    Raises ValueError naming what is missing (no run, no such step), or a tokenizer's run with int8.
+    Args:
+        run: folder of the run.
+        out: the file to write.
+        step: "last", "best" (the highest PSNR of the probe) or a number.
+        which: "average" for the EMA of the weights, or "params" for the weights themselves.
+        int8: whether to measure what rounding costs; only for the run of a prior.
+        shards: with ``int8``, the folder of shards to measure it on.
+
+    Returns:
+        The step, and the result of ``cost_of_rounding``, or None if it was not measured.
+
+    Raises:
+        ValueError: naming what is missing (no run, no such step); or if ``int8`` is used for another run.
     """
     run = Path(run)
     if not (run / "checkpoints").is_dir():
@@ -74,11 +99,18 @@ def export(run, out, *, step="last", which="average", int8=False, shards=None):
     return at, cost
 
 
-def cost_of_rounding(cfg, params, folder):
-    """Bits per digit of CROPS crops, the same at each call: {"masked": {"float32": ..., "int8": ...}, "causal": ...}.
+def cost_of_rounding(cfg: PriorTraining, params: PyTree, folder: str | os.PathLike) -> Cost:
+    """Measure the bits per digit with and without rounding, on CROPS crops that are the same at each call.
 
-    masked: mean over the digits that the masks of training hide; causal: over all digits, each told all before it.
-    float32: of ``params`` as they are; int8: of ``net.quantise(params)``, which are the file's to the bit.
+    Args:
+        cfg: configuration of the run.
+        params: the parameters as trained.
+        folder: folder of shards.
+
+    Returns:
+        {"masked": {"float32": ..., "int8": ...}, "causal": ...}. "masked" is the mean over the digits that the masks of
+        training hide, "causal" that over all digits, each predicted from all digits before it. "float32" is for
+        ``params`` as they are, "int8" for ``net.quantise(params)``, which are those of the file to the bit.
     """
     known = weights.load(cfg.tokenizer or weights.DEFAULT)
     sets = {"float32": params, "int8": jax.jit(net.quantise)(params)}
@@ -102,7 +134,7 @@ def cost_of_rounding(cfg, params, folder):
 
 
 def _bits(params, digits, key, config):
-    """{"masked": (bits, digits), "causal": ...}, sums over the crops. digits: uint8[B, t, h, w, k]."""
+    """Return {"masked": (bits, digits), "causal": ...}, sums over the crops, for digits uint8[B, t, h, w, k]."""
     known, sent = jax.vmap(functools.partial(masks.mixture, shape=digits.shape[1:]))(jax.random.split(key, len(digits)))
     every = jnp.ones(digits.shape, bool)
     hidden = sent[:, None, None, None] & ~known
@@ -115,8 +147,8 @@ def _bits(params, digits, key, config):
     }
 
 
-def table(cost, folder):
-    """Lines that tell what ``cost_of_rounding`` found."""
+def table(cost: Cost, folder: str | os.PathLike) -> list[str]:
+    """Return the lines of a table with the result of ``cost_of_rounding`` on the shards in ``folder``."""
     lines = [f"bits per digit, {CROPS} crops of {folder}:", f"{'':10}{'float32':>10}{'int8':>10}{'costs':>10}"]
     for way, bits in cost.items():
         more = 100 * (bits["int8"] / bits["float32"] - 1)
@@ -124,15 +156,16 @@ def table(cost, folder):
     return [*lines, "float32: weights as trained; int8: as in the file. Activations and logits are rounded in both."]
 
 
-def _kind_of(fields):
-    """What was trained, by the saved configuration: (its class, its task)."""
+def _kind_of(fields: dict[str, Any]) -> tuple[type[Training], Callable[[Any], loop.Task]]:
+    """Return the class and the task of the run that has this saved configuration."""
     if "prior" in fields:
         return JointTraining, joint.task
-    # a prior's configuration names its tokenizer, a tokenizer's names none
+    # the configuration of a prior names its tokenizer, and that of a tokenizer does not
     return (PriorTraining, prior.task) if "tokenizer" in fields else (TokenizerTraining, tokenizer.task)
 
 
-def _chosen(kept, step, run):
+def _chosen(kept: checkpoint.Checkpoints, step: str, run: Path) -> int:
+    """Return the number of the step that was asked for. Raises ValueError if there is none."""
     if not kept.steps:
         raise ValueError(f"{run} has no finished checkpoint yet")
     if step in ("last", "best"):
@@ -153,10 +186,11 @@ def _chosen(kept, step, run):
     return at
 
 
-def from_dict(kind, fields):
-    """Inverse of ``dataclasses.asdict`` through JSON; fields that an older version did not have take their defaults.
+def from_dict(kind: type, fields: dict[str, Any]) -> Any:
+    """Return the dataclass of the class ``kind`` that ``dataclasses.asdict`` turned into ``fields``, through JSON.
 
-    Raises ValueError for fields that this version does not know.
+    Fields that an older version did not have take their defaults. Raises ValueError for fields that this version does
+    not have.
     """
     hints = typing.get_type_hints(kind)
     if set(fields) - set(hints):
@@ -164,7 +198,7 @@ def from_dict(kind, fields):
     return kind(**{name: _value(hints[name], value) for name, value in fields.items()})
 
 
-def _value(hint, value):
+def _value(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value)
     if typing.get_origin(hint) is tuple:
@@ -172,14 +206,17 @@ def _value(hint, value):
     return value
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program; ``argv`` replaces the arguments of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="folder of the run")
-    parser.add_argument("--out", help="weights file; default: RUN/weights.safetensors")
-    parser.add_argument("--step", default="last", help="last, best or a number (%(default)s)")
-    parser.add_argument("--weights", choices=("average", "params"), default="average", help="EMA or not (%(default)s)")
-    parser.add_argument("--int8", action="store_true", help="a prior's weights: tell what rounding them costs")
-    parser.add_argument("--data", metavar="SHARDS", help=f"with --int8: shards whose crops it is told of ({CROPS})")
+    parser.add_argument("--out", help="weights file to write (default: RUN/weights.safetensors)")
+    parser.add_argument("--step", default="last", help="which checkpoint: last, best or a step (%(default)s)")
+    parser.add_argument(
+        "--weights", choices=("average", "params"), default="average", help="the EMA, or the weights (%(default)s)"
+    )
+    parser.add_argument("--int8", action="store_true", help="for a prior: report what rounding its weights costs")
+    parser.add_argument("--data", metavar="SHARDS", help=f"with --int8: shards to measure it on ({CROPS} crops)")
     args = parser.parse_args(argv)
     out = args.out or Path(args.run) / "weights.safetensors"
     if args.data and not args.int8:

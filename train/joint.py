@@ -1,26 +1,30 @@
-"""Train tokenizer and masked prior together: quality, prediction under masking and nucleotides in one loss.
+"""Train tokenizer and masked prior together, with quality, masked prediction and nucleotides in one loss.
 
     python -m train.joint --config configs/joint_cpu.py --data VIDEOS --run RUN
 
     loss = distortion + rate x nucleotides per pixel + masked x bits of a hidden digit
          + concealment x distortion after losing strands + constraint x penalty     (weights: config.JointTraining)
 
-Digits are hard on the way there. On the way back a digit is a distribution over the four levels around its place on the
-level axis, and what it costs is the mean of what the levels cost under the prior's integer logits: the gradient moves a
-token towards what the prior finds likely. The prior's own part, the plain cross-entropy of the tokens as they are,
-moves the prior alone. That what a token costs depends on its neighbours' digits too is not followed backwards.
+Digits are hard in the forward pass. In the backward pass a digit is a distribution over the four levels around its
+position on the level axis, and its cost is the mean of the costs of the levels under the prior's integer logits. The
+gradient thus moves a token towards what the prior finds likely. The prior's own part of the loss, the plain
+cross-entropy of the tokens as they are, moves the prior alone. The cost of a token also depends on the digits of its
+neighbours; no gradient follows that dependence.
 
-RUN is as in ``train.tokenizer``, with tokenizer.safetensors and prior.safetensors at the end, which `helix-jax --model`
-and `--prior` take (``train.context`` adds the counts that the coder starts from). `--set optimiser.frozen=^tokenizer`
-fits a prior to the tokenizer of `init_from` by the same program.
+RUN is as in ``train.tokenizer``, with tokenizer.safetensors and prior.safetensors at the end, which can be passed to
+`helix-jax --model` and `--prior` (``train.context`` adds the counts that the coder starts from). With
+`--set optimiser.frozen=^tokenizer` the same program fits a prior to the tokenizer of `init_from`.
 """
 
 import functools
+import os
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree, UInt8
 
+from helix_jax.config import TokenizerConfig
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
 from helix_jax.timing import capacity as timing_capacity
@@ -31,31 +35,47 @@ from train import command, distortion, loop, masks
 from train.config import JointTraining
 from train.prior import cross_entropy
 
-PIXELS = haar.PATCH[0] * haar.PATCH[1] * haar.PATCH[2]  # of a token
-RUN_WINDOW = 20  # bases over which the penalty takes GC content, as set `helix` does
-ASKING = ("rate", "masked", "concealment")  # weights of terms that ask the prior
+PIXELS = haar.PATCH[0] * haar.PATCH[1] * haar.PATCH[2]  # pixels of a token
+RUN_WINDOW = 20  # window of the penalty on GC content in bases, as that of the set `helix`
+ASKING = ("rate", "masked", "concealment")  # weights of the terms that use the prior
+
+Clips = UInt8[Array, "B T H W 3"]
+Levels = Float[Array, "B t h w k"]
+Scalar = Float[Array, ""]
 
 
-# ---- digits, soft on the way back --------------------------------------------------------------------------
+# ---- digits, soft in the backward pass ---------------------------------------------------------------------
 
 
-def positions(tokenizer, clips, config):
-    """Clips uint8[B, T, H, W, 3] -> places on the level axis float32[B, t, h, w, k], each group of frames by itself."""
+def positions(tokenizer: PyTree, clips: Clips, config: TokenizerConfig) -> Levels:
+    """Return the positions of the digits on the level axis; each group of frames is encoded on its own.
+
+    Args:
+        tokenizer: parameters of the tokenizer.
+        clips: the clips.
+        config: shape of the tokenizer.
+    """
     batch, frames, *rest = clips.shape
     group = config.tile[0] * haar.PATCH[0]
-    found = model.latents(tokenizer, model.to_float(clips.reshape(batch * frames // group, group, *rest)), config)
-    return fsq.bound(found).reshape(batch, -1, *found.shape[2:])
+    latents = model.latents(tokenizer, model.to_float(clips.reshape(batch * frames // group, group, *rest)), config)
+    return fsq.bound(latents).reshape(batch, -1, *latents.shape[2:])
 
 
-def pictures(tokenizer, levels, config):
-    """Levels float32[B, t, h, w, k] -> pixels float32[B, T, H, W, 3] in [-1, 1], not clipped."""
+def pictures(tokenizer: PyTree, levels: Levels, config: TokenizerConfig) -> distortion.Pixels:
+    """Return the pixels of decoded clips, in [-1, 1] but not clipped.
+
+    Args:
+        tokenizer: parameters of the tokenizer.
+        levels: levels of the digits, which need not be integers.
+        config: shape of the tokenizer.
+    """
     batch, t, *rest = levels.shape
-    found = model.pixels(tokenizer, fsq.centre(levels.reshape(-1, config.tile[0], *rest)), config)
-    return found.reshape(batch, t * haar.PATCH[0], *found.shape[2:])
+    pixels = model.pixels(tokenizer, fsq.centre(levels.reshape(-1, config.tile[0], *rest)), config)
+    return pixels.reshape(batch, t * haar.PATCH[0], *pixels.shape[2:])
 
 
-def soft(places, temperature):
-    """Distribution over the four levels: float32[...] -> float32[..., 4]; the nearest is the likeliest."""
+def soft(places: Float[Array, "*n"], temperature: Scalar | float) -> Float[Array, "*n 4"]:
+    """Return a distribution over the four levels for each position; the nearest level has the highest probability."""
     distance = jnp.stack([jnp.square(places - level) for level in range(fsq.LEVELS)], axis=-1)
     return jax.nn.softmax(-distance / temperature, axis=-1)
 
@@ -63,17 +83,17 @@ def soft(places, temperature):
 # ---- terms ---------------------------------------------------------------------------------------------------
 
 
-def expected_bits(distribution, logits):
-    """Mean cost of a soft digit under given logits, whose gradient is not taken: float32[...]."""
+def expected_bits(distribution: Float[Array, "*n 4"], logits: Float[Array, "*n 3"]) -> Float[Array, "*n"]:
+    """Return the expected cost of each soft digit under the logits, through which no gradient flows."""
     return jnp.sum(distribution * net.code_lengths(jax.lax.stop_gradient(logits)), axis=-1)
 
 
-def penalty(distribution):
-    """What soft digits would do wrong if each were written as a base, in the order of the grid: mean probability that
-    two neighbours are the same, and mean squared distance of GC content from a half in every window of RUN_WINDOW, of
-    which there must be one.
+def penalty(distribution: Float[Array, "B *n 4"]) -> Scalar:
+    """Return how far soft digits would break constraints if each were written as a base, in the order of the grid.
 
-    distribution: float32[B, ..., 4], of A, C, G, T.
+    It is the mean probability that two neighbours are the same, plus the mean squared distance of the GC content from
+    one half over all windows of RUN_WINDOW bases, of which there must be at least one. ``distribution`` is over A, C,
+    G, T.
     """
     bases = distribution.reshape(len(distribution), -1, fsq.LEVELS)
     same = jnp.mean(jnp.sum(bases[:, 1:] * bases[:, :-1], axis=-1))
@@ -82,16 +102,16 @@ def penalty(distribution):
     return same + jnp.mean(jnp.square(share - 0.5))
 
 
-def bits_per_unit(cfg):
-    """Capacity of what is written: bits per nucleotide of the constraint set, or per time unit of the timing scheme."""
+def bits_per_unit(cfg: JointTraining) -> float:
+    """Return the capacity: bits per nucleotide of the constraint set, or bits per time unit of the timing scheme."""
     if cfg.scheme:
         chosen = schemes.named(cfg.scheme)
         return timing_capacity.capacity(chosen.table, overhead=chosen.overhead)
     return capacity.capacity(constraints.named(cfg.constraints))
 
 
-def risen(cfg, step):
-    """(share of the weights, temperature) at a step."""
+def risen(cfg: JointTraining, step: Array | int) -> tuple[Scalar, Scalar | float]:
+    """Return the factor of the weights, from 0 to 1, and the temperature at a step."""
     done = step / max(1, cfg.steps - 1)
     begin, end = cfg.ramp
     share = jnp.clip((done - begin) / max(end - begin, 1e-6), 0.0, 1.0) if end else jnp.float32(1)
@@ -102,9 +122,22 @@ def risen(cfg, step):
 # ---- loss ------------------------------------------------------------------------------------------------------
 
 
-def loss_fn(params, clips, key, step, cfg, unit):
-    """(loss, terms): means over clips uint8[B, T, H, W, 3]. params: {"tokenizer", "prior"}. step: int32. unit: bits per
-    unit written, ``bits_per_unit``. The key is consumed. terms: dict of what each weight multiplies, and more."""
+def loss_fn(
+    params: dict[str, PyTree], clips: Clips, key: Key[Array, ""], step: Array | int, cfg: JointTraining, unit: float
+) -> tuple[Scalar, dict[str, Array]]:
+    """Return the loss, as a mean over the clips, and its terms.
+
+    Args:
+        params: parameters of "tokenizer" and "prior".
+        clips: the clips.
+        key: is consumed.
+        step: number of steps done before.
+        cfg: configuration of the run.
+        unit: bits per nucleotide or time unit, from ``bits_per_unit``.
+
+    Returns:
+        The loss, and a dict of the terms that the weights multiply and further measurements.
+    """
     target = model.to_float(clips)
     key_masks, key_lost = jax.random.split(key)
     places = positions(params["tokenizer"], clips, cfg.model)
@@ -132,9 +165,9 @@ def loss_fn(params, clips, key, step, cfg, unit):
             "masked": jnp.mean(ours[0][0] / ours[0][1]),
             "rate": jnp.mean(ours[1][0]) / (tokens * PIXELS * unit),
             "prior": sum(own),
-            "bits": own[1] * cfg.model.digits,  # of a token, at the mean of the digits that are sent
+            "bits": own[1] * cfg.model.digits,  # bits of a token, at the mean over the digits that are sent
         }
-        # the prior's own part moves the prior alone, as digits have no gradient
+        # the prior's own part moves the prior alone, as no gradient flows through the digits
         total = total + terms["prior"] + share * (cfg.masked * terms["masked"] + cfg.rate * terms["rate"])
         if cfg.concealment:
             terms["concealment"] = concealed(params["tokenizer"], prior, levels, digits, target, key_lost, cfg)
@@ -145,9 +178,29 @@ def loss_fn(params, clips, key, step, cfg, unit):
     return total, terms
 
 
-def concealed(tokenizer, prior, levels, digits, target, key, cfg):
-    """Distortion of the first ``cfg.concealed`` of the examples once strands are lost and what they held is set to what
-    the prior expects, in one pass. Gradients reach the tokenizer through what is known and through the decoder."""
+def concealed(
+    tokenizer: PyTree,
+    prior: PyTree,
+    levels: Levels,
+    digits: UInt8[Array, "B t h w k"],
+    target: distortion.Pixels,
+    key: Key[Array, ""],
+    cfg: JointTraining,
+) -> Scalar:
+    """Return the distortion after strands are lost and their digits are set to the prior's expectation, in one pass.
+
+    It is computed on a share ``cfg.concealed`` of the examples, the first ones. Gradients reach the tokenizer through
+    the digits that are left and through the decoder.
+
+    Args:
+        tokenizer: parameters of the tokenizer.
+        prior: parameters of the prior, rounded.
+        levels: levels of the digits, with gradients.
+        digits: the digits.
+        target: the originals.
+        key: is consumed.
+        cfg: configuration of the run.
+    """
     few = max(1, round(cfg.concealed * len(levels)))
     levels, digits, target = levels[:few], digits[:few], target[:few]
     least, most = cfg.lost
@@ -158,16 +211,16 @@ def concealed(tokenizer, prior, levels, digits, target, key, cfg):
     return jnp.mean(distortion.weighted(decoded, target, cfg.distortion))
 
 
-def asks_prior(cfg):
-    """Whether the prior learns, or a term asks it."""
+def asks_prior(cfg: JointTraining) -> bool:
+    """Return whether the prior is trained, or used by a term of the loss."""
     return "^prior" not in cfg.optimiser.frozen or any(getattr(cfg, name) for name in ASKING)
 
 
 # ---- task ------------------------------------------------------------------------------------------------------
 
 
-def task(cfg):
-    """JointTraining -> loop.Task."""
+def task(cfg: JointTraining) -> loop.Task:
+    """Return the task of a joint run."""
     unit = bits_per_unit(cfg)
 
     def init(key):
@@ -192,26 +245,33 @@ def task(cfg):
     )
 
 
-def files_of(path):
-    """(tokenizer's file, prior's file) of a run's weights."""
+def files_of(path: str | os.PathLike) -> tuple[Path, Path]:
+    """Return the files of the tokenizer and of the prior that belong to a run's weights file."""
     return Path(path).with_name("tokenizer.safetensors"), Path(path).with_name("prior.safetensors")
 
 
-def save(path, params, notes, cfg):
-    """Both files beside ``path``; the prior's names the digest of the tokenizer as written."""
+def save(path: str | os.PathLike, params: dict[str, PyTree], notes: dict[str, str], cfg: JointTraining) -> None:
+    """Write both files beside ``path``; the prior's names the digest of the tokenizer as it was written.
+
+    Args:
+        path: weights file of the run.
+        params: parameters of "tokenizer" and "prior".
+        notes: the origin of the weights.
+        cfg: configuration of the run.
+    """
     tokenizer, prior = files_of(path)
     weights.save(tokenizer, params["tokenizer"], cfg.model, notes)
     prior_weights.save(prior, params["prior"], cfg.prior, weights.load(tokenizer).digest, notes)
 
 
-def load(path):
-    """Parameters of the tokenizer file ``path``, and of the prior beside it where that one is its."""
-    known = weights.load(path)
-    found = {"tokenizer": known.params}
+def load(path: str | os.PathLike) -> dict[str, PyTree]:
+    """Return the parameters of the tokenizer's file ``path``, and of the prior's beside it if it belongs to it."""
+    tokenizer = weights.load(path)
+    params = {"tokenizer": tokenizer.params}
     beside = files_of(path)[1]
-    if beside.is_file() and (prior := prior_weights.load(beside)).tokenizer == known.digest:
-        found["prior"] = prior.params
-    return found
+    if beside.is_file() and (prior := prior_weights.load(beside)).tokenizer == tokenizer.digest:
+        params["prior"] = prior.params
+    return params
 
 
 if __name__ == "__main__":

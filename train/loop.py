@@ -1,38 +1,48 @@
-"""The training loop: one straight line, for tokenizer, prior and joint training, from a laptop to a pod.
+"""The training loop, in one straight line, for tokenizer, prior and joint training, from a laptop to a pod.
 
-RUN gets config.json, log.jsonl, tensorboard/, pictures/, checkpoints/ and at the end weights.safetensors (the averaged
-weights). Batch t and the randomness of step t are pure functions of (seed, t), so a restart needs the step alone:
+RUN gets config.json, log.jsonl, tensorboard/, pictures/, checkpoints/ and, at the end, weights.safetensors (the
+averaged weights). Batch t and the random numbers of step t are pure functions of (seed, t), so a restart needs only the
+step. A run starts from the first of these that is present:
 
-resume order: 1. the newest checkpoint of RUN  2. ``init_from``, a weights file  3. fresh parameters.
+    1. the newest checkpoint of RUN  2. ``init_from``, a weights file  3. fresh parameters
 """
 
 import contextlib
 import importlib.metadata
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import optax
+from jaxtyping import PyTree, UInt8
 
 from train import checkpoint, data, optimiser, prepare, sharding
+from train.config import Training
 from train.metrics import MetricLog
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained; pure functions.
+    """What is trained, as pure functions.
 
-    init(key) -> params. loss(params, clips, key, step) -> (loss, aux), means over the clips uint8[B, T, H, W, 3]; step:
-    int32, steps done before; aux: dict of scalars. show(params, clips) -> decoded clips, uint8 of the same shape.
-    vectors: patterns of matrices that Adam trains, not Muon. load(path) -> params, save(path, params, notes): the
-    weights file.
+    Attributes:
+        name: name of the task.
+        init: init(key) gives the parameters.
+        loss: loss(params, clips, key, step) gives (loss, aux), means over the clips uint8[B, T, H, W, 3]; step is the
+            number of steps done before (int32), and aux a dict of scalars.
+        show: show(params, clips) gives the decoded clips, uint8 of the same shape.
+        vectors: regular expressions for the paths of the matrices that Adam trains instead of Muon.
+        load: load(path) gives the parameters of a weights file.
+        save: save(path, params, notes) writes a weights file.
     """
 
     name: str
@@ -44,18 +54,33 @@ class Task:
     save: Callable
 
 
-def run(cfg, task, videos, workdir, *, validation=None):
-    """Train ``task`` as ``cfg`` says. videos: folder of shards (``train.prepare``) or of videos. workdir: RUN, seen by
-    all hosts. validation: like videos; the probe is taken from it, else from the training data.
+def run(
+    cfg: Training,
+    task: Task,
+    videos: str | os.PathLike,
+    workdir: str | os.PathLike,
+    *,
+    validation: str | os.PathLike | None = None,
+) -> int:
+    """Train a task, and return the number of the last step.
 
-    Raises ValueError (CheckpointError, ParallelError, ShardError) with the reason, also where RUN is past ``steps``;
-    FloatingPointError at a NaN.
+    Args:
+        cfg: configuration of the run.
+        task: what is trained.
+        videos: folder of shards (``train.prepare``) or of videos.
+        workdir: the folder RUN, which all hosts see.
+        validation: folder like ``videos`` that the probe is taken from; without it, the training data.
+
+    Raises:
+        ValueError: with the reason, as CheckpointError, ParallelError or ShardError, or if RUN is already past
+            ``steps``.
+        FloatingPointError: if the loss is not a number.
     """
     # ---- devices -----------------------------------------------------------------------------
     workdir, host, hosts = Path(workdir).resolve(), jax.process_index(), jax.process_count()
     grid = sharding.training_mesh(cfg.parallel.fsdp)
-    # ---- state: shapes and places first --------------------------------------------------------
-    create, step_fn, abstract, places = build(cfg, task, grid)
+    # ---- state: shapes and shardings first -----------------------------------------------------
+    create, step_fn, abstract, shardings = build(cfg, task, grid)
     flops = step_flops(cfg, task, grid, abstract)
     count = sum(leaf.size for leaf in jax.tree.leaves(abstract["params"]))
     tell(
@@ -83,13 +108,13 @@ def run(cfg, task, videos, workdir, *, validation=None):
                     f"steps is {cfg.steps}, and the checkpoint of {workdir} is of step {start}: set steps to {start} "
                     "or more, or take another run folder"
                 )
-            state = kept.restore(start, abstract, places)
-            told = changes(kept.record(start)["config"], record["config"])
-            tell(f"resuming at step {start}" + (f"; changed since: {', '.join(told)}" if told else ""))
+            state = kept.restore(start, abstract, shardings)
+            changed = changes(kept.record(start)["config"], record["config"])
+            tell(f"resuming at step {start}" + (f"; changed since: {', '.join(changed)}" if changed else ""))
         else:
             start, state = 0, create(jax.random.key(cfg.seed))
             if cfg.init_from:
-                state = started_from(task.load(cfg.init_from), state, cfg.init_from, places)
+                state = started_from(task.load(cfg.init_from), state, cfg.init_from, shardings)
         if host == 0:
             (workdir / "config.json").write_text(json.dumps(record, indent=2) + "\n")
         batches = data.batches(
@@ -110,13 +135,13 @@ def run(cfg, task, videos, workdir, *, validation=None):
             log.waited(time.perf_counter() - began)
             log.skipped(batch.skipped)
             state, metrics = step_fn(state, sharding.to_global(batch.clips, grid))
-            if pending:  # the step before: the device is already busy with this one
+            if pending:  # the metrics of the step before; the device is already busy with this one
                 log.step(*pending)
             pending, last = (step, metrics), step
             stop = kept.stopping(step)
             saving = stop or step == cfg.steps or step % cfg.checkpoint.every == 0
             if saving or (cfg.log.pictures and step % cfg.log.pictures == 0):
-                # no state is saved before its loss is known to be a number
+                # a state is saved only after its loss is known to be a number
                 log.step(*pending, last=stop or step == cfg.steps)
                 pending = None
                 probed = {} if stop else look(workdir, log, step, probe, np.asarray(show(state["average"], probe)))
@@ -137,11 +162,20 @@ def run(cfg, task, videos, workdir, *, validation=None):
 # ---- state and step ---------------------------------------------------------------------------
 
 
-def build(cfg, task, grid):
-    """(create, step, abstract, places): functions key -> state and (state, batch) -> (state, metrics), jitted on the
-    mesh; shapes of the state and where it lies.
+def build(cfg: Training, task: Task, grid: jax.sharding.Mesh) -> tuple[Any, Any, PyTree, PyTree]:
+    """Build the functions of a run on a mesh.
 
-    The state is a dict: params and average (EMA), nested dicts of float32; optimiser, of optax; step int32.
+    The state is a dict: "params" and "average" (the EMA), nested dicts of float32; "optimiser", the state of optax; and
+    "step", an int32.
+
+    Args:
+        cfg: configuration of the run.
+        task: what is trained.
+        grid: the mesh.
+
+    Returns:
+        The jitted functions key -> state and (state, batch) -> (state, metrics), the shapes of the state, and its
+        shardings.
     """
     sharding.check_parts(cfg.batch, cfg.parallel.micro or grid.size, grid)
     change = optimiser.make(cfg.optimiser, cfg.steps, task.vectors)
@@ -153,10 +187,10 @@ def build(cfg, task, grid):
     abstract = jax.eval_shape(create, jax.random.key(cfg.seed))
     optimiser.check_frozen(cfg.optimiser.frozen, abstract["params"])
     rules = [(rule.pattern, rule.axes) for rule in cfg.parallel.sharding]
-    places = sharding.shardings(abstract, rules, grid)
+    shardings = sharding.shardings(abstract, rules, grid)
 
     loss = loss_of(cfg, task, cfg.parallel.remat)
-    gradients = sharding.gradients(loss, grid, places["params"], cfg.parallel.micro, cfg.parallel.deterministic)
+    gradients = sharding.gradients(loss, grid, shardings["params"], cfg.parallel.micro, cfg.parallel.deterministic)
 
     def train_step(state, batch):
         key = jax.random.fold_in(jax.random.key(cfg.seed), state["step"])
@@ -170,13 +204,15 @@ def build(cfg, task, grid):
         return new, {"loss": value, "grad_norm": norm, **aux}
 
     whole = sharding.replicated(grid)
-    step = jax.jit(train_step, donate_argnums=(0,) if cfg.parallel.donate else (), out_shardings=(places, whole))
-    return jax.jit(create, out_shardings=places), step, abstract, places
+    step = jax.jit(train_step, donate_argnums=(0,) if cfg.parallel.donate else (), out_shardings=(shardings, whole))
+    return jax.jit(create, out_shardings=shardings), step, abstract, shardings
 
 
-def loss_of(cfg, task, remat):
-    """The task's loss, without gradients of what is frozen. remat: keep only what nets name "block" for the way
-    back."""
+def loss_of(cfg: Training, task: Task, remat: bool) -> Callable:
+    """Return the task's loss, without the gradients of frozen parameters.
+
+    With ``remat`` only the values that the nets name "block" are kept for the backward pass.
+    """
 
     def loss(params, clips, key, step):
         return task.loss(optimiser.frozen(cfg.optimiser.frozen, params), clips, key, step)
@@ -184,9 +220,18 @@ def loss_of(cfg, task, remat):
     return jax.checkpoint(loss, policy=jax.checkpoint_policies.save_only_these_names("block")) if remat else loss
 
 
-def step_flops(cfg, task, grid, abstract):
-    """FLOP of one optimiser step over all devices, by XLA's count of one micro-batch (a loop is counted once, so the
-    whole step cannot be asked). What is not trained is left out, and so is what ``remat`` does again, as MFU wants."""
+def step_flops(cfg: Training, task: Task, grid: jax.sharding.Mesh, abstract: PyTree) -> float:
+    """Return the FLOP of one optimiser step over all devices.
+
+    XLA counts them for one micro-batch, as it would count a loop over several only once. The backward pass of frozen
+    parameters is not counted, and neither is what ``remat`` recomputes, following the definition of MFU.
+
+    Args:
+        cfg: configuration of the run.
+        task: what is trained.
+        grid: the mesh.
+        abstract: shapes of the state.
+    """
     parts = cfg.parallel.micro or grid.size
     shape = (max(cfg.batch // parts, 1), cfg.data.frames, cfg.data.size, cfg.data.size, 3)
 
@@ -197,41 +242,54 @@ def step_flops(cfg, task, grid, abstract):
     return float((lowered.cost_analysis() or {}).get("flops", 0.0)) * parts
 
 
-def started_from(found, state, origin, places):
-    """State with the parameters of a weights file. Those that it lacks stay fresh and are named.
+def started_from(found: PyTree, state: dict[str, PyTree], origin: str, places: dict[str, PyTree]) -> dict[str, PyTree]:
+    """Return the state with the parameters of a weights file; those that the file lacks stay fresh and are reported.
 
-    Raises ValueError naming a parameter of another shape, or one that the configuration does not know.
+    Args:
+        found: parameters of the file.
+        state: a fresh state.
+        origin: name of the file.
+        places: shardings of the state.
+
+    Raises:
+        ValueError: naming a parameter of another shape, or one that the configuration does not have.
     """
-    found = {sharding.path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(found)[0]}
+    loaded = {sharding.path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(found)[0]}
     fresh = []
 
     def take(path, leaf, place):
         name = sharding.path_name(path)
-        if name not in found:
+        if name not in loaded:
             fresh.append(name)
             return leaf
-        value = np.asarray(found.pop(name), leaf.dtype)
+        value = np.asarray(loaded.pop(name), leaf.dtype)
         if value.shape != leaf.shape:
             raise ValueError(f"init_from {origin}: {name} is {value.shape}, the configuration needs {leaf.shape}")
         return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
 
     params = jax.tree_util.tree_map_with_path(take, state["params"], places["params"])
-    if found:
-        raise ValueError(f"init_from {origin}: the configuration has no parameter {sorted(found)[0]}")
+    if loaded:
+        raise ValueError(f"init_from {origin}: the configuration has no parameter {sorted(loaded)[0]}")
     tell(f"starting from {origin}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=places["params"])
-    return state | {"params": params, "average": copy(params)}  # two buffers: the step gives both away
+    return state | {"params": params, "average": copy(params)}  # two buffers, as the step donates both
 
 
 # ---- data and pictures ------------------------------------------------------------------------
 
 
-def shards_of(videos, out, cfg):
-    """Folder of shards: ``videos`` itself, or what is cut from that folder of videos, once, into ``out``."""
+def shards_of(videos: str | os.PathLike, out: Path, cfg: Training) -> Path:
+    """Return a folder of shards: ``videos`` itself, or ``out``, into which that folder of videos is cut once.
+
+    Args:
+        videos: folder of shards or of videos.
+        out: the folder to write shards to.
+        cfg: configuration of the run.
+    """
     if (Path(videos) / "index.json").is_file():
         return Path(videos)
     if jax.process_index() == 0:
-        # room for the crop to move, in space and time
+        # the pieces are larger than the crops, in space and time, so that the position of a crop is random
         prepare.prepare(
             [videos], out, frames=cfg.data.frames * max(cfg.data.speeds), size=2 * cfg.data.size,
             smallest=(cfg.data.frames, cfg.data.size), seed=cfg.seed, exclude=cfg.data.exclude,
@@ -240,8 +298,8 @@ def shards_of(videos, out, cfg):
     return out
 
 
-def probe_clips(cfg, shards):
-    """A few crops, always the same: uint8[N, T, H, W, 3] on every host."""
+def probe_clips(cfg: Training, shards: str | os.PathLike) -> UInt8[np.ndarray, "n T H W 3"]:
+    """Return the crops of the probe, which are always the same, on every host."""
     stream = data.batches(
         shards, seed=cfg.seed + 1, batch=cfg.log.probe, frames=cfg.data.frames, size=cfg.data.size, start=0
     )
@@ -251,8 +309,25 @@ def probe_clips(cfg, shards):
         stream.close()
 
 
-def look(workdir, log, step, probe, decoded):
-    """Sample picture (original | decoded, a middle frame of each crop) and the probe's PSNR -> {"psnr"}."""
+def look(
+    workdir: str | os.PathLike,
+    log: MetricLog,
+    step: int,
+    probe: UInt8[np.ndarray, "n T H W 3"],
+    decoded: UInt8[np.ndarray, "n T H W 3"],
+) -> dict[str, float]:
+    """Write a sample picture, with the middle frame of each crop and its decoded version, and the PSNR of the probe.
+
+    Args:
+        workdir: the folder RUN.
+        log: the log of the run.
+        step: number of the step.
+        probe: the crops of the probe.
+        decoded: the decoded crops.
+
+    Returns:
+        The PSNR, as {METRIC: PSNR}.
+    """
     error = np.square(probe.astype(np.float32) - decoded.astype(np.float32)).mean(axis=(2, 3, 4))
     psnr = float(np.mean(10 * np.log10(255**2 / np.maximum(error, 1e-6))))
     middle = probe.shape[1] // 2
@@ -267,33 +342,33 @@ def look(workdir, log, step, probe, decoded):
     return {checkpoint.METRIC: psnr}
 
 
-# ---- telling ----------------------------------------------------------------------------------
+# ---- messages ---------------------------------------------------------------------------------
 
 
-def tell(text):
-    """One line on standard output, from host 0."""
+def tell(text: str) -> None:
+    """Print one line on standard output, on host 0 only."""
     if jax.process_index() == 0:
         print(text, flush=True)
 
 
-def changes(old, new, prefix=""):
-    """Paths of a configuration (nested dict) whose values differ."""
+def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the paths of the values that differ between two configurations (nested dicts), each with a prefix."""
     paths = []
     for name in sorted(old.keys() | new.keys()):
-        one, other = old.get(name), new.get(name)
-        if isinstance(one, dict) and isinstance(other, dict):
-            paths += changes(one, other, f"{prefix}{name}.")
-        elif one != other:
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            paths += changes(before, after, f"{prefix}{name}.")
+        elif before != after:
             paths.append(prefix + name)
     return paths
 
 
-def code_version():
-    """Version of the package, and of the checkout where there is one."""
+def code_version() -> str:
+    """Return the version of the package, and of the git checkout if there is one."""
     version = importlib.metadata.version("helix-jax")
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return version
-    return f"{version} ({found.stdout.strip()})"
+    return f"{version} ({described.stdout.strip()})"

@@ -1,14 +1,14 @@
 """Cut videos into shards of training pieces: python -m train.prepare VIDEOS... --out SHARDS
 
-Each video is decoded once, a frame at a time, whatever its length. A hard cut starts a new scene; a scene is divided
-into stretches of --frames frames, and each stretch gives --pieces crops of --size pixels a side at random places,
-every other one at half size (2 x 2 means). Nothing is lost in silence: still stretches, clips that are broken, too
-small or too short, and their reasons are in SHARDS/summary.json and in the table at the end. A clip that breaks half
-way keeps the frames before. A piece is smaller where its scene or its video is, but never than --smallest: training
-crops of that size always fit.
+Each video is decoded once, one frame at a time, whatever its length. A hard cut starts a new scene. A scene is divided
+into stretches of --frames frames, and each stretch gives --pieces crops of --size x --size pixels at random positions,
+every other one at half size (means of 2 x 2 pixels). Nothing is lost silently: still stretches, and clips that are
+broken, too small or too short, are listed with their reasons in SHARDS/summary.json and in the table at the end. A clip
+that breaks half way keeps the frames before. A piece is smaller where its scene or its video is, but never smaller than
+--smallest, so that training crops of that size always fit.
 
 The same videos, options and seed give the same records, whatever --workers is. A file MANIFEST.csv (columns file,
-licence, source) beside the videos gives their licences. A rotation that is kept as metadata is not applied.
+licence, source) beside the videos gives their licences. A rotation in the metadata of a video is not applied.
 """
 
 import argparse
@@ -22,15 +22,17 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from train import shards
 from train.cutting import Cutting, Report, cut
 
-# looked for in folders; a file that is named itself may have any suffix
+# the suffixes that are searched for in folders; a file that is passed itself may have any suffix
 SUFFIXES = (
     ".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
     ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
@@ -38,13 +40,25 @@ SUFFIXES = (
 
 
 class Stopped(Exception):
-    """The parent process wants the work to end."""
+    """The parent process has asked the workers to stop."""
 
 
-def _write_shard(path, clips, cutting, tick):
-    """Cut clips [(name, Path), ...] into one shard. tick(done): called often, True when a clip is done.
+Clips = Sequence[tuple[str, Path]]
 
-    Returns (entry of the index or None, [Report, ...]).
+
+def _write_shard(
+    path: Path, clips: Clips, cutting: Cutting, tick: Callable[[bool], Any]
+) -> tuple[dict[str, Any] | None, list[Report]]:
+    """Cut clips into one shard.
+
+    Args:
+        path: the file to write.
+        clips: names and files of the clips.
+        cutting: what to cut.
+        tick: called often as tick(done), with True when a clip is done.
+
+    Returns:
+        The entry of the index, or None without any piece, and a report for each clip.
     """
     reports = []
 
@@ -60,16 +74,16 @@ def _write_shard(path, clips, cutting, tick):
     return entry, reports
 
 
-_shared = None  # in a worker process: (count of finished clips, event that ends the work)
+_shared: Any = None  # in a worker process: (number of finished clips, event that ends the work)
 
 
-def _start_worker(done, stop):
+def _start_worker(done: Any, stop: Any) -> None:
     global _shared
     _shared = done, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which sets the event
 
 
-def _in_worker(path, clips, cutting):
+def _in_worker(path: Path, clips: Clips, cutting: Cutting) -> tuple[dict[str, Any] | None, list[Report]]:
     assert _shared, "set by _start_worker"
     done, stop = _shared
 
@@ -83,11 +97,13 @@ def _in_worker(path, clips, cutting):
     return _write_shard(path, clips, cutting, tick)
 
 
-def _write_all(jobs, cutting, workers, bar):
-    """Run the jobs [(path, clips), ...] and return their results in order."""
-    if workers == 1:  # in this process: no start-up, and no need of a __main__ guard
+def _write_all(
+    jobs: Sequence[tuple[Path, Clips]], cutting: Cutting, workers: int, bar: tqdm
+) -> list[tuple[dict[str, Any] | None, list[Report]]]:
+    """Run the jobs (path, clips), and return their results in order."""
+    if workers == 1:  # in this process, which saves the start-up and needs no __main__ guard
         return [_write_shard(path, clips, cutting, bar.update) for path, clips in jobs]
-    context = multiprocessing.get_context("spawn")  # forking a process that has JAX's threads may deadlock
+    context = multiprocessing.get_context("spawn")  # forking a process with JAX's threads may deadlock
     done, stop = context.Value("i", 0), context.Event()
     with concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(done, stop)
@@ -98,7 +114,7 @@ def _write_all(jobs, cutting, workers, bar):
             while waiting:
                 finished, waiting = concurrent.futures.wait(waiting, 0.2, concurrent.futures.FIRST_EXCEPTION)
                 for future in finished:
-                    future.result()  # raises what the worker raised, at once
+                    future.result()  # raises an error of the worker at once
                 bar.update(done.value - bar.n)
             return [future.result() for future in futures]
         except concurrent.futures.process.BrokenProcessPool as error:
@@ -109,10 +125,11 @@ def _write_all(jobs, cutting, workers, bar):
             raise
 
 
-def find(videos, exclude=()):
-    """Videos of files and folders (searched through) by name: {name: Path}, sorted; a name is the path in its folder.
+def find(videos: Iterable[str | os.PathLike], exclude: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the videos among files and folders by name, sorted; a name is the path within the folder.
 
-    exclude: prefixes of file names to leave out. Raises ValueError: no such path, no video, or two of one name.
+    Folders are searched with all subfolders; ``exclude`` has prefixes of file names to leave out. Raises ValueError if
+    a path does not exist, if there is no video, or if two have the same name.
     """
     found = {}
     for given in map(Path, videos):
@@ -137,8 +154,8 @@ def find(videos, exclude=()):
     return dict(sorted(found.items()))
 
 
-def _manifest(folder):
-    """{file: (licence, source)} of the MANIFEST.csv in a folder; empty where there is none."""
+def _manifest(folder: Path) -> dict[str, tuple[str | None, str | None]]:
+    """Return {file: (licence, source)} from the MANIFEST.csv of a folder; empty without one."""
     path = folder / "MANIFEST.csv"
     if not path.is_file():
         return {}
@@ -147,13 +164,17 @@ def _manifest(folder):
     return {row["file"]: (row.get("licence") or None, row.get("source") or None) for row in rows if row.get("file")}
 
 
-def _summary(reports, found, files, cutting):
-    """summary.json: totals, licences {name: {"clips", "seconds"}}, and a dict for each clip (Report + licence, source).
+def _summary(
+    reports: Sequence[Report], found: dict[str, Path], files: Sequence[dict[str, Any]], cutting: Cutting
+) -> dict[str, Any]:
+    """Return the content of summary.json.
 
-    Clips without a piece count in ``dropped`` only.
+    It has totals, licences {name: {"clips", "seconds"}}, and for each clip a dict of its report, licence and source.
+    Clips without a piece are counted in ``dropped`` only.
     """
     manifests = {folder: _manifest(folder) for folder in {path.parent for path in found.values()}}
-    clips, licences = [], {}
+    clips: list[dict[str, Any]] = []
+    licences: dict[str, dict[str, Any]] = {}
     for report in reports:
         path = found[report.clip]
         licence, source = manifests[path.parent].get(path.name, (None, None))
@@ -172,8 +193,8 @@ def _summary(reports, found, files, cutting):
     }  # fmt: skip
 
 
-def table(summary):
-    """The summary as text for people."""
+def table(summary: dict[str, Any]) -> str:
+    """Return the summary as text."""
     gib = summary["disk"] / 2**30
     lines = [
         f"clips    {summary['clips']:>9,} used, {summary['dropped']:,} dropped, {summary['broken']:,} broken",
@@ -193,21 +214,46 @@ def table(summary):
     return "\n".join(lines)
 
 
-def _fingerprint(found):
-    """Names and sizes of the videos in a hash: enough to notice that the folder has changed."""
+def _fingerprint(found: dict[str, Path]) -> str:
+    """Return a hash of the names and sizes of the videos, which is enough to notice that a folder has changed."""
     text = json.dumps([[name, path.stat().st_size] for name, path in found.items()])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def prepare(videos, out, *, frames=32, size=128, smallest=None, pieces=4, files=16, workers=None, seed=0, exclude=()):
-    """Cut videos (files and folders) into the folder of shards ``out``, print the table and return the summary.
+def prepare(
+    videos: Iterable[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    frames: int = 32,
+    size: int = 128,
+    smallest: Sequence[int] | None = None,
+    pieces: int = 4,
+    files: int = 16,
+    workers: int | None = None,
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Cut videos into a folder of shards, print the table, and return the summary.
 
-    frames, size: of a piece; smallest: (frames, size) of the smallest piece, None = half of each; pieces: from each
-    stretch of ``frames`` frames; files: shards, at most one for each video; workers: processes, None = one for each
-    core, 1 = this process; exclude: prefixes of file names to leave out.
-    The folder appears when it is whole. Where it is there, made from the same videos with the same options, nothing is
-    done. Raises ValueError: no videos, no piece in any of them, an option out of range; ShardError (a ValueError):
-    ``out`` is something else; OSError: not writable.
+    The folder appears when it is complete. If it exists already, made from the same videos with the same options,
+    nothing is done.
+
+    Args:
+        videos: files and folders.
+        out: the folder to write.
+        frames: frames of a piece.
+        size: height and width of a piece, in pixels.
+        smallest: (frames, size) of the smallest piece; None for half of each.
+        pieces: number of pieces from each stretch of ``frames`` frames.
+        files: number of shards; there is at most one for each video.
+        workers: number of processes; None for one on each core, and 1 for this process.
+        seed: seed of the positions of the pieces.
+        exclude: prefixes of file names to leave out.
+
+    Raises:
+        ValueError: if there are no videos, no piece in any of them, or an option is out of range; as ShardError if
+            ``out`` is something else.
+        OSError: if ``out`` cannot be written.
     """
     least, smallest_size = smallest or (frames // 2, size // 2)
     for name, value in (("pieces", pieces), ("shards", files), ("workers", workers)):
@@ -232,7 +278,7 @@ def prepare(videos, out, *, frames=32, size=128, smallest=None, pieces=4, files=
     clips = list(found.items())
     workers = min(workers or os.cpu_count() or 1, files)
     with shards.staging(out) as folder, tqdm(total=len(clips), desc="cutting videos", unit="clip", disable=None) as bar:
-        # which clip goes into which shard depends on the names only, and so do the records
+        # the shard of a clip depends on the names only, and so do the records
         jobs = [(folder / f"pieces-{number:05}.arrayrecord", clips[number::files]) for number in range(files)]
         results = _write_all(jobs, cutting, workers, bar)
         reports = sorted((report for _, reports in results for report in reports), key=lambda report: report.clip)
@@ -247,8 +293,8 @@ def prepare(videos, out, *, frames=32, size=128, smallest=None, pieces=4, files=
     return summary
 
 
-def _check_same(out, settings):
-    """Raise ShardError unless ``out`` is a finished folder of shards with these settings."""
+def _check_same(out: Path, settings: dict[str, Any]) -> None:
+    """Raise ShardError unless ``out`` is a complete folder of shards with these settings."""
     try:
         old = shards.read_index(out)["settings"]
     except shards.ShardError as error:
@@ -264,28 +310,42 @@ def _check_same(out, settings):
 # ---- command line --------------------------------------------------------------------------
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(
         prog="python -m train.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="A piece of 32 frames of 128x128 takes 1.5 MiB: with 4 pieces, about 12 MiB for each 2 seconds.\n\n"
         "example:\n  python -m train.prepare videos/ --out shards/ --pieces 6 --exclude holiday_",
     )  # fmt: skip
-    parser.add_argument("videos", nargs="+", metavar="VIDEOS", help="video files, or folders that are searched through")
-    parser.add_argument("--out", required=True, metavar="SHARDS", help="folder to make; appears when it is whole")
+    parser.add_argument("videos", nargs="+", metavar="VIDEOS", help="video files, or folders that are searched")
+    parser.add_argument("--out", required=True, metavar="SHARDS", help="folder to make; it appears when it is complete")
     parser.add_argument("--frames", type=int, default=32, metavar="N", help="frames of a piece (%(default)s)")
-    parser.add_argument("--size", type=int, default=128, metavar="N", help="pixels a side of a piece (%(default)s)")
     parser.add_argument(
-        "--smallest", type=int, nargs=2, metavar=("FRAMES", "SIZE"), help="of the smallest piece (half of the above)"
+        "--size", type=int, default=128, metavar="N", help="height and width of a piece in pixels (%(default)s)"
+    )
+    parser.add_argument(
+        "--smallest",
+        type=int,
+        nargs=2,
+        metavar=("FRAMES", "SIZE"),
+        help="the same of the smallest piece (half of them)",
     )
     parser.add_argument("--pieces", type=int, default=4, metavar="N", help="pieces from each stretch (%(default)s)")
-    parser.add_argument("--shards", type=int, default=16, metavar="N", help="files to divide them into (%(default)s)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (one for each core)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the places of the pieces (%(default)s)")
+    parser.add_argument("--shards", type=int, default=16, metavar="N", help="number of shard files (%(default)s)")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (one on each core)")
     parser.add_argument(
-        "--exclude", nargs="+", action="extend", default=[], metavar="PREFIX", help="leave out files that start so"
+        "--seed", type=int, default=0, metavar="N", help="seed of the positions of the pieces (%(default)s)"
+    )
+    parser.add_argument(
+        "--exclude",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PREFIX",
+        help="leave out files whose name starts so",
     )
     args = parser.parse_args()
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written goes away
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that unfinished files are removed
     try:
         prepare(
             args.videos, args.out, frames=args.frames, size=args.size, smallest=args.smallest, pieces=args.pieces,

@@ -1,11 +1,12 @@
-"""Train the masked prior, on the tokens of a frozen tokenizer.
+"""Train the masked prior on the tokens of a frozen tokenizer.
 
     python -m train.prior --config configs/prior_cpu.py --data VIDEOS --run RUN
 
-Crops become tokens as they are read, by the shipped tokenizer or the one that ``tokenizer`` names; the prior learns to
-tell hidden digits from the others, under the mixture of masks of ``train.masks``. RUN is as in
-``train.tokenizer``; the sample pictures show crops with two of five strands lost, concealed, and the probe's PSNR is
-theirs. `python -m train.export --int8 --run RUN` writes the file of integers that `helix-jax` takes.
+The crops are turned into tokens as they are read, by the shipped tokenizer or the one that ``tokenizer`` names. The
+prior learns to predict hidden digits from the others, under the mixture of masks of ``train.masks``. RUN is as in
+``train.tokenizer``, except that the sample pictures show crops in which two of five tokens are lost and concealed; the
+PSNR of the probe is theirs. `python -m train.export --int8 --run RUN` writes the file of integers that `helix-jax`
+takes.
 """
 
 import functools
@@ -13,6 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
@@ -20,9 +22,12 @@ from helix_jax.tokenizer import model, weights
 from train import command, loop, masks
 from train.config import PriorTraining
 
+Clips = UInt8[Array, "B T H W 3"] | UInt8[np.ndarray, "B T H W 3"]
+Scalar = Float[Array, ""]
 
-def to_tokens(tokenizer, clips):
-    """uint8[B, T, H, W, 3] -> digits uint8[B, t, h, w, k]; each group of frames by itself, as the codec does it."""
+
+def to_tokens(tokenizer: weights.Model, clips: Clips) -> UInt8[Array, "B t h w k"]:
+    """Return the tokens of clips; each group of frames is encoded on its own, as in the codec."""
     batch, frames, *rest = clips.shape
     group = tokenizer.config.tile[0] * 4
     pieces = clips.reshape(batch * frames // group, group, *rest)
@@ -30,8 +35,8 @@ def to_tokens(tokenizer, clips):
     return digits.reshape(batch, -1, *digits.shape[2:])
 
 
-def cross_entropy(logits, digits):
-    """Bits that each digit costs: logits float32[..., k, 3], digits uint8[..., k] -> float32[..., k]."""
+def cross_entropy(logits: Float[Array, "*n 3"], digits: UInt8[Array, "*n"]) -> Float[Array, "*n"]:
+    """Return the cost of each digit in bits."""
     high, low = digits >> 1, digits & 1
     second = jnp.where(high == 1, logits[..., 2], logits[..., 1])
     first = logits[..., 0]
@@ -39,9 +44,20 @@ def cross_entropy(logits, digits):
     return nats / np.log(2)
 
 
-def loss_of_tokens(params, digits, key, cfg):
-    """Mean over examples of the bits per hidden digit, masked and causal. digits: uint8[B, t, h, w, k]. The key is
-    consumed. Returns (loss, {"masked", "causal"}): bits per digit of each."""
+def loss_of_tokens(
+    params: PyTree, digits: UInt8[Array, "B t h w k"], key: Key[Array, ""], cfg: PriorTraining
+) -> tuple[Scalar, dict[str, Array]]:
+    """Return the loss: the bits per digit of masked and of causal prediction, averaged over the examples and added.
+
+    Args:
+        params: parameters of the prior.
+        digits: the tokens.
+        key: is consumed.
+        cfg: configuration of the run.
+
+    Returns:
+        The loss, and its two parts "masked" (per hidden digit) and "causal" (per digit).
+    """
     known, sent = jax.vmap(functools.partial(masks.mixture, shape=digits.shape[1:]))(jax.random.split(key, len(digits)))
     sent = jnp.broadcast_to(sent[:, None, None, None], digits.shape)
     logits = net.both_logits(net.quantise(params), digits, known, sent, cfg.model)
@@ -52,13 +68,18 @@ def loss_of_tokens(params, digits, key, cfg):
     return sum(bits), {"masked": bits[0], "causal": bits[1]}
 
 
-def loss_fn(params, clips, key, cfg, tokenizer):
-    """``loss_of_tokens`` of the tokens of clips uint8[B, T, H, W, 3]."""
+def loss_fn(
+    params: PyTree, clips: Clips, key: Key[Array, ""], cfg: PriorTraining, tokenizer: weights.Model
+) -> tuple[Scalar, dict[str, Array]]:
+    """Return ``loss_of_tokens`` for the tokens of clips, by this tokenizer; the other parameters are as there."""
     return loss_of_tokens(params, to_tokens(tokenizer, clips), key, cfg)
 
 
-def task(cfg):
-    """PriorTraining -> loop.Task. Raises WeightsError, ValueError for a tokenizer of other digits or groups."""
+def task(cfg: PriorTraining) -> loop.Task:
+    """Return the task of a prior's run.
+
+    Raises WeightsError for a tokenizer that cannot be loaded, and ValueError for one with other digits or groups.
+    """
     tokenizer = weights.load(cfg.tokenizer or weights.DEFAULT)
     if tokenizer.config.digits != cfg.model.digits or cfg.model.frames % tokenizer.config.tile[0]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Shards: pieces of video as records of ArrayRecord files, read at random. No jax here.
+"""Shards: pieces of video as records of ArrayRecord files, with random access. This module does not use jax.
 
 A *piece* is a few frames of one scene, cropped: uint8[T, H, W, 3] RGB. One record holds one piece (little endian):
 
@@ -13,27 +13,31 @@ A *piece* is a few frames of one scene, cropped: uint8[T, H, W, 3] RGB. One reco
 
 A folder of shards:
 
-    pieces-00000.arrayrecord ...  the records, one to a chunk so that each is read alone
+    pieces-00000.arrayrecord ...  the records, one in each chunk, so that each can be read on its own
     index.json                    {"format", "settings", "files": [{"file", "bytes", "pieces": [[clip, start, scale,
-                                  T, H, W], ...]}]}: one row to a record, in order
-    summary.json                  what train.prepare found; nothing reads it but people and train.prepare
+                                  T, H, W], ...]}]}: one row for each record, in order
+    summary.json                  what train.prepare found, for people; only train.prepare reads it
 
-The frames are not compressed. Measured on 32 x 128 x 128 pieces of the training videos, from the page cache: 0.8 ms
-of CPU a record, against 1.9 ms with zstd level 1 (0.46 of the size, and 4 times slower to write).
+The frames are not compressed. Measured on 32 x 128 x 128 pieces of the training videos, from the page cache, a record
+takes 0.8 ms of CPU time, against 1.9 ms with zstd level 1 (which has 0.46 of the size, and is 4 times slower to write).
 """
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import struct
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
+from jaxtyping import UInt8
 
 from helix_jax.errors import HelixError
 
@@ -45,38 +49,45 @@ _OPTIONS = "group_size:1,uncompressed"
 
 
 class ShardError(HelixError):
-    """Shards that cannot be read, or a record that is damaged: names the file and what is wrong."""
+    """Shards cannot be read, or a record is damaged; the message names the file and what is wrong."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """clip: name of the source; start: its frame number there; scale: 1 or 2; frames: uint8[T, H, W, 3] RGB."""
+    """A few frames of one scene, cropped.
+
+    Attributes:
+        clip: name of the source clip.
+        start: number of the first frame there.
+        scale: 1 for pixels of the source, 2 for means of its 2 x 2 blocks.
+        frames: the pixels, RGB.
+    """
 
     clip: str
     start: int
     scale: int
-    frames: np.ndarray
+    frames: UInt8[np.ndarray, "T H W 3"]
 
-    def row(self):
-        """The piece's row in the index: [clip, start, scale, T, H, W]."""
+    def row(self) -> list[Any]:
+        """Return the piece's row in the index: [clip, start, scale, T, H, W]."""
         return [self.clip, self.start, self.scale, *self.frames.shape[:3]]
 
 
 # ---- records -------------------------------------------------------------------------------
 
 
-def pack(piece):
-    """Piece -> the bytes of one record."""
+def pack(piece: Piece) -> bytes:
+    """Return the bytes of the record that holds a piece."""
     name = piece.clip.encode()
     body = _BODY.pack(piece.scale, len(name), *piece.frames.shape[:3], piece.start)
     body += name + np.ascontiguousarray(piece.frames).tobytes()
     return _HEAD.pack(_MAGIC, zlib.crc32(body)) + body
 
 
-def unpack(record):
-    """The bytes of one record -> Piece; its frames are a view of the record, read-only.
+def unpack(record: bytes) -> Piece:
+    """Return the piece that a record holds; its frames are a read-only view of the record.
 
-    Raises ShardError: too short, another format, a wrong check sum, or a length that its shape denies.
+    Raises ShardError if the record is too short, damaged or in another format, or if its length does not fit its shape.
     """
     prefix = _HEAD.size + _BODY.size
     if len(record) < prefix:
@@ -98,11 +109,11 @@ def unpack(record):
 
 
 @contextlib.contextmanager
-def staging(out):
-    """Context manager for making the folder ``out`` in one step: yields an empty Path beside it.
+def staging(out: str | os.PathLike) -> Iterator[Path]:
+    """Context manager that makes the folder ``out`` in one step: it yields an empty folder beside it.
 
-    The folder is renamed to ``out`` when the block ends, and deleted when the block raises.
-    Raises OSError where the parent is missing or not writable, or ``out`` exists by then.
+    That folder is renamed to ``out`` when the block ends, and deleted if the block raises an error. Raises OSError if
+    the parent is missing or not writable, or if ``out`` exists by then.
     """
     out = Path(out).absolute()
     if not out.parent.is_dir():
@@ -111,18 +122,18 @@ def staging(out):
     temporary.mkdir()
     try:
         yield temporary
-        if out.exists():  # rename would replace an empty folder without a word
+        if out.exists():  # rename would silently replace an empty folder
             raise FileExistsError(f"cannot write {out}: it appeared meanwhile")
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write(path, pieces):
-    """Write one shard from an iterable of Pieces, a piece in memory at a time.
+def write(path: str | os.PathLike, pieces: Iterable[Piece]) -> dict[str, Any] | None:
+    """Write one shard, with one piece at a time in memory.
 
-    Returns the file's entry of the index, or None where there was no piece and so no file. Raises OSError where it
-    cannot be written, for example on a full disk.
+    Returns the entry of the file in the index, or None if there was no piece and thus no file. Raises OSError if the
+    file cannot be written, for example on a full disk.
     """
     path = Path(path)
     rows, writer = [], None
@@ -133,7 +144,7 @@ def write(path, pieces):
             rows.append(piece.row())
         if writer:
             writer.close()
-    except RuntimeError as error:  # array_record's, at close at the latest
+    except RuntimeError as error:  # from array_record, at the latest when it is closed
         raise OSError(f"cannot write {path}: {error}") from error
     finally:
         if writer and writer.is_open():
@@ -142,8 +153,14 @@ def write(path, pieces):
     return {"file": path.name, "bytes": path.stat().st_size, "pieces": rows} if rows else None
 
 
-def write_index(folder, *, settings, files):
-    """Write index.json, which completes a folder of shards. settings: dict for JSON; files: entries of ``write``."""
+def write_index(folder: str | os.PathLike, *, settings: dict[str, Any], files: Sequence[dict[str, Any]]) -> None:
+    """Write index.json, which completes a folder of shards.
+
+    Args:
+        folder: the folder.
+        settings: what the shards were made with, for JSON.
+        files: the entries that ``write`` returned.
+    """
     index = {"format": FORMAT, "settings": settings, "files": files}
     (Path(folder) / "index.json").write_text(json.dumps(index) + "\n")
 
@@ -151,8 +168,8 @@ def write_index(folder, *, settings, files):
 # ---- reading -------------------------------------------------------------------------------
 
 
-def read_index(folder):
-    """index.json of a folder of shards as a dict. Raises ShardError where there is none, or of another format."""
+def read_index(folder: str | os.PathLike) -> dict[str, Any]:
+    """Return the index.json of a folder of shards. Raises ShardError if there is none, or if its format is another."""
     path = Path(folder) / "index.json"
     try:
         index = json.loads(path.read_text())
@@ -168,12 +185,18 @@ def read_index(folder):
 
 
 class Shards:
-    """Random access to the pieces of a folder, made by ``open_shards``; can be pickled, opens its files when read.
+    """Random access to the pieces of a folder, made by ``open_shards``.
 
-    rows: list of [clip, start, scale, T, H, W], one for each record. smallest: (T, H, W), the least of each.
+    It can be pickled, and opens its files when they are read.
+
+    Attributes:
+        folder: the folder.
+        files: (name, number of records) of each file.
+        rows: [clip, start, scale, T, H, W] of each record.
+        smallest: the least T, the least H and the least W of all records.
     """
 
-    def __init__(self, folder, index):
+    def __init__(self, folder: str | os.PathLike, index: dict[str, Any]) -> None:
         self.folder = Path(folder)
         self.files = [(entry["file"], len(entry["pieces"])) for entry in index["files"]]
         self.rows = [row for entry in index["files"] for row in entry["pieces"]]
@@ -188,11 +211,11 @@ class Shards:
                 f"prepare the videos again"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def where(self, index):
-        """Name of a record for people: its file, its place there and its source."""
+    def where(self, index: int) -> str:
+        """Return the name of a record for messages: its file, its position there and its source."""
         clip, start = self.rows[index][:2]
         for name, records in self.files:
             if index < records:
@@ -200,29 +223,30 @@ class Shards:
             index -= records
         raise IndexError(index)
 
-    def read(self, index):
-        """Record ``index`` as a Piece. Raises ShardError, naming the record, where it is damaged or not the indexed."""
+    def read(self, index: int) -> Piece:
+        """Return the piece of a record. Raises ShardError, naming the record, if it is damaged or not as indexed."""
         try:
             piece = unpack(self._source[index])
-        except (RuntimeError, OSError, ValueError) as error:  # array_record raises RuntimeError for what it finds
+        except (RuntimeError, OSError, ValueError) as error:  # array_record raises RuntimeError
             raise ShardError(f"{self.where(index)}: {error}") from error
         if piece.row() != self.rows[index]:
             raise ShardError(f"{self.where(index)}: holds {piece.row()}, index.json says {self.rows[index]}")
         return piece
 
 
-def open_shards(folder):
-    """Open a folder of shards. Returns Shards.
+def open_shards(folder: str | os.PathLike) -> Shards:
+    """Open a folder of shards.
 
-    Raises ShardError: no finished folder, another format, no piece, or a file that is missing, cut short or unreadable.
+    Raises ShardError if the folder is incomplete, in another format or without a piece, or if a file is missing,
+    truncated or unreadable.
     """
     index = read_index(folder)
     for entry in index["files"]:
         path = Path(folder) / entry["file"]
         size = path.stat().st_size if path.is_file() else None
         if size != entry["bytes"]:
-            found = "is missing" if size is None else f"has {size} bytes, {entry['bytes']} were written"
-            raise ShardError(f"{path} {found}; copy it again, or prepare the videos again")
+            fault = "is missing" if size is None else f"has {size} bytes, {entry['bytes']} were written"
+            raise ShardError(f"{path} {fault}; copy it again, or prepare the videos again")
     if not index["files"]:
         raise ShardError(f"{folder}: the shards hold no piece")
     return Shards(folder, index)

@@ -2,24 +2,35 @@
 
     python -m train.tokenizer --config configs/tokenizer_cpu.py --data VIDEOS --run RUN
 
-RUN gets config.json, log.jsonl, tensorboard/, pictures/, checkpoints/ and, at the end, weights.safetensors, which
-`helix-jax encode --model` takes. The same command again goes on where the run stopped. `--dry_run` only tells how
-large the run is.
+RUN gets config.json, log.jsonl, tensorboard/, pictures/, checkpoints/ and, at the end, weights.safetensors, which can
+be passed to `helix-jax encode --model`. If the command is repeated, the run is resumed where it stopped. `--dry_run`
+only prints how large the run is.
 """
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from helix_jax.tokenizer import fsq, model, weights
 from train import command, distortion, loop
 from train.config import TokenizerTraining
 
 
-def loss_fn(params, clip, key, cfg):
-    """Mean over examples of log MSE, that is the mean PSNR, with random tail dropout of the digits.
+def loss_fn(
+    params: PyTree, clip: UInt8[Array, "B T H W 3"], key: Key[Array, ""], cfg: TokenizerTraining
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """Return the mean over the examples of log MSE, that is the mean PSNR, with random tail dropout of the digits.
 
-    The logarithm gives an easy clip as much weight as a hard one. clip: uint8[B, T, H, W, 3]. The key is consumed.
-    Returns (loss, {"mse"}), the mean over examples with the digits that they kept.
+    The logarithm gives an easy clip as much weight as a hard one.
+
+    Args:
+        params: parameters of the tokenizer.
+        clip: the clips.
+        key: is consumed.
+        cfg: configuration of the run.
+
+    Returns:
+        The loss, and {"mse": mean squared error}, both for the digits that each example kept.
     """
     compute = jnp.dtype(cfg.parallel.compute)
     params = jax.tree.map(lambda leaf: leaf.astype(compute), params)
@@ -38,8 +49,8 @@ def loss_fn(params, clip, key, cfg):
     return jnp.mean(distortion.log_mse(decoded, target)), {"mse": jnp.mean(distortion.mse(decoded, target))}
 
 
-def task(cfg):
-    """TokenizerTraining -> loop.Task."""
+def task(cfg: TokenizerTraining) -> loop.Task:
+    """Return the task of a tokenizer's run."""
 
     def show(params, clips):
         return model.decode(params, model.encode(params, clips, cfg.model), cfg.model)

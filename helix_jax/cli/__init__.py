@@ -1,8 +1,8 @@
-"""The command `helix-jax`: one module for each group of subcommands, and what they share."""
+"""The command `helix-jax`: one module for each group of subcommands, and the parts that they share."""
 
 
-def main():
-    """Run the command, as the entry point does."""
+def main() -> None:
+    """Run the command `helix-jax`; this is the installed entry point."""
     from helix_jax.cli.app import main
 
     main()

@@ -1,13 +1,17 @@
-"""What the commands share: exit statuses, errors in one line, progress bars, and figures as a table or as JSON.
+"""What the commands share: exit statuses, one-line error messages, progress bars, and figures as a table or as JSON.
 
-Exit status: 0 done, 1 a check or a clip of a batch failed, 2 wrong use or unreadable input, 3 done with loss
-(concealed), 4 cannot be decoded, 70 a fault of helix_jax itself, which shows its traceback.
+Exit status: 0 the command is done, 1 a check or a clip of a batch failed, 2 wrong use or unreadable input, 3 done with
+loss (concealed tokens), 4 the pool cannot be decoded, 70 a fault of helix_jax itself, which shows its traceback.
 """
 
 import contextlib
 import json
 import sys
-from typing import Annotated
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import typer
 from rich.console import Console
@@ -18,28 +22,42 @@ from rich.table import Table
 from helix_jax import files
 from helix_jax.errors import DecodeError, HelixError
 
+if typing.TYPE_CHECKING:  # as in ``options``
+    import helix_jax.parallel
+
 CHECK_FAILED, WRONG_USE, WITH_LOSS, UNDECODABLE, FAULT = 1, 2, 3, 4, 70
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of a table.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the figures as one JSON object instead of a table: on standard output, or on standard error if "
+        "-o - uses standard output for the data.",
+    ),
+]
 Scheme = Annotated[
     str,
     typer.Option(
         "--scheme",
         metavar="NAME|FILE.json",
-        help="Timing scheme: talk (the example of the ISIT 2020 talk, 5 copies), poisson (20 copies), "
-        "or a file of `timing design`.",
+        help="With --writer timing: the scheme. talk is the example of the ISIT 2020 talk, for 5 copies of each "
+        "strand; poisson is for 20 copies; or a file that `helix-jax timing design` wrote.",
     ),
 ]
 
 
 class problems:
-    """Turn every foreseen error into one line on standard error and an exit status. Any other passes, traceback and
-    all: it is a fault of ours (``cli.main``)."""
+    """Context manager that turns every foreseen error into one line on standard error and an exit status.
 
-    def __enter__(self):
+    Any other error passes with its traceback: it is a fault of ours, which ``app.main`` reports.
+    """
+
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
         if isinstance(error, (RuntimeError, AssertionError)):
             error = _missing_device() or error
         if not isinstance(error, (HelixError, OSError)) or isinstance(error, BrokenPipeError):
@@ -51,10 +69,10 @@ class problems:
         raise typer.Exit(UNDECODABLE if isinstance(error, DecodeError) else WRONG_USE) from error
 
 
-def _missing_device():
-    """The parallel.DeviceError that JAX's own error on first touching a device stands for, or None: there are devices.
+def _missing_device() -> "helix_jax.parallel.DeviceError | None":
+    """Return the DeviceError that explains JAX's own error on first touching a device; None if there are devices.
 
-    Which line of a command touches them first is chance, so they are asked for again here.
+    Any line of a command may be the first that touches the devices, so they are requested again here.
     """
     from helix_jax import parallel
 
@@ -65,9 +83,12 @@ def _missing_device():
 
 
 class progress:
-    """Progress bars on standard error while it is a terminal, else nothing. Enters as step(station, done, total)."""
+    """Context manager with progress bars on standard error; without a terminal, or with --json, it shows nothing.
 
-    def __init__(self, as_json):
+    Entering it gives the function ``step(station, done, total)`` that the library reports its progress to.
+    """
+
+    def __init__(self, as_json: bool) -> None:
         console = Console(stderr=True)
         columns = (
             TextColumn("{task.description:>9}"),
@@ -79,27 +100,56 @@ class progress:
         self.bars = Progress(*columns, console=console, disable=not console.is_terminal or as_json)
         self.tasks = {}
 
-    def __enter__(self):
+    def __enter__(self) -> Callable[[str, int, int], None]:
         self.bars.start()
         return self.step
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    def step(self, station, done, total):
-        """done: how many more are done now."""
+    def step(self, station: str, done: int, total: int) -> None:
+        """Advance the bar of a station, which appears with its first step.
+
+        Args:
+            station: the name beside the bar.
+            done: the number of items done since the last call.
+            total: the number of items in all, as far as it is known.
+        """
         if station not in self.tasks:
             self.tasks[station] = self.bars.add_task(station, total=total)
         self.bars.update(self.tasks[station], advance=done, total=total)
 
 
 @contextlib.contextmanager
-def strands_of(path, *, reads, plot, motifs, primers, primers_exempt, key, progress):
-    """Context manager: (strands as ``codec.decode`` takes them, what is to be said of reads) of a FASTA or FASTQ file.
+def strands_of(
+    path: Path,
+    *,
+    reads: bool,
+    plot: Path | None,
+    motifs: Sequence[str],
+    primers: tuple[str, str],
+    primers_exempt: bool,
+    key: bytes | None,
+    progress: Callable[[str, int, int], None] | None,
+) -> Iterator[tuple[Any, Any]]:
+    """Context manager that opens a FASTA or FASTQ file and gives its strands.
 
-    The second is a recover.ReadReport, or None for a file of strands. reads: take a FASTA file for reads; FASTQ always
-    is. plot: a picture of the reads is asked for. Others: see ``recover.recover``. Raises HelixError for a plot of
-    strands.
+    Args:
+        path: the file, or ``-`` for standard input.
+        reads: whether the records of a FASTA file are noisy reads; those of a FASTQ file always are.
+        plot: where a picture of the reads is to be drawn, if anywhere.
+        motifs: see ``recover.recover``, as for the following parameters.
+        primers: left and right primer.
+        primers_exempt: whether GC windows leave the primers out.
+        key: id of the pool.
+        progress: called as progress(station, done, total).
+
+    Returns:
+        The strands as ``codec.decode`` takes them, and the recover.ReadReport, or None for a file of strands.
+
+    Raises:
+        HelixError: if a plot is requested for a file of strands.
+        DecodeError: if the reads give no strands.
     """
     from helix_jax.reads import fastq
     from helix_jax.strands import fasta, records
@@ -115,7 +165,7 @@ def strands_of(path, *, reads, plot, motifs, primers, primers_exempt, key, progr
         from helix_jax.reads import recover
 
         try:
-            found = recover.recover(
+            recovered = recover.recover(
                 fastq.chunks(source), motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key,
                 left_out=source.left_out, progress=progress,
             )  # fmt: skip
@@ -126,23 +176,25 @@ def strands_of(path, *, reads, plot, motifs, primers, primers_exempt, key, progr
                 f"{error}; {source.second:,} of them are the second read of a pair by name: merge the two reads of "
                 "each pair first, for example with fastp --merge or bbmerge"
             ) from error
-        yield found
+        yield recovered
 
 
-def left_out_of(strands):
-    """Figures of the records of ``fasta.Strands`` that are no strands, {} where there are none."""
+def left_out_of(strands: object) -> dict[str, dict[str, int]]:
+    """Return as a figure how many records of ``fasta.Strands`` were left out, by reason; {} if none were."""
     left_out = getattr(strands, "left_out", None)
     return {"left_out": dict(left_out)} if left_out else {}
 
 
-def warn(text):
-    """One line on standard error."""
+def warn(text: str) -> None:
+    """Print one line on standard error."""
     Console(stderr=True, soft_wrap=True).print(f"helix-jax: {text}", markup=False, highlight=False)
 
 
-def show(figures, as_json):
-    """Print a dict of figures, as a table or as one JSON object; on standard error where the output goes to standard
-    output."""
+def show(figures: Mapping[str, Any], as_json: bool) -> None:
+    """Print figures as a table or as one JSON object, on standard error if the command's output uses standard output.
+
+    The figure ``coverage`` is shown as a bar chart of (reads of a cluster, clusters read, clusters not read).
+    """
     to_stderr = figures.get("output") == files.STANDARD
     if as_json:
         print(json.dumps(figures), file=sys.stderr if to_stderr else sys.stdout)
@@ -161,8 +213,15 @@ def show(figures, as_json):
         show_rows("reads of a strand", ("reads", "read", "unread", ""), rows, to_stderr)
 
 
-def show_rows(title, columns, rows, to_stderr=False):
-    """Print a table: columns are names; rows hold strings, the last column flush left where its name is empty."""
+def show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to_stderr: bool = False) -> None:
+    """Print a table of strings.
+
+    Args:
+        title: the title above the table.
+        columns: names of the columns. All are flush right, but a last column without a name is flush left.
+        rows: the cells of each row.
+        to_stderr: whether the table goes to standard error.
+    """
     table = Table(title=title, box=None)
     for column in columns[:-1]:
         table.add_column(column, justify="right")

@@ -1,6 +1,9 @@
-"""What `helix-jax demo` does: a shipped clip to strands and back, with a picture to look at."""
+"""What `helix-jax demo` does: it sends a shipped clip to strands and back, and draws a picture of the result."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,11 +16,12 @@ from helix_jax.strands import fasta, inspection
 CLIP = Path(__file__).parents[1] / "assets" / "flower.mp4"
 
 
-def run(out, progress=None):
-    """Write pool.fasta, decoded.mp4, damaged.mp4 and demo.png to ``out``; return the figures as a dict.
+def run(out: str | os.PathLike, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
+    """Write pool.fasta, decoded.mp4, damaged.mp4 and demo.png to the folder ``out``, and return the figures.
 
-    The clip is read back twice: from all strands but a tenth, which the repair strands make good, and from 70 % of the
-    strands, past the repair strands' reach, where the lost tokens are concealed.
+    The clip is decoded twice: without a tenth of the strands, which the repair strands restore, and from 70 % of the
+    strands, which is too few for the repair strands, so that the lost tokens are concealed. ``progress`` is called as
+    progress(station, done, total).
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +61,8 @@ def run(out, progress=None):
     return summary | flat | {"folder": str(out)}
 
 
-def _picture(path, original, pictures, figures, summary, checked):
+def _picture(path: Path, original: np.ndarray, pictures: dict, figures: dict, summary: dict, checked: dict) -> None:
+    """Draw frames of the original and of the decoded clips, and the constraints that the strands obey."""
     rows = [("original", original, "")]
     for name, title in (("decoded", "after losing 10 % of the strands"), ("damaged", "after losing 30 %, past repair")):
         f = figures[name]

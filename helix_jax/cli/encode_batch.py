@@ -18,21 +18,27 @@ def encode_batch(
     videos: Annotated[
         list[Path],
         typer.Argument(
-            metavar="VIDEOS...", help="Video files, and folders that are searched for them, all the way down."
+            metavar="VIDEOS...", help="Video files, and folders that are searched for video files, with all subfolders."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the pools: clip a/b.mp4 becomes a/b.mp4.fasta in it.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the pools. The clip a/b.mp4 becomes a/b.mp4.fasta in it.")
+    ],
     hosts: Annotated[
         int | None,
         typer.Option(
-            help="Hosts that share the clips, all given the same VIDEOS; default: what SLURM or Open MPI tells, or 1."
+            help="Number of hosts that share the clips; pass the same VIDEOS on all of them. The default is the number "
+            "from SLURM or Open MPI, and 1 without them."
         ),
     ] = None,
-    host: Annotated[int | None, typer.Option(help="Which of the hosts this one is, from 0.")] = None,
+    host: Annotated[
+        int | None, typer.Option(help="Number of this host, from 0. Pass it together with --hosts.")
+    ] = None,
     at_once: Annotated[
         int | None,
         typer.Option(
-            help="Clips in work at once, to read and write some while others compute; default: one per core, 8 at most."
+            help="Number of clips in work at the same time, so that some are read and written while others are "
+            "computed. The default is one for each core, and 8 at most."
         ),
     ] = None,
     constraints: options.Set = "helix",
@@ -58,14 +64,17 @@ def encode_batch(
     deinterlace: options.Deinterlace = False,
     tone_map: options.ToneMap = False,
     as_json: Json = False,
-):
-    """Write many videos as strands of DNA, a FASTA file each, on all devices of this host.
+) -> None:
+    """Write many videos as strands of DNA, each to a FASTA file of its own, on all devices of this host.
 
-    Each file is what `encode` writes with the same options. Run again, what is done is passed over: a clip is done if
-    its FASTA file is there, whole, and was made from the same content with the same model and options; a record of
-    that lies beside it (FILE.fasta.json). A clip that fails is named at the end and stops no other.
+    Each file is what `encode` writes with the same options. If the command is
+    run again, it skips the clips that are done: those whose FASTA file is
+    present and complete, and was made from the same content with the same model
+    and options, as a record beside it says (FILE.fasta.json). A clip that fails
+    is named at the end and does not stop the others.
 
-    Exit status: 0 all done, 1 a clip failed, 2 wrong use, 130 stopped by Ctrl-C; what was done by then stays.
+    Exit status: 0 all clips are done, 1 a clip failed, 2 wrong use, 130 stopped
+    by Ctrl-C; what was done by then stays.
     """
     from helix_jax import batch
     from helix_jax.video import not_kept
@@ -98,8 +107,8 @@ def encode_batch(
         raise typer.Exit(CHECK_FAILED)
 
 
-def _place(host, hosts):
-    """--host and --hosts -> (this host's number, how many there are)."""
+def _place(host: int | None, hosts: int | None) -> tuple[int, int]:
+    """Turn --host and --hosts into this host's number and the number of hosts."""
     from helix_jax import parallel
 
     if host is None and hosts is None:

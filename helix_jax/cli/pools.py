@@ -5,44 +5,37 @@ from typing import Annotated
 
 import typer
 
+from helix_jax.cli import options
 from helix_jax.cli.console import CHECK_FAILED, Json, left_out_of, problems, progress, show, show_rows
-from helix_jax.cli.options import (
-    ExemptPrimers,
-    Key,
-    LeftPrimer,
-    Length,
-    Motif,
-    PoolIn,
-    RightPrimer,
-    Set,
-    check_effect,
-    written_options,
-)
 
 
 def inspect(
     context: typer.Context,
-    pool: PoolIn,
+    pool: options.PoolIn,
     constraints: Annotated[
         str | None,
-        typer.Option("--constraints", help="Set to check against; default: the one that the pool's header names."),
+        typer.Option(
+            "--constraints",
+            help="The set of constraints to check the strands against. The default is the set that the pool's header "
+            "names.",
+        ),
     ] = None,
-    key: Key = None,
-    forbid: Motif = [],  # noqa: B006
-    left_primer: LeftPrimer = "",
-    right_primer: RightPrimer = "",
-    exempt_primers: ExemptPrimers = False,
+    key: options.Key = None,
+    forbid: options.Motif = [],  # noqa: B006
+    left_primer: options.LeftPrimer = "",
+    right_primer: options.RightPrimer = "",
+    exempt_primers: options.ExemptPrimers = False,
     as_json: Json = False,
-):
-    """Check every strand of a pool with an independent checker, and print its densities beside the capacity.
+) -> None:
+    """Check every strand of a pool with an independent checker, and compare its densities with the capacity.
 
-    Exit status 1 when a strand breaks a constraint.
+    The exit status is 1 if a strand breaks a constraint.
     """
     from helix_jax.strands import fasta, inspection
 
     with problems(), progress(as_json) as step:
-        check_effect(context, ("key", "constraints"))
-        chosen = written_options(forbid, left_primer, right_primer, exempt_primers, key)
+        options.check_effect(context, ("key", "constraints"))
+        chosen = options.written_options(forbid, left_primer, right_primer, exempt_primers, key)
         with fasta.opened(pool) as strands:
             report = inspection.inspect(strands, name=constraints, progress=step, **chosen)
             report = left_out_of(strands) | report
@@ -56,25 +49,26 @@ def inspect(
 
 def capacity(
     context: typer.Context,
-    constraints: Set = "helix",
-    strand_length: Length = 150,
-    forbid: Motif = [],  # noqa: B006
-    left_primer: LeftPrimer = "",
-    right_primer: RightPrimer = "",
-    exempt_primers: ExemptPrimers = False,
+    constraints: options.Set = "helix",
+    strand_length: options.Length = 150,
+    forbid: options.Motif = [],  # noqa: B006
+    left_primer: options.LeftPrimer = "",
+    right_primer: options.RightPrimer = "",
+    exempt_primers: options.ExemptPrimers = False,
     as_json: Json = False,
-):
-    """Capacity of a constraint set, its exact limit at a strand length, and what the coder carries there.
+) -> None:
+    """Show the capacity of a constraint set, its exact limit at a strand length, and what the coder achieves there.
 
-    All in bits per nucleotide: capacity as strands grow long; limit = log2(number of valid strands) / length;
-    carried = K / length.
+    All three are in bits per nucleotide: `capacity` for strands of unlimited
+    length, `limit` = log2(number of valid strands) / length, and `carried` = K /
+    length, where K is the number of bits that the coder writes into a strand.
     """
     from helix_jax.tk_scone import capacity as rates
     from helix_jax.tk_scone import constraints as sets
     from helix_jax.tk_scone import tables
 
     with problems():
-        check_effect(context)
+        options.check_effect(context)
         chosen = sets.custom(
             sets.named(constraints), motifs=tuple(forbid), left=left_primer, right=right_primer,
             primers_exempt=exempt_primers,
@@ -93,7 +87,7 @@ def capacity(
     show(figures, as_json)
 
 
-def _inspection_tables(report):
+def _inspection_tables(report: dict) -> None:
     show({name: value for name, value in report.items() if not isinstance(value, (dict, list))}, as_json=False)
     for name, title in (("runs", "longest run of a strand"), ("gc", "GC share of a strand")):
         top = max(report[name].values(), default=1)

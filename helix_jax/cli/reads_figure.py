@@ -1,14 +1,28 @@
-"""Picture of what became of a sequencer's reads: coverage, strands and errors."""
+"""A picture of what became of a sequencer's reads: coverage, strands and errors."""
 
 import dataclasses
+import os
+import typing
 
 import numpy as np
 
 from helix_jax import files
 
+if typing.TYPE_CHECKING:  # as in ``options``
+    import helix_jax.reads.recover
+    import helix_jax.strands.pool
 
-def draw(path, report, found):
-    """Write a PNG, all or nothing. report: strands.recover.ReadReport. found: strands.pool.Report of the same pool."""
+
+def draw(
+    path: str | os.PathLike, report: "helix_jax.reads.recover.ReadReport", found: "helix_jax.strands.pool.Report"
+) -> None:
+    """Write the picture as a PNG file, completely or not at all.
+
+    Args:
+        path: the file to write.
+        report: what became of the reads.
+        found: what became of the strands of the same pool.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -39,8 +53,18 @@ def draw(path, report, found):
             figure.savefig(temporary, dpi=110, format="png")
 
 
-def merged(found, about_reads, plot):
-    """pool.Report and recover.ReadReport (or None) -> one dict of figures; with ``plot``, draws them there too."""
+def merged(
+    found: "helix_jax.strands.pool.Report",
+    about_reads: "helix_jax.reads.recover.ReadReport | None",
+    plot: str | os.PathLike | None,
+) -> dict[str, typing.Any]:
+    """Merge the reports of strands and reads into one dict of figures, and draw them if requested.
+
+    Args:
+        found: what became of the strands.
+        about_reads: what became of the reads; None for a file of strands.
+        plot: where to draw the picture; None for nowhere.
+    """
     if about_reads is None:
         return dataclasses.asdict(found)
     if plot:

@@ -1,35 +1,40 @@
 """The command `helix-jax simulate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from helix_jax import files
+from helix_jax.cli import options
 from helix_jax.cli.console import Json, left_out_of, problems, progress, show
 from helix_jax.errors import HelixError
 
 
 def simulate(
-    pool: Annotated[
-        Path, typer.Argument(metavar="POOL", help="FASTA file of strands (plain or gzip); - is standard input.")
+    pool: options.PoolIn,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="The FASTQ file of reads to write, compressed if its name ends in .gz."),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="FASTQ file of reads to write; gzip if named .gz.")],
     preset: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="clean: no errors. illumina: 0.3 % errors. nanopore: 5 %, fitted to real reads. enzymatic: deletions "
-            "of synthesis, read by nanopore. aged: illumina after storage, with lost strands.",
+            help="The channel to simulate. clean: no errors. illumina: 0.3 % errors per base. nanopore: 5 % errors per "
+            "base, fitted to real reads. enzymatic: deletions in the synthesis, read by nanopore. aged: illumina after "
+            "a time in storage, with lost strands.",
         ),
     ] = "nanopore",
-    coverage: Annotated[float, typer.Option(help="Reads per strand, on average.")] = 10.0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same reads.")] = 0,
+    coverage: Annotated[float, typer.Option(help="Number of reads of each strand, on average.")] = 10.0,
+    seed: options.Seed = 0,
     as_json: Json = False,
-):
-    """Synthesise the strands of a pool, store and sequence them: noisy reads with qualities, in random order.
+) -> None:
+    """Simulate synthesis, storage and sequencing of a pool: noisy reads with qualities, in random order.
 
-    Reads carry no label of the strand that they come from. A strand may get no read; those are counted as lost.
+    The reads do not say which strand they come from. A strand may get no read at
+    all; such strands are counted as lost.
     """
     import jax
     import numpy as np
@@ -79,8 +84,8 @@ def simulate(
     show(figures, as_json)
 
 
-def _together(parts, key):
-    """Reads of several lengths of strands -> (bases, lengths, qualities), shuffled among one another."""
+def _together(parts: Sequence[Any], key: Any) -> tuple[Any, Any, Any]:
+    """Join the reads of strands of several lengths into (bases, lengths, qualities), shuffled among one another."""
     import jax
     import numpy as np
 

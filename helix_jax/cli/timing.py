@@ -5,38 +5,41 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, SupportsFloat
 
 import typer
 
 from helix_jax import files
+from helix_jax.cli import options
 from helix_jax.cli.console import Json, problems, progress, show, show_rows
 from helix_jax.errors import HelixError
 
-TABLE_LIMIT = 1 << 16  # entries of the state-splitting tables that --splitting best may choose
-DELTAS = (0.005, 0.01, 0.02, 0.05, 0.1)  # of the example's table
+TABLE_LIMIT = 1 << 16  # most entries of a state-splitting table that `--splitting best` may choose
+DELTAS = (0.005, 0.01, 0.02, 0.05, 0.1)  # rows of the example's table
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="The timing channel of terminator-free enzymatic synthesis (ISIT 2020): data lies in which base comes next, "
-    "and in how long it is written.\n\n"
-    "There and back: [bold]helix-jax pack FILE --writer timing -o POOL.tsv[/bold], "
+    help="The timing channel of terminator-free enzymatic synthesis (ISIT 2020): the data is both in the choice of the "
+    "next base and in the time for which it is written.\n\n"
+    "To store a file and read it back: [bold]helix-jax pack FILE --writer timing -o POOL.tsv[/bold], "
     "[bold]helix-jax timing simulate POOL.tsv -o READS.fasta[/bold], "
     "[bold]helix-jax unpack READS.fasta --writer timing -o FILE[/bold]. "
-    "Video likewise, with encode and decode.\n\n"
+    "Video works the same way, with encode and decode.\n\n"
     "All rates are in bits per time unit.",
 )
 
 
 class LawKind(enum.StrEnum):
-    """Law of the run length r at time t. binomial: r ~ Binomial(t, p). poisson: r ~ Poisson(mean t)."""
+    """The law of the length r of a run that is written for a time t: Binomial(t, p), or Poisson with mean * t."""
 
     BINOMIAL = "binomial"
     POISSON = "poisson"
 
 
-Overhead = Annotated[float, typer.Option(help="Time units that every round takes beside that of its run.")]
+Overhead = Annotated[
+    float, typer.Option(help="Time that every round takes in addition to the writing of its run, in time units.")
+]
 
 
 # ---- commands ----------------------------------------------------------------------------------------
@@ -44,25 +47,28 @@ Overhead = Annotated[float, typer.Option(help="Time units that every round takes
 
 @app.command(epilog="Example: helix-jax timing simulate pool.tsv -o reads.fasta --copies 5 --seed 1")
 def simulate(
-    pool: Annotated[Path, typer.Argument(metavar="POOL.tsv", help="Schedule that encode or pack wrote.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="FASTA file of reads to write.")],
-    copies: Annotated[int, typer.Option(help="Copies of each strand, N.")] = 5,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same reads.")] = 0,
+    pool: Annotated[Path, typer.Argument(metavar="POOL.tsv", help="The schedule file that encode or pack wrote.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The FASTA file of reads to write.")],
+    copies: Annotated[int, typer.Option(help="Number of noisy copies of each strand, N.")] = 5,
+    seed: options.Seed = 0,
     scheme: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE.json", help="Scheme whose law of run lengths is used; default: the one the pool names."
+            metavar="NAME|FILE.json",
+            help="The scheme whose law of run lengths is simulated. The default is the scheme that the pool names.",
         ),
     ] = None,
-    substitution: Annotated[float, typer.Option(help="Chance of each base to be read as another.")] = 0.0,
+    substitution: Annotated[float, typer.Option(help="Probability that a base is read as another.")] = 0.0,
     split: Annotated[
-        float, typer.Option(help="Chance of each run of two bases or more to be read with a foreign base inside.")
+        float,
+        typer.Option(help="Probability that a run of two or more bases is read with a different base inside it."),
     ] = 0.0,
     as_json: Json = False,
-):
-    """Synthesise a schedule in N noisy copies per strand, and read them: unlabelled, in random order.
+) -> None:
+    """Simulate the synthesis of a schedule in N noisy copies per strand, and their reads, unlabelled and shuffled.
 
-    A copy in which every run is lost is left out. Runs lost in all copies are those that no reader can see.
+    A copy in which every run is lost is left out. The runs that are lost in all
+    copies of a strand are counted separately, as no reader can see them.
     """
     import jax
 
@@ -107,24 +113,36 @@ def simulate(
 @app.command(epilog="Example: helix-jax timing capacity --times 'A->C{1,2} C->A{1,3} C->G{1} G->A{2}'")
 def capacity(
     scheme: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE.json", help="Scheme whose times are used; default: talk.")
+        str | None,
+        typer.Option(metavar="NAME|FILE.json", help="The scheme whose times are used. The default is talk."),
     ] = None,
     times: Annotated[
-        str | None, typer.Option(help="Times of the transitions instead of a scheme's: 'A->C{1,2} A->G{1,3} ...'.")
+        str | None,
+        typer.Option(
+            help="The allowed times of each transition, instead of a scheme's, in time units: "
+            "'A->C{1,2} A->G{1,3} ...'."
+        ),
     ] = None,
     overhead: Annotated[
         float | None,
-        typer.Option(help="Time units that every round takes beside its run; default: the scheme's, or 0."),
+        typer.Option(
+            help="Time that every round takes in addition to the writing of its run, in time units. The default is "
+            "the scheme's, and 0 with --times."
+        ),
     ] = None,
     delta: Annotated[
         float | None,
-        typer.Option(help="Probability of a wrong level, for the theorem; default: the scheme's, or 0.02."),
+        typer.Option(
+            help="Probability of a wrong level, for the theorem's rate. The default is the scheme's, and 0.02 with "
+            "--times."
+        ),
     ] = None,
     as_json: Json = False,
-):
-    """What a table of times carries: capacity, max-entropic chain, the theorem's rate, and the baselines.
+) -> None:
+    """Show what a table of times carries: its capacity, max-entropic chain, the theorem's rate, and the baselines.
 
-    For a scheme with a Poisson law also the gradient of the capacity in the mean run length of each transition.
+    For a scheme with a Poisson law, the gradient of the capacity in the mean run
+    length of each transition is shown too.
     """
     from helix_jax.timing import capacity as rates
     from helix_jax.timing import error_capacity
@@ -167,34 +185,51 @@ def capacity(
 
 @app.command(epilog="Example: helix-jax timing design --law poisson --parameter 2 --copies 20 -o my.json")
 def design(
-    law: Annotated[LawKind, typer.Option(help="Law of the run lengths: Binomial(t, p) or Poisson(mean t).")],
+    law: Annotated[
+        LawKind,
+        typer.Option(
+            help="The law of the length of a run that is written for t time units. binomial: Binomial(t, p). "
+            "poisson: Poisson with a mean proportional to t."
+        ),
+    ],
     parameter: Annotated[
-        float | None, typer.Option(help="p of the binomial, or mean bases per time unit; of all transitions.")
+        float | None,
+        typer.Option(
+            help="The parameter of the law, the same for all transitions: p of the binomial law, or the mean number of "
+            "bases per time unit of the Poisson law."
+        ),
     ] = None,
     parameters: Annotated[
         Path | None,
-        typer.Option(help="JSON file of 4 rows of 4: the parameter of each base (column) after each base (row), ACGT."),
+        typer.Option(
+            help="A JSON file with the parameter of each transition, instead of --parameter: 4 rows of 4 numbers, for "
+            "each base (column) after each base (row), in the order A, C, G, T."
+        ),
     ] = None,
-    copies: Annotated[int, typer.Option(help="Copies of each strand that will be read, N.")] = 5,
-    delta: Annotated[float, typer.Option(help="Highest probability of a wrong level.")] = 0.02,
-    longest: Annotated[int, typer.Option(help="Longest time of a round, M, in time units.")] = 8,
-    levels: Annotated[int, typer.Option(help="Times of each transition.")] = 2,
+    copies: Annotated[int, typer.Option(help="Number of copies of each strand that will be read, N.")] = 5,
+    delta: Annotated[float, typer.Option(help="Highest acceptable probability of a wrong level.")] = 0.02,
+    longest: Annotated[int, typer.Option(help="Longest time for which a base is written, M, in time units.")] = 8,
+    levels: Annotated[int, typer.Option(help="Number of different times (levels) of each transition.")] = 2,
     overhead: Overhead = 0.0,
-    unit_seconds: Annotated[float, typer.Option(help="Seconds that a time unit lasts.")] = 60.0,
+    unit_seconds: Annotated[float, typer.Option(help="Duration of a time unit, in seconds.")] = 60.0,
     splitting: Annotated[
         str | None,
         typer.Option(
-            metavar="P:Q|best", help="State-splitting coder of P bits per Q time units; default: the range coder."
+            metavar="P:Q|best",
+            help="Use the state-splitting coder with P bits per Q time units, or with the best such rate. The default "
+            "is the range coder.",
         ),
     ] = None,
-    duration: Annotated[int, typer.Option(help="Time units of the data rounds of a strand.")] = 256,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Scheme file to write (JSON).")] = None,
+    duration: Annotated[int, typer.Option(help="Time of the data rounds of a strand, in time units.")] = 256,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The scheme file to write (JSON).")] = None,
     as_json: Json = False,
-):
-    """From the law of a chemistry to times, a coder, and the bits per hour to expect.
+) -> None:
+    """Design a scheme for a chemistry: its times, its coder, and the bits per hour to expect.
 
-    The times carry most per time unit among those that can be told apart with the given copies and delta.
-    Bits per hour are those of one strand being written: multiply by the strands that are written at once.
+    Among the times that can be told apart with this number of copies and this
+    delta, those are chosen that carry the most bits per time unit. The bits per
+    hour are those of one strand: multiply them by the number of strands that are
+    written at the same time.
     """
     from helix_jax.timing import quantizer, state_splitting
     from helix_jax.timing import scheme as schemes
@@ -218,16 +253,16 @@ def design(
             chosen = schemes.design(
                 chances, copies, delta, longest, levels, name=name, overhead=overhead, duration=duration, splitting=best
             )
-        found = quantizer.quantizer(chances, chosen.table, copies)
-        figures = _design_figures(chosen, found, best, unit_seconds)
+        chosen_levels = quantizer.quantizer(chances, chosen.table, copies)
+        figures = _design_figures(chosen, chosen_levels, best, unit_seconds)
         if output:
             schemes.write(output, chosen)
             figures = {"output": str(output)} | figures
-    errors = found.errors()
+    errors = chosen_levels.errors()
     times = [
         {"transition": _name(b, a), "time": t, "error": _round(error)}
         for b, a in _pairs()
-        for t, error in zip(found.table.times[b][a], errors[b, a], strict=True)
+        for t, error in zip(chosen_levels.table.times[b][a], errors[b, a], strict=True)
     ]
     if as_json:
         print(json.dumps(figures | {"times": times}), file=sys.stderr if to_stderr else sys.stdout)
@@ -246,10 +281,10 @@ def design(
 
 @app.command(epilog="Example: helix-jax timing example --plot talk.png")
 def example(
-    plot: Annotated[Path | None, typer.Option(help="PNG to draw: the example's rate against delta.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="The PNG file to draw: the example's rate against delta.")] = None,
     as_json: Json = False,
-):
-    """The example of the ISIT 2020 talk, computed: its times, chain, capacity, and the theorem's rate."""
+) -> None:
+    """Compute the example of the ISIT 2020 talk: its times, chain, capacity, and the theorem's rate."""
     from helix_jax.timing import capacity as rates
     from helix_jax.timing.graph import TALK
 
@@ -286,13 +321,13 @@ def example(
 # ---- shared --------------------------------------------------------------------------------------------
 
 
-def _file_of(scheme):
-    """--scheme NAME|FILE.json -> the file, None for a name."""
+def _file_of(scheme: str | None) -> Path | None:
+    """Return the file of --scheme NAME|FILE.json, and None for a name."""
     return Path(scheme) if scheme is not None and Path(scheme).is_file() else None
 
 
-def _scheme_of(plan, path, scheme):
-    """The scheme by which a schedule is synthesised: the one given, or the one that it names."""
+def _scheme_of(plan: Any, path: Path, scheme: str | None) -> Any:
+    """Return the scheme with which a schedule is synthesised: that of --scheme, or the one that the schedule names."""
     from helix_jax.timing import scheme as schemes
 
     if scheme is not None:
@@ -302,7 +337,8 @@ def _scheme_of(plan, path, scheme):
     return schemes.NAMED[plan.scheme]
 
 
-def _chain_figures(table, delta, overhead):
+def _chain_figures(table: Any, delta: float, overhead: float) -> dict[str, float]:
+    """Return what a table of times carries, rounded."""
     from helix_jax.timing import capacity as rates
 
     chain = rates.chain(table, overhead=overhead)
@@ -318,8 +354,10 @@ def _chain_figures(table, delta, overhead):
     return {name: _round(value) for name, value in figures.items()}
 
 
-def _design_figures(scheme, found, splitting, unit_seconds):
-    """Rates of a scheme. found: its Quantizer. splitting: (p, q) to tell of."""
+def _design_figures(
+    scheme: Any, levels: Any, splitting: tuple[int, int], unit_seconds: float
+) -> dict[str, float | int | str]:
+    """Return the rates of a scheme with the Quantizer ``levels``, and those of state splitting with (p, q)."""
     from helix_jax.timing import capacity as rates
     from helix_jax.timing import codec, quantizer
 
@@ -331,11 +369,11 @@ def _design_figures(scheme, found, splitting, unit_seconds):
         "scheme": scheme.name,
         "copies": scheme.copies,
         "delta": scheme.delta,
-        "error": _round(found.error),
+        "error": _round(levels.error),
         "capacity": _round(rates.capacity(scheme.table, overhead=scheme.overhead)),
         "baseline": _round(rates.letters_capacity(scheme.table, overhead=scheme.overhead)),
         "theorem_rate": _round(theorem),
-        "achieved_rate": _round(quantizer.achieved_rate(scheme.table, found.decisions, overhead=scheme.overhead)),
+        "achieved_rate": _round(quantizer.achieved_rate(scheme.table, levels.decisions, overhead=scheme.overhead)),
         "splitting": "{}:{}".format(*splitting),
         "splitting_rate": _round(splitting[0] / splitting[1]),
         "coder": "state splitting" if scheme.splitting else "range coder",
@@ -348,12 +386,12 @@ def _design_figures(scheme, found, splitting, unit_seconds):
     }
 
 
-def _parameters(parameter, path):
-    """--parameter or --parameters -> 4 x 4 numbers."""
-    if (parameter is None) == (path is None):
-        raise HelixError("give --parameter, the same for all transitions, or --parameters, a JSON file of 4 rows of 4")
-    if path is None:
+def _parameters(parameter: float | None, path: Path | None) -> list[list[float]]:
+    """Turn --parameter or --parameters into 4 x 4 numbers."""
+    if path is None and parameter is not None:
         return [[0.0 if a == b else parameter for a in range(4)] for b in range(4)]
+    if path is None or parameter is not None:
+        raise HelixError("give --parameter, the same for all transitions, or --parameters, a JSON file of 4 rows of 4")
     try:
         rows = json.loads(path.read_text(errors="replace"))
         return [[float(value) for value in row] for row in rows]
@@ -361,23 +399,22 @@ def _parameters(parameter, path):
         raise HelixError(f"{path}: not a JSON list of 4 lists of 4 numbers: {error}") from error
 
 
-def _pair(text):
-    """'9:5' -> (9, 5)."""
+def _pair(text: str) -> tuple[int, int]:
+    """Turn '9:5' into (9, 5)."""
     p, _, q = text.partition(":")
     if not (p.isdecimal() and q.isdecimal()):
         raise HelixError(f"--splitting {text!r}: give P:Q, for example 9:5, or best")
     return int(p), int(q)
 
 
-def _draw(path, table):
-    """PNG of what the table carries against delta."""
+def _draw(path: Path, table: Any) -> None:
+    """Draw a PNG of the rates of a table of times against delta."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     import numpy as np
 
-    from helix_jax import files
     from helix_jax.timing import capacity as rates
     from helix_jax.timing import error_capacity
 
@@ -399,13 +436,14 @@ def _draw(path, table):
     plt.close(figure)
 
 
-def _pairs():
+def _pairs() -> list[tuple[int, int]]:
+    """Return all transitions as (base before, base after)."""
     return [(b, a) for b in range(4) for a in range(4) if b != a]
 
 
-def _name(b, a):
+def _name(b: int, a: int) -> str:
     return f"{'ACGT'[b]}->{'ACGT'[a]}"
 
 
-def _round(value):
+def _round(value: SupportsFloat) -> float:
     return round(float(value), 9)
