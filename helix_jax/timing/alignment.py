@@ -36,7 +36,7 @@ from helix_jax.timing.graph import TimeTable
 NOTHING = -1e9  # log probability of the impossible
 PAD = 9  # fills the positions past the end of a read; it is no base
 _LEAST = 1e-30
-_DOUBT = 0.03  # probability of the levels that alignment did not choose, all together
+_DOUBT = 0.03  # probability given to other levels than those that alignment chose
 _RARE = 1e-7  # run lengths are ignored if runs at least as long are rarer than this, per round and copy
 _NOISE = 1e-4  # least probability of a run length where the sequencer errs
 _MEMORY = 16  # rounds (32 bits at most): strings of the same letters whose levels differ only before these are merged
@@ -116,7 +116,10 @@ def model(law: Law, table: TimeTable, *, overhead: float | int = 0.0, substituti
 
 
 def _window(row, start, width):
-    """Return entries start..start + width - 1 of an array that is padded by ``width`` entries at its beginning."""
+    """Return entries start..start + width - 1 of an array that is padded by ``width`` entries at its beginning.
+
+    Entries before the beginning of the unpadded array are included, and mean nothing.
+    """
     return lax.dynamic_slice(row, (start + width,), (width,))
 
 
@@ -365,7 +368,7 @@ def soft_levels(
 
         def retreat(carry, item):
             backward, after_offset = (
-                carry  # probabilities by the position after the round, in the window of ``after_offset``
+                carry  # by the position after the round, in the window of ``after_offset``
             )
             letter, mixed, emission, forward, offset = item
             source = positions - (after_offset - offset)
