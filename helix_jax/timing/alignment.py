@@ -367,9 +367,7 @@ def soft_levels(
         (_, final), (forward, offset) = lax.scan(advance, start, (letters, mixed))
 
         def retreat(carry, item):
-            backward, after_offset = (
-                carry  # by the position after the round, in the window of ``after_offset``
-            )
+            backward, after_offset = carry  # by the position after the round, in the window of ``after_offset``
             letter, mixed, emission, forward, offset = item
             source = positions - (after_offset - offset)
             inside = (source >= 0) & (source < window)
