@@ -125,7 +125,8 @@ def coders(key, step=None):
         encoder = state_splitting.build(ordinary_graph(TALK), p, q)
         window = encoder.window and encoder.window * q
         add(f"state splitting {p}:{q}", p / q, encoder.entries, encoder.states, encoder.anticipation * q, window)
-        _come_back(encoder, key)
+        key, key_tags = jax.random.split(key)
+        _come_back(encoder, key_tags)
     for duration in ENUMERATIVE:
         tables = enumerative.build(TALK, duration)
         add(f"enumerative, T = {duration}", tables.bits / duration, tables.ends.size)
@@ -198,8 +199,8 @@ def show_coders(out, rows):
     show(out, "coders against capacity, talk's example; anticipation and window in time units", columns, cells)
 
 
-def show_curves(out, curves):
-    for varied, points in curves.items():
+def show_curves(out, measured):
+    for varied, points in measured.items():
         columns = ("law", varied, *(label for label, _ in curves.CURVES.values()))
         cells = [
             (p.law, f"{getattr(p, varied):g}", *(_number(getattr(p, curve)) for curve in curves.CURVES)) for p in points
