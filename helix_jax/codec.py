@@ -97,7 +97,7 @@ def encode(
 
 
 def _check_rate(config: CodecConfig) -> None:
-    """Raise HelixError for a quality, effort, rate or budget that does not exist, or for two that exclude each other."""
+    """Raise HelixError for a quality, effort, rate or budget out of range, or for two that exclude each other."""
     if not 0 <= config.quality <= ladder.BEST:
         raise HelixError(f"quality {config.quality}: give 0 to {ladder.BEST}")
     if not 0 <= config.effort < len(search.STEPS):

@@ -127,7 +127,8 @@ class CodecConfig:
 
     Attributes:
         constraints: Name of a constraint set (``tk_scone.constraints.NAMED``).
-        mode: Coding of the tokens: one of ``coding.modes.MODES``, or "smallest" for the one that takes the fewest bytes.
+        mode: Coding of the tokens: one of ``coding.modes.MODES``, or "smallest" for the one that takes the fewest
+            bytes.
         verify: Whether to prove, before coded tokens are written, that the NumPy reference can read them.
         quality: From 10, where everything that the tokenizer says is written, to 0, the least that ``coding.ladder``
             has.

@@ -68,7 +68,7 @@ def scale(width: UInt32[Array, ""], count: UInt32[Array, "*counts"]) -> UInt32[A
     return ((high * count) << 1) + ((low * count) >> TOTAL_BITS)
 
 
-def windows(words: UInt32[Array, " W"]) -> UInt32[Array, "2*W+1"]:
+def windows(words: UInt32[Array, " W"]) -> UInt32[Array, " 2*W+1"]:
     """List the 32 bits that start at each multiple of 16 of a bit stream, with zeros past its end."""
     halves = jnp.stack([words >> 16, words & 0xFFFF], axis=-1).reshape(-1)
     following = jnp.concatenate([halves[1:], jnp.zeros_like(halves[:1])])
@@ -102,9 +102,7 @@ def read_on(
     return lax.scan(lambda decoder, x: read_one(model, decoder, every, x), decoder, xs, length=length)
 
 
-def read_one(
-    model: Model, decoder: Decoder, windows: UInt32[Array, " n"], x: Any
-) -> tuple[Decoder, Int32[Array, ""]]:
+def read_one(model: Model, decoder: Decoder, windows: UInt32[Array, " n"], x: Any) -> tuple[Decoder, Int32[Array, ""]]:
     """Decode one symbol: one step of ``read_on``.
 
     Args:
