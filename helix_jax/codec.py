@@ -41,7 +41,7 @@ from helix_jax.tokenizer import tiles, update
 from helix_jax.tokenizer.weights import Model
 from helix_jax.video import VideoInfo
 
-Progress = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], None]
 
 _DEFAULTS = CodecConfig()
 
@@ -252,7 +252,7 @@ def _total_length(strands: StrandConfig) -> int:
     return strands.length + len(strands.left_primer) + len(strands.right_primer)
 
 
-def _at(progress: Progress | None, station: str, total: int) -> Callable[[int], object] | None:
+def _at(progress: Progress | None, station: str, total: int) -> Callable[[int], None] | None:
     """The progress callback of one station, which is called with how many more of ``total`` are done."""
     return progress and (lambda done: progress(station, done, total))
 

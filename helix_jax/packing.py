@@ -15,7 +15,7 @@ from helix_jax.strands.pool import PORTION, Draft, Pool, Received, Report, draft
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import mixing
 
-Progress = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], None]
 
 _DEFAULTS = CodecConfig()
 _MIXED = PORTION  # symbols that are mixed at once

@@ -31,7 +31,7 @@ def compress(
     plan: Plan,
     tokens: UInt8[np.ndarray, "t h w k"],
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[bytes | None]:
     """Code the tokens of a clip, segment by segment.
 
@@ -64,7 +64,7 @@ def expand(
     digits: int,
     coded: Sequence[bytes | None],
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> UInt8[np.ndarray, "t h w {digits}"]:
     """Decode the segments of a clip: the inverse of ``compress``.
 

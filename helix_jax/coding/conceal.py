@@ -23,7 +23,7 @@ def fill_lost(
     lost: Bool[np.ndarray, "t h w"],
     prior: Prior | None = None,
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> UInt8[np.ndarray, "t h w k"] | Float32[np.ndarray, "t h w k"]:
     """Fill lost tokens with values for the tokenizer's decoder.
 
@@ -41,7 +41,7 @@ def expected(
     lost: Bool[np.ndarray, "t h w"],
     prior: Prior,
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Float32[np.ndarray, "t h w k"]:
     """Fill lost tokens with what the prior expects.
 

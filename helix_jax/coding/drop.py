@@ -32,7 +32,7 @@ def drop(
     positions: Float32[np.ndarray, "t h w k"],
     damage: float | int,
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[UInt8[np.ndarray, "t h w k"], float, float]:
     """Choose tokens that cost fewer bits than the rounded positions.
 

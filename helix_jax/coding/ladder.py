@@ -68,7 +68,7 @@ def tokens_at(
     positions: Float32[np.ndarray, "t h w k"],
     prior: Prior | None,
     *,
-    progress: Callable[[str, int, int], object] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[UInt8[np.ndarray, "t h w _"], float]:
     """Choose the tokens of a rung.
 

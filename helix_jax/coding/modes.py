@@ -25,7 +25,7 @@ from helix_jax.prior.weights import Prior
 from helix_jax.strands import packets
 from helix_jax.tk_scone import mixing
 
-Progress = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], None]
 
 MODES = ("raw", "context", "prior")
 COMPARED = 32  # bytes of a packet when modes are compared, approximately what 150 nucleotides hold
@@ -221,5 +221,5 @@ def decode(
     return tokens, segments.join(plan, missing)
 
 
-def _at(progress: Progress | None, station: str, total: int) -> Callable[[int], object] | None:
+def _at(progress: Progress | None, station: str, total: int) -> Callable[[int], None] | None:
     return progress and (lambda done: progress(station, done, total))

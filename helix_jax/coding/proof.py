@@ -47,7 +47,7 @@ def clip_reads(
     plan: segments.Plan,
     coded: Sequence[bytes],
     tokens: UInt8[np.ndarray, "t h w k"],
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Bool[np.ndarray, " n"]:
     """Prove, segment by segment, that ``token_coder.expand_clip`` decodes these bytes to exactly these tokens.
 

@@ -41,7 +41,7 @@ from helix_jax.tokenizer import fsq, model, tiles, update
 from helix_jax.tokenizer.haar import PATCH
 from helix_jax.tokenizer.weights import Model
 
-Progress = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], None]
 
 STEPS = (0, 12, 40, 120)  # for each effort
 TUNED = 3  # the lowest effort that tunes the decoder too
@@ -121,7 +121,7 @@ def refine(
     damage: float | int,
     steps: int,
     key: Key[Array, ""],
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Float32[np.ndarray, "t h w d"]:
     """Search for better positions, none of which is further than a level from where the digit was.
 

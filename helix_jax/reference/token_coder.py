@@ -284,7 +284,7 @@ def expand_clip(
     plan: segments.Plan,
     digits: int,
     coded: Sequence[bytes | None],
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> UInt8[np.ndarray, "t h w {digits}"]:
     """Decode the segments of a clip, as ``coding.coder.expand`` does.
 

@@ -51,7 +51,7 @@ def encode(
     blocks: Iterable[np.ndarray],
     height: int,
     width: int,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
     batch: int | None = None,
     spread: bool | None = None,
     positions: bool = False,
@@ -115,7 +115,7 @@ def decode(
     frames: int,
     height: int,
     width: int,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
     batch: int = 1,
 ) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
     """Decode token digits to frames: yield blocks that together are exactly the clip.
@@ -175,7 +175,7 @@ def _decode_blocks(
     frames: int,
     height: int,
     width: int,
-    progress: Callable[[int], object] | None,
+    progress: Callable[[int], None] | None,
     batch: int,
 ) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
     core = config.tile[0]

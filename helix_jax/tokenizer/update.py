@@ -81,7 +81,7 @@ def fit(
     digits: int,
     video: Video,
     tokenizer: Model,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[UInt8[np.ndarray, " size"], int, float]:
     """Search for the update with which a clip is decoded best.
 
