@@ -149,7 +149,7 @@ def _constants(prior, mode, plan, digits):
 
 def _compress(
     constants: Any,
-    tokens: UInt8[Array, "n t h w k"],
+    tokens: UInt8[Array | np.ndarray, "n t h w k"],
     there: Bool[Array | np.ndarray, "n t h w"],
     *,
     room: int,
@@ -167,7 +167,7 @@ def _compress(
 
 def _expand(
     constants: Any,
-    words: UInt32[Array, "n W"],
+    words: UInt32[Array | np.ndarray, "n W"],
     there: Bool[Array | np.ndarray, "n t h w"],
     *,
     digits: int,

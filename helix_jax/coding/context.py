@@ -63,7 +63,7 @@ class State(NamedTuple):
 
     cells: Int32[Array, "rows 3"]
     weights: Int32[Array, "sets inputs"]
-    known: UInt32[Array, " places+1"]
+    known: UInt32[Array, " n"]
     token: UInt32[Array, ""]
     strayed: Int32[Array, ""]
 
@@ -89,7 +89,7 @@ class Step(NamedTuple):
 
 
 def rows(
-    known: UInt32[Array, " places+1"],
+    known: UInt32[Array, " n"],
     token: UInt32[Array, ""],
     strayed: Int32[Array, ""],
     x: Step,
