@@ -3,12 +3,12 @@
     clip uint8[T, H, W, 3]
       | tokenizer.tiles      Haar patches -> causal conv net -> FSQ: k base-4 digits per token
       | coding.ladder        which digits are worth their nucleotides
-      | coding.search        with effort: better digits, and a small change of the decoder
+      | coding.search        with `effort`: better digits, and a small change of the decoder
     tokens uint8[t, h, w, k]
-      | coding.modes         raw digits, or entropy-coded under an exact integer model (prior)
-      | tk_scone.mixing      raw: neighbours to different strands; digits made uniform
+      | coding.modes         raw digits, or digits that are entropy-coded under an exact integer model (the prior)
+      | tk_scone.mixing      raw digits: neighbours go to different strands; all digits are made uniform
     payload bytes
-      | strands.pool         the four that follow, both ways
+      | strands.pool         calls the next four stations, in both directions
       | strands.outer        RaptorQ: repair packets
       | strands.packets      index + payload + check
       | strands.header       what the decoder must know, in strands of its own
@@ -16,37 +16,60 @@
       | tk_scone.coder       constraint automaton + range coder: bits -> bases
     strands uint8[n, L] -> FASTA
 
-``encode`` and ``decode`` do this for video, ``pack`` and ``unpack`` (``packing``) for bytes.
+``encode`` and ``decode`` do this for video, and ``pack`` and ``unpack`` (in ``packing``) for bytes.
 """
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float32, UInt8
 
 from helix_jax.coding import conceal, ladder, modes, search
-from helix_jax.config import CodecConfig
+from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.nets import Nets, load
 from helix_jax.packing import content_key, pack, unpack
+from helix_jax.prior.weights import Prior
+from helix_jax.strands import fasta, packets
 from helix_jax.strands import header as headers
 from helix_jax.strands.pool import Pool, Report, densities, draft, read_pool, station, write
 from helix_jax.strands.written import Written
-from helix_jax.tk_scone import mixing
+from helix_jax.tk_scone import mixing, tables
 from helix_jax.tokenizer import tiles, update
+from helix_jax.tokenizer.weights import Model
 from helix_jax.video import VideoInfo
+
+Progress = Callable[[str, int, int], None]
 
 _DEFAULTS = CodecConfig()
 
 # ---- video -----------------------------------------------------------------------------------------
 
 
-def encode(video, nets: Nets, *, config=_DEFAULTS, motifs=(), key=None, progress=None) -> Pool:
-    """Video -> pool of strands.
+def encode(
+    video: update.Video,
+    nets: Nets,
+    *,
+    config: CodecConfig = _DEFAULTS,
+    motifs: Sequence[str] = (),
+    key: bytes | None = None,
+    progress: Progress | None = None,
+) -> Pool:
+    """Encode a video as a pool of strands.
 
-    video: a clip, as ``video.open_video`` or ``video.Clip`` gives it (``info`` and ``blocks(n)``). nets: as ``load``
-    gives them. config: quality, rate and budget among the rest. motifs: forbidden words. key: 8 bytes, the pool's id;
-    by default a hash of the content, so that the same clip gives the same pool. progress: called as
-    progress(station, done, total).
-    Raises HelixError with the reason, such as ConstraintError or VideoError.
+    Args:
+        video: The clip, as ``video.open_video`` or ``video.Clip`` gives it.
+        nets: The tokenizer and its prior, as ``load`` gives them.
+        config: All options, among them quality, rate and budget.
+        motifs: Words that no strand may contain.
+        key: The 8 bytes that identify the pool. By default they are a hash of the content, so that the same clip gives
+            the same pool.
+        progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
+
+    Raises:
+        HelixError: With the reason, for example as a ConstraintError or a VideoError.
     """
     _check_rate(config)
     model, prior, info = nets.tokenizer, nets.prior, video.info
@@ -73,7 +96,8 @@ def encode(video, nets: Nets, *, config=_DEFAULTS, motifs=(), key=None, progress
     return write(draft(payload, coded.content_bytes, fields, chosen, table, layout, config, key, progress))
 
 
-def _check_rate(config):
+def _check_rate(config: CodecConfig) -> None:
+    """Raise HelixError for a quality, effort, rate or budget out of range, or for two that exclude each other."""
     if not 0 <= config.quality <= ladder.BEST:
         raise HelixError(f"quality {config.quality}: give 0 to {ladder.BEST}")
     if not 0 <= config.effort < len(search.STEPS):
@@ -84,8 +108,16 @@ def _check_rate(config):
         raise HelixError("quality, or a rate or budget of nucleotides: give one of them")
 
 
-def _within_rate(positions, video, config, model, prior, table, progress):
-    """Positions -> (modes.Coding, packets.PacketLayout) at the quality and with the effort that are asked for."""
+def _within_rate(
+    positions: Float32[np.ndarray, "t h w k"],
+    video: update.Video,
+    config: CodecConfig,
+    model: Model,
+    prior: Prior | None,
+    table: tables.Tables,
+    progress: Progress | None,
+) -> tuple[modes.Coding, packets.PacketLayout]:
+    """Code the tokenizer's positions with the requested quality (or within the requested rate) and effort."""
     info = video.info
     rungs = ladder.ladder(positions.shape[-1], config.mode != "raw" and prior is not None)
 
@@ -100,33 +132,53 @@ def _within_rate(positions, video, config, model, prior, table, progress):
         return (coded, layout, rung), nucleotides
 
     def searched(coded, layout, rung, most=math.inf):
-        found, _ = search.best(
+        better, _ = search.best(
             coded, positions, video, model, prior, effort=config.effort, damage=rung.damage,
             fits=lambda coded: laid_out(coded)[1] <= most, progress=progress,
         )  # fmt: skip
-        return found, layout if found is coded else laid_out(found)[0]
+        return better, layout if better is coded else laid_out(better)[0]
 
     if not config.rate and not config.budget:
         return searched(*attempt(ladder.rung_of(rungs, config.quality))[0])
     limits = [config.rate * info.frames * info.height * info.width, config.budget]
     budget = min(limit for limit in limits if limit)
-    found, least = ladder.best_within(rungs, attempt, int(budget))
-    if found is None:
+    affordable, least = ladder.best_within(rungs, attempt, int(budget))
+    if affordable is None:
         raise HelixError(
             f"{int(budget):,} nucleotides are too few: this clip takes {least:,} at the lowest quality of mode "
             f"{config.mode}; give more, or less redundancy, or a smaller picture"
         )
-    return searched(*found, most=budget)
+    return searched(*affordable, most=budget)
 
 
-def decode(strands, nets: Nets, *, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None):
-    """Pool -> video.
+def decode(
+    strands: dict[int, UInt8[np.ndarray, "_ _"]] | fasta.Strands,
+    nets: Nets,
+    *,
+    motifs: Sequence[str] = (),
+    primers: tuple[str, str] = ("", ""),
+    primers_exempt: bool = False,
+    key: bytes | None = None,
+    progress: Progress | None = None,
+) -> tuple[VideoInfo, Iterator[UInt8[np.ndarray, "n H W 3"]], Report]:
+    """Decode a pool of strands to a video.
 
-    strands: dict of length -> uint8[n, length], as ``fasta.read`` gives, or ``fasta.Strands``. nets: those that
-    the pool was encoded with. motifs, primers (left, right) and whether GC windows leave the primers out: likewise,
-    unless the file of the strands says them.
-    Returns (VideoInfo, iterator of uint8[n, H, W, 3] blocks, Report). Lost tokens are concealed and counted
-    in the report. Raises DecodeError when nothing can be shown.
+    Args:
+        strands: The strands by their length, as ``fasta.read`` gives them, or ``fasta.Strands``.
+        nets: The nets that the pool was encoded with.
+        motifs: The forbidden words that the pool was encoded with. They and the primers are needed only where the file
+            of the strands does not name them.
+        primers: The left and the right primer.
+        primers_exempt: Whether GC windows leave the primers out.
+        key: The 8 bytes that identify the pool. They are needed only where the strands belong to several pools.
+        progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
+
+    Returns:
+        The facts about the clip, its frames in blocks, and the report. Lost tokens are concealed, and the report counts
+        them.
+
+    Raises:
+        DecodeError: Nothing can be shown.
     """
     model, prior = nets.tokenizer, nets.prior
     written = Written.given(motifs, primers, primers_exempt)
@@ -157,15 +209,16 @@ def decode(strands, nets: Nets, *, motifs=(), primers=("", ""), primers_exempt=F
         tokens = conceal.fill_lost(tokens, missing, prior)
     tokens, params, whole = ladder.whole_tokens(tokens, model.config.digits), model.params, 1.0
     if head.update:
-        data, there = modes.read_update(update.size(model.config, head.digits), symbols, lost)
-        params, whole = update.applied(params, model.config, head.digits, data, there, head.update), there.mean()
+        data, valid = modes.read_update(update.size(model.config, head.digits), symbols, lost)
+        params, whole = update.applied(params, model.config, head.digits, data, valid, head.update), valid.mean()
     step = _at(progress, "pictures", info.frames)
     blocks = tiles.decode(params, model.config, tokens, info.frames, info.height, info.width, step)
     lost_of = {"lost_tokens": float(missing.mean()), "lost_update": 1.0 - float(whole)}
     return info, blocks, dataclasses.replace(received.report, **lost_of)
 
 
-def _check_header(head, model, prior):
+def _check_header(head: headers.Header, model: Model, prior: Prior | None) -> None:
+    """Raise DecodeError for a header of other contents or other nets, or whose numbers contradict each other."""
     if head.kind != "video":
         raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
     if head.model_hash != model.digest[:8]:
@@ -194,12 +247,13 @@ def _check_header(head, model, prior):
         )
 
 
-def _total_length(strands):
+def _total_length(strands: StrandConfig) -> int:
+    """Nucleotides of a strand, its primers included."""
     return strands.length + len(strands.left_primer) + len(strands.right_primer)
 
 
-def _at(progress, station, total):
-    """The progress callback of one station: called with how many more of ``total`` are done."""
+def _at(progress: Progress | None, station: str, total: int) -> Callable[[int], None] | None:
+    """The progress callback of one station, which is called with how many more of ``total`` are done."""
     return progress and (lambda done: progress(station, done, total))
 
 

@@ -1,30 +1,35 @@
-"""Frozen dataclasses, one per station of the pipeline; every default is written once, here.
+"""Frozen dataclasses, one per station of the pipeline. Every default is written once, here.
 
-Frozen means hashable, so each one can be a static argument of ``jax.jit``. ``override`` applies
-``path=value`` assignments and names the fields when a path is wrong.
+Frozen dataclasses are hashable, so each one can be a static argument of ``jax.jit``. ``override`` applies
+``path=value`` assignments, and names the fields when a path is wrong.
 """
 
 import dataclasses
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from helix_jax.errors import HelixError
 
-LOOSE, CODED = 0.1, 0.2  # repair packets as a share of the source packets, where none is asked for
-MOST_READS, MOST_ERRORS = 1000, 0.1  # of a strand and per base, that ``strands.survival`` can plan with
+_Config = typing.TypeVar("_Config")
+
+LOOSE, CODED = 0.1, 0.2  # repair packets as a share of the source packets, where none is requested
+MOST_READS, MOST_ERRORS = 1000, 0.1  # reads of a strand and errors per base that ``strands.survival`` can plan with
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
     """Shape of the video tokenizer: Haar patches -> causal conv net -> FSQ digits.
 
-    width: channels of the latent grid.
-    encoder_blocks, decoder_blocks: residual blocks (3x3 spatial conv + causal 3-tap temporal mix).
-    digits: base-4 digits per token (k). One token covers 4 x 8 x 8 pixels, so raw tokens cost
-        2 * digits / 256 bits per pixel.
-    tile: (t, h, w) in latents: frames coded as one group, part of the model, and the core of a tile in space,
-        which only matters for speed (``tokenizer.tiles``).
+    Attributes:
+        width: Channels of the latent grid.
+        encoder_blocks: Residual blocks (3x3 spatial conv + causal 3-tap temporal mix) of the encoder.
+        decoder_blocks: Residual blocks of the decoder.
+        digits: Base-4 digits per token (k). One token covers 4 x 8 x 8 pixels, so raw tokens cost
+            2 * digits / 256 bits per pixel.
+        tile: (t, h, w) in latents. The first is the number of frames that are coded as one group, which is part of the
+            model. The others are the core of a tile in space, which only matters for speed (``tokenizer.tiles``).
     """
 
     width: int = 128
@@ -38,9 +43,12 @@ class TokenizerConfig:
 class PriorConfig:
     """Shape of the masked prior.
 
-    width: channels of the latent grid. blocks: residual blocks (3x3 in space, 3 taps in time). hidden: channels of the
-    causal head. digits: base-4 digits of a token, as the tokenizer has. frames: latent frames seen at once, a multiple
-    of the tokenizer's group.
+    Attributes:
+        width: Channels of the latent grid.
+        blocks: Residual blocks (3x3 in space, 3 taps in time).
+        hidden: Channels of the causal head.
+        digits: Base-4 digits per token, as many as the tokenizer has.
+        frames: Latent frames that the net sees at once, a multiple of the tokenizer's group.
     """
 
     width: int = 128
@@ -52,17 +60,22 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class Survival:
-    """What a pool must outlive; ``strands.survival`` works out the repair packets.
+    """The losses that a pool must survive, from which ``strands.survival`` computes the repair packets.
 
-    loss: share of strands lost outright. coverage: mean reads of a strand that is left. errors: per base of a read.
-    failure: probability that it does not come back, at most.
-    Raises HelixError, naming the value, for what cannot be.
+    Attributes:
+        loss: Share of the strands that are lost outright.
+        coverage: Mean number of reads of a strand that is left.
+        errors: Errors per base of a read.
+        failure: Highest accepted probability that the content cannot be recovered.
+
+    Raises:
+        HelixError: A value is out of range; the message names it.
     """
 
-    loss: float = 0.0
-    coverage: float = 10.0
-    errors: float = 0.04
-    failure: float = 1e-6
+    loss: float | int = 0.0
+    coverage: float | int = 10.0
+    errors: float | int = 0.04
+    failure: float | int = 1e-6
 
     def __post_init__(self):
         for name, low, high in (("loss", 0, 0.9), ("coverage", 0.1, MOST_READS), ("errors", 0, MOST_ERRORS)):
@@ -76,22 +89,24 @@ class Survival:
 class StrandConfig:
     """How packets become strands.
 
-    length: nucleotides per strand (L), primers not counted.
-    redundancy: repair packets as a share of the source packets (0 = none), or what the pool must outlive. None: LOOSE,
-        or CODED for coded video, where a packet past the outer code's reach costs a segment, not a few tokens.
-    left_primer, right_primer: fixed bases written on every strand; the constraints hold across
-        the joints.
-    primers_exempt: GC windows count the bases of the strand alone.
+    Attributes:
+        length: Nucleotides per strand (L), without primers.
+        redundancy: Repair packets as a share of the source packets (0: none), or the losses that the pool must survive.
+            None stands for LOOSE, or for CODED where the video is entropy-coded: there a packet that the outer code
+            cannot repair costs a segment, not a few tokens.
+        left_primer: Bases that every strand begins with. The constraints hold across the joint.
+        right_primer: Bases that every strand ends with. The constraints hold across the joint.
+        primers_exempt: Whether GC windows count only the bases between the primers.
     """
 
     length: int = 150
-    redundancy: float | Survival | None = None
+    redundancy: float | int | Survival | None = None
     left_primer: str = ""
     right_primer: str = ""
     primers_exempt: bool = False
 
-    def redundancy_of(self, mode):
-        """Redundancy of a pool in one of ``coding.modes.MODES``, or of "bytes"."""
+    def redundancy_of(self, mode: str) -> float | int | Survival:
+        """Redundancy of a pool whose mode is one of ``coding.modes.MODES``, or "bytes"."""
         if self.redundancy is None:
             return LOOSE if mode in ("raw", "bytes") else CODED
         return self.redundancy
@@ -99,7 +114,7 @@ class StrandConfig:
 
 @dataclass(frozen=True)
 class MixingConfig:
-    """Which parts of the mixing are on (``tk_scone.mixing``)."""
+    """Which parts of the mixing are switched on (``tk_scone.mixing``)."""
 
     interleave: bool = True
     kronecker: bool = False
@@ -108,14 +123,20 @@ class MixingConfig:
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Everything ``codec.encode`` needs besides the weights.
+    """Everything that ``codec.encode`` needs besides the weights.
 
-    constraints: name of a constraint set (``tk_scone.constraints.NAMED``). mode: coding of tokens, one of
-    ``coding.modes.MODES``, or "smallest", whichever takes the fewest bytes. verify: whether it is proved that the NumPy
-    reference reads the coded tokens before they are written. quality: 10 writes all that the tokenizer says, 0 the
-    least that ``coding.ladder`` knows. effort: how long better tokens are searched for, 0 (not) to 3
-    (``coding.search``). rate, budget: most nucleotides per pixel and in all, 0: any number; the best quality within
-    them is taken then.
+    Attributes:
+        constraints: Name of a constraint set (``tk_scone.constraints.NAMED``).
+        mode: Coding of the tokens: one of ``coding.modes.MODES``, or "smallest" for the one that takes the fewest
+            bytes.
+        verify: Whether to prove, before coded tokens are written, that the NumPy reference can read them.
+        quality: From 10, where everything that the tokenizer says is written, to 0, the least that ``coding.ladder``
+            has.
+        effort: How long to search for better tokens (``coding.search``), from 0 (no search) to 3.
+        rate: Most nucleotides per pixel (0: any number). The best quality within rate and budget is taken.
+        budget: Most nucleotides in all (0: any number).
+        strands: How packets become strands.
+        mixing: Which parts of the mixing are switched on.
     """
 
     constraints: str = "helix"
@@ -123,18 +144,22 @@ class CodecConfig:
     verify: bool = True
     quality: int = 10
     effort: int = 0
-    rate: float = 0.0
+    rate: float | int = 0.0
     budget: int = 0
     strands: StrandConfig = field(default_factory=StrandConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
 
 
-def override(config, assignments):
-    """Return ``config`` with ``path=value`` strings applied.
+def override(config: _Config, assignments: Iterable[str]) -> _Config:
+    """Apply ``path=value`` strings to a configuration, and return the new one.
 
-    config: a frozen dataclass, possibly nested. assignments: strings such as ``strands.length=200``; the parts of a
-    tuple are separated by commas.
-    Raises ValueError for an unknown field (naming the known ones) or a value of the wrong type.
+    Args:
+        config: A frozen dataclass, possibly nested.
+        assignments: Strings such as ``strands.length=200``. The parts of a tuple are separated by commas.
+
+    Raises:
+        HelixError: A field is unknown (the message names the known ones), or a value is of the wrong type. It is a
+            ValueError too.
     """
     pairs = []
     for assignment in assignments:
@@ -145,12 +170,12 @@ def override(config, assignments):
     return _replaced(config, pairs)
 
 
-def _names(config):
+def _names(config: typing.Any) -> list[str]:
     return [field.name for field in dataclasses.fields(config)]
 
 
-def _replaced(config, pairs):
-    """With [(parts of a path, whole path, text)]; all at once, since fields may only fit together."""
+def _replaced(config: typing.Any, pairs: list[tuple[list[str], str, str]]) -> typing.Any:
+    """Apply (parts of a path, whole path, text) all at once, since some values are only valid together."""
     changes, within = {}, {}
     for (name, *rest), path, text in pairs:
         if name not in _names(config):
@@ -170,7 +195,7 @@ def _replaced(config, pairs):
     return dataclasses.replace(config, **changes)
 
 
-def _parse(text, kind: typing.Any, path):
+def _parse(text: str, kind: typing.Any, path: str) -> typing.Any:
     if isinstance(kind, types.UnionType):
         kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is tuple:

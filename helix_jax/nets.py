@@ -1,5 +1,6 @@
-"""Tokenizer and prior, which belong together: one pair for everything that encodes or decodes video."""
+"""The tokenizer and its prior belong together: one pair for everything that encodes or decodes video."""
 
+import os
 from dataclasses import dataclass
 
 from helix_jax.errors import HelixError
@@ -13,9 +14,13 @@ from helix_jax.tokenizer.weights import Model
 class Nets:
     """The nets of the codec.
 
-    tokenizer: video <-> tokens. prior: predicts tokens that are not known, for coding and for concealment; None: tokens
-    are written raw, which takes about twice the nucleotides, and lost ones are copied from their neighbours.
-    Raises HelixError where the prior was trained with another tokenizer.
+    Attributes:
+        tokenizer: Turns video into tokens, and tokens into video.
+        prior: Predicts unknown tokens, for coding and for concealment. With None, tokens are written raw, which takes
+            about twice the nucleotides, and lost tokens are copied from their neighbours.
+
+    Raises:
+        HelixError: The prior was trained with another tokenizer.
     """
 
     tokenizer: Model
@@ -29,12 +34,19 @@ class Nets:
             )
 
 
-def load(tokenizer=tokenizer_weights.DEFAULT, prior=None) -> Nets:
-    """Weights files -> Nets.
+def load(
+    tokenizer: str | os.PathLike[str] = tokenizer_weights.DEFAULT, prior: str | os.PathLike[str] | None = None
+) -> Nets:
+    """Load the nets from their weights files.
 
-    tokenizer: path of the tokenizer's weights; default: those that are shipped. prior: path of the prior's; None: the
-    shipped ones where they belong to this tokenizer, else no prior.
-    Raises WeightsError for a file that is not such, and HelixError where the two do not belong together.
+    Args:
+        tokenizer: Path of the tokenizer's weights; by default, the shipped weights.
+        prior: Path of the prior's weights. None stands for the shipped weights if they belong to this tokenizer, and
+            for no prior if they do not.
+
+    Raises:
+        WeightsError: A file is missing or damaged, or is not a weights file of this kind.
+        HelixError: The two do not belong together.
     """
     model = tokenizer_weights.load(tokenizer)
     if prior is not None:

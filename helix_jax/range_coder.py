@@ -6,69 +6,111 @@ A *model* is two pure functions over a small state (any pytree of scalars), and 
                             out of TOTAL; equal neighbours forbid the symbol between them
     advance(state, x, symbol) -> the next state
 
-with ``x`` the slice of ``xs`` for this step (or None). All functions here are for one stream; ``vmap``
-maps them over streams, and since every operation is on 32-bit integers the result is bit-identical in
-any batch, on any device, and in ``reference.kernels``.
+Here ``x`` is the slice of ``xs`` for this step (or None). All functions of this module are for one stream, and ``vmap``
+maps them over streams. Every operation is on 32-bit integers, so the result is bit-identical in any batch, on any
+device, and in ``reference.kernels``.
 
 The arithmetic
-    A 32-bit register holds ``range`` in [2^31, 2^32) after normalisation by ``clz``; symbol n owns
+    A 32-bit register holds ``range`` in [2^31, 2^32) after normalisation by ``clz``. Symbol n owns
     [scale(c_n), scale(c_(n+1))) with scale(c) = floor(range * c / TOTAL), computed exactly. The first
     interval is 2^31 wide and stands for [0, 1): a stream of K bits is the number 0.b1 b2 ... bK.
     The intervals of all symbol strings of one length tile [0, 1). If none is wider than 2^-K, each holds at
     most one K-bit number, so every payload of K bits has its own string (``tk_scone.tables`` proves
-    that bound), and no end symbol and no length field is needed.
+    that bound), and neither an end symbol nor a length field is needed.
 
-    bits -> symbols needs no carry. symbols -> bits sums the lower ends in a second scan that runs
-    *backwards*: there the low bits come first and are final at once, so no carry can be pending.
+    The way from bits to symbols needs no carry. The way from symbols to bits sums the lower ends in a second scan that
+    runs *backwards*: there the low bits come first and are final at once, so no carry can be pending.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Int, Int32, UInt32
 
 from helix_jax.arithmetic import FIRST_BITS, TOTAL_BITS
 
 
 class Model(NamedTuple):
-    """See the module's docstring. ``state``: pytree of scalars, the state before the first symbol."""
+    """The probabilities of a stream's symbols, as the module's docstring describes.
 
-    state: object
+    Attributes:
+        state: Pytree of scalars, the state before the first symbol.
+        cumulative: Counts of the next symbol.
+        advance: The state after a symbol.
+    """
+
+    state: Any
     cumulative: Callable
     advance: Callable
 
 
-def scale(width, count):
-    """floor(width * count / TOTAL) without overflow; uint32, count <= TOTAL."""
+class Decoder(NamedTuple):
+    """A decoder between two symbols, as ``start`` makes it.
+
+    Attributes:
+        state: State of the model.
+        value: The number that the bits say, relative to the interval of the symbols so far.
+        width: Width of that interval.
+        position: Number of bits taken in so far.
+    """
+
+    state: Any
+    value: UInt32[Array, ""]
+    width: UInt32[Array, ""]
+    position: UInt32[Array, ""]
+
+
+def scale(width: UInt32[Array, ""], count: UInt32[Array, "*counts"]) -> UInt32[Array, "*counts"]:
+    """Compute floor(width * count / TOTAL) without overflow, for counts up to TOTAL."""
     high, low = width >> 16, width & 0xFFFF
     return ((high * count) << 1) + ((low * count) >> TOTAL_BITS)
 
 
-def windows(words):
-    """uint32[W] -> uint32[2W + 1]: the 32 bits that start at each multiple of 16, zeros past the end."""
+def windows(words: UInt32[Array, " W"]) -> UInt32[Array, " 2*W+1"]:
+    """List the 32 bits that start at each multiple of 16 of a bit stream, with zeros past its end."""
     halves = jnp.stack([words >> 16, words & 0xFFFF], axis=-1).reshape(-1)
     following = jnp.concatenate([halves[1:], jnp.zeros_like(halves[:1])])
     return jnp.concatenate([(halves << 16) | following, jnp.zeros_like(halves[:1])])
 
 
-def start(state, words):
-    """Decoder before its first symbol, for ``read_on``. words: uint32[W], first bit most significant."""
-    one = jnp.ones_like(words[0])  # not a constant: a constant first carry would fail under shard_map
-    return state, words[0] >> 1, one << FIRST_BITS, one * FIRST_BITS
+def start(state: Any, words: UInt32[Array, " W"]) -> Decoder:
+    """Make the decoder that stands before the first symbol, for ``read_on``.
 
-
-def read_on(model, decoder, words, *, xs=None, length=None):
-    """Decode symbols, going on where ``decoder`` stands: (decoder, symbols int32[length]).
-
-    model.state is not used: the decoder carries its own. words: as given to ``start``; zeros follow them.
+    ``state`` is the model's first state, and the first bit of ``words`` is the most significant one.
     """
-    found = windows(words)
-    return lax.scan(lambda decoder, x: read_one(model, decoder, found, x), decoder, xs, length=length)
+    return Decoder(state, words[0] >> 1, jnp.uint32(1 << FIRST_BITS), jnp.uint32(FIRST_BITS))
 
 
-def read_one(model, decoder, windows, x):
-    """One step of ``read_on``: (decoder, symbol int32). windows: ``windows`` of the words."""
+def read_on(
+    model: Model, decoder: Decoder, words: UInt32[Array, " W"], *, xs: Any = None, length: int | None = None
+) -> tuple[Decoder, Int32[Array, " n"]]:
+    """Decode symbols from where a decoder stands.
+
+    Args:
+        model: The model. Its ``state`` is not used, since the decoder carries its own.
+        decoder: As ``start`` or an earlier call returned it.
+        words: The words that ``start`` was given. Zeros follow them.
+        xs: Pytree of arrays with one slice for each step, or None.
+        length: Number of symbols, where ``xs`` does not tell it.
+
+    Returns:
+        The decoder after these symbols, and the symbols.
+    """
+    every = windows(words)
+    return lax.scan(lambda decoder, x: read_one(model, decoder, every, x), decoder, xs, length=length)
+
+
+def read_one(model: Model, decoder: Decoder, windows: UInt32[Array, " n"], x: Any) -> tuple[Decoder, Int32[Array, ""]]:
+    """Decode one symbol: one step of ``read_on``.
+
+    Args:
+        model: As for ``read_on``.
+        decoder: As for ``read_on``.
+        windows: What the function ``windows`` makes of the words.
+        x: This step's slice of ``xs``.
+    """
     state, value, width, position = decoder
     bounds = scale(width, model.cumulative(state, x))
     symbol = jnp.sum(value >= bounds, dtype=jnp.int32)
@@ -79,50 +121,77 @@ def read_one(model, decoder, windows, x):
     window = windows.at[position >> 4].get(mode="clip")
     fresh = ((window << (position & 15)) >> 1) >> (31 - shift)
     value = ((value - low) << shift) | fresh
-    return (model.advance(state, x, symbol), value, width << shift, position + shift), symbol
+    return Decoder(model.advance(state, x, symbol), value, width << shift, position + shift), symbol
 
 
-def bits_to_symbols(model, words, *, xs=None, length):
+def bits_to_symbols(
+    model: Model, words: UInt32[Array, " W"], *, xs: Any = None, length: int
+) -> Int32[Array, " {length}"]:
     """Write a stream of bits as ``length`` symbols (arithmetic *decoding* of the payload).
 
-    words: uint32[W], the payload, first bit most significant, zeros after its last bit.
-    Returns symbols, int32[length].
+    Args:
+        model: The model.
+        words: The payload, whose first bit is the most significant one. Zeros follow its last bit.
+        xs: Pytree of arrays with one slice for each step, or None.
+        length: Number of symbols.
     """
     return read_on(model, start(model.state, words), words, xs=xs, length=length)[1]
 
 
-def symbols_to_bits(model, symbols, *, xs=None, bits):
+def symbols_to_bits(
+    model: Model, symbols: Int[Array, " L"], *, xs: Any = None, bits: int
+) -> tuple[UInt32[Array, " W"], Bool[Array, ""]]:
     """Read back what ``bits_to_symbols`` wrote.
 
-    symbols: int32[L]. bits: payload length K.
-    Returns (words uint32[ceil(K / 32)], ok bool). ok is False if the model forbids one of the symbols.
+    Args:
+        model: The model.
+        symbols: The symbols.
+        xs: Pytree of arrays with one slice for each step, or None.
+        bits: Length of the payload, K.
+
+    Returns:
+        The ceil(K / 32) words of the payload, and whether the model allows all of the symbols.
     """
     words, _, ok = _number(model, symbols, xs, bits)
     return _first_bits(words, bits), ok
 
 
-def compress(model, symbols, *, xs=None, most):
-    """Entropy coding: the fewest bits, to within one, from which ``bits_to_symbols`` makes these symbols again.
+def compress(
+    model: Model, symbols: Int[Array, " L"], *, xs: Any = None, most: int
+) -> tuple[UInt32[Array, " W"], Int32[Array, ""], Bool[Array, ""]]:
+    """Entropy coding: find the fewest bits, to within one, from which ``bits_to_symbols`` makes these symbols again.
 
-    symbols: int32[L]. most: room in bits. Returns (words uint32[ceil(most / 32)], zeros after the last bit; bits int32;
-    ok bool: the model allows the symbols, and they fit).
+    The interval of the symbols is at least 2^31 wide at the last ``position``, so the last number below the interval's
+    end stays inside it when it is cut off after position - 31 bits.
 
-    The interval of the symbols is at least 2^31 wide at the last ``position``, so cutting the number before its end
-    off after position - 31 bits leaves it inside.
+    Args:
+        model: The model.
+        symbols: The symbols.
+        xs: Pytree of arrays with one slice for each step, or None.
+        most: Room in bits.
+
+    Returns:
+        The ceil(most / 32) words, which are zero after the last bit; the number of bits; and whether the model allows
+        the symbols and they fit.
     """
     words, position, ok = _number(model, symbols, xs, -(-most // 32) * 32)
     bits = position.astype(jnp.int32) - FIRST_BITS
     return _first_bits(words, bits), bits, ok & (bits <= most)
 
 
-def _first_bits(words, bits):
-    """Words with zeros after the first ``bits`` bits."""
+def _first_bits(words: UInt32[Array, " W"], bits: int | Int32[Array, ""]) -> UInt32[Array, " W"]:
+    """Set all bits after the first ``bits`` bits to zero."""
     left = jnp.clip(bits - 32 * jnp.arange(len(words), dtype=jnp.int32), 0, 32).astype(jnp.uint32)
     return words & jnp.where(left == 0, 0, jnp.uint32(0xFFFFFFFF) << ((32 - left) & 31))
 
 
-def _number(model, symbols, xs, bits):
-    """The last ``bits``-bit number before the end of the interval of ``symbols``: (words, final position, ok)."""
+def _number(
+    model: Model, symbols: Int[Array, " L"], xs: Any, bits: int
+) -> tuple[UInt32[Array, " W"], UInt32[Array, ""], Bool[Array, ""]]:
+    """The last ``bits``-bit number before the end of the interval of ``symbols``.
+
+    Returns its words, the final position, and whether the model allows the symbols.
+    """
 
     def forward(carry, item):
         state, width, position, ok = carry
@@ -137,8 +206,7 @@ def _number(model, symbols, xs, bits):
         carry = (model.advance(state, x, symbol), narrow << shift, position + shift, ok)
         return carry, (low, shift, position)
 
-    one = (symbols[0] * 0 + 1).astype(jnp.uint32)
-    carry = (model.state, one << FIRST_BITS, one * FIRST_BITS, one == 1)
+    carry = (model.state, jnp.uint32(1 << FIRST_BITS), jnp.uint32(FIRST_BITS), jnp.bool_(True))
     (_, width, last, ok), (low, shift, position) = lax.scan(forward, carry, (xs, symbols))
 
     def backward(carry, item):
@@ -151,11 +219,11 @@ def _number(model, symbols, xs, bits):
         complete = (shift > 0) & (position <= ((end - 1) & ~jnp.uint32(15)))
         return (low + (tail >> shift), jnp.where(complete, pending >> 16, pending)), pending
 
-    (first, pending), units = lax.scan(backward, (width - 1, one * 0), (low, shift, position), reverse=True)
+    (first, pending), units = lax.scan(backward, (width - 1, jnp.uint32(0)), (low, shift, position), reverse=True)
     count = -(-bits // 16)
-    start = 16 * jnp.arange(2, count, dtype=jnp.uint32)
-    where = jnp.searchsorted(position, start, side="right", method="scan_unrolled") - 1
+    starts = 16 * jnp.arange(2, count, dtype=jnp.uint32)
+    steps = jnp.searchsorted(position, starts, side="right", method="scan_unrolled") - 1
     head = jnp.stack([first >> 15, ((first & 0x7FFF) << 1) | (pending & 1)])
-    units = jnp.concatenate([head, units[where] & 0xFFFF])[:count]
+    units = jnp.concatenate([head, units[steps] & 0xFFFF])[:count]
     units = jnp.concatenate([units, jnp.zeros((count % 2,), jnp.uint32)]).reshape(-1, 2)
     return (units[:, 0] << 16) | units[:, 1], last, ok

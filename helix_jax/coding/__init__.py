@@ -1,1 +1,1 @@
-"""Tokens <-> the bytes of a payload: modes, qualities, search, segments, contexts, and what is lost."""
+"""Tokens <-> the bytes of a payload: modes, qualities, search, segments, contexts, and the concealment of losses."""

@@ -1,44 +1,72 @@
-"""Lost tokens -> what the masked prior expects in their place or, without a prior, copies of the nearest tokens.
+"""Concealment: lost tokens become what the masked prior expects or, without a prior, copies of the nearest tokens.
 
 The decoder of the tokenizer accepts values between levels, so a lost digit becomes its mean under the prior, which is
-the best guess for the squared error. One pass is enough: settling the surest tokens first, so that later passes can use
-them (MaskGIT: Chang et al. 2022), makes no better pictures (docs/prior.md).
+the best guess for the squared error. One pass is enough: filling in the surest tokens first, so that later passes can
+use them (MaskGIT: Chang et al. 2022), makes no better pictures (docs/prior.md).
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float32, Int, UInt8
 
+from helix_jax.config import PriorConfig
 from helix_jax.prior import net
+from helix_jax.prior.weights import Prior
 
 
-def fill_lost(tokens, lost, prior=None, *, progress=None):
-    """Tokens with gaps -> values for the tokenizer's decoder: ``expected`` of the prior, else those ``copied``."""
+def fill_lost(
+    tokens: UInt8[np.ndarray, "t h w k"],
+    lost: Bool[np.ndarray, "t h w"],
+    prior: Prior | None = None,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> UInt8[np.ndarray, "t h w k"] | Float32[np.ndarray, "t h w k"]:
+    """Fill lost tokens with values for the tokenizer's decoder.
+
+    Args:
+        tokens: All digits that the prior has, or the first of them.
+        lost: Mask of the lost tokens.
+        prior: If there is one, the values are those of ``expected``, else those of ``copied``.
+        progress: Called with the number of latent frames that have just been filled in, by ``expected`` alone.
+    """
     return copied(tokens, lost) if prior is None else expected(tokens, lost, prior, progress=progress)
 
 
-def expected(tokens, lost, prior, *, progress=None):
-    """Tokens with gaps -> levels for the tokenizer's decoder.
+def expected(
+    tokens: UInt8[np.ndarray, "t h w k"],
+    lost: Bool[np.ndarray, "t h w"],
+    prior: Prior,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Float32[np.ndarray, "t h w k"]:
+    """Fill lost tokens with what the prior expects.
 
-    tokens: uint8[t, h, w, digits], all digits that the prior knows or the first of them. lost: bool[t, h, w]. prior:
-    prior.weights.Prior. progress: called with the number of latent frames just done.
-    Returns float32[t, h, w, digits]: the digits where they are known, else real values in [0, 3].
+    The clip is taken in windows of as many latent frames as the prior sees, with a group on either side, so that the
+    prior has something to go by where a whole segment is lost. What lies beyond the clip counts as lost. The results
+    are floats, and so not the same on every machine; only pixels depend on them.
 
-    The clip is taken in windows of as many latent frames as the prior sees, with a group on either side, so that it
-    knows something of a segment that is lost whole; what lies beyond the clip counts as lost. Floats, and so not the
-    same on every machine: pixels only ever depend on it.
+    Args:
+        tokens: All digits that the prior has, or the first of them.
+        lost: Mask of the lost tokens.
+        prior: The prior.
+        progress: Called with the number of latent frames that have just been filled in.
+
+    Returns:
+        Levels for the tokenizer's decoder: the digits of the tokens that are not lost, and real values in [0, 3].
     """
     length, (t, *_, digits) = prior.config.frames, tokens.shape
     levels = tokens.astype(np.float32)
     pad = [(net.PHASES, -t % length + net.PHASES), (0, 0), (0, 0)]
-    tokens, known = np.pad(tokens, [*pad, (0, prior.config.digits - digits)]), np.pad(~lost, pad)
+    tokens, mask = np.pad(tokens, [*pad, (0, prior.config.digits - digits)]), np.pad(~lost, pad)
     for begin in range(0, t, length):
         part, window = slice(begin, begin + length), slice(begin, begin + length + 2 * net.PHASES)
         here = lost[part]
         if here.any():
-            means = _expected(prior.params, tokens[window], known[window], prior.config, digits)
+            means = _expected(prior.params, tokens[window], mask[window], prior.config, digits)
             means = np.asarray(means)[net.PHASES :][: len(here), ..., :digits]
             levels[part] = np.where(here[..., None], means, levels[part])
         if progress:
@@ -47,17 +75,18 @@ def expected(tokens, lost, prior, *, progress=None):
 
 
 @functools.partial(jax.jit, static_argnames=("config", "sent"))
-def _expected(params, digits, known, config, sent):
-    """Mean of every digit: float32[t, h, w, k], given the first ``sent`` digits of the tokens that are known."""
+def _expected(
+    params: dict, digits: UInt8[Array, "t h w k"], known: Bool[Array, "t h w"], config: PriorConfig, sent: int
+) -> Float32[Array, "t h w k"]:
+    """Mean of every digit, given the first ``sent`` digits of the tokens in the mask ``known``."""
     known = known[..., None] & (jnp.arange(config.digits, dtype=jnp.int32) < sent)[None, None, None]
     return net.expectation(net.masked_logits(params, digits[None], known[None], config)[0])
 
 
-def copied(tokens, lost):
-    """Copy the nearest kept token into every lost place, along time first, then across, then down.
+def copied(tokens: UInt8[np.ndarray, "t h w k"], lost: Bool[np.ndarray, "t h w"]) -> UInt8[np.ndarray, "t h w k"]:
+    """Replace every lost token by the nearest kept one, along time first, then along rows, then along columns.
 
-    tokens: uint8[t, h, w, k]. lost: bool[t, h, w]. Returns a new array; all tokens lost gives level 1 everywhere
-    (mid grey, as near as a digit comes).
+    If all tokens are lost, all digits of the new array are 1, which is mid grey as nearly as a digit can say it.
     """
     tokens, kept = tokens.copy(), ~lost
     for axis in (0, 2, 1):
@@ -74,11 +103,12 @@ def copied(tokens, lost):
     return tokens
 
 
-def _last_kept(kept, axis, backwards):
-    """Index along ``axis`` of the last kept place at or before each place (-1: none); from the end if backwards."""
-    place = np.arange(kept.shape[axis]).reshape([-1 if a == axis else 1 for a in range(kept.ndim)])
+def _last_kept(kept: Bool[np.ndarray, "t h w"], axis: int, backwards: bool) -> Int[np.ndarray, "t h w"]:
+    """Index along ``axis`` of the last kept token at or before each position (-1: none), or of the next one if
+    ``backwards``."""
+    index = np.arange(kept.shape[axis]).reshape([-1 if a == axis else 1 for a in range(kept.ndim)])
     if backwards:
-        place = np.where(kept, place, kept.shape[axis])
-        source = np.flip(np.minimum.accumulate(np.flip(place, axis), axis=axis), axis)
+        index = np.where(kept, index, kept.shape[axis])
+        source = np.flip(np.minimum.accumulate(np.flip(index, axis), axis=axis), axis)
         return np.where(source == kept.shape[axis], -1, source)
-    return np.maximum.accumulate(np.where(kept, place, -1), axis=axis)
+    return np.maximum.accumulate(np.where(kept, index, -1), axis=axis)

@@ -1,40 +1,44 @@
-"""The `context` model: adaptive counts under several contexts, mixed; integers only. Token digits <-> bits.
+"""The `context` model of token digits: adaptive counts under several contexts, mixed, in integers only.
 
-A digit is a tree of three binary decisions: node 0, digit >= 2; node 1, digit = 1 of 0 and 1; node 2, digit = 3 of 2
-and 3. For each decision every *expert*, one for each context below, holds an adaptive probability, and a mixer adds
-their log-odds with weights that it learns as it goes (logistic mixing: Mahoney, "Adaptive Weighing of Context Models
-for Lossless Data Compression", 2005). The prior's logits, where they are given, are one input more. All of it starts
-from tables that ship with the package and adapts within its segment. 32-bit integers throughout, so that coder and
-decoder agree on any device; ``reference.token_coder`` is the same in NumPy.
+A digit is a tree of three binary decisions: node 0 says whether the digit is 2 or 3, node 1 says which of 0 and 1 it
+is, and node 2 says which of 2 and 3. For each decision every *expert*, one for each context below, holds an adaptive
+probability, and a mixer adds their log-odds with weights that it learns as it goes (logistic mixing: Mahoney, "Adaptive
+Weighing of Context Models for Lossless Data Compression", 2005). The prior's logits, where they are given, are one more
+input. All of it starts from tables that ship with the package, and adapts within its segment. All numbers are 32-bit
+integers, so that coder and decoder agree on any device. ``reference.token_coder`` is the same model in NumPy.
 
-    p      16-bit probability of a 1 and n, how often it was seen: p += (target - p) / (n + 3/2), n at most LIMIT
+    p      16-bit probability of a 1, with a count n of how often the context was seen:
+           p += (target - p) / (n + 3/2), where n is at most LIMIT
     s      log-odds in units of 1 / 256: ``tables.stretch`` of the high 12 bits of p
     mixer  sum of s * w -> ``tables.squash`` -> 16-bit probability; w += s * (bit - probability) * rate
 
-The contexts of digit j of a token, NONE where a token is unknown or outside of the segment:
+These are the contexts of digit j of a token. A digit is NONE where its token is unknown or outside the segment, and
+*past* is the token at the same position one latent frame earlier.
 
-    0  digit j of the token one latent frame before (past), left and above
-    1  past; the two digits before j; digit j - 1 of past
-    2  digit j left, above, above left, above right
-    3  past; how many digits before j differ from past's (to 3); how many of all digits do so at the left and the upper
-       neighbour (four steps each); whether the frame begins a group of the tokenizer
+    0  digit j of past, of the left and of the upper neighbour
+    1  digit j of past; the two digits before j; digit j - 1 of past
+    2  digit j of the left, upper, upper left and upper right neighbours
+    3  digit j of past; how many digits before j differ from those of past (up to 3); how many of all digits of the left
+       and of the upper neighbour differ from the frame before (four steps each); whether the frame begins a group of
+       the tokenizer
     4  digit j of past and of its left, right and upper neighbours
-    5  digit j left and above; the two digits before j
+    5  digit j of the left and of the upper neighbour; the two digits before j
 
-In mode `prior` there is one more, so that what the net predicts well, or the encoder has made so, costs next to none:
+In mode `prior` there is one more context. With it, tokens that the net predicts well, by themselves or because the
+encoder chose them so, cost almost nothing:
 
-    6  the net's own choice of digit j; how many digits before j were not its choice (to 2); how doubtful it is
-       (``choice``)
+    6  the net's own choice of digit j; how many digits before j were not its choice (up to 2); how doubtful the choice
+       is (``choice``)
 
-The mixer then has a set of weights for each quarter of that doubt.
+In that mode the mixer has a set of weights for each quarter of that doubt.
 """
 
-import typing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Int, Int32, UInt32
 
 from helix_jax import range_coder
 from helix_jax.arithmetic import TOTAL
@@ -46,51 +50,79 @@ NEIGHBOURS = ((-1, 0, 0), (0, 0, -1), (0, -1, 0), (0, -1, -1), (0, -1, 1), (-1, 
 
 
 class State(NamedTuple):
-    """cells, weights: as ``tables.Start``. known: uint32[places + 1], tokens so far, the last for none: digits from
-    the first on, two bits each, under a bit that says that they are there. token: digits of this token so far. strayed:
-    int32, how many of them are not the net's choice."""
+    """State of the model between two digits.
 
-    cells: jnp.ndarray
-    weights: jnp.ndarray
-    known: jnp.ndarray
-    token: jnp.ndarray
-    strayed: jnp.ndarray
+    Attributes:
+        cells: As in ``tables.Start``.
+        weights: As in ``tables.Start``.
+        known: The tokens so far: the digits, two bits each and the first one highest, below a bit that marks the token
+            as known. The last entry stands for a token that does not exist, and is 0.
+        token: Digits of this token so far.
+        strayed: How many of them are not the net's choice.
+    """
+
+    cells: Int32[Array, "rows 3"]
+    weights: Int32[Array, "sets inputs"]
+    known: UInt32[Array, " n"]
+    token: UInt32[Array, ""]
+    strayed: Int32[Array, ""]
 
 
 class Step(NamedTuple):
-    """One digit. place: int32, of its token in the segment; near: int32[8], places of NEIGHBOURS; digit: int32, j;
-    begins: int32, 1 in the first frame of a group; there: bool, the token exists; logits: int32[3], the net's, in units
-    of 1 / 256; None in mode `context`."""
+    """What is known of one digit beforehand. An array of steps has the same fields with more axes in front.
 
-    place: typing.Any
-    near: typing.Any
-    digit: typing.Any
-    begins: typing.Any
-    there: typing.Any
-    logits: jnp.ndarray | None
+    Attributes:
+        place: int32, the index of its token in the segment.
+        near: int32[8], the indices of the tokens at NEIGHBOURS.
+        digit: int32, the index j of the digit in its token.
+        begins: int32, 1 in the first frame of a group.
+        there: bool, whether the token is not padding.
+        logits: int32[3], those of the net in units of 1 / 256; None in mode `context`.
+    """
+
+    place: Any
+    near: Any
+    digit: Any
+    begins: Any
+    there: Any
+    logits: Any
 
 
-def rows(known, token, strayed, x, digits):
-    """int32[experts]: the row of ``cells`` that each expert looks up for the digit of Step x; the rest is of State."""
+def rows(
+    known: UInt32[Array, " n"],
+    token: UInt32[Array, ""],
+    strayed: Int32[Array, ""],
+    x: Step,
+    digits: int,
+) -> Int32[Array, " experts"]:
+    """Find the row of ``cells`` that each expert looks up for a digit.
+
+    Args:
+        known: As in State.
+        token: As in State.
+        strayed: As in State.
+        x: The step of the digit.
+        digits: Number of digits of a token.
+    """
     mask = 4**digits  # the bit above a token's digits
     near = known[x.near]
     j = x.digit
 
     def digit_of(token, back):
-        """Digit j - back of a neighbour; NONE if unknown, or there is no such digit."""
+        """Digit j - back of a neighbour; NONE if the token is unknown or has no such digit."""
         shift = 2 * (digits - 1 - j + back)
-        there = (token >= mask) & (j >= back)
-        return jnp.where(there, (token >> shift.astype(jnp.uint32)).astype(jnp.int32) & 3, NONE)
+        valid = (token >= mask) & (j >= back)
+        return jnp.where(valid, (token >> shift.astype(jnp.uint32)).astype(jnp.int32) & 3, NONE)
 
     def before(back):
         """Digit j - back of this token."""
         return jnp.where(j >= back, (token >> (2 * (back - 1))).astype(jnp.int32) & 3, NONE)
 
-    def differing(one, other, otherwise):
-        """How many digits differ; ``otherwise`` if one of the tokens is unknown."""
-        difference = one ^ other
+    def differing(left, right, otherwise):
+        """How many digits of two tokens differ; ``otherwise`` if one of the tokens is unknown."""
+        difference = left ^ right
         count = lax.population_count((difference | difference >> 1) & (0x55555555 % mask)).astype(jnp.int32)
-        return jnp.where((one >= mask) & (other >= mask), count, otherwise)
+        return jnp.where((left >= mask) & (right >= mask), count, otherwise)
 
     past, left, up = (digit_of(near[n], 0) for n in (PAST, LEFT, UP))
     to_come = (2 * (digits - j)).astype(jnp.uint32)
@@ -111,19 +143,26 @@ def rows(known, token, strayed, x, digits):
     return jnp.stack([a + j * n + c for a, n, c in zip(offset, SIZES, contexts, strict=False)]).astype(jnp.int32)
 
 
-def model(start, places, digits):
-    """range_coder.Model of one segment. start: tables.Start as device arrays. places: tokens of a segment, padding
-    included. digits: of a token.
+def model(start: tables.Start, places: int, digits: int) -> range_coder.Model:
+    """Make the range coder's model of one segment, whose ``xs`` are Steps.
 
-    ``xs`` are Steps. A token that is not there costs nothing, whatever its digits are said to be: symbol 0.
+    A token of the padding costs nothing, whatever its digits are; its symbols are 0.
+
+    Args:
+        start: Where the model starts, as device arrays.
+        places: Number of tokens of a segment, padding included.
+        digits: Number of digits of a token.
     """
     mask = 4**digits
     stretch, squash = jnp.asarray(tables.stretch()), jnp.asarray(tables.squash())
     reciprocal = jnp.asarray(tables.reciprocal())
 
     def look(state, x):
-        """(rows, cells int32[experts, 3], inputs int32[3, inputs], first of the rows of weights, these, probabilities
-        int32[3] of a 1)."""
+        """Look up what predicts a digit.
+
+        Returns the rows, their cells int32[experts, 3], the mixer's inputs int32[3, inputs], the first of the rows of
+        its weights, these rows, and the probabilities int32[3] of a 1.
+        """
         at = rows(state.known, state.token, state.strayed, x, digits)
         cells = state.cells[at]
         inputs = [stretch[cells >> 12].T, jnp.full((NODES, 1), tables.BIAS, jnp.int32)]
@@ -155,7 +194,7 @@ def model(start, places, digits):
         moved = jnp.clip(moved, -tables.WEIGHT_LIMIT, tables.WEIGHT_LIMIT)
         last = x.digit == digits - 1
         token = state.token << 2 | symbol.astype(jnp.uint32)
-        # p is never 0; that the write waits for what was read keeps XLA from copying `known` in every step
+        # p is never 0, but with this condition the write waits for the read, so XLA need not copy `known` in every step
         done = last & x.there & (p[0] > 0)
         place = jnp.where(done, x.place, places)
         after = state._replace(
@@ -178,9 +217,12 @@ def model(start, places, digits):
     return range_coder.Model(state, cumulative, advance)
 
 
-def choice(logits):
-    """The net's own choice of a digit. logits: int32[..., 3]. Returns (int32[...], the likelier half and then the
-    likelier digit of it; doubt int32[...] in 0..DOUBTS - 1: by powers of two, how probably one of the two is wrong)."""
+def choice(logits: Int[Array, "*axes 3"]) -> tuple[Int32[Array, "*axes"], Int32[Array, "*axes"]]:
+    """Find the net's own choice of a digit, and how doubtful it is.
+
+    Returns the digit, which is the likelier one of the likelier half, and the doubt from 0 to DOUBTS - 1: in powers of
+    two, how probably one of these two decisions is wrong.
+    """
     squash = jnp.asarray(tables.squash())
     logits = jnp.clip(logits, -tables.REACH, tables.REACH)
     high = logits[..., 0] > 0
@@ -189,8 +231,8 @@ def choice(logits):
     return 2 * high.astype(jnp.int32) + (second > 0), jnp.clip(26 - lax.clz(wrong), 0, DOUBTS - 1)
 
 
-def _counted(cells, bits, reciprocal):
-    """Cells after seeing ``bits``."""
+def _counted(cells: Int32[Array, "*axes"], bits: Int32[Array, "..."], reciprocal: Int32[Array, " n"]) -> Array:
+    """Update cells with the ``bits`` that were seen."""
     p, n = cells >> 8, cells & 255
     p += ((bits * 65535 - p) * reciprocal[n]) >> tables.RECIPROCAL_BITS
     return p << 8 | jnp.minimum(n + 1, tables.LIMIT)
@@ -204,5 +246,5 @@ def _number(base, *digits):
 
 
 def _steps(count):
-    """0, 1 to 2, 3 to 5, more -> 0 to 3."""
+    """Map the counts 0, 1 to 2, 3 to 5, and more to 0, 1, 2 and 3."""
     return (count > 0).astype(jnp.int32) + (count > 2) + (count > 5)

@@ -1,22 +1,29 @@
 """How much of a clip is written: a ladder of qualities, and the highest rung that a budget of nucleotides pays for.
 
-A rung says how many of a token's digits are sent, the first ones carrying the coarse picture, and how much damage
-dropping may do for each bit that it saves (``coding.drop``). In mode raw nothing is saved by dropping, so digits are
-all that there is. Where tokens are entropy-coded, the ladder follows the best pairs that were measured (docs/prior.md):
-dropping first, then fewer digits, since a digit that is dropped comes back as a level, and one that is not sent as the
-middle, which is nearer to the truth where the prior knows little."""
+A rung says how many of a token's digits are sent, of which the first ones carry the coarse picture, and how much damage
+dropping may do for each bit that it saves (``coding.drop``). In mode raw, dropping saves nothing, so that rungs differ
+in their digits alone. Where tokens are entropy-coded, the ladder follows the best pairs that were measured
+(docs/prior.md): more damage first, then fewer digits. A dropped digit is decoded as a level, and a digit that is not
+sent as the middle of the levels, which is nearer to the truth where the prior knows little.
+"""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32, Shaped, UInt8
 
 from helix_jax.coding import segments
 from helix_jax.coding.drop import drop
+from helix_jax.prior.weights import Prior
 from helix_jax.tokenizer import fsq
 
-BEST = 10  # quality that writes every digit as it is
-CODED = (  # eighths of a token's digits, damages
+_Rung = TypeVar("_Rung")
+
+BEST = 10  # the quality that writes every digit as it is
+CODED = (  # eighths of a token's digits, and damages
     (8, (0, 250, 500, 750, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 6_000, 8_000)),
     (7, (8_000,)),
     (6, (8_000,)),
@@ -28,14 +35,22 @@ CODED = (  # eighths of a token's digits, damages
 
 @dataclass(frozen=True)
 class Rung:
-    """digits: of each token that are sent. damage: as for ``drop``."""
+    """One quality of the ladder.
+
+    Attributes:
+        digits: Number of digits of each token that are sent.
+        damage: As for ``drop``.
+    """
 
     digits: int
-    damage: float
+    damage: float | int
 
 
-def ladder(digits, coded):
-    """Rungs from the best to the cheapest. digits: of a whole token. coded: whether tokens are entropy-coded."""
+def ladder(digits: int, coded: bool) -> tuple[Rung, ...]:
+    """List the rungs from the best to the cheapest.
+
+    ``digits`` is the number of digits of a whole token, and ``coded`` says whether tokens are entropy-coded.
+    """
     if coded:
         return tuple(
             Rung(max(1, round(digits * eighths / 8)), float(damage)) for eighths, damages in CODED for damage in damages
@@ -43,45 +58,74 @@ def ladder(digits, coded):
     return tuple(Rung(count, 0.0) for count in range(digits, 0, -1))
 
 
-def rung_of(rungs, quality):
-    """Quality from BEST to 0, evenly over the ladder."""
+def rung_of(rungs: Sequence[Rung], quality: int) -> Rung:
+    """Find the rung of a quality; the qualities from BEST to 0 are spread evenly over the ladder."""
     return rungs[round((BEST - quality) * (len(rungs) - 1) / BEST)]
 
 
-def tokens_at(rung, positions, prior, *, progress=None):
-    """Positions float32[t, h, w, k] -> (tokens uint8[t, h, w, rung.digits], share of them that are left to the prior).
-    prior: only for rungs with damage. progress: called as progress(station, done, total)."""
+def tokens_at(
+    rung: Rung,
+    positions: Float32[np.ndarray, "t h w k"],
+    prior: Prior | None,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[UInt8[np.ndarray, "t h w _"], float]:
+    """Choose the tokens of a rung.
+
+    Args:
+        rung: The rung.
+        positions: Positions of all digits, as ``tiles.encode(positions=True)`` gives them.
+        prior: The prior, which is needed only for rungs with damage.
+        progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
+
+    Returns:
+        The tokens, and the share of them that are left to the prior.
+    """
     positions = positions[..., : rung.digits]
     if not rung.damage:
         return np.asarray(fsq.digits(jnp.asarray(positions))), 0.0
+    assert prior is not None
     plan = segments.plan(positions.shape[:3])
     step = progress and (lambda done: progress("dropping", done, plan.number))
     tokens, dropped, _ = drop(prior, plan, positions, rung.damage, progress=step)
     return tokens, dropped
 
 
-def best_within(rungs, attempt, budget):
-    """The best rung that the budget pays for: (its attempt, None), or (None, what the cheapest costs).
+def best_within(
+    rungs: Sequence[_Rung], attempt: Callable[[_Rung], tuple[Any, int]], budget: int
+) -> tuple[Any, int | None]:
+    """Find the best rung that a budget pays for.
 
-    attempt(rung) -> (anything, its cost). Costs are taken to fall along the ladder, so that a few attempts find it.
+    Costs are assumed to fall along the ladder, so that a few attempts are enough.
+
+    Args:
+        rungs: The rungs from the best to the cheapest.
+        attempt: Tries a rung, and returns any result and its cost.
+        budget: The highest acceptable cost.
+
+    Returns:
+        The result of the best rung and None, or None and the cost of the cheapest rung.
     """
     low, high = 0, len(rungs) - 1
-    found, cost = attempt(rungs[high])
+    best, cost = attempt(rungs[high])
     if cost > budget:
         return None, cost
     while low < high:
         middle = (low + high) // 2
         result, cost = attempt(rungs[middle])
         if cost <= budget:
-            high, found = middle, result
+            high, best = middle, result
         else:
             low = middle + 1
-    return found, None
+    return best, None
 
 
-def whole_tokens(levels, digits):
-    """Digits as they were sent, or levels -> float32[..., digits] for the tokenizer's decoder, which was trained to
-    take the middle for a digit that is not there."""
+def whole_tokens(levels: Shaped[np.ndarray, "*axes k"], digits: int) -> Shaped[np.ndarray, "*axes {digits}"]:
+    """Fill up tokens to all ``digits`` digits for the tokenizer's decoder.
+
+    ``levels`` are digits as they were sent, or levels between them. The decoder was trained to see the middle of the
+    levels for a digit that was not sent; where digits are missing, the result is float32.
+    """
     missing = digits - levels.shape[-1]
     if not missing:
         return levels

@@ -1,10 +1,10 @@
 """Token digits <-> what the packets carry, in three modes.
 
-    raw      the digits as they are. A packet holds whole tokens that lie far apart (``tk_scone.mixing``), so a lost
+    raw      The digits as they are. A packet holds whole tokens that lie far apart (``tk_scone.mixing``), so a lost
              strand is a scatter of missing tokens.
-    context  segments (``coding.segments``) coded under adaptive counts. A segment fills consecutive packets, and stands
-             or falls as one.
-    prior    the same with the masked prior's predictions beside the counts.
+    context  Segments (``coding.segments``) that are coded under adaptive counts. A segment fills consecutive packets,
+             and is decoded or lost as a whole.
+    prior    The same, with the predictions of the masked prior beside the counts.
 
 ``coding.payload`` says how segments fill the packets. An update of the decoder (``tokenizer.update``), where there is
 one, fills the last packets, in all modes.
@@ -12,55 +12,68 @@ one, fills the last packets, in all modes.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 
 from helix_jax.coding import coder, payload, proof, segments
 from helix_jax.coding.payload import CodingError
+from helix_jax.config import MixingConfig, Survival
+from helix_jax.prior.weights import Prior
 from helix_jax.strands import packets
 from helix_jax.tk_scone import mixing
 
+Progress = Callable[[str, int, int], None]
+
 MODES = ("raw", "context", "prior")
-COMPARED = 32  # bytes of a packet, about what 150 nucleotides hold
+COMPARED = 32  # bytes of a packet when modes are compared, approximately what 150 nucleotides hold
 
 
 @dataclass(frozen=True)
 class Coding:
-    """Tokens ready for packets. mode: one of MODES. tokens: uint8[t, h, w, k]. pieces: bytes of each segment, its CRC
-    at the end; none in mode raw. update, code: of the decoder, ``tokenizer.update.fit``; mostly empty, and 0."""
+    """Tokens that are ready for packets.
+
+    Attributes:
+        mode: One of MODES.
+        tokens: The tokens.
+        pieces: Bytes of each segment with its CRC at the end; none in mode raw.
+        update: Update of the decoder by ``tokenizer.update.fit``, mostly empty.
+        code: Code of the update, 0 without one.
+    """
 
     mode: str
-    tokens: np.ndarray
+    tokens: UInt8[np.ndarray, "t h w k"]
     pieces: tuple[bytes, ...] = ()
     update: bytes = b""
     code: int = 0
 
     @property
-    def content_bytes(self):
-        """Bytes that the packets must carry."""
+    def content_bytes(self) -> int:
+        """Number of bytes that the packets must carry."""
         tokens = sum(map(len, self.pieces)) if self.pieces else -(-self.tokens.size // 4)
         return tokens + len(self.update)
 
     @property
-    def packed_bytes(self):
-        """The same with the directory, at the default strand's packet size: what modes are compared by."""
+    def packed_bytes(self) -> int:
+        """The same with the directory, at the packet size of the default strand. Modes are compared by this number."""
         if not self.pieces:
             return self.content_bytes
         return payload.to_rows(self.pieces, COMPARED).size
 
-    def layout(self, bits, redundancy):
-        """packets.PacketLayout for strands of ``bits`` bits."""
+    def layout(self, bits: int, redundancy: float | int | Survival) -> packets.PacketLayout:
+        """Lay the content out in strands of ``bits`` bits. ``redundancy`` is as for ``packets.plan``."""
         digits, size = self.tokens.shape[-1], self.content_bytes
-        whole = 1 if self.pieces else digits // math.gcd(digits, 4)  # tokens to a packet
-        while True:  # it only grows, so that a byte that a wider index takes from the packets never comes back
-            found = packets.plan(bits, size, redundancy, multiple=whole)
-            size = self._sources(found.symbol_bytes) * found.symbol_bytes
-            if size <= found.sources * found.symbol_bytes:
-                return dataclasses.replace(found, payload_bytes=size)
+        multiple = 1 if self.pieces else digits // math.gcd(digits, 4)  # bytes, so that a packet holds whole tokens
+        while True:  # the size only grows, so that a byte that a wider index takes from the packets stays taken
+            layout = packets.plan(bits, size, redundancy, multiple=multiple)
+            size = self._sources(layout.symbol_bytes) * layout.symbol_bytes
+            if size <= layout.sources * layout.symbol_bytes:
+                return dataclasses.replace(layout, payload_bytes=size)
 
-    def symbols(self, layout, config):
-        """Digits uint8[sources, 4 * symbol bytes] of the source packets. config: MixingConfig."""
+    def symbols(self, layout: packets.PacketLayout, config: MixingConfig) -> UInt8[np.ndarray, "sources d"]:
+        """Make the digits of the source packets, four for each byte."""
         width, digits = layout.symbol_bytes, self.tokens.shape[-1]
         if self.pieces:
             tokens = mixing.from_bytes(payload.to_rows(self.pieces, width))
@@ -71,8 +84,8 @@ class Coding:
         update = self.update.ljust(update_packets(len(self.update), width) * width, b"\0")
         return np.concatenate([tokens, mixing.from_bytes(np.frombuffer(update, np.uint8).reshape(-1, width))])
 
-    def _sources(self, width):
-        """Source packets of ``width`` bytes."""
+    def _sources(self, width: int) -> int:
+        """Number of source packets of ``width`` bytes."""
         if self.pieces:
             tokens = len(payload.to_rows(self.pieces, width))
         else:
@@ -80,26 +93,42 @@ class Coding:
         return tokens + update_packets(len(self.update), width)
 
 
-def update_packets(size, width):
-    """How many packets of ``width`` bytes an update of ``size`` bytes takes."""
+def update_packets(size: int, width: int) -> int:
+    """Number of packets of ``width`` bytes that an update of ``size`` bytes takes."""
     return -(-size // width)
 
 
-def read_update(size, symbols, lost):
-    """The update in the last packets -> (data uint8[size], there: bool[size], False where a byte is lost).
+def read_update(
+    size: int, symbols: UInt8[np.ndarray, "sources d"], lost: Bool[np.ndarray, " sources"]
+) -> tuple[UInt8[np.ndarray, " {size}"], Bool[np.ndarray, " {size}"]]:
+    """Read the update of the decoder in the last packets.
 
-    size: of the update in bytes. symbols, lost: as in ``decode``."""
+    Args:
+        size: Size of the update in bytes.
+        symbols: As for ``decode``.
+        lost: As for ``decode``.
+
+    Returns:
+        The update, and the mask of its bytes that are not lost.
+    """
     rows = mixing.to_bytes(symbols[-update_packets(size, symbols.shape[1] // 4) :])
-    there = np.broadcast_to(~lost[-len(rows) :, None], rows.shape)
-    return rows.reshape(-1)[:size], there.reshape(-1)[:size]
+    valid = np.broadcast_to(~lost[-len(rows) :, None], rows.shape)
+    return rows.reshape(-1)[:size], valid.reshape(-1)[:size]
 
 
-def encode(tokens, mode, prior, *, progress=None):
-    """Tokens uint8[t, h, w, k] -> Coding.
+def encode(
+    tokens: UInt8[np.ndarray, "t h w k"], mode: str, prior: Prior | None, *, progress: Progress | None = None
+) -> Coding:
+    """Code tokens in a mode.
 
-    mode: one of MODES, or "smallest": what takes the fewest bytes. prior: prior.weights.Prior, or None where only raw
-    is possible. progress: called as progress(station, done, total).
-    Raises CodingError for a mode that is not possible.
+    Args:
+        tokens: The tokens.
+        mode: One of MODES, or "smallest" for the one that takes the fewest bytes.
+        prior: The prior. With None, only mode raw is possible.
+        progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
+
+    Raises:
+        CodingError: The mode is not possible.
     """
     if mode not in (*MODES, "smallest"):
         raise CodingError(f"mode {mode!r}: use {', '.join(MODES)} or smallest")
@@ -108,18 +137,26 @@ def encode(tokens, mode, prior, *, progress=None):
         return raw
     if mode != "smallest":
         return _coded(tokens, mode, prior, progress)
-    found = [raw]
+    codings = [raw]
     for mode in MODES[1:]:
         try:
-            found.append(_coded(tokens, mode, prior, progress))
+            codings.append(_coded(tokens, mode, prior, progress))
         except CodingError:
             continue
-    return min(found, key=lambda coding: coding.packed_bytes)
+    return min(codings, key=lambda coding: coding.packed_bytes)
 
 
-def verify(coding, prior, *, progress=None):
-    """Prove that the NumPy reference decodes every segment to its tokens (``coding.proof``). Raises
-    CodingError if it reads other tokens."""
+def verify(coding: Coding, prior: Prior | None, *, progress: Progress | None = None) -> None:
+    """Prove that the NumPy reference decodes every segment to its tokens (``coding.proof``).
+
+    Args:
+        coding: The coded tokens. In mode raw there is nothing to prove.
+        prior: As for ``encode``.
+        progress: As for ``encode``.
+
+    Raises:
+        CodingError: The reference reads other tokens.
+    """
     if not coding.pieces:
         return
     plan = segments.plan(coding.tokens.shape[:3])
@@ -129,7 +166,7 @@ def verify(coding, prior, *, progress=None):
         raise CodingError(f"mode {coding.mode}: the reference decoder reads other tokens; please report this")
 
 
-def _coded(tokens, mode, prior, progress):
+def _coded(tokens: UInt8[np.ndarray, "t h w k"], mode: str, prior: Prior | None, progress: Progress | None) -> Coding:
     if prior is None:
         raise CodingError(f"mode {mode} needs a prior that belongs to the tokenizer: give one with --prior")
     plan = segments.plan(tokens.shape[:3])
@@ -142,23 +179,47 @@ def _coded(tokens, mode, prior, progress):
     return Coding(mode, tokens, pieces)
 
 
-def decode(mode, grid, digits, symbols, lost, config, prior, *, progress=None):
-    """Digits of the source packets -> (tokens uint8[t, h, w, k], missing bool[t, h, w]).
+def decode(
+    mode: str,
+    grid: tuple[int, ...],
+    digits: int,
+    symbols: UInt8[np.ndarray, "sources d"],
+    lost: Bool[np.ndarray, " sources"],
+    config: MixingConfig,
+    prior: Prior | None,
+    *,
+    progress: Progress | None = None,
+) -> tuple[UInt8[np.ndarray, "t h w {digits}"], Bool[np.ndarray, "t h w"]]:
+    """Decode the digits of the source packets to tokens.
 
-    symbols: uint8[sources, 4 * symbol bytes]; lost: bool[sources]. config: MixingConfig. prior: as in ``encode``.
-    Raises CodingError when the directory is lost.
+    Args:
+        mode: One of MODES.
+        grid: (t, h, w) of the clip.
+        digits: Number of digits of a token that were sent.
+        symbols: Digits of the source packets, four for each byte.
+        lost: Which packets are lost.
+        config: Which parts of the mixing are switched on.
+        prior: As for ``encode``.
+        progress: As for ``encode``.
+
+    Returns:
+        The tokens, and the mask of the tokens that are lost.
+
+    Raises:
+        CodingError: The directory of the segments is lost.
     """
     if mode == "raw":
         tokens = mixing.deinterleave(symbols, grid, digits, config)
-        where = np.broadcast_to(lost[:, None], symbols.shape)
-        return tokens, mixing.deinterleave(where, grid, digits, config)[..., 0]
+        mask = np.broadcast_to(lost[:, None], symbols.shape)
+        return tokens, mixing.deinterleave(mask, grid, digits, config)[..., 0]
+    assert prior is not None
     plan = segments.plan(grid)
     coded = payload.read_pieces(mixing.to_bytes(symbols), lost, plan.number)
     tokens = coder.expand(prior, mode, plan, digits, coded, progress=_at(progress, "decoding", plan.number))
-    gone = np.zeros((plan.number, *plan.shape), bool)
-    gone[[piece is None for piece in coded]] = True
-    return tokens, segments.join(plan, gone)
+    missing = np.zeros((plan.number, *plan.shape), bool)
+    missing[[piece is None for piece in coded]] = True
+    return tokens, segments.join(plan, missing)
 
 
-def _at(progress, station, total):
+def _at(progress: Progress | None, station: str, total: int) -> Callable[[int], None] | None:
     return progress and (lambda done: progress(station, done, total))

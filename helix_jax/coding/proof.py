@@ -1,23 +1,27 @@
 """Proof that the NumPy reference reads given tokens from given bytes, in a fraction of the time that reading takes.
 
-By induction from digit to digit: told the claimed tokens before a digit, the reference's own net, contexts and counts
-say what its range decoder must read there, and it reads the claimed digit. Where that holds of every digit, all that
-``token_coder.expand`` ever was told are the claimed tokens, so it returns them. Nothing of the encoder is used. The
-claim being known beforehand, the net takes whole frames, and the counts of all digits of a token are had side by side;
-only the range decoder goes digit by digit.
+The proof is by induction from digit to digit. Given the claimed tokens before a digit, the reference's own net,
+contexts and counts determine what its range decoder reads there, and this must be the claimed digit. If that holds for
+every digit, ``token_coder.expand`` has only ever seen the claimed tokens, so it returns them. Nothing of the encoder is
+used. Since the claim is known beforehand, the net takes whole frames, and the counts of all digits of a token are
+computed side by side; only the range decoder goes digit by digit.
 
-Segments are shared out to processes, one for each core, which know NumPy and no JAX.
+Segments are distributed over processes, one for each core, which import NumPy and no JAX.
 """
 
 import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int, UInt8
 
 from helix_jax.coding import segments
+from helix_jax.prior.tables import Start
 from helix_jax.reference.token_coder import (
     BATCH,
     GROUP,
@@ -34,26 +38,42 @@ from helix_jax.reference.token_coder import (
     take_up,
 )
 
-WORTH = 100_000  # digits from which on another process, which starts in a third of a second, is worth it
+WORTH = 100_000  # number of digits for which another process is worthwhile, which starts in a third of a second
 
 
-def clip_reads(prior, mode, plan, coded, tokens, progress=None):
-    """Whether ``token_coder.expand_clip`` makes of these bytes exactly these tokens: bool[segments].
+def clip_reads(
+    prior: Any,
+    mode: str,
+    plan: segments.Plan,
+    coded: Sequence[bytes],
+    tokens: UInt8[np.ndarray, "t h w k"],
+    progress: Callable[[int], None] | None = None,
+) -> Bool[np.ndarray, " n"]:
+    """Prove, segment by segment, that ``token_coder.expand_clip`` decodes these bytes to exactly these tokens.
 
-    prior, mode, plan, coded, progress: as of ``coding.coder.expand``, no segment being lost. tokens: uint8[t, h, w, k].
+    Args:
+        prior: As for ``coding.coder.expand``.
+        mode: As for ``coding.coder.expand``.
+        plan: As for ``coding.coder.expand``.
+        coded: Bytes of each segment, none of which is lost.
+        tokens: The claimed tokens.
+        progress: Called with the number of segments that have just been checked.
+
+    Returns:
+        Whether each segment is proved.
     """
     start = start_of(prior, mode, tokens.shape[-1])
     params = _arrays(prior.params) if mode == "prior" else None
-    there, claimed = segments.there(plan), segments.cut(plan, tokens)
+    valid, claimed = segments.there(plan), segments.cut(plan, tokens)
     workers = max(1, min(os.cpu_count() or 1, plan.number, tokens.size // WORTH))
     size = min(BATCH, -(-plan.number // workers))
     shares = [slice(begin, begin + size) for begin in range(0, plan.number, size)]
-    tasks = [(start, coded[some], claimed[some], there[some], params) for some in shares]
+    tasks = [(start, coded[share], claimed[share], valid[share], params) for share in shares]
     right = np.zeros(plan.number, bool)
     with ThreadPoolExecutor(workers) as pool:
         running = {
-            pool.submit(_in_process if workers > 1 else _of, task): some
-            for task, some in zip(tasks, shares, strict=True)
+            pool.submit(_in_process if workers > 1 else _of, task): share
+            for task, share in zip(tasks, shares, strict=True)
         }
         for done in as_completed(running):
             right[running[done]] = done.result()
@@ -62,38 +82,58 @@ def clip_reads(prior, mode, plan, coded, tokens, progress=None):
     return right
 
 
-def _of(task):
+def _of(task: tuple) -> Bool[np.ndarray, " n"]:
+    """Check one share of the segments."""
     start, coded, tokens, there, params = task
     return reads(start, coded, tokens, there, params and Net(params))
 
 
-def _in_process(task):
-    # a command of its own: multiprocessing would run the caller's script again. -P: modules are found where they are
-    # here. One thread: small products of threads that take a core from each other are many times slower
-    found = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    environment = os.environ | {"PYTHONPATH": found, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+def _in_process(task: tuple) -> Bool[np.ndarray, " n"]:
+    """Check one share of the segments in another process."""
+    # This is a command of its own, since multiprocessing would run the caller's script again. With -P, modules are
+    # found where this process finds them. It has one thread, since small products are many times slower where threads
+    # take the cores from each other.
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    environment = os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "helix_jax.coding.proof"]
     done = subprocess.run(command, input=pickle.dumps(task), stdout=subprocess.PIPE, env=environment, check=True)
     return pickle.loads(done.stdout)
 
 
-def _arrays(node):
+def _arrays(node: Any) -> Any:
+    """A nested dict of arrays as NumPy arrays."""
     return {name: _arrays(part) for name, part in node.items()} if isinstance(node, dict) else np.asarray(node)
 
 
-def reads(start, coded, tokens, there, net=None):
-    """Whether ``token_coder.expand`` makes of these bytes exactly these tokens: bool[n]. tokens: uint8[n, t, h, w,
-    k]."""
+def reads(
+    start: Start,
+    coded: Sequence[bytes],
+    tokens: UInt8[np.ndarray, "n t h w k"],
+    there: Bool[np.ndarray, "n t h w"],
+    net: Net | None = None,
+) -> Bool[np.ndarray, " n"]:
+    """Prove, segment by segment, that ``token_coder.expand`` decodes these bytes to exactly these tokens.
+
+    Args:
+        start: As for ``token_coder.expand``.
+        coded: As for ``token_coder.expand``.
+        tokens: The claimed tokens.
+        there: As for ``token_coder.expand``.
+        net: As for ``token_coder.expand``.
+
+    Returns:
+        Whether each segment is proved.
+    """
     count, places, digits = len(coded), there[0].size, tokens.shape[-1]
     model, bits = Model(start, count, digits), Bits(coded)
     lane, j = np.repeat(np.arange(count), digits), np.tile(np.arange(digits), count)
-    asked = [_asked(own, here, net and Net(net.params)) for own, here in zip(tokens, there, strict=True)]
+    queries = [_queries(own, here, net and Net(net.params)) for own, here in zip(tokens, there, strict=True)]
 
     def steps(part):
-        """[places, n * k, ...]: what one step takes lies side by side."""
+        """Put what one step takes side by side: [places, n * k, ...]."""
         return np.stack(part, axis=1).reshape(places, count * digits, *part[0].shape[2:])
 
-    rows, logits, doubt = zip(*asked, strict=True)
+    rows, logits, doubt = zip(*queries, strict=True)
     rows, logits, doubt = steps(rows), steps(logits) if net else [None] * places, steps(doubt)
     claimed = np.where(there[..., None], tokens, 0).reshape(count, places, digits).astype(np.int64)
     right, there = np.ones(count, bool), there.reshape(count, places)
@@ -107,10 +147,11 @@ def reads(start, coded, tokens, there, net=None):
     return right
 
 
-def _asked(tokens, there, net):
-    """``Tokens.ask`` of all digits of one segment, its tokens uint8[t, h, w, k] being known: (rows [places, k,
-    experts], logits [places, k, 3] or None, doubt [places, k])."""
-    (t, h, w, digits), asked = tokens.shape, []
+def _queries(
+    tokens: UInt8[np.ndarray, "t h w k"], there: Bool[np.ndarray, "t h w"], net: Net | None
+) -> tuple[Int[np.ndarray, "places k experts"], Int[np.ndarray, "places k 3"] | None, Int[np.ndarray, "places k"]]:
+    """``Tokens.ask`` of all digits of one segment, whose tokens are known: rows, logits and doubt."""
+    (t, h, w, digits), answers = tokens.shape, []
     known = nothing_known(1, (t, h, w), digits)
     inner(known)[0, 2:] = np.where(there[..., None], tokens, NONE)
     for f in range(t):
@@ -122,14 +163,15 @@ def _asked(tokens, there, net):
 
         frame = Tokens(at, digits, f % GROUP == 0, net, net and net.features)
         for j in range(digits):
-            asked.append(frame.ask(j))
+            answers.append(frame.ask(j))
             frame.tell(j, tokens[f, ..., j][None].astype(np.int64))
 
     def whole(parts):
         each = np.stack(parts).reshape(t, digits, h * w, *parts[0].shape[3:])
         return np.moveaxis(each, 1, 2).reshape(t * h * w, digits, *parts[0].shape[3:]).astype(np.int32)
 
-    return tuple(None if parts[0] is None else whole(parts) for parts in zip(*asked, strict=True))
+    rows, logits, doubt = zip(*answers, strict=True)
+    return whole(rows), None if logits[0] is None else whole(logits), whole(doubt)
 
 
 if __name__ == "__main__":

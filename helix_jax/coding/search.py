@@ -1,86 +1,144 @@
-"""Encoder-side search: tokens that make a better picture, or take fewer nucleotides.
+"""Encoder-side search for tokens that make a better picture, or take fewer nucleotides.
 
-A nucleotide costs far more than computing, so `encode --effort` spends some: the encoder's net only proposes tokens,
-and a digit may move to the level above or below, by stochastic Gumbel annealing (Yang, Bamler, Mandt, "Improving
-Inference for Neural Image Compression", 2020) on
+A nucleotide costs far more than computing, so `encode --effort` spends computing time: the encoder's net only proposes
+tokens, and a digit may move to the level above or below, by stochastic Gumbel annealing (Yang, Bamler, Mandt,
+"Improving Inference for Neural Image Compression", 2020) on
 
     squared error of the decoded picture  +  damage * bits of the digits under the causal head of the prior
 
-``damage`` has the units of ``coding.drop``. In mode raw digits cost alike whatever they are, so damage is 0 and the
-picture gets better for nothing. In the others a digit counts with its own bits and with those of the digits that are
-predicted from it. What is found is kept only where it is better by the real coder's bytes. Floats decide, and a fixed
-seed: the same machine finds the same tokens.
+``damage`` has the units of ``coding.drop``. In mode raw all digits cost the same, so damage is 0 and the picture gets
+better at no cost. In the other modes, a digit counts with its own bits and with the bits of the digits that are
+predicted from it. The result is kept only if it is better by the bytes of the real coder. The search computes in floats
+from a fixed seed: the same machine finds the same tokens.
 
-The highest effort changes the decoder as well, a little (``tokenizer.update``). Another search for that one gains next
-to nothing (0.03 dB in twice the time).
+The highest effort also changes the decoder a little (``tokenizer.update``). Another search for the changed decoder
+gains almost nothing (0.03 dB in twice the time).
 
-A digit that the net put beyond the ends of the level axis stays (of four 23 %; letting them go brought nothing).
+A digit that the net put beyond the ends of the level axis stays. These are 23 % of the digits where a token has four,
+and letting them move gained nothing.
 
-A clip is taken in windows of a segment's frames, each by itself, whole pictures: 25 to 30 kB a token, 8 GB at 1080p.
+A clip is taken in windows of a segment's frames, each on its own and with whole pictures: 25 to 30 kB for each token,
+8 GB at 1080p.
 """
 
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float32, Key, Shaped, UInt8
 
 from helix_jax.coding import ladder, modes, segments
+from helix_jax.config import PriorConfig, TokenizerConfig
 from helix_jax.prior import net
+from helix_jax.prior.weights import Prior
 from helix_jax.tokenizer import fsq, model, tiles, update
 from helix_jax.tokenizer.haar import PATCH
+from helix_jax.tokenizer.weights import Model
 
-STEPS = (0, 12, 40, 120)  # by effort
-TUNED = 3  # effort from which on the decoder is tuned too
+Progress = Callable[[str, int, int], None]
+
+STEPS = (0, 12, 40, 120)  # for each effort
+TUNED = 3  # the lowest effort that tunes the decoder too
 PRICE = 30.0  # least damage, in mean squared errors of the picture (8-bit levels); mostly picture and bits both gain
 SLOPE = 60.0  # in the same unit, what a bit buys once tokens are searched (foreman: 44 raw, 65 prior)
-DROPPING = 8_000.0  # least damage to which what is found is dropped from
-THRIFT = {1: (1,), 3: (1, 1.5), 9: (1, 1.5)}  # times PRICE, times DROPPING: tried until no more bytes are taken
+DROPPING = 8_000.0  # least damage at which digits of the result are dropped
+THRIFT = {1: (1,), 3: (1, 1.5), 9: (1, 1.5)}  # factors of PRICE and of DROPPING, tried until no more bytes are taken
 LEARNING_RATE = 0.08  # of Adam, in levels
-TEMPERATURE = (0.6, 0.1)  # of the annealing, from the first step to the last
+TEMPERATURE = (0.6, 0.1)  # of the annealing, at the first step and at the last
 SCALE = 127.5  # 8-bit levels in the unit of the net's pixels
 
 
 class Window(NamedTuple):
-    """What stays the same while a window is searched. pixels: uint8[T, H, W, 3]. shown: float32[T], 1 where a frame is
-    there. there: bool[n, t, h, w], tokens of its segments. damage: float32[]."""
+    """What stays the same while a window is searched.
 
-    pixels: jax.Array
-    shown: jax.Array
-    there: jax.Array
-    damage: jax.Array
+    Attributes:
+        pixels: Frames of the window.
+        shown: 1 for frames of the clip, 0 for padding.
+        there: Mask of the tokens of each segment that are not padding.
+        damage: As for ``refine``.
+    """
+
+    pixels: UInt8[Array, "T H W 3"]
+    shown: Float32[Array, " T"]
+    there: Bool[Array, "n t h w"]
+    damage: Float32[Array, ""]
 
 
-def best(coded, positions, video, tokenizer, prior, *, effort, damage, fits=lambda coded: True, progress=None):
-    """modes.Coding -> (the best that is found with an effort, tokenizer.weights.Model as the decoder will have it).
+def best(
+    coded: modes.Coding,
+    positions: Float32[np.ndarray, "t h w k"],
+    video: update.Video,
+    tokenizer: Model,
+    prior: Prior | None,
+    *,
+    effort: int,
+    damage: float | int,
+    fits: Callable[[modes.Coding], bool] = lambda coded: True,
+    progress: Progress | None = None,
+) -> tuple[modes.Coding, Model]:
+    """Find the best coding of a clip that an effort allows.
 
-    positions, video, tokenizer, prior, damage, progress: as for ``improve``. effort: 0 to 3. fits: whether a Coding is
-    small enough; asked before the decoder is tuned, of one with an update.
+    Args:
+        coded: The coding without a search.
+        positions: As for ``improve``.
+        video: As for ``improve``.
+        tokenizer: As for ``improve``.
+        prior: As for ``improve``.
+        effort: From 0 (no search) to 3.
+        damage: As for ``improve``.
+        fits: Whether a coding is small enough. It is called before the decoder is tuned, with a coding that has an
+            update.
+        progress: As for ``improve``.
+
+    Returns:
+        The coding, and the tokenizer as the decoder will have it.
     """
     if not effort:
         return coded, tokenizer
-    options = {"damage": damage, "progress": progress}
-    found = improve(coded, positions, video, tokenizer, prior, effort=effort, **options)
+    improved = improve(
+        coded, positions, video, tokenizer, prior, effort=effort, damage=damage, progress=progress
+    )  # fmt: skip
     if effort < TUNED:
-        return found, tokenizer
-    empty = bytes(update.size(tokenizer.config, found.tokens.shape[-1]))
-    if not fits(dataclasses.replace(found, update=empty)):
-        return found, tokenizer
-    return tune(found, video, tokenizer, **options)
+        return improved, tokenizer
+    empty = bytes(update.size(tokenizer.config, improved.tokens.shape[-1]))
+    if not fits(dataclasses.replace(improved, update=empty)):
+        return improved, tokenizer
+    return tune(improved, video, tokenizer, damage=damage, progress=progress)
 
 
-def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=None):
-    """Positions -> positions in 0 to 3, no digit of which is further than a level from where it was.
+def refine(
+    positions: Float32[np.ndarray, "t h w d"],
+    blocks: Iterable[UInt8[np.ndarray, "_ H W 3"]],
+    tokenizer: Model,
+    prior: Prior | None,
+    *,
+    damage: float | int,
+    steps: int,
+    key: Key[Array, ""],
+    progress: Callable[[int], None] | None = None,
+) -> Float32[np.ndarray, "t h w d"]:
+    """Search for better positions, none of which is further than a level from where the digit was.
 
-    positions: float32[t, h, w, d] as ``tiles.encode`` gives them, of the first d digits of each token, those that are
-    sent. blocks: the clip's frames again, iterable of uint8[n, H, W, 3]. tokenizer: tokenizer.weights.Model. prior:
-    prior.weights.Prior, or None in mode raw. damage: squared error (8-bit levels, summed over samples) accepted for a
-    bit; 0: bits do not count. steps: of the search, in each window. key: jax key, consumed. progress: called after each
-    step.
+    Args:
+        positions: Positions as ``tiles.encode`` gives them, of the first d digits of each token, which are those that
+            are sent.
+        blocks: The frames of the clip again.
+        tokenizer: The tokenizer.
+        prior: The prior, or None in mode raw.
+        damage: Squared error (in 8-bit levels, summed over samples) that is accepted for a bit. With 0, bits do not
+            count.
+        steps: Number of steps of the search in each window.
+        key: Random key, which is consumed.
+        progress: Called after each step.
+
+    Returns:
+        Positions from 0 to 3.
     """
     begun = np.asarray(fsq.digits(positions), np.float32)
     start = begun + np.clip(positions - begun, -0.45, 0.45)
@@ -88,16 +146,16 @@ def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=
     plan = segments.plan((length, *positions.shape[1:3]))
     params = (tokenizer.params, prior.params if prior and damage else None)
     configs = (tokenizer.config, prior.config if prior and damage else None, plan)
-    found, optimiser = [], optax.adam(LEARNING_RATE)
+    windows, optimiser = [], optax.adam(LEARNING_RATE)
     for number, pixels in enumerate(tiles.regrouped(blocks, length * PATCH[0])):
         part = slice(number * length, (number + 1) * length)
         here = math.ceil(len(pixels) / PATCH[0])
         fill = [(0, length - here), (0, 0), (0, 0), (0, 0)]
         frames = np.pad(pixels, [(0, length * PATCH[0] - len(pixels)), *fill[1:]], mode="edge")
-        shown, there = np.arange(len(frames)) < len(pixels), np.arange(length) < here
-        there = segments.cut(plan, np.broadcast_to(there[:, None, None], plan.grid))
+        shown, valid = np.arange(len(frames)) < len(pixels), np.arange(length) < here
+        valid = segments.cut(plan, np.broadcast_to(valid[:, None, None], plan.grid))
         window = Window(
-            jnp.asarray(frames), jnp.asarray(shown, jnp.float32), jnp.asarray(there), jnp.float32(damage)
+            jnp.asarray(frames), jnp.asarray(shown, jnp.float32), jnp.asarray(valid), jnp.float32(damage)
         )  # fmt: skip
         places = jnp.asarray(np.pad(start[part], fill, mode="edge"))
         middle = jnp.asarray(np.pad(begun[part], fill, mode="edge"))
@@ -110,20 +168,37 @@ def refine(positions, blocks, tokenizer, prior, *, damage, steps, key, progress=
             )  # fmt: skip
             if progress:
                 progress(1)
-        found.append(np.asarray(places)[:here])
-    return np.concatenate(found)
+        windows.append(np.asarray(places)[:here])
+    return np.concatenate(windows)
 
 
-def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progress=None):
-    """modes.Coding -> a better one, or the same where none was found.
+def improve(
+    coded: modes.Coding,
+    positions: Float32[np.ndarray, "t h w k"],
+    video: update.Video,
+    tokenizer: Model,
+    prior: Prior | None,
+    *,
+    effort: int,
+    damage: float | int,
+    progress: Progress | None = None,
+) -> modes.Coding:
+    """Search for a better coding, and return it, or the same one if there is none.
 
-    coded: without an update. positions: as in ``refine``, of all digits. tokenizer, prior: as there. video: the clip's
-    reader, read again. effort: 1 to 3. damage: of the rung that the tokens are of. progress: called as
-    progress(station, done, total).
+    A coding is better if it takes no more bytes as they are written, and has less squared error + damage * bits, where
+    the error is that of the decoded pixels and the damage is PRICE at least. Digits of what the search finds are
+    dropped in the coder's order. If the result takes more bytes, more is dropped, or the search is repeated at a higher
+    price (THRIFT).
 
-    Better is what takes no more bytes, as they are written, and has less squared error + damage * bits, of pixels as
-    they are decoded, with a damage of PRICE at least. What the search finds is dropped from, digit by digit in the
-    coder's order. If that takes more bytes, more is dropped, or all is done again at a higher price (THRIFT).
+    Args:
+        coded: The coding, without an update.
+        positions: Positions of all digits, as ``tiles.encode(positions=True)`` gives them.
+        video: The clip, which is read again.
+        tokenizer: The tokenizer.
+        prior: The prior, or None in mode raw.
+        effort: From 1 to 3.
+        damage: The damage of the rung that the tokens belong to.
+        progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
     """
     info, digits, sent = video.info, tokenizer.config.digits, coded.tokens.shape[-1]
 
@@ -146,20 +221,35 @@ def improve(coded, positions, video, tokenizer, prior, *, effort, damage, progre
             rung = ladder.Rung(sent, min(dearer, dropping * max(damage, DROPPING)))
             tokens, _ = ladder.tokens_at(rung, places, prior, progress=progress)
             try:
-                found = modes.encode(tokens, coded.mode, prior, progress=progress)
-            except modes.CodingError:  # a segment that cannot be coded any more
+                other = modes.encode(tokens, coded.mode, prior, progress=progress)
+            except modes.CodingError:  # a segment cannot be coded any more
                 continue
-            saved = coded.content_bytes - found.content_bytes
+            saved = coded.content_bytes - other.content_bytes
             if saved >= 0 and error(tokens) < before + 8 * price * saved:
-                return found
+                return other
     return coded
 
 
-def tune(coded, video, tokenizer, *, damage, progress=None):
-    """modes.Coding -> the same with an update of the decoder where that is worth its bits, else as it was.
+def tune(
+    coded: modes.Coding,
+    video: update.Video,
+    tokenizer: Model,
+    *,
+    damage: float | int,
+    progress: Progress | None = None,
+) -> tuple[modes.Coding, Model]:
+    """Add an update of the decoder to a coding if the update is worth its bits.
 
-    damage: as in ``improve``, SLOPE at least. tokenizer: tokenizer.weights.Model. Returns (modes.Coding,
-    tokenizer.weights.Model as the decoder will have it)."""
+    Args:
+        coded: The coding.
+        video: The clip, which is read again.
+        tokenizer: The tokenizer.
+        damage: As for ``improve``, but SLOPE at least.
+        progress: As for ``improve``.
+
+    Returns:
+        The coding with or without an update, and the tokenizer as the decoder will have it.
+    """
     config, info, sent = tokenizer.config, video.info, coded.tokens.shape[-1]
     levels = ladder.whole_tokens(coded.tokens, config.digits)
     step = progress and (lambda done, total: progress("tuning", done, total))
@@ -172,22 +262,40 @@ def tune(coded, video, tokenizer, *, damage, progress=None):
     return dataclasses.replace(coded, update=data.tobytes(), code=code), dataclasses.replace(tokenizer, params=params)
 
 
-def _length(config, frames):
-    """Latent frames of a window: whole segments, and whole groups of the tokenizer; fewer where the clip is shorter."""
+def _length(config: TokenizerConfig, frames: int) -> int:
+    """Latent frames of a window: whole segments and whole groups of the tokenizer, but no more groups than the clip
+    has."""
     group = config.tile[0]
     return min(math.lcm(segments.FRAMES, group), -(-frames // group) * group)
 
 
 @functools.partial(jax.jit, static_argnames="configs")
-def _step(params, window, places, middle, state, temperature, key, configs):
+def _step(
+    params: tuple[dict, dict | None],
+    window: Window,
+    places: Float32[Array, "t h w d"],
+    middle: Float32[Array, "t h w d"],
+    state: Any,
+    temperature: Float32[Array, ""],
+    key: Key[Array, ""],
+    configs: tuple[TokenizerConfig, PriorConfig | None, segments.Plan],
+) -> tuple[Float32[Array, "t h w d"], Any]:
+    """One step of the search: new positions and the state of the optimiser."""
     slope = jax.grad(_cost)(places, params, window, temperature, key, configs)
     change, state = optax.adam(LEARNING_RATE).update(slope, state)
     places = jnp.clip(places + change, middle - 1, middle + 1)
     return jnp.clip(places, 0, fsq.LEVELS - 1), state
 
 
-def _cost(places, params, window, temperature, key, configs):
-    """Squared error and bits of a window at places float32[t, h, w, d], in mean squared errors of a token."""
+def _cost(
+    places: Float32[Array, "t h w d"],
+    params: tuple[dict, dict | None],
+    window: Window,
+    temperature: Float32[Array, ""],
+    key: Key[Array, ""],
+    configs: tuple[TokenizerConfig, PriorConfig | None, segments.Plan],
+) -> Float32[Array, ""]:
+    """Squared error and bits of a window at these positions, divided by the number of tokens."""
     (tokenizer, prior), (config, prior_config, plan) = params, configs
     below = jnp.clip(jnp.floor(jax.lax.stop_gradient(places)), 0, fsq.LEVELS - 2)
     part = jnp.clip(places - below, 1e-4, 1 - 1e-4)
@@ -202,10 +310,11 @@ def _cost(places, params, window, temperature, key, configs):
     _, height, width, _ = window.pixels.shape
     error = decoded[:, :height, :width] - model.to_float(window.pixels)
     cost = SCALE**2 * jnp.sum(jnp.square(error) * window.shown[:, None, None, None])
-    if prior is not None:
+    if prior is not None and prior_config is not None:
         at, every = below.astype(jnp.int32)[..., None], jnp.arange(fsq.LEVELS, dtype=jnp.int32).reshape(1, 1, 1, 1, -1)
         chances = down[..., None] * (every == at) + up[..., None] * (every == at + 1)
-        # the digits as they are now, with the gradient of the chances: so what their neighbours cost then counts too
+        # the digits as they are now, with the gradient of the chances: so the bits of digits that are predicted from
+        # them count too
         hot = jax.nn.one_hot(fsq.digits(jax.lax.stop_gradient(places)), fsq.LEVELS, dtype=jnp.float32)
         hot = _cut(plan, hot + chances - jax.lax.stop_gradient(chances))
         unsent = [*[(0, 0)] * 4, (0, prior_config.digits - d), (0, 0)]
@@ -220,8 +329,8 @@ def _cost(places, params, window, temperature, key, configs):
     return cost / (t * h * w)
 
 
-def _cut(plan, values):
-    """``segments.cut`` of a traced array [t, h, w, ...], zeros where no token is."""
-    place = segments.cut(plan, 1 + np.arange(math.prod(plan.grid)).reshape(plan.grid))
+def _cut(plan: segments.Plan, values: Shaped[Array, "T H W *rest"]) -> Shaped[Array, "n t h w *rest"]:
+    """``segments.cut`` of a traced array. The padding is zeros."""
+    index = segments.cut(plan, 1 + np.arange(math.prod(plan.grid)).reshape(plan.grid))
     flat = values.reshape(-1, *values.shape[3:])
-    return jnp.concatenate([jnp.zeros_like(flat[:1]), flat])[place]
+    return jnp.concatenate([jnp.zeros_like(flat[:1]), flat])[index]

@@ -1,8 +1,9 @@
-"""What the weights file of the masked prior holds, as it is stored. NumPy only: ``helix_jax.reference`` reads it."""
+"""The contents of the masked prior's weights file, as they are stored. NumPy only: ``helix_jax.reference`` uses it."""
 
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,20 +17,26 @@ from helix_jax.prior import tables
 
 DEFAULT = Path(__file__).parents[1] / "pretrained" / "prior.safetensors"
 ACTIVATION_BITS, STREAM_BITS, LOGIT_BITS = 5, 10, 8  # fractional bits of the net's numbers: see ``net``
-AROUND = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))  # (y, x) of the tokens that the causal head is told
-KEPT = (0, 1, 2, 3)  # those of AROUND of which it is told, too, which digits are as one frame before
+AROUND = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))  # (y, x) of the tokens that the causal head sees
+KEPT = (0, 1, 2, 3)  # those of AROUND of which it also sees which digits are the same as one frame before
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """tensors: name -> array of integers. config: of the net. tokenizer: digest of the one whose tokens it knows."""
+    """The contents of a weights file.
+
+    Attributes:
+        tensors: Arrays of integers by their names.
+        config: Configuration of the net.
+        tokenizer: Digest of the tokenizer whose tokens the prior was trained on.
+    """
 
     tensors: dict[str, np.ndarray]
     config: PriorConfig
     tokenizer: bytes
 
     @property
-    def digest(self):
+    def digest(self) -> bytes:
         """SHA-256 of all of these: 32 bytes."""
         digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.config), sort_keys=True).encode() + self.tokenizer)
         for name in sorted(self.tensors):
@@ -39,18 +46,18 @@ class Stored:
         return digest.digest()
 
     @property
-    def context(self):
-        """tables.Start of mode `context`."""
+    def context(self) -> tables.Start:
+        """Where a segment starts in mode `context`."""
         return tables.from_arrays(self.tensors)[0]
 
     @property
-    def mixed(self):
-        """tables.Start of mode `prior`."""
+    def mixed(self) -> tables.Start:
+        """Where a segment starts in mode `prior`."""
         return tables.from_arrays(self.tensors)[1]
 
     @property
-    def params(self):
-        """The net's parameters: nested dict of float32 arrays, each a whole number times a power of two."""
+    def params(self) -> dict:
+        """The net's parameters: a nested dict of float32 arrays, whose values are integers times powers of two."""
         flat = self.tensors
         params: dict = {"blocks": {}}
         for name in sorted({n.rsplit(".", 1)[0] for n in flat if n.endswith(".w")}):
@@ -69,13 +76,16 @@ class Stored:
         return params
 
 
-def input_bits(name):
-    """Fractional bits of what a layer takes."""
+def input_bits(name: str) -> int:
+    """Return the number of fractional bits of a layer's inputs."""
     return 0 if name == "embed" else ACTIVATION_BITS
 
 
-def read(path=DEFAULT) -> Stored:
-    """Read a weights file, its tensors unchecked. Raises WeightsError when it is missing, damaged, or no prior's."""
+def read(path: str | os.PathLike[str] = DEFAULT) -> Stored:
+    """Read a weights file without checking its tensors.
+
+    Raises WeightsError if it is missing or damaged, or is not a prior's.
+    """
     try:
         blob = Path(path).read_bytes()
         flat = safetensors.numpy.load(blob)

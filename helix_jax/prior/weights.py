@@ -1,20 +1,25 @@
 """Weights file of the masked prior <-> parameters: integers in one safetensors file.
 
-A matrix is int8 "NAME.w" and a shift for each output channel, int8 "NAME.shift": the weight is w / 2^shift. A bias is
-int32 "NAME.b", in the unit of its channel's sums. "phase" and "earlier" are int32 in units of
-2^-STREAM_BITS. "context.p" (uint16), "context.n" (uint8) and "context.weights" (int32) are where the coder of segments
-starts, and "mixed" the same in mode `prior`. "importance" (int32[k]) is what the encoder weighs a digit by when it
-drops some (``coding.drop``). The metadata entry "config" is the JSON of the PriorConfig, "tokenizer" the digest of the
-tokenizer whose tokens it knows. The prior's own digest covers all of these, not the notes.
+A matrix is int8 "NAME.w" with a shift for each output channel, int8 "NAME.shift": the weight is w / 2^shift. A bias is
+int32 "NAME.b", in the unit of its channel's sums. "phase" and "earlier" are int32 in units of 2^-STREAM_BITS.
+"context.p" (uint16), "context.n" (uint8) and "context.weights" (int32) are where the coder of segments starts, and
+those of "mixed" are the same for mode `prior`. "importance" (int32[k]) is the weight of each digit when the encoder
+drops digits (``coding.drop``). The metadata entry "config" is the JSON of the PriorConfig, and "tokenizer" is the
+digest of the tokenizer whose tokens the prior was trained on. The prior's own digest covers all of these, not the
+notes.
 """
 
 import dataclasses
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int32
 
 from helix_jax import files
 from helix_jax.config import PriorConfig
@@ -22,31 +27,54 @@ from helix_jax.files import WeightsError
 from helix_jax.prior import net, stored, tables
 
 DEFAULT = stored.DEFAULT
-EXACT = 2**24  # float32 holds every whole number up to here
+EXACT = 2**24  # float32 holds every integer up to here
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Parameters (nested dict of float32 arrays, exact) and their configuration; where the modes `context` and `prior`
-    start; importance: int32[k], squared error (8-bit levels, summed over a token's samples) of a digit that is off by
-    one; digest of the tokenizer that it belongs to, and its own digest (SHA-256)."""
+    """A masked prior.
+
+    Attributes:
+        params: Parameters of the net, a nested dict of exact float32 arrays.
+        config: Configuration of the net.
+        context: Where a segment starts in mode `context`.
+        mixed: Where a segment starts in mode `prior`.
+        importance: Squared error (in 8-bit levels, summed over a token's samples) of each digit that is off by one.
+        tokenizer: Digest of the tokenizer that the prior belongs to.
+        digest: The prior's own digest (SHA-256).
+    """
 
     params: dict
     config: PriorConfig
     context: tables.Start
     mixed: tables.Start
-    importance: np.ndarray
+    importance: Int32[np.ndarray, " k"]
     tokenizer: bytes
     digest: bytes
 
 
-def save(path, params, config, tokenizer, notes, starts=None, importance=None):
-    """Round params as ``net.quantise`` does and write the integers. tokenizer: its digest, 32 bytes. notes: str to str.
-    starts: tables.Start of `context` and of `prior`; by default without knowledge. importance: int32[k]; by default all
-    digits count alike.
+def save(
+    path: str | os.PathLike[str],
+    params: dict,
+    config: PriorConfig,
+    tokenizer: bytes,
+    notes: dict[str, str],
+    starts: tuple[tables.Start, tables.Start] | None = None,
+    importance: Int32[np.ndarray, " k"] | None = None,
+) -> None:
+    """Round parameters as ``net.quantise`` does, and write the integers. The same parameters give the same tensors.
 
-    The same params give the same tensors. Raises WeightsError for a net that is not finite, or whose sums could
-    reach 2^24.
+    Args:
+        path: The file.
+        params: Parameters of the net.
+        config: Configuration of the net.
+        tokenizer: Digest of the tokenizer, 32 bytes.
+        notes: More entries of the metadata.
+        starts: Where a segment starts in the modes `context` and `prior`; by default, without knowledge.
+        importance: As in ``Prior``; by default, all digits count alike.
+
+    Raises:
+        WeightsError: A parameter is not finite, or a sum of the net could reach 2^24.
     """
     _check_finite(path, params)
     context, mixed = starts or fresh_starts(config.digits)
@@ -58,8 +86,11 @@ def save(path, params, config, tokenizer, notes, starts=None, importance=None):
         temporary.write_bytes(files.safetensors_bytes(flat, fields | notes))
 
 
-def load(path=DEFAULT) -> Prior:
-    """Read a weights file. Raises WeightsError when it is missing, damaged, no prior's, or not exact."""
+def load(path: str | os.PathLike[str] = DEFAULT) -> Prior:
+    """Read a weights file.
+
+    Raises WeightsError if it is missing, damaged or not exact, or is not a prior's.
+    """
     kept = stored.read(path)
     flat, config = kept.tensors, kept.config
     _check_shapes(path, flat, config)
@@ -68,13 +99,13 @@ def load(path=DEFAULT) -> Prior:
     return Prior(params, config, kept.context, kept.mixed, flat["importance"], kept.tokenizer, kept.digest)
 
 
-def fresh_starts(digits):
-    """Starts of both modes without knowledge."""
+def fresh_starts(digits: int) -> tuple[tables.Start, tables.Start]:
+    """Make the starts of both modes without knowledge."""
     return tables.fresh("context", digits), tables.fresh("prior", digits)
 
 
-def to_integers(params):
-    """Parameters (not rounded, or rounded already) -> dict of the file's tensors."""
+def to_integers(params: dict) -> dict[str, np.ndarray]:
+    """Convert parameters, which may be rounded already or not, to the file's tensors."""
     flat = {}
     for name, layer in _layers(params):
         shift = np.asarray(net.exponents(jnp.asarray(layer["w"])))
@@ -87,11 +118,18 @@ def to_integers(params):
     return flat
 
 
-def check(path, flat):
-    """WeightsError naming the first channel whose sums are not proven to stay below 2^24 in their unit.
+def check(path: str | os.PathLike[str], flat: dict[str, np.ndarray]) -> None:
+    """Prove of every channel that its sums stay below 2^24 in their unit.
 
-    sum |w| max |a| + |b|, and the half step of the rounding that follows. ``earlier`` adds its largest entry of each
-    digit.
+    The bound of a sum is sum |w| max |a| + |b|, and the half step of the rounding that follows. ``earlier`` adds its
+    largest entry of each digit.
+
+    Args:
+        path: Name of the file in messages.
+        flat: The file's tensors.
+
+    Raises:
+        WeightsError: A channel has no such proof; the message names the first one.
     """
     earlier = np.abs(flat["earlier"].astype(np.int64)).reshape(-1, net.LEVELS, flat["earlier"].shape[1]).max(1).sum(0)
     phase = np.abs(flat["phase"].astype(np.int64)).max(axis=0)
@@ -103,7 +141,7 @@ def check(path, flat):
         largest = 1 if name == "embed" else net.ACTIVATION_LIMIT
         sums = np.abs(w).sum(axis=0) * largest + np.abs(flat[f"{name}.b"].astype(np.int64)) + (1 << unit)
         for to, bits, more in (("begun", net.STREAM_BITS, earlier), ("embed", net.STREAM_BITS, phase)):
-            if name == to:  # added in the finer of the two units
+            if name == to:  # the sum is computed in the finer of the two units
                 finer = np.maximum(unit, bits)
                 sums = (sums << finer - unit) + (more << finer - bits)
         if (sums >= EXACT).any():
@@ -114,7 +152,8 @@ def check(path, flat):
             )
 
 
-def _layers(params):
+def _layers(params: dict) -> Iterator[tuple[str, dict]]:
+    """Yield every layer with its name in the file."""
     for name in ("embed", "alone", "begun", "after"):
         yield name, params[name]
     for number in sorted(params["blocks"]):
@@ -122,18 +161,20 @@ def _layers(params):
             yield f"blocks.{number}.{part}", params["blocks"][number][part]
 
 
-def _whole(values, bits):
+def _whole(values: Array | np.ndarray, bits: Any) -> Int32[np.ndarray, "..."]:
+    """Round values to integers in units of 2^-bits."""
     return np.floor(np.ldexp(np.asarray(values, np.float64), bits) + 0.5).astype(np.int32)
 
 
-def _check_finite(path, params):
+def _check_finite(path: str | os.PathLike[str], params: dict) -> None:
     for keys, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         if not np.isfinite(np.asarray(leaf)).all():
             name = jax.tree_util.keystr(keys, simple=True, separator=".")
             raise WeightsError(f"{path}: {name} holds values that are no numbers: the run diverged")
 
 
-def _check_shapes(path, flat, config):
+def _check_shapes(path: str | os.PathLike[str], flat: dict[str, np.ndarray], config: PriorConfig) -> None:
+    """Raise WeightsError unless the file has the tensors that its configuration needs."""
     params = jax.eval_shape(lambda: net.init(jax.random.key(0), config))
     wanted = {name: (params[name].shape, "int32") for name in ("phase", "earlier")}
     for name, layer in _layers(params):

@@ -1,1 +1,1 @@
-"""Slow, plain twins of the integer coders in NumPy: specification, oracle of the tests, and archival decoder."""
+"""Slow and simple versions of the integer coders in NumPy: specification, test oracle, and archival decoder."""

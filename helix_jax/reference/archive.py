@@ -1,14 +1,16 @@
-"""The archival decoder: strands of a pool -> its content, without JAX and without the range coder of the library.
+"""The archival decoder reads the content of a pool without JAX and without the range coder of the library.
 
-``python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]`` writes the bytes of a pool, or, for a video, its
-token digits uint8[t, h, w, k] as .npy (not the update of the decoder that a pool of `--effort 3` may have behind them:
-``tokenizer.update``). The prior's weights are needed where the tokens of the pool are coded; the shipped ones are the
-default.
+``python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]`` writes the bytes of a pool or, for a video, its
+token digits uint8[t, h, w, k] as .npy. It leaves out the update of the decoder (``tokenizer.update``) that a pool of
+`--effort 3` may have behind them. The prior's weights are needed where the tokens of the pool are coded; the shipped
+ones are the default.
 """
 
+import os
 import sys
 
 import numpy as np
+from jaxtyping import UInt8
 
 from helix_jax import files
 from helix_jax.coding import payload, segments
@@ -18,12 +20,18 @@ from helix_jax.strands import fasta, header, outer, packets
 from helix_jax.tk_scone import constraints, mixing, tables
 
 
-def read_pool(strands, prior=None):
-    """Strands (dict of length -> uint8[n, length], no primers) -> bytes, or token digits uint8[t, h, w, k] of a video.
+def read_pool(
+    strands: dict[int, UInt8[np.ndarray, "_ _"]], prior: str | os.PathLike[str] | None = None
+) -> bytes | UInt8[np.ndarray, "t h w k"]:
+    """Decode the strands of a pool to bytes, or to the token digits of a video.
 
-    prior: path of the prior's weights, read where tokens are coded; None: the shipped ones.
-    Raises ValueError when no header of a named constraint set is found, the payload is not whole, or the prior is
-    another one.
+    Args:
+        strands: The strands, without primers, by their length.
+        prior: Path of the prior's weights, which are read where tokens are coded. None stands for the shipped ones.
+
+    Raises:
+        ValueError: There is no header of a named constraint set, the payload is not complete, or the pool was coded
+            with another prior.
     """
     for length, group in strands.items():
         for chosen in constraints.NAMED.values():
@@ -31,7 +39,7 @@ def read_pool(strands, prior=None):
             if not header.usable(table.bits):
                 continue
             pairs = [kernels.read_strand(table, strand) for strand in group]
-            words = np.array([kernels.int_to_words(payload, table.bits) for payload, ok in pairs if ok])
+            words = np.array([kernels.int_to_words(number, table.bits) for number, ok in pairs if ok])
             if not len(words):
                 continue
             headers, is_header = header.find_headers(words, table.bits)
@@ -41,8 +49,8 @@ def read_pool(strands, prior=None):
                 recovered = outer.decode(layout, index[ok], symbols[ok], outer.matching(head.digest))
                 if not recovered.verified:
                     raise ValueError(f"pool {head.key.hex()}: {int(recovered.lost.sum())} packets are lost past repair")
-                payload = np.frombuffer(recovered.payload, np.uint8).reshape(layout.sources, layout.symbol_bytes)
-                digits = mixing.unmix(mixing.from_bytes(payload), head.key, head.mixing)
+                rows = np.frombuffer(recovered.payload, np.uint8).reshape(layout.sources, layout.symbol_bytes)
+                digits = mixing.unmix(mixing.from_bytes(rows), head.key, head.mixing)
                 if head.kind == "bytes":
                     return mixing.to_bytes(digits).tobytes()[: head.content_bytes]
                 grid = (-(-head.frames // 4), -(-head.height // 8), -(-head.width // 8))
@@ -54,8 +62,13 @@ def read_pool(strands, prior=None):
     )
 
 
-def _expand(head, grid, rows, path):
-    """Packets' bytes of a pool whose tokens are coded -> tokens uint8[t, h, w, k]."""
+def _expand(
+    head: header.Header,
+    grid: tuple[int, int, int],
+    rows: UInt8[np.ndarray, "sources width"],
+    path: str | os.PathLike[str] | None,
+) -> UInt8[np.ndarray, "t h w k"]:
+    """Decode coded tokens from the bytes of the packets."""
 
     prior = stored.read(path or stored.DEFAULT)
     if prior.digest[:6] != head.prior_hash:
@@ -69,7 +82,8 @@ def _expand(head, grid, rows, path):
     return token_coder.expand_clip(prior, head.mode, plan, head.digits, coded)
 
 
-def main():
+def main() -> None:
+    """Run the archival decoder on the command line's arguments."""
     if len(sys.argv) not in (3, 4):
         sys.exit("usage: python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]")
     try:

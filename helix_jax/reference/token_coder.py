@@ -1,12 +1,15 @@
-"""The entropy coder of tokens in NumPy, without JAX: specification, oracle of the tests, archival decoder, and what the
-encoder checks every pool with before it is written.
+"""The entropy coder of tokens in NumPy, without JAX.
 
-Written from the definitions (``context``'s docstring), token by token, all segments side by side.
+It is the specification, the test oracle and the archival decoder, and the encoder checks every pool with it before the
+pool is written. It is written from the definitions in the docstring of ``coding.context``, token by token, with all
+segments side by side.
 """
 
-import typing
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float32, Int, Integer, UInt8
 
 from helix_jax.arithmetic import TOTAL, TOTAL_BITS
 from helix_jax.coding import segments
@@ -22,6 +25,7 @@ from helix_jax.prior.tables import (
     SIZES,
     WEIGHT_BITS,
     WEIGHT_LIMIT,
+    Start,
     reciprocal,
     squash,
     stretch,
@@ -32,9 +36,9 @@ BATCH = 64  # segments side by side
 
 
 class Bits:
-    """The reading end of the range coder for n streams at once: see ``helix_jax.range_coder``."""
+    """The decoding side of the range coder (``helix_jax.range_coder``) for n streams at once."""
 
-    def __init__(self, coded):
+    def __init__(self, coded: Sequence[bytes]):
         longest = max(len(piece) for piece in coded) + 16
         rows = [np.frombuffer(piece.ljust(longest, b"\0"), np.uint8) for piece in coded]
         data, self.lane = np.stack(rows).astype(np.int64), np.arange(len(coded))
@@ -45,15 +49,15 @@ class Bits:
         self.width = np.full(len(coded), 1 << 31)
         self.value = self._take(np.full(len(coded), 31))
 
-    def _take(self, count):
-        """The next int64[n] bits (at most 32) of each stream; zeros follow its end."""
+    def _take(self, count: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Read the next ``count`` bits of each stream, at most 32. Zeros follow the end of a stream."""
         first = np.minimum(self.at >> 3, self.windows.shape[1] - 1)
         window = self.windows[self.lane, first] >> (48 - (self.at & 7) - count) & ((1 << count) - 1)
         self.at = self.at + count
         return window
 
-    def symbols(self, counts):
-        """The next symbol of each stream. counts: int64[n, 3], inner cumulative counts out of TOTAL."""
+    def symbols(self, counts: Int[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
+        """Decode the next symbol of each stream from its inner cumulative counts out of TOTAL."""
         edges = np.zeros((len(counts), 5), np.int64)
         edges[:, 1:4] = self.width[:, None] * counts >> TOTAL_BITS
         edges[:, 4] = self.width
@@ -67,23 +71,37 @@ class Bits:
 
 
 class Model:
-    """What has been seen so far in n segments. cells: int64[n * rows, 3], p * 256 + n; weights: int64[n * k * sets, 3,
-    inputs].
+    """The adaptive model of n segments, with what it has seen so far.
 
-    Digit j of a token has cells and weights of its own, so digits may be asked for one by one, or all of a token side
-    by side where they are known: m digits, each int64 of ``lane``, its segment, and of ``j``.
+    The cells are int64[n * rows, 3], each p * 256 + n, and the weights are int64[n * k * sets, 3, inputs]. Digit j of a
+    token has cells and weights of its own, so digits may be predicted one by one, or all digits of a token side by side
+    where they are known: m digits, each with the index ``lane`` of its segment and its index ``j`` in the token.
     """
 
-    def __init__(self, start, count, digits):
+    def __init__(self, start: Start, count: int, digits: int):
         self.rows, self.digits = len(start.cells), digits
         self.sets = len(start.weights) // (digits * NODES)
         self.cells = np.tile(start.cells.astype(np.int64), (count, 1))
         weights = start.weights.astype(np.int64).reshape(-1, NODES, start.weights.shape[1])
         self.weights = np.tile(weights, (count, 1, 1))
 
-    def predict(self, lane, j, rows, logits, doubt):
-        """int64[m, 3], 16-bit probabilities of a 1. rows: int64[m, experts], logits: int64[m, 3] or None. doubt:
-        int64[m] in 0..DOUBTS - 1, of which each quarter has its weights."""
+    def predict(
+        self,
+        lane: Int[np.ndarray, " m"],
+        j: int | Int[np.ndarray, " m"],
+        rows: Int[np.ndarray, "m experts"],
+        logits: Int[np.ndarray, "m 3"] | None,
+        doubt: Int[np.ndarray, " m"],
+    ) -> Int[np.ndarray, "m 3"]:
+        """Compute the 16-bit probabilities of a 1 of each digit's three nodes.
+
+        Args:
+            lane: Index of the segment of each digit.
+            j: Index of each digit in its token.
+            rows: Row of each expert, as ``Tokens.ask`` returns them.
+            logits: Logits of the net, or None in mode `context`.
+            doubt: From 0 to DOUBTS - 1, of which each quarter has its own weights.
+        """
         self.at = lane[:, None] * self.rows + rows
         self.mixer = (lane * self.digits + j) * self.sets + doubt * self.sets // DOUBTS
         self.seen = self.cells[self.at]
@@ -96,43 +114,45 @@ class Model:
         self.guess = squash()[np.clip(total, -REACH, REACH) + REACH].astype(np.int64)
         return self.guess
 
-    def learn(self, symbol, there):
-        """Take note of the digits int64[m] that were coded, where they are there."""
+    def learn(self, symbol: Int[np.ndarray, " m"], there: Bool[np.ndarray, " m"]) -> None:
+        """Update the model with the digits of the last prediction, except for those of the padding."""
         bit = np.stack([symbol >> 1, symbol & 1, symbol & 1], axis=1)
-        asked = np.stack([there, there & (symbol < 2), there & (symbol > 1)], axis=1)
+        used = np.stack([there, there & (symbol < 2), there & (symbol > 1)], axis=1)
         p, n = self.seen >> 8, self.seen & 255
         p = p + ((bit[:, None] * 65535 - p) * reciprocal()[n] >> RECIPROCAL_BITS)
-        self.cells[self.at] = np.where(asked[:, None], p << 8 | np.minimum(n + 1, LIMIT), self.seen)
-        error = np.where(asked, (bit << 16) - self.guess, 0)
+        self.cells[self.at] = np.where(used[:, None], p << 8 | np.minimum(n + 1, LIMIT), self.seen)
+        error = np.where(used, (bit << 16) - self.guess, 0)
         moved = self.mixed + (self.inputs * error[..., None] >> RATE_BITS)
         self.weights[self.mixer] = np.clip(moved, -WEIGHT_LIMIT, WEIGHT_LIMIT)
 
 
 class Net:
-    """The causal half of the prior's net (``helix_jax.prior.net``) in NumPy, from frame to frame of n segments:
-    float32, exact since all sums stay below 2^24.
+    """The causal half of the prior's net (``helix_jax.prior.net``) in NumPy, from frame to frame of n segments.
 
-    params: nested dict of arrays, as ``prior.weights`` gives.
+    It computes in float32, which is exact since all sums stay below 2^24. Its parameters are a nested dict of arrays,
+    as ``prior.weights`` gives them.
     """
 
-    def __init__(self, params):
+    def __init__(self, params: dict):
         def arrays(node):
             return {n: arrays(v) for n, v in node.items()} if isinstance(node, dict) else np.asarray(node, np.float32)
 
-        known: typing.Any = arrays(params)
-        self.params: dict[str, typing.Any] = known
-        self.digits = known["earlier"].shape[0] // 4
-        self.memory = [np.float32(0)] * len(known["blocks"])
+        copies: Any = arrays(params)
+        self.params: dict[str, Any] = copies
+        self.digits = self.params["earlier"].shape[0] // 4
+        self.memory: list[Any] = [np.float32(0)] * len(self.params["blocks"])
 
-    def next_frame(self, before, earlier, f):
-        """Takes up frame f. before, earlier: int[n, h, w, k], the two frames before it; NONE: unknown."""
+    def next_frame(
+        self, before: Integer[np.ndarray, "n h w k"], earlier: Integer[np.ndarray, "n h w k"], f: int
+    ) -> None:
+        """Compute ``features`` of frame f from the two frames before it, whose unknown digits are NONE."""
         n, h, w, k = before.shape
         nothing = np.zeros((n, h, w, 4 * k))
         last = (before[..., None] == np.arange(4)).reshape(n, h, w, 4 * k)
         still = (before == earlier) & (before != NONE)
-        told = np.concatenate([nothing, last, nothing, nothing[..., : 2 * k], still], axis=-1).astype(np.float32)
+        inputs = np.concatenate([nothing, last, nothing, nothing[..., : 2 * k], still], axis=-1).astype(np.float32)
         x = _whole_steps(
-            self._linear(told, self.params["embed"]) + self.params["phase"][f % GROUP], 10, -(2**15), 2**15
+            self._linear(inputs, self.params["embed"]) + self.params["phase"][f % GROUP], 10, -(2**15), 2**15
         )
         for m in sorted(self.params["blocks"]):
             block = self.params["blocks"][m]
@@ -144,36 +164,48 @@ class Net:
             x, self.memory[m] = np.clip(x + _whole_steps(change, 10, -(2**15), 2**15), -32, 32), b
         self.features = _whole_steps(x, 5, -127, 127)
 
-    def begin(self, features, around, past):
-        """The running sum of tokens before their first digit: float32[..., hidden]. features: float32[..., d] of their
-        places. around: six int[..., k], left, up, up left, up right, two to the left, two up; past: the first four of
-        them, one frame before."""
-        hot = [(token[..., None] == np.arange(4)).reshape(*token.shape[:-1], -1) for token in around]
-        stayed = [(one == other) & (one != NONE) for one, other in zip(around, past, strict=False)]
-        told = np.concatenate([features, *hot, *stayed], axis=-1).astype(np.float32)
-        return self._linear(told, self.params["begun"])
+    def begin(
+        self,
+        features: Float32[np.ndarray, "*axes d"],
+        around: Sequence[Integer[np.ndarray, "*axes k"]],
+        past: Sequence[Integer[np.ndarray, "*axes k"]],
+    ) -> Float32[np.ndarray, "*axes hidden"]:
+        """Compute the running sum of tokens before their first digit.
 
-    def logits(self, total, j):
-        """int64[..., 3] of digit j, in units of 1 / 256."""
+        Args:
+            features: Features at the positions of the tokens.
+            around: Six neighbours: left, up, up left, up right, two to the left, and two up.
+            past: The first four of these positions, one frame before.
+        """
+        hot = [(token[..., None] == np.arange(4)).reshape(*token.shape[:-1], -1) for token in around]
+        stayed = [(now == before) & (now != NONE) for now, before in zip(around, past, strict=False)]
+        inputs = np.concatenate([features, *hot, *stayed], axis=-1).astype(np.float32)
+        return self._linear(inputs, self.params["begun"])
+
+    def logits(self, total: Float32[np.ndarray, "*axes hidden"], j: int) -> Int[np.ndarray, "*axes 3"]:
+        """Compute the logits of digit j in units of 1 / 256."""
         w, b = self.params["after"]["w"][:, 3 * j : 3 * j + 3], self.params["after"]["b"][3 * j : 3 * j + 3]
         x = _whole_steps(total, 5, 0, 127) @ w + b
         return (_whole_steps(x, 8, -REACH, REACH) * 256).astype(np.int64)
 
-    def tell(self, total, j, digit):
-        """The running sum once digit j int[...] is known."""
+    def tell(
+        self, total: Float32[np.ndarray, "*axes hidden"], j: int, digit: Integer[np.ndarray, "*axes"]
+    ) -> Float32[np.ndarray, "*axes hidden"]:
+        """Add digit j to the running sum, once its value is known."""
         return total + self.params["earlier"][4 * j + digit]
 
-    def _linear(self, x, layer):
+    def _linear(self, x: Float32[np.ndarray, "*axes d_in"], layer: dict) -> Float32[np.ndarray, "*axes d_out"]:
         flat = x.reshape(-1, x.shape[-1]) @ layer["w"] + layer["b"]  # one product: NumPy multiplies stacks one by one
         return flat.reshape(*x.shape[:-1], -1)
 
 
-def _whole_steps(x, bits, low, high):
+def _whole_steps(x: Float32[np.ndarray, "*axes"], bits: int, low: int, high: int) -> Float32[np.ndarray, "*axes"]:
+    """Round x to steps of 2^-bits, and clip it to ``low`` and ``high`` steps before the division."""
     return np.clip(np.floor(x * np.float32(2**bits) + np.float32(0.5)), low, high) / np.float32(2**bits)
 
 
-def counts_of(p, there):
-    """Probabilities int64[n, 3] -> cumulative counts int64[n, 3]; all of it is digit 0's where no token is there."""
+def counts_of(p: Int[np.ndarray, "n 3"], there: Bool[np.ndarray, " n"]) -> Int[np.ndarray, "n 3"]:
+    """Convert probabilities to cumulative counts, which give everything to digit 0 in the padding."""
     upper = np.clip(p[:, 0] >> 1, 2, TOTAL - 2)
     lower = TOTAL - upper
     one = np.clip(lower * p[:, 1] >> 16, 1, lower - 1)
@@ -182,28 +214,42 @@ def counts_of(p, there):
 
 
 class Tokens:
-    """Tokens of some segments, int64[..., k], digit after digit: what the model is asked of each.
+    """Tokens of some segments, int64[..., k], which are coded digit after digit, and their contexts.
 
-    at(frame, y, x): int64[..., k], what ``frame`` (0: their own, 1 and so on: so many before it) has beside them.
-    begins: whether the frame begins a group. features: of the net at their places, in mode `prior`.
+    Args:
+        at: at(frame, y, x) -> int64[..., k], the tokens at an offset in space, ``frame`` frames before (0: in the same
+            frame).
+        digits: Number of digits of a token.
+        begins: Whether the frame begins a group of the tokenizer.
+        net: The net in mode `prior`.
+        features: The net's features at the positions of the tokens, in mode `prior`.
     """
 
-    def __init__(self, at, digits, begins, net=None, features=None):
+    def __init__(
+        self,
+        at: Callable[[int, int, int], np.ndarray],
+        digits: int,
+        begins: bool,
+        net: Net | None = None,
+        features: Float32[np.ndarray, "*axes d"] | None = None,
+    ):
         self.begins, self.net, self.digits = begins, net, digits
         self.past, self.left, self.up = at(1, 0, 0), at(0, 0, -1), at(0, -1, 0)
         self.up_left, self.up_right = at(0, -1, -1), at(0, -1, 1)
         self.past_left, self.past_right, self.past_up = at(1, 0, -1), at(1, 0, 1), at(1, -1, 0)
         self.beside = [_steps(_differing(a, b)) for a, b in ((self.left, self.past_left), (self.up, self.past_up))]
         shape = self.past.shape[:-1]
-        self.token = np.full((*shape, digits + 2), NONE)  # two places of NONE before the first digit
+        self.token = np.full((*shape, digits + 2), NONE)  # two entries of NONE before the first digit
         self.strayed, self.differ = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         if net:
             around = (self.left, self.up, self.up_left, self.up_right, at(0, 0, -2), at(0, -2, 0))
             past = (self.past_left, self.past_up, at(1, -1, -1), at(1, -1, 1))
             self.total = net.begin(features, *([_whole(a, net.digits) for a in part] for part in (around, past)))
 
-    def ask(self, j):
-        """(rows int64[..., experts], logits int64[..., 3] or None, doubt int64[...]) of digit j."""
+    def ask(
+        self, j: int
+    ) -> tuple[Int[np.ndarray, "*axes experts"], Int[np.ndarray, "*axes 3"] | None, Int[np.ndarray, "*axes"]]:
+        """Find what ``Model.predict`` needs of digit j: rows, logits (None in mode `context`) and doubt."""
         past, left, up, one, two = (a[..., j] for a in (self.past, self.left, self.up, self.token[..., 1:], self.token))
         past_one = self.past[..., j - 1] if j else np.full_like(past, NONE)
         context = [
@@ -223,8 +269,8 @@ class Tokens:
         rows = [a + j * n + c for a, n, c in zip(first_row, SIZES, context, strict=False)]
         return np.stack(rows, axis=-1), logits, doubt
 
-    def tell(self, j, digit):
-        """Digit j is known: int64[...]."""
+    def tell(self, j: int, digit: Int[np.ndarray, "*axes"]) -> None:
+        """Enter digit j, once its value is known."""
         self.token[..., j + 2] = digit
         self.differ += digit != self.past[..., j]
         if self.net:
@@ -232,30 +278,65 @@ class Tokens:
             self.strayed += digit != self.guess
 
 
-def expand_clip(prior, mode, plan, digits, coded, progress=None):
-    """Bytes of all segments of a clip -> tokens uint8[t, h, w, k]. Arguments as of ``coding.coder.expand``."""
-    there = segments.there(plan)
-    there[[piece is None for piece in coded]] = False
+def expand_clip(
+    prior: Any,
+    mode: str,
+    plan: segments.Plan,
+    digits: int,
+    coded: Sequence[bytes | None],
+    progress: Callable[[int], None] | None = None,
+) -> UInt8[np.ndarray, "t h w {digits}"]:
+    """Decode the segments of a clip, as ``coding.coder.expand`` does.
+
+    Args:
+        prior: ``prior.weights.Prior`` or ``prior.stored.Stored``.
+        mode: "context" or "prior".
+        plan: How the clip is cut into segments.
+        digits: Number of digits of a token that were sent.
+        coded: The bytes of each segment, or None for a lost one, whose tokens then are zeros.
+        progress: Called with the number of segments that have just been decoded.
+    """
+    valid = segments.there(plan)
+    valid[[piece is None for piece in coded]] = False
     parts = []
     for begin in range(0, len(coded), BATCH):
-        some = slice(begin, begin + BATCH)
-        pieces = [piece or b"" for piece in coded[some]]
+        batch = slice(begin, begin + BATCH)
+        pieces = [piece or b"" for piece in coded[batch]]
         net = Net(prior.params) if mode == "prior" else None
-        parts.append(expand(start_of(prior, mode, digits), plan, digits, pieces, there[some], net))
+        parts.append(expand(start_of(prior, mode, digits), plan, digits, pieces, valid[batch], net))
         if progress:
             progress(len(pieces))
     return segments.join(plan, np.concatenate(parts))
 
 
-def start_of(prior, mode, digits):
-    """tables.Start of tokens that are sent with ``digits`` digits."""
+def start_of(prior: Any, mode: str, digits: int) -> Start:
+    """Find where the model of a mode starts, if tokens are sent with ``digits`` digits.
+
+    Args:
+        prior: As for ``expand_clip``.
+        mode: As for ``expand_clip``.
+        digits: As for ``expand_clip``.
+    """
     return (prior.mixed if mode == "prior" else prior.context).first(digits, prior.config.digits)
 
 
-def expand(start, plan, digits, coded, there, net=None):
-    """Bytes of n segments -> tokens uint8[n, t, h, w, k], zeros where no token is.
+def expand(
+    start: Start,
+    plan: segments.Plan,
+    digits: int,
+    coded: Sequence[bytes],
+    there: Bool[np.ndarray, "n t h w"],
+    net: Net | None = None,
+) -> UInt8[np.ndarray, "n t h w {digits}"]:
+    """Decode n segments to tokens, which are zeros in the padding.
 
-    start: tables.Start. plan: segments.Plan. there: bool[n, t, h, w]. net: Net in mode `prior`.
+    Args:
+        start: Where the model starts.
+        plan: How the clip is cut into segments.
+        digits: Number of digits of a token.
+        coded: The bytes of each segment.
+        there: Mask of the tokens that are not padding.
+        net: The net in mode `prior`.
     """
     count, lane = len(coded), np.arange(len(coded))
     model, bits, known = Model(start, count, digits), Bits(coded), nothing_known(count, plan.shape, digits)
@@ -280,46 +361,58 @@ def expand(start, plan, digits, coded, there, net=None):
     return np.where(tokens == NONE, 0, tokens).astype(np.uint8)
 
 
-def nothing_known(count, shape, digits):
-    """Digits of segments, all NONE, with a border of NONE all around: two frames before, two rows and columns."""
+def nothing_known(count: int, shape: tuple[int, ...], digits: int) -> Int[np.ndarray, "{count} t h w {digits}"]:
+    """Make an array for the digits of segments, all NONE, with a border of NONE.
+
+    The border is two frames before the first one, and two rows and columns on every side.
+
+    Args:
+        count: Number of segments.
+        shape: (t, h, w) of a segment.
+        digits: Number of digits of a token.
+    """
     t, h, w = shape
     return np.full((count, t + 2, h + 4, w + 4, digits), NONE)
 
 
-def inner(known):
+def inner(known: Int[np.ndarray, "n t H W k"]) -> Int[np.ndarray, "n t h w k"]:
+    """Return the view of such an array without the border of rows and columns."""
     return known[:, :, 2:-2, 2:-2]
 
 
-def take_up(net, known, f):
+def take_up(net: Net, known: Int[np.ndarray, "n t H W k"], f: int) -> None:
+    """Let the net compute its features of frame f from what ``known`` holds of the frames before it."""
     net.next_frame(*(_whole(inner(known)[:, f + 2 - back], net.digits) for back in (1, 2)), f)
 
 
-def _choice(logits):
-    """(digit int64[...], doubt int64[...]): the net's choice, and the power of 2 of how probably it is wrong."""
+def _choice(logits: Int[np.ndarray, "*axes 3"]) -> tuple[Int[np.ndarray, "*axes"], Int[np.ndarray, "*axes"]]:
+    """The net's choice of a digit, and its doubt: by powers of two, how probably the choice is wrong."""
     half = logits[..., 0] > 0
     second = np.where(half, logits[..., 2], logits[..., 1])
     wrong = squash()[REACH - np.abs(logits[..., 0])] + squash()[REACH - np.abs(second)]
     return 2 * half + (second > 0), np.clip(np.frexp(wrong.astype(np.float64))[1] - 6, 0, DOUBTS - 1)
 
 
-def _whole(tokens, digits):
-    """Tokens of which the last digits are not sent -> with NONE in their place."""
+def _whole(tokens: Integer[np.ndarray, "*axes k"], digits: int) -> Integer[np.ndarray, "*axes {digits}"]:
+    """Fill up tokens, whose last digits are not sent, with NONE."""
     missing = digits - tokens.shape[-1]
     return np.concatenate([tokens, np.full((*tokens.shape[:-1], missing), NONE)], axis=-1)
 
 
-def _differing(one, other):
-    """Digits that differ between tokens int64[..., k]; all of them where one is unknown."""
-    count = (one != other).sum(axis=-1)
-    return np.where((one[..., 0] == NONE) | (other[..., 0] == NONE), one.shape[-1], count)
+def _differing(left: Int[np.ndarray, "*axes k"], right: Int[np.ndarray, "*axes k"]) -> Int[np.ndarray, "*axes"]:
+    """Number of digits that differ between two tokens, which is all of them if one token is unknown."""
+    count = (left != right).sum(axis=-1)
+    return np.where((left[..., 0] == NONE) | (right[..., 0] == NONE), left.shape[-1], count)
 
 
-def _number(base, *digits):
+def _number(base: int, *digits: Any) -> Any:
+    """The number with these digits in this base."""
     value = digits[0]
     for digit in digits[1:]:
         value = value * base + digit
     return value
 
 
-def _steps(count):
+def _steps(count: Int[np.ndarray, "*axes"]) -> Int[np.ndarray, "*axes"]:
+    """Map the counts 0, 1 to 2, 3 to 5, and more to 0, 1, 2 and 3."""
     return np.where(count == 0, 0, np.where(count <= 2, 1, np.where(count <= 5, 2, 3)))

@@ -1,1 +1,1 @@
-"""Video tokenizer."""
+"""Video tokenizer: frames <-> tokens."""

@@ -6,32 +6,36 @@ channel make a token k base-4 digits, so no radix conversion stands between toke
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Num, UInt8
+
+Arrayish = Array | np.ndarray
 
 LEVELS = 4
 
 
-def bound(z):
-    """Unbounded channel -> position on the level axis, (-0.5, 3.5); level n owns [n - 0.5, n + 0.5)."""
+def bound(z: Float[Arrayish, "*axes"]) -> Float[Array, "*axes"]:
+    """Map an unbounded channel to its position on the level axis, (-0.5, 3.5); level n owns [n - 0.5, n + 0.5)."""
     return LEVELS * jax.nn.sigmoid(z) - 0.5
 
 
-def quantise(z):
-    """float32[..., k] -> digits uint8[..., k] in 0..3."""
+def quantise(z: Float[Arrayish, "*axes"]) -> UInt8[Array, "*axes"]:
+    """Quantise unbounded channels to digits from 0 to 3."""
     return digits(bound(z))
 
 
-def digits(position):
-    """Positions on the level axis -> the nearest digits, uint8 in 0..3."""
+def digits(position: Float[Arrayish, "*axes"]) -> UInt8[Array, "*axes"]:
+    """Round positions on the level axis to the nearest digits, from 0 to 3."""
     return jnp.clip(jnp.round(position), 0, LEVELS - 1).astype(jnp.uint8)
 
 
-def straight_through(z):
-    """float32[..., k] -> levels float32[..., k]: rounded forward, identity of ``bound`` backward."""
+def straight_through(z: Float[Arrayish, "*axes"]) -> Float[Array, "*axes"]:
+    """Map unbounded channels to levels, whose values are rounded and whose gradients are those of ``bound``."""
     position = bound(z)
     rounded = jnp.clip(jnp.round(position), 0, LEVELS - 1)
     return position + jax.lax.stop_gradient(rounded - position)
 
 
-def centre(levels):
-    """Levels (digits, or real values between them) -> decoder input centred on zero, +-1.5 at the ends."""
+def centre(levels: Num[Arrayish, "*axes"]) -> Float32[Arrayish, "*axes"]:
+    """Centre levels (digits, or real values between them) on zero for the decoder: from -1.5 to 1.5."""
     return levels.astype(jnp.float32) - (LEVELS - 1) / 2

@@ -1,22 +1,30 @@
-"""The tokenizer network: pixels <-> base-4 digits, as pure init / encode / decode functions.
+"""The tokenizer network: pixels <-> base-4 digits, as pure functions ``init``, ``encode`` and ``decode``.
 
-Architecture (HELIX leaves it open): 3D Haar patches, one latent resolution, causal
-blocks, FSQ. Digits are ordered by random tail dropout in training: the first digits of a token carry
-the coarse picture and any prefix of them decodes.
+The architecture, which HELIX leaves open, is 3D Haar patches, one latent resolution, causal blocks and FSQ. Random tail
+dropout in training orders the digits: the first digits of a token carry the coarse picture, and any prefix of them can
+be decoded.
 """
 
 import functools
+from collections.abc import Callable
 
-import chex
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Float32, Int, Key, Num, UInt8
 
 from helix_jax import layers
+from helix_jax.config import TokenizerConfig
 from helix_jax.tokenizer import fsq, haar
+
+Arrayish = Array | np.ndarray
+Bounds = Int[Arrayish, "4"] | None
 
 
 class Net(nnx.Module):
-    def __init__(self, config, rngs):
+    """The network. Its functions are called through ``layers.functional``."""
+
+    def __init__(self, config: TokenizerConfig, rngs: nnx.Rngs):
         width = config.width
         self.embed = layers.Linear(haar.CHANNELS, width, rngs)
         self.encoder = nnx.List([layers.CausalBlock(width, rngs) for _ in range(config.encoder_blocks)])
@@ -25,13 +33,15 @@ class Net(nnx.Module):
         self.decoder = nnx.List([layers.CausalBlock(width, rngs) for _ in range(config.decoder_blocks)])
         self.unembed = layers.Linear(width, haar.CHANNELS, rngs)
 
-    def encode(self, pixels, bounds):
+    def encode(self, pixels: Float[Arrayish, "B T H W 3"], bounds: Bounds) -> Float[Array, "B t h w k"]:
+        """``latents`` with these parameters."""
         x = self.embed(haar.to_patches(pixels).astype(self.embed.w.dtype))
         for block in self.encoder:
             x = block(x, bounds)
         return self.to_digits(layers.rms_norm(x))
 
-    def decode(self, centred, bounds):
+    def decode(self, centred: Float[Arrayish, "B t h w k"], bounds: Bounds) -> Float[Array, "B T H W 3"]:
+        """``pixels`` with these parameters."""
         x = self.from_digits(centred)
         for block in self.decoder:
             x = block(x, bounds)
@@ -39,62 +49,95 @@ class Net(nnx.Module):
 
 
 @functools.lru_cache(maxsize=8)
-def _functional(config):
+def _functional(config: TokenizerConfig) -> tuple[Callable, Callable]:
     return layers.functional(lambda rngs: Net(config, rngs))
 
 
-def init(key, config):
-    """Random parameters: nested dict of float32 arrays. The key is consumed."""
+def init(key: Key[Array, ""], config: TokenizerConfig) -> dict:
+    """Draw random parameters: a nested dict of float32 arrays. The key is consumed."""
     return _functional(config)[0](key)
 
 
-def to_float(clip):
-    """uint8 pixels -> float32 in [-1, 1]."""
+def to_float(clip: UInt8[Arrayish, "*axes"]) -> Float32[Arrayish, "*axes"]:
+    """Convert 8-bit pixels to floats in [-1, 1]."""
     return clip.astype(jnp.float32) / 127.5 - 1.0
 
 
-def to_uint8(pixels):
-    """float32 pixels in [-1, 1] -> uint8, rounded and clipped."""
+def to_uint8(pixels: Float[Arrayish, "*axes"]) -> UInt8[Array, "*axes"]:
+    """Convert pixels in [-1, 1] to 8 bits, rounded and clipped."""
     return jnp.clip(jnp.round((pixels + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
-def latents(params, pixels, config, bounds=None):
-    """float32[B, T, H, W, 3] in [-1, 1] -> unquantised channels float32[B, t, h, w, k].
+def latents(
+    params: dict, pixels: Float[Arrayish, "B T H W 3"], config: TokenizerConfig, bounds: Bounds = None
+) -> Float[Array, "B t h w k"]:
+    """Compute the unquantised channels of a batch of clips.
 
-    bounds: where the picture lies in the grid, see ``nets.CausalBlock``; None: everywhere.
+    Args:
+        params: Parameters of the net.
+        pixels: Pixels in [-1, 1].
+        config: Configuration of the net.
+        bounds: Where the picture lies in the grid, as for ``layers.CausalBlock``. With None it fills the grid.
     """
     return _functional(config)[1](params, pixels, bounds, method="encode")
 
 
-def pixels(params, centred, config, bounds=None):
-    """Centred levels float32[B, t, h, w, k] -> float32[B, 4t, 8h, 8w, 3], not clipped."""
+def pixels(
+    params: dict, centred: Float[Arrayish, "B t h w k"], config: TokenizerConfig, bounds: Bounds = None
+) -> Float[Array, "B T H W 3"]:
+    """Compute the pixels of centred levels, which are not clipped to [-1, 1].
+
+    Args:
+        params: Parameters of the net.
+        centred: Levels as ``fsq.centre`` gives them.
+        config: Configuration of the net.
+        bounds: As for ``latents``.
+    """
     return _functional(config)[1](params, centred, bounds, method="decode")
 
 
-def encode(params, clip, config, bounds=None):
-    """Pixels -> token digits; no tiling, the whole clip at once.
+def encode(
+    params: dict, clip: UInt8[Arrayish, "B T H W 3"], config: TokenizerConfig, bounds: Bounds = None
+) -> UInt8[Array, "B t h w k"]:
+    """Encode whole clips at once, without tiles, to token digits from 0 to 3.
 
-    clip: uint8[B, T, H, W, 3], T a multiple of 4, H and W of 8. Returns uint8[B, T/4, H/8, W/8, k] in 0..3.
+    Args:
+        params: Parameters of the net.
+        clip: The clips. T is a multiple of 4, and H and W are multiples of 8.
+        config: Configuration of the net.
+        bounds: As for ``latents``.
     """
     return fsq.digits(positions(params, clip, config, bounds))
 
 
-def positions(params, clip, config, bounds=None):
-    """What ``encode`` rounds: float32[B, T/4, H/8, W/8, k] in (-0.5, 3.5)."""
-    chex.assert_type(clip, jnp.uint8)
-    chex.assert_rank(clip, 5)
+def positions(
+    params: dict, clip: UInt8[Arrayish, "B T H W 3"], config: TokenizerConfig, bounds: Bounds = None
+) -> Float[Array, "B t h w k"]:
+    """Compute the positions in (-0.5, 3.5) that ``encode`` rounds to digits.
+
+    Args:
+        params: As for ``encode``.
+        clip: As for ``encode``.
+        config: As for ``encode``.
+        bounds: As for ``latents``.
+    """
     return fsq.bound(latents(params, to_float(clip), config, bounds))
 
 
-def decode(params, levels, config, bounds=None):
-    """Token digits -> pixels; no tiling.
+def decode(
+    params: dict, levels: Num[Arrayish, "B t h w k"], config: TokenizerConfig, bounds: Bounds = None
+) -> UInt8[Array, "B T H W 3"]:
+    """Decode token digits to whole clips at once, without tiles.
 
-    levels: uint8 digits or float32 values between levels, [B, t, h, w, k]. Returns uint8[B, 4t, 8h, 8w, 3].
+    Args:
+        params: Parameters of the net.
+        levels: Digits, or real values between them.
+        config: Configuration of the net.
+        bounds: As for ``latents``.
     """
-    chex.assert_rank(levels, 5)
     return to_uint8(pixels(params, fsq.centre(levels), config, bounds))
 
 
-def receptive_halo(blocks):
-    """Latents to each side that ``blocks`` blocks can see."""
+def receptive_halo(blocks: int) -> int:
+    """Return how many latents to each side ``blocks`` blocks can see."""
     return blocks

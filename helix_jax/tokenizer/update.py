@@ -1,54 +1,103 @@
-"""A small change of the decoder's net, made for one clip and sent with it (`encode --effort 3`).
+"""A small change of the decoder's net that is made for one clip and sent with it (`encode --effort 3`).
 
-What changes are the first matrix of the decoder (``from_digits``, the rows of the digits that are sent) and the gains
-of its blocks: 1,536 parameters of the shipped net where all digits are sent; biases too would gain little more. Each is
-a number from -8 to 7, half a byte, times 2^-code. The code, 1 to 255, stands in the header, where 0 means that nothing
-is sent. What is lost on the way stays unchanged.
+The first matrix of the decoder changes (``from_digits``, the rows of the digits that are sent), and so do the gains of
+its blocks. These are 1,536 parameters of the shipped net where all digits are sent; changing biases too would gain
+little more. Each change is a number from -8 to 7, which takes half a byte, times 2^-code. The code, from 1 to 255, is
+in the header, where 0 means that there is no update. Parameters whose change is lost stay as they are.
 
-Order of the numbers: row by row, ``from_digits`` b and w, then the gains from the first block to the last. The first of
-a byte is its high half; each is stored as itself + 8. No check of its own: packets have one, and the payload's hash.
-(Instance-adaptive coding: van Rozendaal, Huijben, Cohen, "Overfitting for Fun and Profit", ICLR 2021.)
+The numbers are in this order: ``from_digits`` b and w, row by row, then the gains from the first block to the last. The
+first number of a byte is its high half, and each is stored as itself + 8. The update has no check of its own, since
+packets have one, and the payload has a hash. (Instance-adaptive coding: van Rozendaal, Huijben, Cohen, "Overfitting for
+Fun and Profit", ICLR 2021.)
 """
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float32, Num, UInt8
 
+from helix_jax.config import TokenizerConfig
 from helix_jax.tokenizer import fsq, model, tiles
 from helix_jax.tokenizer.haar import PATCH
+from helix_jax.tokenizer.weights import Model
+from helix_jax.video import VideoInfo
 
-STEPS = 120  # of Adam at least; a long clip takes one for each group of the tokenizer
-LEARNING_RATE = 0.01  # at first, falling to 0 on a cosine
-CODES = (3, 4, 5)  # tried
+STEPS = 120  # of Adam, at least; a long clip takes one step for each group of the tokenizer
+LEARNING_RATE = 0.01  # at the first step, falling to 0 on a cosine
+CODES = (3, 4, 5)  # the codes that are tried
 LOW, HIGH = -8, 7
 
 
-def size(config, digits):
-    """Bytes of an update. config: TokenizerConfig. digits: of each token that are sent."""
+@runtime_checkable
+class Video(Protocol):
+    """A clip that can be read several times, such as ``video.VideoReader`` and ``video.Clip``."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """The facts about the clip."""
+        ...
+
+    def blocks(self) -> Iterable[np.ndarray]:
+        """Read the clip from its start, in blocks uint8[n, H, W, 3] of any length."""
+        ...
+
+
+def size(config: TokenizerConfig, digits: int) -> int:
+    """Number of bytes of an update, where ``digits`` is the number of digits of each token that are sent."""
     return -(-_count(config, digits) // 2)
 
 
-def applied(params, config, digits, data, there, code):
-    """Parameters with an update.
+def applied(
+    params: dict,
+    config: TokenizerConfig,
+    digits: int,
+    data: UInt8[np.ndarray, " size"],
+    there: Bool[np.ndarray, " size"],
+    code: int,
+) -> dict:
+    """Apply an update to the parameters of a tokenizer, and return the new ones.
 
-    params: of the tokenizer. data: uint8[size]. there: bool[size], False where a byte is lost. code: from the header.
+    Args:
+        params: Parameters of the tokenizer.
+        config: Configuration of its net.
+        digits: Number of digits of each token that are sent.
+        data: The update.
+        there: Mask of the bytes of the update that are not lost.
+        code: The code in the header.
     """
     halves = np.stack([data >> 4, data & 15], axis=-1).astype(np.float32) + LOW
     values = np.where(there[:, None], halves, 0).reshape(-1)[: _count(config, digits)]
     return _moved(params, config, digits, jnp.asarray(values * np.float32(2.0**-code)))
 
 
-def fit(levels, digits, video, tokenizer, progress=None):
-    """The change that shows a clip best -> (data uint8[size], code, squared error of the clip with it).
+def fit(
+    levels: Num[np.ndarray, "t h w k"],
+    digits: int,
+    video: Video,
+    tokenizer: Model,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[UInt8[np.ndarray, " size"], int, float]:
+    """Search for the update with which a clip is decoded best.
 
-    levels: [t, h, w, k], as the decoder will have them, of which the first ``digits`` are sent. video: the clip's
-    reader, read some times. tokenizer: tokenizer.weights.Model. progress: called after each group of each reading, as
-    (done, total). Nothing is drawn: the same machine finds the same change."""
+    Nothing is random, so the same machine finds the same update.
+
+    Args:
+        levels: Levels as the decoder will have them, of which the first ``digits`` are sent.
+        digits: Number of digits of each token that are sent.
+        video: The clip, which is read several times.
+        tokenizer: The tokenizer.
+        progress: Called as ``progress(done, total)`` after each group of each reading, where ``done`` is how many more
+            are done.
+
+    Returns:
+        The update, its code, and the squared error of the clip with it.
+    """
     config, info = tokenizer.config, video.info
     length = config.tile[0]
     groups = -(-len(levels) // length)
@@ -69,39 +118,43 @@ def fit(levels, digits, video, tokenizer, progress=None):
             )  # fmt: skip
             if progress:
                 progress(1, total)
-    found = []
+    tried = []
     for code in CODES:
         data = quantised(np.asarray(change), code)
         params = applied(tokenizer.params, config, digits, data, np.ones(len(data), bool), code)
-        found.append((data, code, tiles.squared_error(params, config, levels, video.blocks(), info)))
-    return min(found, key=lambda one: one[2])
+        tried.append((data, code, tiles.squared_error(params, config, levels, video.blocks(), info)))
+    return min(tried, key=lambda attempt: attempt[2])
 
 
-def counted_in_floats(state):
-    """State of Adam whose count of steps is float32. Optax raises its decay rates to that power, and takes the default
-    float type where the count is an integer: float64 with 64 bits on, which then finds other numbers."""
+def counted_in_floats(state: Any) -> Any:
+    """Make the count of steps in a state of Adam a float32.
+
+    Optax raises its decay rates to the power of that count. Where the count is an integer, optax takes the default
+    float type, which is float64 where 64 bits are enabled, and the results differ.
+    """
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), state)
 
 
-def quantised(change, code):
-    """Changes float32[n] -> data uint8[ceil(n / 2)]."""
+def quantised(change: Float32[np.ndarray, " n"], code: int) -> UInt8[np.ndarray, " size"]:
+    """Quantise changes to an update, of which each takes half a byte."""
     values = np.clip(np.round(change * 2.0**code), LOW, HIGH).astype(np.int64) - LOW
     values = np.pad(values, (0, len(values) % 2), constant_values=-LOW).reshape(-1, 2)
     return (values[:, 0] << 4 | values[:, 1]).astype(np.uint8)
 
 
-def _shapes(config, digits):
-    """{path: shape} of what changes, in the order of an update."""
+def _shapes(config: TokenizerConfig, digits: int) -> dict[tuple, tuple[int, ...]]:
+    """Path and shape of the parameters that change, in the order of an update."""
     first = {("from_digits", "b"): (config.width,), ("from_digits", "w"): (digits, config.width)}
     return first | {("decoder", n, "gain"): (config.width,) for n in range(config.decoder_blocks)}
 
 
-def _count(config, digits):
+def _count(config: TokenizerConfig, digits: int) -> int:
+    """Number of parameters that change."""
     return sum(math.prod(shape) for shape in _shapes(config, digits).values())
 
 
-def _moved(params, config, digits, change):
-    """Parameters + change float32[n]."""
+def _moved(params: dict, config: TokenizerConfig, digits: int, change: Float32[Array, " n"]) -> dict:
+    """Add changes to parameters."""
     begin, moved = 0, {}
     for path, shape in _shapes(config, digits).items():
         end = begin + math.prod(shape)
@@ -117,8 +170,18 @@ def _moved(params, config, digits, change):
 
 
 @functools.partial(jax.jit, static_argnames=("config", "digits"))
-def _step(params, change, state, pace, levels, frames, shown, config, digits):
-    """One step of Adam on a group. levels: float32[t, h, w, k]. frames: uint8[T, H, W, 3]. shown: float32[T]."""
+def _step(
+    params: dict,
+    change: Float32[Array, " n"],
+    state: Any,
+    pace: Float32[Array, ""],
+    levels: Float32[Array, "t h w k"],
+    frames: UInt8[Array, "T H W 3"],
+    shown: Float32[Array, " T"],
+    config: TokenizerConfig,
+    digits: int,
+) -> tuple[Float32[Array, " n"], Any]:
+    """One step of Adam on a group. ``shown`` is 1 for frames of the clip, and 0 for padding."""
 
     def cost(change):
         _, height, width, _ = frames.shape

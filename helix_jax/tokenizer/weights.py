@@ -1,12 +1,13 @@
-"""Weights file <-> parameters: one safetensors file, config and notes in its metadata.
+"""Weights file <-> parameters: one safetensors file with the configuration and notes in its metadata.
 
-Tensors are stored as float16 under dotted names ("encoder.0.spatial.w"); the metadata entry "config"
-is the JSON of the TokenizerConfig. The model hash covers tensors and configuration, not the notes.
+Tensors are stored as float16 under dotted names ("encoder.0.spatial.w"), and the metadata entry "config" is the JSON of
+the TokenizerConfig. The hash of the model covers tensors and configuration, not the notes.
 """
 
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +27,30 @@ DEFAULT = Path(__file__).parents[1] / "pretrained" / "tokenizer.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Parameters (nested dict of float32 arrays), their configuration, and the SHA-256 of both (``_digest``)."""
+    """A tokenizer.
+
+    Attributes:
+        params: Parameters of the net, a nested dict of float32 arrays.
+        config: Configuration of the net.
+        digest: SHA-256 of both (``_digest``).
+    """
 
     params: dict
     config: TokenizerConfig
     digest: bytes
 
 
-def save(path, params, config, notes):
-    """Write params (nested dict of arrays) as float16. notes: dict of str for the metadata.
+def save(path: str | os.PathLike[str], params: dict, config: TokenizerConfig, notes: dict[str, str]) -> None:
+    """Write a weights file, whose tensors are float16.
 
-    Raises WeightsError naming a tensor with values that float16 cannot hold.
+    Args:
+        path: The file.
+        params: Parameters of the net, a nested dict of arrays.
+        config: Configuration of the net.
+        notes: More entries of the metadata.
+
+    Raises:
+        WeightsError: A tensor has values that float16 cannot hold; the message names it.
     """
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     flat = {}
@@ -51,8 +65,12 @@ def save(path, params, config, notes):
         temporary.write_bytes(blob)
 
 
-def load(path=DEFAULT) -> Model:
-    """Read a weights file. Raises WeightsError when it is missing or is not a tokenizer's."""
+def load(path: str | os.PathLike[str] | None = None) -> Model:
+    """Read a weights file, by default the shipped one.
+
+    Raises WeightsError if it is missing, or is not a tokenizer's.
+    """
+    path = DEFAULT if path is None else path
     try:
         blob = Path(path).read_bytes()
         flat = safetensors.numpy.load(blob)
@@ -75,8 +93,11 @@ def load(path=DEFAULT) -> Model:
     return Model(params, config, _digest(flat, config))
 
 
-def _digest(flat, config):
-    """SHA-256 of the net's shape and of its tensors as stored, in the order of their names; not of tiles in space."""
+def _digest(flat: dict[str, np.ndarray], config: TokenizerConfig) -> bytes:
+    """SHA-256 of the net's shape and of its tensors as stored, in the order of their names.
+
+    The size of tiles in space is left out.
+    """
     fields = dataclasses.asdict(config) | {"tile": config.tile[0]}
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for name in sorted(flat):
@@ -90,17 +111,17 @@ def _name(keys):
     return jax.tree_util.keystr(keys, simple=True, separator=".")
 
 
-def _check_tensors(path, params, config):
-    """WeightsError naming a tensor that the configuration wants and the file lacks, or the other way round."""
+def _check_tensors(path: str | os.PathLike[str], params: dict, config: TokenizerConfig) -> None:
+    """Raise WeightsError unless the file has exactly the tensors that its configuration needs."""
     wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), config))
     shapes = [
         {_name(keys): leaf.shape for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
         for tree in (params, wanted)
     ]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
-        there, needed = (shape.get(name, "no tensor") for shape in shapes)
-        if there != needed:
+        present, needed = (shape.get(name, "no tensor") for shape in shapes)
+        if present != needed:
             raise WeightsError(
-                f"{path} is not a tokenizer weights file of helix_jax: {name} is {there}, "
+                f"{path} is not a tokenizer weights file of helix_jax: {name} is {present}, "
                 f"its configuration needs {needed}"
             )

@@ -48,11 +48,6 @@ def test_pixels_survive_the_conversion_to_float():
     np.testing.assert_array_equal(model.to_uint8(np.float32([-3, 3])), [0, 255])
 
 
-def test_encoder_wants_uint8(params, clip):
-    with pytest.raises(AssertionError):
-        model.encode(params, clip.astype(np.float32), SMALL)
-
-
 def test_causal_both_ways(params, clip):
     changed = clip.copy()
     changed[:, 8:] = 255 - changed[:, 8:]
