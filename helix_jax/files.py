@@ -15,10 +15,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
-from jaxtyping import Shaped
+from typing import Any, BinaryIO
 
 from helix_jax.errors import HelixError
 
@@ -41,8 +38,8 @@ class WeightsError(HelixError):
     """A weights file that is missing, damaged, or of another model."""
 
 
-def safetensors_bytes(tensors: Mapping[str, Shaped[np.ndarray, "..."]], metadata: Mapping[str, str]) -> bytes:
-    """Return arrays and notes, both by name, as a safetensors file: the same ones give the same bytes.
+def safetensors_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
+    """Return NumPy arrays and notes, both by name, as a safetensors file: the same ones give the same bytes.
 
     The library writes the notes in any order; here they are sorted.
     """

@@ -87,7 +87,7 @@ def _thinned(reads, lengths, size):
 
 
 def _nominate(word, owner, position, label, ahead):
-    """Return pairs int64[m, 2] of reads of different clusters whose words are ``ahead`` positions apart in the order."""
+    """Return pairs int64[m, 2] of reads of different clusters whose words are ``ahead`` positions apart in order."""
     first, second = owner[:-ahead], owner[ahead:]
     meet = (
         (word[:-ahead] == word[ahead:])

@@ -196,7 +196,7 @@ def _measure(copies, clusters, length):
 
 
 def _errors(copies, pairs):
-    """Return substitutions, insertions and deletions per base of (strand uint8[L], index of a read) pairs: float64[3]."""
+    """Return substitutions, insertions and deletions per base of (strand uint8[L], index of a read) pairs."""
     counts, bases = np.zeros(4, np.int64), 0
     for strand, read in pairs:
         counts += np.bincount(edits.edits(strand, copies.bases[read][: copies.lengths[read]]).op, minlength=4)

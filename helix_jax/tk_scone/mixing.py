@@ -17,14 +17,15 @@ arrays under jit with the same result; permutations, matrices and offsets are co
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Int32, Int64, Shaped, UInt8
+from jaxtyping import Int32, Int64, Shaped, UInt8
 
 from helix_jax import keyed
 from helix_jax.config import MixingConfig
 
-Arrayish = Array | np.ndarray
+Arrayish = Any  # np.ndarray or jax.Array: this module does not import JAX
 
 # ---- interleaving ---------------------------------------------------------------------------------
 
