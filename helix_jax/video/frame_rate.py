@@ -179,7 +179,10 @@ def _meant(rate):
 
 
 def _fitted(slots, gaps):
-    """Return the length of a frame by least squares, and its relative standard error; gaps hold ``slots`` frames each."""
+    """Return the length of a frame by least squares, and its relative standard error.
+
+    Each gap is ``slots`` frames long.
+    """
     position, time = (np.concatenate([[0.0], np.cumsum(part)]) for part in (slots, gaps))
     position, time = position - position.mean(), time - time.mean()
     step = position @ time / (position @ position)

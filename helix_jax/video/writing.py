@@ -78,7 +78,8 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=self.info.fps)
         stream.width, stream.height, stream.pix_fmt = self.info.width, self.info.height, self.pix_fmt
         quality = {"qp": "0"} if self.lossless else {"crf": str(NEAR_LOSSLESS_CRF)}
-        # With tune=psnr because x264's psychovisual and adaptive quantisation move hard colour edges by up to 50 levels.
+        # tune=psnr is set because x264's psychovisual and adaptive quantisation move hard colour edges by up to 50
+        # levels.
         stream.options = {"preset": "veryfast", "tune": "psnr", **quality}
         codec = stream.codec_context
         codec.time_base = 1 / self.info.fps
