@@ -20,7 +20,7 @@ Rows = np.ndarray | Sequence[np.ndarray]
 BURSTS = 16  # the longest burst that is counted separately
 PLACES = 64  # equal parts of a strand in which errors are counted
 KNOTS = 9  # knots of the fitted position profile
-FAR = range(20, 30)  # bases between two qualities that share nothing but their read
+FAR = range(20, 30)  # distances in bases at which two qualities share nothing but their read
 
 
 # ---- real errors on other strands ---------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def _corrected(now, wanted, got, spread):
 
     changes = {name: scaled(name, 0.5) for name in ("substitution", "insertion", "deletion")}
     before, aim, again = (np.array(errors.substitutions) for errors in (now, wanted, got))
-    shares = np.maximum(aim / 4, before + aim - again)  # chance hides none of them altogether
+    shares = np.maximum(aim / 4, before + aim - again)  # no kind vanishes altogether by chance
     stretched = stretches.of(0.0, 0.0, 1.0, spread)
     if wanted.bad_share:
         share, length = now.bad_share, now.bad_length

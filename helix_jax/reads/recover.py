@@ -291,9 +291,8 @@ class _Found:
         words, ok = parallel.map_batches(coder.read, arrays, strands, batch=header_search.BATCH, shape=shape)
         index, _, good = packets.unpack(self.layout, self.head.key, words)
         header = headers.is_header(words, self.table.bits)
-        number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(
-            np.int64
-        )  # always the same for a strand
+        # The number of a header strand follows from its words, so that copies of it get the same number.
+        number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(np.int64)
         index = np.where(good, index, np.where(header, number, -1))
         return np.where(ok, index, -1)
 

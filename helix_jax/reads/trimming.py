@@ -145,7 +145,7 @@ def _doubt(bases, lengths, qualities):
         placeholders = int(unknown.sum())
         stated = (10.0 ** (-qualities.astype(np.float32) / 10)).clip(1e-4, 0.75)
         doubt = np.where(unknown[:, None], doubt, stated)
-    return np.where(bases > 3, np.float32(0.75), doubt), placeholders  # an N
+    return np.where(bases > 3, np.float32(0.75), doubt), placeholders  # values above 3 are N
 
 
 def _resized(rows, width):

@@ -151,10 +151,13 @@ class _Rule:
 
 
 class _Tally:
+    """How many strands break a rule, and the first few examples."""
+
     def __init__(self, rule):
         self.rule, self.strands, self.examples = rule, 0, []
 
     def add(self, written, begin):
+        """Count the strands of a chunk that break the rule, and return their mask; ``begin`` is its first strand."""
         bad = self.rule.bad(written)
         broken = bad.any(axis=1)
         rows = np.flatnonzero(broken)

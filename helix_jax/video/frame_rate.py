@@ -21,9 +21,8 @@ _NTSC = (15, 24, 30, 48, 60, 120, 240)  # times 1000/1001
 STANDARD = tuple(sorted([Fraction(25, 2), *map(Fraction, _WHOLE), *(Fraction(1000 * rate, 1001) for rate in _NTSC)]))
 JITTER = 0.02  # of a frame: timestamps may wander this far beyond the rounding to their tick
 HIGHEST = 1000
-_SAME = (
-    2e-4  # relative: an announced rate this near to a standard one means it; 30 and 30000/1001 differ five times more
-)
+# Relative: an announced rate this near to a standard one means it; 30 and 30000/1001 differ five times as much.
+_SAME = 2e-4
 
 
 def constant(timestamps: Sequence[int], tick: Fraction, announced: Iterable[Fraction | int | None]) -> Fraction | None:
@@ -105,9 +104,8 @@ def nearest(timestamps: Sequence[int], tick: Fraction, announced: Iterable[Fract
     step = np.sort(gaps)[(len(gaps) - 1) // 2]
     for longest in (3, 30, np.inf):  # the frames in a pause can be counted once the length of a frame is known well
         close = gaps <= longest * step
-        slots = np.maximum(
-            1, np.ceil(gaps / step - 0.6)
-        )  # 0.6 and not 0.5: telecined film has gaps of 1 and 1.5 frames
+        # 0.6 and not 0.5: telecined film has gaps of 1 and 1.5 frames.
+        slots = np.maximum(1, np.ceil(gaps / step - 0.6))
         step = gaps[close].sum() / slots[close].sum()
     step, error = _fitted(slots, gaps)
     rate = 1 / step

@@ -288,9 +288,7 @@ def _timing(source, timestamps, tick, last, rates, guessed, wanted):
     ``last`` is the duration of the last frame in ticks, and ``wanted`` a rate or None.
     """
     count = len(timestamps)
-    if (
-        None in timestamps
-    ):  # raw streams have none: they are constant by definition, and only the guess reads the header
+    if None in timestamps:  # raw streams have none: their rate is constant, and only the guess reads their header
         constant = guessed or Fraction(25)
         timestamps, tick, last = list(range(count)), 1 / constant, 1
     elif count == 1:
