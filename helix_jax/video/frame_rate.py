@@ -60,7 +60,7 @@ def constant(timestamps: Sequence[int], tick: Fraction, announced: Iterable[Frac
     return None
 
 
-def of_one(announced: Iterable[Fraction | int | None], tick: Fraction, length: int) -> Fraction:
+def of_one(announced: Iterable[Fraction | None], tick: Fraction, length: int) -> Fraction:
     """Return the rate of a clip of one frame.
 
     It is the first plausible one of the announced rates, else it follows from the frame's length, else it is 25.
