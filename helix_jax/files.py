@@ -108,8 +108,9 @@ def check_paths(
 
 
 def _identity(path, standard):
-    """Return (device, inode) of a regular file, None of anything else. ``standard`` is the stream that ``-`` stands
-    for.
+    """Return (device, inode) of a regular file, None of anything else.
+
+    ``standard`` is the stream that ``-`` stands for.
     """
     try:
         facts = os.fstat(standard.fileno()) if is_standard(path) else os.stat(path)

@@ -179,8 +179,9 @@ def _between(part, left, right):
 
 
 def shortness(copies: Copies, primers: Sequence[str]) -> str:
-    """Return what to say of reads that may be shorter than their strands; the text is empty where nothing indicates
-    that.
+    """Return what to say of reads that may be shorter than their strands.
+
+    The text is empty where nothing indicates that.
     """
     if all(primers) and copies.whole < 0.5:
         return (

@@ -271,8 +271,9 @@ def _motif_rule(words, word):
 
 
 def _bounds(band, length):
-    """Return the least and the greatest whole number whose share of ``length`` lies in the band, by the decimals as
-    written.
+    """Return the least and the greatest whole number whose share of ``length`` lies in the band.
+
+    The shares are taken by their decimals as written.
     """
     low, high = (Fraction(str(share)) * length for share in band)
     return math.ceil(low), math.floor(high)

@@ -196,10 +196,9 @@ class Strands:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike) -> Iterator[Strands]:
-    """Open a FASTA file, plain or gzip, a pipe, or standard input (``-``); a context manager that gives its
-    ``Strands``.
+    """Open a FASTA file, plain or gzip, a pipe, or standard input (``-``), and give its ``Strands``.
 
-    Raises RecordsError for a file of another format, also for FASTQ.
+    This is a context manager. It raises RecordsError for a file of another format, also for FASTQ.
     """
     with records.opened(path, again=True) as source:
         if source.kind == "fastq":

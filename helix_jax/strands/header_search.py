@@ -163,8 +163,7 @@ def _survey(strands):
 
 
 def _find_in(strands, total, count, sample, written, turn, key, every):
-    """Return the ``Found`` among the strands of one length, and the HeaderError of a header that makes no sense, if
-    any.
+    """Return the ``Found`` among the strands of one length, and the error of a header that makes no sense, or None.
 
     ``every`` says whether to try also the sets that the whole sample breaks, which may consist of strands from
     elsewhere.

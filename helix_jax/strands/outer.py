@@ -347,8 +347,9 @@ class _Finding:
 
 
 def _doubtful(findings_of):
-    """Return the blocks to distrust: those that contradict themselves; else, if only the digest fails, the least
-    proven.
+    """Return the blocks to distrust.
+
+    These are the blocks that contradict themselves or else, if only the digest fails, the least proven ones.
     """
     contradictory = {number for number, findings in enumerate(findings_of) if findings[0].surplus < 0}
     if contradictory or any(findings[0].data is None for findings in findings_of):

@@ -13,10 +13,9 @@ NEAR = 0.2  # edits per base of the primer up to which a piece of a strand count
 
 
 def alike(strands: UInt8[np.ndarray, "n L"], primer: str) -> Bool[np.ndarray, " n"]:
-    """Return which strands, without their primers, hold the primer or its reverse complement within NEAR edits per
-    base.
+    """Return which strands hold the primer, or its reverse complement, within NEAR edits per base.
 
-    An empty primer occurs in none. edlib computes the alignments.
+    The strands are without their primers. An empty primer occurs in none of them. edlib computes the alignments.
     """
     if not primer:
         return np.zeros(len(strands), bool)

@@ -239,7 +239,7 @@ class Records:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike, again: bool = False) -> Iterator[Records]:
-    """Open a file, a pipe, or standard input (``-``); a context manager that gives its ``Records``.
+    """Open a file, a pipe, or standard input (``-``), and give its ``Records``; a context manager.
 
     Args:
         path: The file.

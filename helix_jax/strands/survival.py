@@ -22,8 +22,9 @@ UNREAD = {
 
 
 def erasure(survival: Survival) -> float:
-    """Return the probability that a packet is missing. An error rate between those measured counts as the next higher
-    one.
+    """Return the probability that a packet is missing.
+
+    An error rate between those measured counts as the next higher one.
     """
     from scipy import stats  # the import takes over a second, and few pools need it
 

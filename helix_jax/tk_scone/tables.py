@@ -224,9 +224,7 @@ def _tail_levels(automaton: Automaton, reached: list[Int[np.ndarray, " _"]], tai
 
 
 def _number(values, size):
-    """Number the distinct values (0 <= value < size) in order: (number of each value, how many distinct ones there
-    are).
-    """
+    """Number the distinct values (0 <= value < size) in order: (number of each value, count of distinct values)."""
     if size > 1 << 26:
         distinct, number = np.unique(values, return_inverse=True)
         return number, len(distinct)
@@ -237,8 +235,7 @@ def _number(values, size):
 
 
 def _stationary_ways(automaton, reached, head, finish):
-    """Return the ways to go on for ever from each state, up to a factor (Perron vector), as float64[S + 1] that ends in
-    0.
+    """Return the ways to go on for ever from each state, up to a factor (Perron vector): float64[S + 1], ending in 0.
 
     A state that cannot finish from the joint (``finish``; a right primer may cause that) would be a trap there. It is
     avoided all along the head, so that the same weights serve every position.

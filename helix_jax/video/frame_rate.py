@@ -80,9 +80,8 @@ def of_one(announced: Iterable[Fraction | None], tick: Fraction, length: int) ->
     return Fraction(25)
 
 
-def nearest(timestamps: Sequence[int], tick: Fraction, announced: Iterable[Fraction | int | None] = ()) -> Fraction:
-    """Return the rate to resample a clip without a constant rate to: the standard one nearest to what its frames keep
-    to.
+def nearest(timestamps: Sequence[int], tick: Fraction, announced: Iterable[Fraction | None] = ()) -> Fraction:
+    """Return the rate to resample a clip of variable rate to: the standard one nearest to what its frames keep to.
 
     The shorter median gap between frames counts as one frame, and a longer gap as the frames that it has room for. So
     pauses and dropped frames do not lower the rate, as they would lower a mean, and jitter evens out, which it does not

@@ -192,8 +192,9 @@ def _reading(source):
 
 
 def _video_streams(source, container):
-    """Return the streams of moving pictures and the number of the one to read; cover art of a sound file is no such
-    stream.
+    """Return the streams of moving pictures, and the number of the one to read.
+
+    Cover art of a sound file is no such stream.
     """
     stills = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & stills]
