@@ -102,7 +102,7 @@ class Draft:
         return self.count * (self.table.length + len(self.constraints.left) + len(self.constraints.right))
 
     def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
-        """Yield the strands with primers: header strands, source strands in the order of the payload, repair strands."""
+        """Yield the strands with primers: header strands, source strands in payload order, repair strands."""
         waiting, rows = [], 0
         for words in self._words():
             waiting, rows = [*waiting, words], rows + len(words)
