@@ -1,16 +1,17 @@
-"""Many clips to many pools: which clips are whose, which are done, and the work itself.
+"""Many clips to many pools: which clips belong to which host, which are done, and the work itself.
 
-A clip's pool is ``OUT/<name>.fasta``, its name being its path, suffix included, below the folder that all arguments
-have in common. So no two clips share an output, and none depends on which other clips there are.
+A clip's pool is ``OUT/<name>.fasta``, where the name is its path, suffix included, below the folder that all arguments
+have in common. So no two clips share an output, and no output depends on which other clips there are.
 
 What is done is known from a record beside each pool, ``<name>.fasta.json``: the settings (model and options), and size,
-time of change and SHA-256 of the source and of the pool. A clip is passed over if the settings are the same and both
-files are the recorded ones: same size, and same time or else same hash, so that copied files count and nothing is
-hashed in vain. Otherwise it is encoded again. The record is written just before its pool takes its name: whenever the
-work is cut off, a pool that is there has a record, and one that does not fit its record is made again. A pool without
-a record is somebody else's, and one made from another clip is that clip's: both are refused by name, not replaced.
+modification time and SHA-256 of the source and of the pool. A clip is skipped if the settings are the same and both
+files are the recorded ones: the same size, and the same time or else the same hash, so that copied files count and no
+file is hashed needlessly. Otherwise it is encoded again. The record is written just before its pool takes its name:
+whenever the work is cut off, an existing pool has a record, and a pool that does not fit its record is made again. A
+pool without a record is somebody else's, and one made from another clip is that clip's: both are refused by name, not
+replaced.
 
-Hosts share the list by size alone, whatever is done already; so they need not know of each other, and no file has two
+Hosts share the list by size alone, whatever is done already, so they need not know of each other, and no file has two
 writers. The list must be the same on all of them.
 """
 
@@ -24,8 +25,10 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,13 +38,13 @@ from helix_jax.errors import HelixError
 from helix_jax.nets import Nets
 from helix_jax.strands import fasta, primers
 
-FORMAT = 4  # of records; to be raised where the same settings give other strands
-VIDEO_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv y4m"  # looked for in folders
+FORMAT = 4  # of records; raise it when the same settings give other strands
+VIDEO_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv y4m"  # searched for in folders
 MOST_AT_ONCE = 8
 
 
 class BatchError(HelixError):
-    """A clip, an output or a list that cannot be worked on; the message says which and why."""
+    """A clip, an output or a list that cannot be processed; the message says which and why."""
 
 
 class _Stopped(Exception):
@@ -50,7 +53,13 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True)
 class Clip:
-    """path: of the source. name: of the output below the output folder, without ``.fasta``. size: bytes."""
+    """A clip to encode.
+
+    Attributes:
+        path: The source.
+        name: The name of the output below the output folder, without ``.fasta``.
+        size: Bytes of the source.
+    """
 
     path: Path
     name: str
@@ -59,8 +68,15 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is done to every clip. out: output folder. nets, motifs: as for ``codec.encode``. prepare: see
-    ``video.open_video``."""
+    """What is done to every clip.
+
+    Attributes:
+        out: The output folder.
+        nets: As for ``codec.encode``.
+        config: As for ``codec.encode``.
+        motifs: As for ``codec.encode``.
+        prepare: What is changed in a clip before it is encoded (see ``video.open_video``).
+    """
 
     out: Path
     nets: Nets
@@ -69,7 +85,7 @@ class Task:
     prepare: video.Preparation = field(default_factory=video.Preparation)
 
     @functools.cached_property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Everything but the source that a pool depends on, as JSON gives it back."""
         made_with = {
             "model": self.nets.tokenizer.digest.hex(),
@@ -79,47 +95,51 @@ class Task:
         }
         return json.loads(json.dumps(asdict(self.config) | made_with))
 
-    def output(self, clip):
-        """Path of the clip's FASTA file."""
+    def output(self, clip: Clip) -> Path:
+        """Return the path of the clip's FASTA file."""
         return self.out / f"{clip.name}.fasta"
 
 
 # ---- which clips -------------------------------------------------------------------------------------------
 
 
-def find_clips(paths) -> list[Clip]:
-    """Clips among files and folders, by name.
+def find_clips(paths: Iterable[str | os.PathLike]) -> list[Clip]:
+    """Find clips among files and folders, in the order of their names.
 
-    paths: files are taken whatever their name; folders are searched all the way down for files named like videos
-    (``VIDEO_NAMES``), hidden ones left out. A file that is found twice counts once.
-    Raises BatchError for a path that is not there, and for a folder without videos.
+    Files are taken whatever their name. Folders are searched all the way down for files named like videos
+    (``VIDEO_NAMES``), hidden ones left out. A file that is found twice counts once. Raises BatchError for a missing
+    path, and for a folder without videos.
     """
-    found, roots = set(), []
+    files_found, roots = set(), []
     for path in map(os.path.abspath, paths):
         if os.path.isdir(path):
             below = _search(path)
             if not below:
                 raise BatchError(f"{path}: no file in this folder is named like a video ({VIDEO_NAMES})")
-            found.update(below)
+            files_found.update(below)
             roots.append(path)
         elif os.path.exists(path):
-            found.add(path)
+            files_found.add(path)
             roots.append(os.path.dirname(path))
         else:
             raise BatchError(f"{path}: no such file or folder; check the path")
-    if not found:
+    if not files_found:
         raise BatchError("no videos: give files or folders")
     root = Path(os.path.commonpath(roots))
-    clips = [Clip(path, path.relative_to(root).as_posix(), path.stat().st_size) for path in map(Path, found)]
+    clips = [Clip(path, path.relative_to(root).as_posix(), path.stat().st_size) for path in map(Path, files_found)]
     return sorted(clips, key=lambda clip: clip.name)
 
 
 def _search(folder):
-    found = []
-    for at, folders, names in os.walk(folder):
+    paths = []
+    for folder_path, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(at, name) for name in names if not name.startswith(".") and _is_video(at, name)]
-    return found
+        paths += [
+            os.path.join(folder_path, name)
+            for name in names
+            if not name.startswith(".") and _is_video(folder_path, name)
+        ]
+    return paths
 
 
 def _is_video(folder, name):
@@ -127,8 +147,17 @@ def _is_video(folder, name):
     return suffix[1:] in VIDEO_NAMES.split() and os.path.isfile(os.path.join(folder, name))
 
 
-def share(clips, host, hosts) -> list[Clip]:
-    """The clips of one host, largest first: each clip in turn goes to the host that has the fewest bytes."""
+def share(clips: Iterable[Clip], host: int, hosts: int) -> list[Clip]:
+    """Return the clips of one host, largest first: each clip in turn goes to the host that has the fewest bytes.
+
+    Args:
+        clips: All clips.
+        host: The number of this host, from 0.
+        hosts: The number of hosts.
+
+    Returns:
+        The clips of this host.
+    """
     loads, mine = [(0, 0, number) for number in range(hosts)], []
     for clip in sorted(clips, key=lambda clip: (-clip.size, clip.name)):
         size, count, number = loads[0]
@@ -141,10 +170,10 @@ def share(clips, host, hosts) -> list[Clip]:
 # ---- what is done ------------------------------------------------------------------------------------------
 
 
-def is_done(clip, task) -> bool:
-    """Whether the clip's pool is there, whole, and made from this content with these settings.
+def is_done(clip: Clip, task: Task) -> bool:
+    """Return whether the clip's pool is there, whole, and made from this content with these settings.
 
-    Raises BatchError where something stands in its place that this clip's encoding must not replace.
+    Raises BatchError where the existing output must not be replaced by this clip's encoding.
     """
     output = task.output(clip)
     record = _read_record(output)
@@ -174,7 +203,7 @@ def _read_record(output):
 
 
 def _stamp(path):
-    """What tells one content of a file from another."""
+    """Return what distinguishes one content of a file from another."""
     facts = path.stat()
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -194,11 +223,20 @@ def _is_same(path, stamp):
 # ---- the work ----------------------------------------------------------------------------------------------
 
 
-def encode_clip(clip, task, progress=None) -> dict:
-    """Encode one clip, write its pool and its record; returns the record.
+def encode_clip(clip: Clip, task: Task, progress: Callable[[str, int, int], object] | None = None) -> dict[str, Any]:
+    """Encode one clip, and write its pool and its record.
 
-    progress: as for ``codec.encode``; called first as progress("open", frames, frames).
-    Raises ValueError or OSError with the reason.
+    Args:
+        clip: The clip.
+        task: What is done to it.
+        progress: As for ``codec.encode``; called first as progress("open", frames, frames).
+
+    Returns:
+        The record.
+
+    Raises:
+        ValueError: With the reason.
+        OSError: With the reason.
     """
     output = task.output(clip)
     source = _stamp(clip.path)
@@ -227,17 +265,39 @@ def encode_clip(clip, task, progress=None) -> dict:
     return record
 
 
-def run(clips, task, *, host=0, hosts=1, at_once=None, progress=None) -> dict:
+def run(
+    clips: Sequence[Clip],
+    task: Task,
+    *,
+    host: int = 0,
+    hosts: int = 1,
+    at_once: int | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> dict[str, Any]:
     """Encode the clips that are not done; write and return the summary, ``OUT/summary-<host>.json``.
 
-    clips: of this host, in the order of the work (``share``). at_once: clips in work at once, so that some are read and
-    written while others compute; None: as many as there are cores, up to MOST_AT_ONCE. progress: called as
-    progress(station, done, total) with clips and frames; the total of the frames is a guess until all clips are open.
-
     A clip that fails is listed in the summary under ``failures``, {path: reason}. Ctrl-C ends the clips in work at
-    their next group of frames; the summary then says ``interrupted``, and how many clips are ``left``. Times are of the
-    clips encoded here: ``seconds`` from the first to the last, ``startup_seconds`` before, for tables and compilation.
-    Raises ConstraintError or ValueError for settings that suit no clip, OutputError where the disk is full.
+    their next group of frames; the summary then says ``interrupted``, and how many clips are ``left``. Times are those
+    of the clips encoded here: ``seconds`` from the first to the last, and ``startup_seconds`` before, for tables and
+    compilation.
+
+    Args:
+        clips: The clips of this host, in the order of the work (``share``).
+        task: What is done to every clip.
+        host: The number of this host.
+        hosts: The number of hosts.
+        at_once: Clips in work at once, so that some are read and written while others compute; None: as many as there
+            are cores, up to MOST_AT_ONCE.
+        progress: Called as progress(station, done, total) with clips and frames; the total of the frames is a guess
+            until all clips are open.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ConstraintError: For settings that suit no clip.
+        ValueError: For settings that suit no clip.
+        OutputError: Where the disk is full.
     """
     files_made, failures = [], {}
     task.out.mkdir(parents=True, exist_ok=True)
@@ -256,7 +316,7 @@ def run(clips, task, *, host=0, hosts=1, at_once=None, progress=None) -> dict:
     meter = _Meter(todo, progress)
     stop = threading.Event()
 
-    def one(clip):
+    def encode_one(clip):
         def step(station, done, total):
             if stop.is_set():
                 raise _Stopped
@@ -275,7 +335,7 @@ def run(clips, task, *, host=0, hosts=1, at_once=None, progress=None) -> dict:
 
     interrupted = False
     with concurrent.futures.ThreadPoolExecutor(at_once or min(MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
-        work = [threads.submit(one, clip) for clip in todo]
+        work = [threads.submit(encode_one, clip) for clip in todo]
         try:
             for future in concurrent.futures.as_completed(work):
                 future.result()
@@ -309,7 +369,7 @@ def run(clips, task, *, host=0, hosts=1, at_once=None, progress=None) -> dict:
 
 
 class _Meter:
-    """Progress of all clips, from any thread. Frames of clips that are not open yet are guessed from their bytes."""
+    """The progress of all clips, from any thread. Frames of clips not yet open are guessed from their bytes."""
 
     def __init__(self, clips, progress):
         self.progress, self.lock, self.clips = progress, threading.Lock(), len(clips)
@@ -332,17 +392,17 @@ class _Meter:
 
 
 def _start_up(task):
-    """Build the tables, compile for every size, and find out now if the settings suit no clip at all."""
+    """Build the tables, compile for every size, and find out now whether the settings suit no clip at all."""
     smallest = video.Clip(np.zeros((1, 8, 8, 3), np.uint8))
     codec.encode(smallest, task.nets, config=task.config, motifs=task.motifs)
-    # a strand carries at most two bits per nucleotide, so this makes enough of them for the large shape
+    # A strand carries at most two bits per nucleotide, so this makes enough strands for the large shape.
     codec.pack(
         bytes(parallel.SMALL_BATCH * task.config.strands.length // 4 + 1), config=task.config, motifs=task.motifs
     )
 
 
 def _rates(records, seconds):
-    """Counts of what was encoded, and each per second, and per second and device."""
+    """Return the counts of what was encoded, and each per second, and per second and device."""
     devices = parallel.mesh().size
     figures: dict[str, int | float] = {"devices": devices}
     for name in ("frames", "strands", "nucleotides"):
@@ -356,14 +416,14 @@ def _rates(records, seconds):
 
 def _sums(counts):
     total = {}
-    for one in counts:
-        for name, count in one.items():
+    for record in counts:
+        for name, count in record.items():
             total[name] = total.get(name, 0) + count
     return total
 
 
 def _reason(clip, error):
-    """One line, without the clip's name, which stands beside it."""
+    """Return the reason in one line, without the clip's name, which is shown beside it."""
     text = " ".join(str(error).split()).removeprefix(f"{clip.path}: ")
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"

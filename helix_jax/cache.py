@@ -1,10 +1,10 @@
 """The user's cache: where it is, how large it may grow, and how it is cleared. Nothing here imports JAX.
 
-    tables-*.npz, capacity-*.npz    what constraint sets were worked out to (``tk_scone.tables``, ``tk_scone.capacity``)
+    tables-*.npz, capacity-*.npz    results for constraint sets (``tk_scone.tables``, ``tk_scone.capacity``)
     xla/                            programs that XLA compiled, written by JAX
 
-Everything in it can be made again. Past the limit of its kind the file that was not used for longest goes first.
-Other processes may use the cache at the same time, so any file may vanish at any moment.
+Everything in it can be made again. When the files of a kind exceed its limit, the file that was not used for longest is
+removed first. Other processes may use the cache at the same time, so any file may vanish at any moment.
 """
 
 import contextlib
@@ -19,8 +19,14 @@ COMPILED_IN = "JAX_COMPILATION_CACHE_DIR"  # the user's own setting of JAX, whic
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of files. folder: within the cache's. patterns: of their names, so that nothing else is touched.
-    limit: most bytes in all."""
+    """One kind of files.
+
+    Attributes:
+        name: The name of the kind.
+        folder: Its folder within the cache's.
+        patterns: Patterns of the files' names, so that nothing else is touched.
+        limit: The most bytes in all.
+    """
 
     name: str
     folder: str
@@ -34,14 +40,13 @@ PROGRAMS = Kind("programs", "xla", ("*-cache", "*-atime"), 1 << 29)
 KINDS = (TABLES, PROGRAMS)
 
 
-def folder():
-    """The cache's folder, which need not exist (pathlib.Path)."""
+def folder() -> Path:
+    """Return the cache's folder, which need not exist."""
     return Path(platformdirs.user_cache_dir("helix_jax"))
 
 
-def compiler_settings():
-    """Settings of JAX that keep compiled programs here: dict of name -> value; empty where the user has
-    set a folder of their own.
+def compiler_settings() -> dict[str, str | float]:
+    """Return the settings of JAX that keep compiled programs here; none where the user has set a folder of their own.
 
     Programs that compile faster than in a tenth of a second are not worth a file.
     """
@@ -54,29 +59,29 @@ def compiler_settings():
     }
 
 
-def files(kind):
-    """The files of a kind, those not used for longest first: list of (Path, bytes)."""
-    found = []
+def files(kind: Kind) -> list[tuple[Path, int]]:
+    """Return the files of a kind and their bytes, those not used for longest first."""
+    used = []
     for pattern in kind.patterns:
         for path in (folder() / kind.folder).glob(pattern):
             with contextlib.suppress(OSError):
                 facts = path.stat()
-                # JAX does not touch what it reads; most file systems note a reading once a day
-                found.append((max(facts.st_mtime_ns, facts.st_atime_ns), path, facts.st_size))
-    return [(path, size) for _, path, size in sorted(found)]
+                # JAX does not touch the files that it reads; most file systems note a reading once a day.
+                used.append((max(facts.st_mtime_ns, facts.st_atime_ns), path, facts.st_size))
+    return [(path, size) for _, path, size in sorted(used)]
 
 
-def touch(path):
+def touch(path: str | os.PathLike) -> None:
     """Note that a file is used now."""
     with contextlib.suppress(OSError):
         os.utime(path)
 
 
-def trim(kind, keep=None):
-    """Remove files not used for longest until the kind is within its limit. keep: the file just used, which stays."""
-    found = files(kind)
-    total = sum(size for _, size in found)
-    for path, size in found:
+def trim(kind: Kind, keep: Path | None = None) -> None:
+    """Remove files not used for longest until the kind is within its limit; ``keep`` was just used and stays."""
+    oldest_first = files(kind)
+    total = sum(size for _, size in oldest_first)
+    for path, size in oldest_first:
         if total <= kind.limit:
             return
         if path != keep:
@@ -85,7 +90,7 @@ def trim(kind, keep=None):
             total -= size
 
 
-def clear():
+def clear() -> tuple[int, int]:
     """Remove every file of the cache: (number of files, bytes). Raises OSError where one cannot be removed."""
     count, total = 0, 0
     for kind in KINDS:
@@ -95,12 +100,12 @@ def clear():
     return count, total
 
 
-def figures():
-    """What the cache holds, as plain numbers and strings."""
-    found = {"folder": str(folder())}
+def figures() -> dict[str, str | int]:
+    """Return what the cache holds, as plain numbers and strings."""
+    report: dict[str, str | int] = {"folder": str(folder())}
     for kind in KINDS:
         sizes = [size for _, size in files(kind)]
-        found |= {f"{kind.name}_files": len(sizes), f"{kind.name}_bytes": sum(sizes), f"{kind.name}_limit": kind.limit}
+        report |= {f"{kind.name}_files": len(sizes), f"{kind.name}_bytes": sum(sizes), f"{kind.name}_limit": kind.limit}
     if not compiler_settings():
-        found[COMPILED_IN] = f"{os.environ[COMPILED_IN]} (new programs go there; not counted here)"
-    return found
+        report[COMPILED_IN] = f"{os.environ[COMPILED_IN]} (new programs go there; not counted here)"
+    return report

@@ -1,7 +1,7 @@
 """Files of the user: what may be written where, standard input and output, and outputs that are whole or absent.
 
-``check_paths`` is asked before any work. ``atomic`` writes under a temporary name and renames. The name ``-`` stands
-for standard input where a file is read and for standard output where one is written.
+``check_paths`` is called before any work. ``atomic`` writes under a temporary name and renames. The name ``-`` stands
+for standard input where a file is read, and for standard output where one is written.
 """
 
 import contextlib
@@ -13,12 +13,16 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from helix_jax.errors import HelixError
 
+PathLike = str | os.PathLike
+
 STANDARD = "-"
-# what neither FASTA nor FASTQ should be called
+# suffixes that neither FASTA nor FASTQ should have
 _OTHER = (
     *(".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".bam", ".sam", ".cram", ".csv", ".tsv", ".xlsx"),
     *(".mp4", ".mov", ".mkv", ".webm", ".avi"),
@@ -31,13 +35,15 @@ class OutputError(HelixError, OSError):
 
 
 class WeightsError(HelixError):
-    """A weights file is missing, damaged, or of another model."""
+    """A weights file that is missing, damaged, or of another model."""
 
 
-def safetensors_bytes(tensors, metadata):
-    """Arrays and notes (dicts by name) -> a safetensors file: the same ones give the same bytes. The library writes the
-    notes in any order; here they are sorted."""
-    import safetensors.numpy  # here: most commands read no weights
+def safetensors_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
+    """Return NumPy arrays and notes, both by name, as a safetensors file: the same ones give the same bytes.
+
+    The library writes the notes in any order; here they are sorted.
+    """
+    import safetensors.numpy  # imported here, as most commands read no weights
 
     blob = safetensors.numpy.save(tensors, metadata=metadata)
     end = 8 + int.from_bytes(blob[:8], "little")
@@ -51,18 +57,29 @@ def safetensors_bytes(tensors, metadata):
 # ---- before any work ---------------------------------------------------------------------------------------
 
 
-def is_standard(path):
-    """Whether a path is ``-``: standard input or output."""
+def is_standard(path: PathLike) -> bool:
+    """Return whether a path is ``-``: standard input or output."""
     return str(path) == STANDARD
 
 
-def check_paths(reads=(), writes=(), folders=()):
+def check_paths(
+    reads: Iterable[PathLike | None] = (),
+    writes: Iterable[PathLike | None] = (),
+    folders: Iterable[PathLike] = (),
+) -> None:
     """Refuse outputs that cannot be written, or that would destroy an input, before anything is read.
 
-    reads: input files. writes: output files. folders: output folders, which may be missing. None stands for an option
-    that was not given, and ``-`` for standard input or output. Two names are the same file if they lead to the same
-    inode: by a symbolic link, by a hard link, or through a redirection of standard input.
-    Raises OutputError, or HelixError where ``-`` is read twice.
+    Two names are the same file if they lead to the same inode: by a symbolic link, by a hard link, or through a
+    redirection of standard input.
+
+    Args:
+        reads: Input files. None stands for an option that was not given, and ``-`` for standard input.
+        writes: Output files. None stands for an option that was not given, and ``-`` for standard output.
+        folders: Output folders, which may be missing.
+
+    Raises:
+        OutputError: If an output cannot be written, or is an input.
+        HelixError: Where ``-`` is read twice.
     """
     reads, writes = ([path for path in paths if path is not None] for paths in (reads, writes))
     if any(map(is_standard, reads)) and os.path.lexists(STANDARD):
@@ -71,43 +88,48 @@ def check_paths(reads=(), writes=(), folders=()):
         raise HelixError("standard input (-) can be read only once: give a file for one of the inputs")
     identities = {}
     for path in reads:
-        found = _identity(path, sys.stdin)
-        if found is not None:
-            identities[found] = path
+        identity = _identity(path, sys.stdin)
+        if identity is not None:
+            identities[identity] = path
     taken = {}
     for path in writes:
         target = STANDARD if is_standard(path) else str(check_target(path))
         if target in taken:
             raise OutputError(f"cannot write {path}: another output has that name too; give each a name of its own")
         taken[target] = path
-        found = _identity(path, sys.stdout)
-        if found in identities:
+        identity = _identity(path, sys.stdout)
+        if identity in identities:
             raise OutputError(
                 f"cannot write {_named(path, 'standard output')}: it is the input "
-                f"{_named(identities[found], 'standard input')}, which would be destroyed; give another name"
+                f"{_named(identities[identity], 'standard input')}, which would be destroyed; give another name"
             )
     for folder in folders:
         _check_folder(folder)
 
 
 def _identity(path, standard):
-    """(device, inode) of a regular file, None of anything else. standard: the stream that ``-`` stands for."""
+    """Return (device, inode) of a regular file, None of anything else.
+
+    ``standard`` is the stream that ``-`` stands for.
+    """
     try:
         facts = os.fstat(standard.fileno()) if is_standard(path) else os.stat(path)
-    except (OSError, ValueError, AttributeError):  # not there, or a stream without a file behind it
+    except (OSError, ValueError, AttributeError):  # a missing file, or a stream without a file behind it
         return None
     return (facts.st_dev, facts.st_ino) if stat.S_ISREG(facts.st_mode) else None
 
 
-def check_suffix(path, suffixes, what):
-    """Raise OutputError unless a file's name has one of the suffixes, in any case. what: is written."""
+def check_suffix(path: PathLike, suffixes: Collection[str], what: str) -> None:
+    """Raise OutputError unless a file's name has one of the suffixes, in any case; ``what`` says what is written."""
     if Path(path).suffix.lower() not in suffixes:
         raise OutputError(f"cannot write {path}: {what}; give a name that ends in {' or '.join(suffixes)}")
 
 
-def check_sequences(path, what):
-    """Raise OutputError for a file name that promises another format than plain or gzip FASTA or FASTQ. what: which of
-    the two is written."""
+def check_sequences(path: PathLike, what: str) -> None:
+    """Raise OutputError for a file name that promises another format than plain or gzip FASTA or FASTQ.
+
+    ``what`` says which of the two is written.
+    """
     if Path(path).suffix.lower() in _OTHER:
         raise OutputError(
             f"cannot write {path}: it becomes {what}, plain or gzip; give a name that ends in .{what.lower()} or "
@@ -119,8 +141,8 @@ def _named(path, standard):
     return standard if is_standard(path) else path
 
 
-def check_target(path):
-    """The file that ``path`` leads to, links followed. Raises OutputError where no file can be written there."""
+def check_target(path: PathLike) -> Path:
+    """Return the file that ``path`` leads to, links followed. Raises OutputError where no file can be written there."""
     target = Path(os.path.realpath(path))
     folder = target.parent
     if not folder.is_dir():
@@ -152,10 +174,10 @@ def _check_folder(path):
 
 
 @contextlib.contextmanager
-def opened(path):
-    """Context manager: an input opened once, as a binary stream; ``-`` is standard input.
+def opened(path: PathLike) -> Iterator[BinaryIO]:
+    """Open an input once, as a binary stream; a context manager. ``-`` is standard input.
 
-    Raises HelixError for a folder or a missing file, OSError for what the system refuses.
+    Raises HelixError for a folder or a missing file, and OSError for what the system refuses.
     """
     if is_standard(path):
         if sys.stdin is None:
@@ -173,11 +195,11 @@ def opened(path):
 
 
 @contextlib.contextmanager
-def local(path):
-    """Context manager: the path of a regular file with the bytes of ``path``, for libraries that open files themselves.
+def local(path: PathLike) -> Iterator[Path]:
+    """Give the path of a regular file with the bytes of ``path``, for libraries that open files themselves.
 
-    A regular file, or what is not there, is its own. Standard input (``-``) and pipes are copied to a temporary file
-    that goes away at the end.
+    This is a context manager. A regular file, or a missing one, stands for itself. Standard input (``-``) and pipes are
+    copied to a temporary file that is deleted at the end.
     """
     if not is_standard(path) and (Path(path).is_file() or not Path(path).exists() or Path(path).is_dir()):
         yield Path(path)
@@ -193,16 +215,16 @@ def local(path):
 
 
 @contextlib.contextmanager
-def atomic(path):
-    """Context manager for writing the file ``path`` in one step.
+def atomic(path: PathLike) -> Iterator[Path]:
+    """Write the file ``path`` in one step; a context manager.
 
-    Yields a temporary Path in the same folder with the same suffixes, so that libraries still guess the
-    format from the name. It is renamed onto ``path`` when the block ends, and deleted when the block raises:
-    whatever stood at ``path`` before then stays as it was. A symbolic link is followed, not replaced. Where ``path`` is
-    ``-``, what was written goes to standard output when the block ends.
+    It yields a temporary Path in the same folder with the same suffixes, so that libraries still guess the format from
+    the name. The temporary file is renamed onto ``path`` when the block ends, and deleted when the block raises: what
+    was at ``path`` before then stays as it was. A symbolic link is followed, not replaced. Where ``path`` is ``-``,
+    what was written goes to standard output when the block ends.
 
-    Raises OutputError when the folder is missing or not writable, when ``path`` is a folder or a device, and
-    when the disk fills up while writing. Other exceptions of the block pass unchanged.
+    Raises OutputError when the folder is missing or not writable, when ``path`` is a folder or a device, and when the
+    disk fills up while writing. Other exceptions of the block pass unchanged.
     """
     if is_standard(path):
         if sys.stdout is None:

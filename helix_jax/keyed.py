@@ -1,15 +1,18 @@
 """Keyed hash of counters: the pool's key makes the checks its own and the mixed digits uniform. It hides nothing."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import Integer, UInt64
 
 from helix_jax.errors import HelixError
 
 
-def stream(key, counters):
-    """Pseudo-random uint64, one for each of ``counters`` (int array); key: 8 bytes.
+def stream(key: bytes, counters: Integer[np.ndarray, "..."] | Sequence[int]) -> UInt64[np.ndarray, "..."]:
+    """Return a pseudo-random number for each counter; ``key`` has 8 bytes.
 
-    Two rounds of the SplitMix64 finaliser (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014)
-    over the counter and the hashed key. Raises ValueError for another key length.
+    They come from two rounds of the SplitMix64 finaliser (Steele, Lea, Flood, "Fast splittable pseudorandom number
+    generators", 2014) over the counter and the hashed key. Raises HelixError for another key length.
     """
     if not isinstance(key, bytes) or len(key) != 8:
         raise HelixError(f"a pool's key is 8 bytes, not {key!r}")

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_names(tmp_path, videos):
 def test_hosts_share_every_clip_once():
     generator = np.random.default_rng(0)
     sizes = generator.integers(0, 1000, 57).tolist()
-    clips = [batch.Clip(None, f"{n}.mp4", size) for n, size in enumerate(sizes)]
+    clips = [batch.Clip(Path(f"{n}.mp4"), f"{n}.mp4", size) for n, size in enumerate(sizes)]
     for hosts in (1, 2, 5, 60):
         shares = [batch.share(clips, host, hosts) for host in range(hosts)]
         assert sorted(clip.name for one in shares for clip in one) == sorted(clip.name for clip in clips)
@@ -111,7 +112,7 @@ def test_hosts_share_every_clip_once():
         shuffled = [clips[n] for n in generator.permutation(len(clips))]
         assert shares == [batch.share(shuffled, host, hosts) for host in range(hosts)]
         assert all(one == sorted(one, key=lambda clip: -clip.size) for one in shares)
-    empty = [batch.Clip(None, f"{n}.mp4", 0) for n in range(6)]
+    empty = [batch.Clip(Path(f"{n}.mp4"), f"{n}.mp4", 0) for n in range(6)]
     assert [len(batch.share(empty, host, 3)) for host in range(3)] == [2, 2, 2]
 
 

@@ -1,35 +1,51 @@
 """Real reads -> a channel: alignment, statistics, the fit, and real errors laid over other strands.
 
-Strands and reads are uint8 arrays of bases 0..3 = A C G T; a read is aligned to its strand from end to end with the
+Strands and reads are uint8 arrays of bases 0..3 = A C G T. A read is aligned to its strand from end to end with the
 fewest edits (edlib), so that a substitution beside an indel may count as something cheaper. ``fit`` undoes that.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 
 from helix_jax.channel import simulate, stretches
 from helix_jax.channel.model import LONGEST_RUN, MOST_PHRED, Channel, ChannelError, Errors, Quality, homopolymer_mean
 from helix_jax.reads.edits import DELETED, INSERTED, SAME, SUBSTITUTED, edits
 
-BURSTS = 16  # longest burst that is counted apart
-PLACES = 64  # equal parts of a strand, in which errors are counted
-KNOTS = 9  # of the fitted position profile
-FAR = range(20, 30)  # bases between two qualities that share nothing but their read
+Rows = np.ndarray | Sequence[np.ndarray]
+BURSTS = 16  # the longest burst that is counted separately
+PLACES = 64  # equal parts of a strand in which errors are counted
+KNOTS = 9  # knots of the fitted position profile
+FAR = range(20, 30)  # distances in bases at which two qualities share nothing but their read
 
 
 # ---- real errors on other strands ---------------------------------------------------------------------------------
 
 
-def transplant(strand, read, quality, ours):
-    """The errors and qualities of a real read, on another strand: (bases uint8[m], quality uint8[m]).
+def transplant(
+    strand: np.ndarray, read: np.ndarray, quality: Shaped[np.ndarray, " q"], ours: UInt8[np.ndarray, " n"]
+) -> tuple[UInt8[np.ndarray, " m"], Shaped[np.ndarray, " m"]]:
+    """Lay the errors and qualities of a real read over another strand.
 
-    strand, read: uint8[...], a real pair; quality: uint8[len(read)], Phred; ours: uint8[...]. The edits are repeated
-    column by column: what was right gives our base, a substitution shifts ours by (read - strand) mod 4, an insertion
-    puts in the same base, a deletion takes ours out. Where ours is longer than the real strand, the edits go on from
-    their beginning; where it is shorter, the rest is left out. Raises ChannelError.
+    The edits are repeated column by column: what was right gives our base, a substitution shifts ours by (read -
+    strand) mod 4, an insertion puts in the same base, and a deletion takes ours out. Where ours is longer than the real
+    strand, the edits go on from their beginning; where it is shorter, the rest is left out.
+
+    Args:
+        strand: The real strand, uint8[...].
+        read: The real read of it, uint8[...].
+        quality: The Phred of each base of the read.
+        ours: The other strand.
+
+    Returns:
+        The bases of the new read, and their qualities.
+
+    Raises:
+        ChannelError: For another number of qualities than bases.
     """
     if len(quality) != len(read):
         raise ChannelError(f"quality: {len(quality)} values for a read of {len(read)}; give one for each base")
@@ -37,12 +53,14 @@ def transplant(strand, read, quality, ours):
     rounds = -(-len(ours) // len(strand))
     op, where = np.tile(script.op, rounds), np.tile(script.read, rounds)
     begin = np.repeat(np.arange(rounds) * len(strand), len(script.op))
-    there = np.tile(script.place, rounds)
-    place = there + begin
-    used = (op != DELETED) & (place < len(ours) + (op == INSERTED))
-    op, where, place, there = op[used], where[used], place[used], there[used]
-    shift = np.where(op == SUBSTITUTED, read[where] - strand[np.minimum(there, len(strand) - 1)], 0).astype(np.uint8)
-    bases = np.where(op == INSERTED, read[where], (ours[np.minimum(place, len(ours) - 1)] + shift) & 3)
+    cycle_place = np.tile(script.place, rounds)
+    position = cycle_place + begin
+    used = (op != DELETED) & (position < len(ours) + (op == INSERTED))
+    op, where, position, cycle_place = op[used], where[used], position[used], cycle_place[used]
+    shift = np.where(op == SUBSTITUTED, read[where] - strand[np.minimum(cycle_place, len(strand) - 1)], 0).astype(
+        np.uint8
+    )
+    bases = np.where(op == INSERTED, read[where], (ours[np.minimum(position, len(ours) - 1)] + shift) & 3)
     return bases, quality[where]
 
 
@@ -53,69 +71,91 @@ def transplant(strand, read, quality, ours):
 class Statistics:
     """What pairs of strands and reads show, in NumPy arrays; ``rates``, ``spread`` and others sum it up.
 
-    reads, bases: pairs, and bases of their strands. exposed: int64[4], of each base.
-    substitutions: int64[4, 4] by [true][read]. inserted, deleted: bases.
-    insertion_runs, deletion_runs: int64[17], bursts by length; the last counts longer ones too.
-    by_run: int64[2, 9], (deletion bursts that start in, bases of) homopolymer runs of that length, 8 for longer ones.
-    by_place: int64[2, 64], (errors, bases) in equal parts of the strand. errors, events: int64[reads], wrong bases and
-    bursts of each read. shares: float64[reads], wrong bases over the bases of the strand.
-    run: uint8[reads, W], length of the homopolymer run that each base of a strand lies in, 8 for longer ones, 0 past
-    the end. begun: bool[reads, W], whether a burst begins there.
-    histograms: int64[3, 94], qualities of right, wrong and beside bases (``simulate.RIGHT``...), none past 60. near,
-    far: covariances of normal scores of the qualities of right bases, next to each other and 20 to 29 apart. levels:
-    float64[reads], mean score of a read. Without qualities these are zeros.
+    Without qualities, ``histograms``, ``near``, ``far`` and ``levels`` are zeros.
+
+    Attributes:
+        reads: Number of pairs.
+        bases: Number of bases of their strands.
+        exposed: How often each base occurs in the strands.
+        substitutions: Substitutions by [true][read].
+        inserted: Inserted bases.
+        deleted: Deleted bases.
+        insertion_runs: Bursts of insertions by length; the last number counts longer ones too.
+        deletion_runs: The same of deletions.
+        by_run: (deletion bursts that start in, bases of) homopolymer runs of that length, 8 for longer ones.
+        by_place: (errors, bases) in equal parts of the strand.
+        errors: Wrong bases of each read.
+        events: Bursts of each read.
+        shares: Wrong bases of each read over the bases of its strand.
+        run: Length of the homopolymer run that each base of a strand lies in, 8 for longer ones, 0 past the end.
+        begun: Whether a burst begins at each base of a strand.
+        histograms: Qualities of right, wrong and beside bases (``simulate.RIGHT``...), none past 60.
+        near: Covariance of normal scores of the qualities of right bases next to each other.
+        far: The same of bases 20 to 29 apart.
+        levels: Mean score of each read.
     """
 
     reads: int
     bases: int
-    exposed: np.ndarray
-    substitutions: np.ndarray
+    exposed: Int64[np.ndarray, "4"]
+    substitutions: Int64[np.ndarray, "4 4"]
     inserted: int
     deleted: int
-    insertion_runs: np.ndarray
-    deletion_runs: np.ndarray
-    by_run: np.ndarray
-    by_place: np.ndarray
-    errors: np.ndarray
-    events: np.ndarray
-    shares: np.ndarray
-    run: np.ndarray
-    begun: np.ndarray
-    histograms: np.ndarray
+    insertion_runs: Int64[np.ndarray, "17"]
+    deletion_runs: Int64[np.ndarray, "17"]
+    by_run: Int64[np.ndarray, "2 9"]
+    by_place: Int64[np.ndarray, "2 64"]
+    errors: Int64[np.ndarray, " n"]
+    events: Int64[np.ndarray, " n"]
+    shares: Float64[np.ndarray, " n"]
+    run: UInt8[np.ndarray, "n W"]
+    begun: Bool[np.ndarray, "n W"]
+    histograms: Int64[np.ndarray, "3 94"]
     near: float
     far: float
-    levels: np.ndarray
+    levels: Float64[np.ndarray, " n"]
 
     @property
-    def rates(self):
-        """Substituted, inserted and deleted bases per base of the strand: float64[3]."""
+    def rates(self) -> Float64[np.ndarray, "3"]:
+        """Substituted, inserted and deleted bases per base of the strand."""
         return np.array([self.substitutions.sum(), self.inserted, self.deleted]) / self.bases
 
     @property
-    def spread(self):
-        """Sigma of a log-normal factor that explains how events vary between reads, beyond chance (moments)."""
+    def spread(self) -> float:
+        """Sigma of a log-normal factor that explains how events vary between reads, beyond chance (by moments)."""
         mean, variance = self.events.mean(), self.events.var()
         return float(np.sqrt(np.log1p(max(0.0, variance - mean) / mean**2))) if mean else 0.0
 
     @property
-    def free(self):
+    def free(self) -> float:
         """Share of reads without any error."""
         return float(np.mean(self.errors == 0))
 
-    def quantiles(self, shares):
-        """Quantiles of the error share of a read: float64[...]."""
+    def quantiles(self, shares: float | Sequence[float] | np.ndarray) -> Float64[np.ndarray, "..."] | np.float64:
+        """Return quantiles of the error share of a read."""
         return np.quantile(self.shares, shares)
 
-    def followed(self, within):
-        """Share of bases with an error that have the next one of their read at most ``within`` bases on."""
-        read, place = np.nonzero(self.begun)
-        near = (np.diff(read) == 0) & (np.diff(place) <= within)
+    def followed(self, within: int) -> float:
+        """Return the share of bases with an error that have the next one of their read at most ``within`` bases on."""
+        read, position = np.nonzero(self.begun)
+        near = (np.diff(read) == 0) & (np.diff(position) <= within)
         return float(near.sum() / len(read)) if len(read) else 0.0
 
 
-def statistics(strands, reads, qualities=None):
-    """``Statistics`` of pairs: n strands uint8[L_i], n reads uint8[M_i] in the same direction, and Phred uint8[M_i] or
-    None. Raises ChannelError."""
+def statistics(strands: Rows, reads: Rows, qualities: Rows | None = None) -> Statistics:
+    """Compute the statistics of pairs of strands and reads.
+
+    Args:
+        strands: n strands uint8[L_i].
+        reads: Their n reads uint8[M_i], in the same direction.
+        qualities: The Phred of their bases, uint8[M_i], or None.
+
+    Returns:
+        The statistics.
+
+    Raises:
+        ChannelError: For different numbers of them, none at all, or qualities out of range.
+    """
     if not len(strands) or len(strands) != len(reads) or (qualities is not None and len(qualities) != len(reads)):
         given = f"{len(strands)} strands, {len(reads)} reads, {'no' if qualities is None else len(qualities)} qualities"
         raise ChannelError(f"pairs: {given}; give as many of each, at least 1")
@@ -172,15 +212,15 @@ def statistics(strands, reads, qualities=None):
 
 
 def _kinds(op, pair, on, total):
-    """Kind of each base of the reads, as ``simulate.corrupt`` tells them: uint8[total]."""
+    """Return the kind of each base of the reads, as ``simulate.corrupt`` states them: uint8[total]."""
     wrong = op != SAME
     touched = np.zeros(len(op), bool)
     touched[1:] |= wrong[:-1] & (pair[1:] == pair[:-1])
     touched[:-1] |= wrong[1:] & (pair[1:] == pair[:-1])
-    shown = op != DELETED
+    in_read = op != DELETED
     kind = np.zeros(total, np.uint8)
     value = np.where(wrong, simulate.WRONG, np.where(touched, simulate.BESIDE, simulate.RIGHT))
-    kind[on[shown]] = value[shown]
+    kind[on[in_read]] = value[in_read]
     return kind
 
 
@@ -191,7 +231,7 @@ def _quality_statistics(qualities, wide, kind):
     if quality.max() > 93:
         raise ChannelError(f"qualities: {quality.max()}; Phred values lie in 0..93, so take 33 off FASTQ characters")
     histograms = np.bincount(kind * 94 + quality, minlength=3 * 94).reshape(3, 94)
-    # a Phred past 60 is a mark of the software, not a probability
+    # A Phred past 60 is a mark of the software, not a probability.
     right = (kind == simulate.RIGHT) & (quality <= MOST_PHRED)
     histograms[:, MOST_PHRED + 1 :] = 0
     share = histograms[0] / max(1, histograms[0].sum())
@@ -213,14 +253,37 @@ def _quality_statistics(qualities, wide, kind):
 # ---- fit ---------------------------------------------------------------------------------------------------------
 
 
-def fit(strands, reads, qualities, name, source, *, rounds=2, copies=4):
-    """The ``Channel`` that real pairs come from; all errors are laid to sequencing.
+def fit(
+    strands: Rows,
+    reads: Rows,
+    qualities: Rows | None,
+    name: str,
+    source: str,
+    *,
+    rounds: int = 2,
+    copies: float | int = 4,
+) -> Channel:
+    """Fit the channel that real pairs come from; all errors are attributed to sequencing.
 
-    strands, reads, qualities: see ``statistics``; qualities None gives a flat quality. name, source: of the channel.
-    rounds: times that reads of the channel are simulated (``copies`` for each strand), aligned like the real ones, and
-    the channel corrected by what differs: the shortest alignment hides errors, and chance joins bursts. 0: not at all.
-    Strands must be of one length for that. Bad stretches are those of maximum likelihood (``stretches.estimate``), and
-    so is ``spread``, until rounds match the variance of events per read; all else are moments. Raises ChannelError.
+    Bad stretches are those of maximum likelihood (``stretches.estimate``), and so is ``spread``, until rounds match the
+    variance of events per read; everything else is estimated by moments.
+
+    Args:
+        strands: See ``statistics``. They must be of one length unless ``rounds`` is 0.
+        reads: See ``statistics``.
+        qualities: See ``statistics``; None gives a flat quality.
+        name: The name of the channel.
+        source: The source of the channel.
+        rounds: How often reads of the channel are simulated, aligned like the real ones, and the channel corrected by
+            what differs: the shortest alignment hides errors, and chance joins bursts. 0 leaves the channel
+            uncorrected.
+        copies: Mean reads that are simulated of each strand.
+
+    Returns:
+        The channel.
+
+    Raises:
+        ChannelError: For pairs that do not fit together.
     """
     real = statistics(strands, reads, qualities)
     first = _estimate(real)
@@ -232,10 +295,12 @@ def fit(strands, reads, qualities, name, source, *, rounds=2, copies=4):
     for number in range(rounds):
         made = simulate.reads_of(channel, pool, copies, jax.random.key(number))
         rows = [made.bases[i, :length] for i, length in enumerate(made.lengths.tolist())]
-        told = [made.qualities[i, :length] for i, length in enumerate(made.lengths.tolist())]
-        seen = statistics([pool[i] for i in made.origin.tolist()], rows, None if qualities is None else told)
+        simulated_qualities = [made.qualities[i, :length] for i, length in enumerate(made.lengths.tolist())]
+        seen = statistics(
+            [pool[i] for i in made.origin.tolist()], rows, None if qualities is None else simulated_qualities
+        )
         again, quality = _estimate(seen), channel.quality
-        # how counts of errors vary has the last word: a log-normal law of the most likely sigma varies less
+        # The variance of the error counts has the last word: a log-normal law of the most likely sigma varies less.
         spread = max(0.0, channel.sequencing.spread**2 + real.spread**2 - seen.spread**2) ** 0.5
         errors = _corrected(channel.sequencing, first, again, spread)
         if qualities is not None:
@@ -245,35 +310,38 @@ def fit(strands, reads, qualities, name, source, *, rounds=2, copies=4):
 
 
 def _estimate(seen):
-    """``Errors`` read off statistics as they are."""
+    """Return the ``Errors`` that statistics show as they are."""
     substitution, insertion, deletion = seen.rates.tolist()
     ratio = seen.substitutions / np.maximum(1, seen.exposed)[:, None]
     shares = 4 * ratio / ratio.sum() if ratio.any() else np.asarray(Errors().substitutions)
     homopolymer = _homopolymer(*seen.by_run)
-    # the strands at hand are not uniformly random, for which the rate stands
+    # The strands here are not uniformly random, as the definition of the rate assumes.
     run = np.arange(9)
     here = np.sum(seen.by_run[1] * homopolymer ** (run - 1.0)) / seen.by_run[1].sum()
     deletion *= homopolymer_mean(homopolymer) / float(here)
     position = _profile(seen.by_place)
     deleting = seen.deletion_runs.sum() / max(1, seen.events.sum())
-    found = stretches.estimate(seen.begun, stretches.exposure(seen.run, position, homopolymer, deleting))
+    stretch = stretches.estimate(seen.begun, stretches.exposure(seen.run, position, homopolymer, deleting))
     most = max(substitution, insertion, deletion)
-    found = stretches.of(found.bad_share, found.bad_errors, found.bad_length, found.spread, most)
+    stretch = stretches.of(stretch.bad_share, stretch.bad_errors, stretch.bad_length, stretch.spread, most)
     return Errors(
         substitution=min(substitution, 0.5), insertion=min(insertion, 0.5), deletion=min(deletion, 0.5),
         substitutions=tuple(map(tuple, shares.tolist())), homopolymer=homopolymer, position=position,
         deletion_run=_going_on(seen.deletion_runs, seen.deleted),
-        insertion_run=_going_on(seen.insertion_runs, seen.inserted), **asdict(found),
+        insertion_run=_going_on(seen.insertion_runs, seen.inserted), **asdict(stretch),
     )  # fmt: skip
 
 
 def _going_on(bursts, bases):
-    """Parameter of geometric burst lengths: maximum likelihood."""
+    """Return the parameter of geometric burst lengths: maximum likelihood."""
     return float(min(0.9, 1 - bursts.sum() / bases)) if bases else 0.0
 
 
 def _homopolymer(events, exposed):
-    """Factor per further base of a run: maximum likelihood of Poisson counts, in the logarithm, by bisection."""
+    """Return the factor per further base of a run.
+
+    It is the maximum likelihood of Poisson counts, in the logarithm, by bisection.
+    """
     further = np.arange(9) - 1.0
     further[0] = 0
     if not events.sum() or not exposed[2:].any():
@@ -288,7 +356,7 @@ def _homopolymer(events, exposed):
 
 
 def _profile(by_place):
-    """Multipliers at ``KNOTS`` places: least squares of the error rates with a broken line."""
+    """Return the multipliers at ``KNOTS`` positions: least squares of the error rates with a broken line."""
     errors, bases = by_place
     used = bases > 0
     if not errors.sum() or used.sum() < KNOTS:
@@ -300,11 +368,11 @@ def _profile(by_place):
 
 
 def _quality(seen, errors):
-    """``Quality`` read off statistics as they are."""
+    """Return the ``Quality`` that statistics show as they are."""
     if not seen.histograms.any():
         return Quality.flat(min(40, max(1, round(-10 * np.log10(max(errors.total, 1e-4))))))
     rows = seen.histograms[:, : MOST_PHRED + 1].astype(float)
-    # a kind that never occurs takes the qualities of the nearest that does
+    # A kind that never occurs takes the qualities of the nearest kind that does.
     rows = [row if row.any() else rows[0] if rows[0].any() else rows[1] for row in rows]
     top = 1 + max(int(np.flatnonzero(row)[-1]) for row in rows)
     together = min(max(seen.far, 0.0), 0.99)
@@ -321,8 +389,10 @@ def _quality(seen, errors):
 
 
 def _corrected(now, wanted, got, spread):
-    """Errors ``now``, moved by what lies between the estimate ``wanted`` and that of its own reads, ``got``; with that
-    ``spread``."""
+    """Return the errors ``now``, moved by the difference between two estimates, and with that ``spread``.
+
+    The estimates are the ``wanted`` one and the one from reads of the channel itself, ``got``.
+    """
 
     def scaled(name, most):
         return min(most, getattr(now, name) * getattr(wanted, name) / getattr(got, name)) if getattr(got, name) else 0.0
@@ -332,7 +402,7 @@ def _corrected(now, wanted, got, spread):
 
     changes = {name: scaled(name, 0.5) for name in ("substitution", "insertion", "deletion")}
     before, aim, again = (np.array(errors.substitutions) for errors in (now, wanted, got))
-    shares = np.maximum(aim / 4, before + aim - again)  # chance hides none of them altogether
+    shares = np.maximum(aim / 4, before + aim - again)  # no kind vanishes altogether by chance
     stretched = stretches.of(0.0, 0.0, 1.0, spread)
     if wanted.bad_share:
         share, length = now.bad_share, now.bad_length

@@ -1,25 +1,26 @@
 """The channel from strands to reads: what can go wrong, as numbers, and presets.
 
-A strand is written in molecules (``Channel.synthesis``), whose errors all copies of a molecule share; storage and PCR
-lose and favour strands; a sequencer reads some of the molecules (``Channel.sequencing``) and says how sure it is of
-each base (``Quality``).
+A strand is written in molecules (``Channel.synthesis``), whose errors all copies of a molecule share. Storage and PCR
+lose some strands and favour others. A sequencer reads some of the molecules (``Channel.sequencing``) and says how sure
+it is of each base (``Quality``).
 """
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from helix_jax.errors import HelixError
 
-LONGEST_RUN = 8  # homopolymer runs past this count as it
+LONGEST_RUN = 8  # longer homopolymer runs count as runs of this length
 MOST_PHRED = 60
-FACTOR_REACH = 4.5  # standard normal deviates of a read's error factor are cut at this
+FACTOR_REACH = 4.5  # standard normal deviates of a read's error factor are clipped to this
 _EVEN = tuple(tuple(0.0 if true == read else 1 / 3 for read in range(4)) for true in range(4))
 
 
 class ChannelError(HelixError):
-    """A channel that cannot be; the message names the field, its value and its range."""
+    """An impossible channel; the message names the field, its value and its range."""
 
 
 def _check(thing, name, least, most):
@@ -35,36 +36,44 @@ def _check(thing, name, least, most):
 class Errors:
     """Error process of one pass over a molecule, writing or reading it. Raises ChannelError.
 
-    substitution, insertion, deletion: *bases* per base of the strand, in 0..0.5, bursts counted with all their bases;
-        averages over uniformly random strands, over places and over reads. A burst starts (1 - run) times as often.
-    substitutions: [true][read], the sixteen shares of the substitutions, 0 where true == read, four in all: a row sums
-        to how often that base is hit, relative to the average base.
-    homopolymer: factor on the deletion rate of a base for each further base of its homopolymer run, in 0.1..3 (1:
-        none); runs past 8 count as 8. Insertions do not follow runs in the reads that preset ``nanopore`` comes from.
-    position: relative rates at equally spaced places from the first base to the last, linear between them; kept with
-        mean 1. (1.0,) is flat.
-    deletion_run, insertion_run: probability that a burst goes on by one more base (geometric lengths), in 0..0.9.
-    spread: sigma of the log-normal factor, of mean 1, on all rates of one read, in 0..1.5.
-    bad_share, bad_errors, bad_length: stretches of a strand in which errors of all kinds stand close together, drawn
-        anew in each pass: the share of the bases that lies in them, in 0..0.5 (0: there are none), the share of the
-        errors that is there on top of what is everywhere, in 0..1, and their mean length in bases, in 1..1000. A read
-        of higher factor has more stretches, not worse ones. They are the bad state of a stationary two-state Markov
-        chain. No rate in them, before position and run, may pass 0.5.
-    Lists are taken and kept as tuples.
+    Lists are accepted and kept as tuples.
+
+    Attributes:
+        substitution: Substituted *bases* per base of the strand, in 0..0.5. This and the next two are averages over
+            uniformly random strands, over positions and over reads; bursts count with all their bases, and a burst
+            starts (1 - run) times as often.
+        insertion: Inserted bases per base of the strand, in 0..0.5.
+        deletion: Deleted bases per base of the strand, in 0..0.5.
+        substitutions: [true][read], the sixteen shares of the substitutions, 0 where true == read, which sum to four: a
+            row sums to how often that base is hit, relative to the average base.
+        homopolymer: Factor on the deletion rate of a base for each further base of its homopolymer run, in 0.1..3 (1:
+            no effect); runs past 8 count as 8. Insertions do not follow runs in the reads that preset ``nanopore``
+            comes from.
+        position: Relative rates at equally spaced positions from the first base to the last, linear between them; kept
+            with mean 1. (1.0,) is flat.
+        deletion_run: Probability that a burst of deletions goes on by one more base (geometric lengths), in 0..0.9.
+        insertion_run: The same for insertions.
+        spread: Sigma of the log-normal factor, of mean 1, on all rates of one read, in 0..1.5.
+        bad_share: Share of the bases that lie in bad stretches, in 0..0.5 (0: there are none). In such a stretch of a
+            strand errors of all kinds are close together. Stretches are drawn anew in each pass; they are the bad state
+            of a stationary two-state Markov chain. A read of higher factor has more stretches, not worse ones. No rate
+            in them, before position and run, may exceed 0.5.
+        bad_errors: Share of the errors that occur in bad stretches on top of those everywhere, in 0..1.
+        bad_length: Mean length of bad stretches in bases, in 1..1000.
     """
 
-    substitution: float = 0.0
-    insertion: float = 0.0
-    deletion: float = 0.0
+    substitution: float | int = 0.0
+    insertion: float | int = 0.0
+    deletion: float | int = 0.0
     substitutions: tuple[tuple[float, ...], ...] = _EVEN
-    homopolymer: float = 1.0
+    homopolymer: float | int = 1.0
     position: tuple[float, ...] = (1.0,)
-    deletion_run: float = 0.0
-    insertion_run: float = 0.0
-    spread: float = 0.0
-    bad_share: float = 0.0
-    bad_errors: float = 0.0
-    bad_length: float = 1.0
+    deletion_run: float | int = 0.0
+    insertion_run: float | int = 0.0
+    spread: float | int = 0.0
+    bad_share: float | int = 0.0
+    bad_errors: float | int = 0.0
+    bad_length: float | int = 1.0
 
     def __post_init__(self):
         for name in ("substitution", "insertion", "deletion"):
@@ -81,14 +90,14 @@ class Errors:
             raise ChannelError(f"substitutions: {rows}: a base read as itself is no error; give 0 on the diagonal")
         if not all(0 <= share <= 4 for row in rows for share in row) or abs(sum(map(sum, rows)) - 4) > 1e-3:
             raise ChannelError(f"substitutions: sum {sum(map(sum, rows)):.6g}; give shares of at least 0 that sum to 4")
-        places = tuple(map(float, self.position))
-        if not places or not all(0 <= rate < math.inf for rate in places) or sum(places) <= 0:
-            raise ChannelError(f"position: {places}; give one or more rates of at least 0, not all 0")
-        mean = (sum(places) - (places[0] + places[-1]) / 2) / (len(places) - 1) if len(places) > 1 else places[0]
+        rates = tuple(map(float, self.position))
+        if not rates or not all(0 <= rate < math.inf for rate in rates) or sum(rates) <= 0:
+            raise ChannelError(f"position: {rates}; give one or more rates of at least 0, not all 0")
+        mean = (sum(rates) - (rates[0] + rates[-1]) / 2) / (len(rates) - 1) if len(rates) > 1 else rates[0]
         object.__setattr__(self, "substitutions", rows)
         if abs(mean - 1) > 1e-9:  # so that a copy is equal to what it was copied from
-            places = tuple(rate / mean for rate in places)
-        object.__setattr__(self, "position", places)
+            rates = tuple(rate / mean for rate in rates)
+        object.__setattr__(self, "position", rates)
 
     def _check_stretches(self):
         _check(self, "bad_share", 0, 0.5)
@@ -106,13 +115,13 @@ class Errors:
                 )
 
     @property
-    def total(self):
+    def total(self) -> float | int:
         """Errors per base of the strand: substituted, inserted and deleted bases."""
         return self.substitution + self.insertion + self.deletion
 
 
-def homopolymer_mean(factor):
-    """Mean of factor^(run - 1) over the bases of a uniformly random strand, runs past 8 counted as 8."""
+def homopolymer_mean(factor: float | int) -> float:
+    """Return the mean of factor^(run - 1) over the bases of a uniformly random strand; runs past 8 count as 8."""
     run = np.arange(1, 60)
     share = run * 0.25 ** (run - 1) * 9 / 16
     return float(np.sum(share * factor ** (np.minimum(run, LONGEST_RUN) - 1.0)) / np.sum(share))
@@ -123,23 +132,27 @@ def homopolymer_mean(factor):
 
 @dataclass(frozen=True)
 class Quality:
-    """Phred qualities: one distribution for each kind of base, and what ties those of a read together.
+    """Phred qualities: one distribution for each kind of base, and correlations within a read. Raises ChannelError.
 
-    right, wrong, beside: probabilities of Phred 0, 1, ... (at most 60) of right bases, of substituted and inserted
-        ones, and of right ones next to an error; kept normalised. They are those of all reads pooled.
-    factor: correlation of a base's quality with the read's error factor, in 0..1: bad reads know that they are bad.
-    read: correlation with a level that the bases of a read share besides, in 0..1; factor^2 + read^2 at most 1.
-    neighbour: correlation of what is left between neighbours, in 0..0.95.
-    All as a Gaussian copula: a base's standard normal score is mapped to the distribution of its kind. Only the
-    errors of sequencing count; the sequencer reads those of synthesis truly. Raises ChannelError.
+    All of it is a Gaussian copula: a base's standard normal score is mapped to the distribution of its kind. Only the
+    errors of sequencing count; the sequencer reads those of synthesis truly.
+
+    Attributes:
+        right: Probabilities of Phred 0, 1, ... (at most 60) of right bases. This and the next two are those of all
+            reads pooled, and kept normalised.
+        wrong: The same of substituted and inserted bases.
+        beside: The same of right bases next to an error.
+        factor: Correlation of a base's quality with the read's error factor, in 0..1: bad reads know that they are bad.
+        read: Correlation with a further level that the bases of a read share, in 0..1; factor^2 + read^2 is at most 1.
+        neighbour: Correlation of what is left between neighbours, in 0..0.95.
     """
 
     right: tuple[float, ...]
     wrong: tuple[float, ...]
     beside: tuple[float, ...]
-    factor: float = 0.0
-    read: float = 0.0
-    neighbour: float = 0.0
+    factor: float | int = 0.0
+    read: float | int = 0.0
+    neighbour: float | int = 0.0
 
     def __post_init__(self):
         for name in ("right", "wrong", "beside"):
@@ -159,8 +172,8 @@ class Quality:
             )
 
     @classmethod
-    def flat(cls, phred):
-        """The same quality for all bases: it tells nothing."""
+    def flat(cls, phred: float | int) -> "Quality":
+        """Return the same quality for all bases, which tells nothing."""
         if not (phred == int(phred) and 0 <= phred <= MOST_PHRED):
             raise ChannelError(f"phred: {phred}; give a whole number in 0..{MOST_PHRED}")
         row = (0.0,) * int(phred) + (1.0,)
@@ -172,18 +185,20 @@ class Quality:
 
 @dataclass(frozen=True)
 class Channel:
-    """From strands to reads. Raises ChannelError.
+    """The channel from strands to reads. Raises ChannelError.
 
-    name, source: what it is called, and where its numbers come from.
-    synthesis: errors shared by all reads of a molecule: of writing, and of storage and first copies.
-    sequencing: errors of each read on its own. Both run along the strand, also in a reversed read.
-    quality: what the sequencer says of each base.
-    molecules: molecules of each strand that reads are drawn from; 0: so many that each read has its own.
-    dropout: share of strands that are lost outright, in 0..0.99. The others get their reads.
-    skew: sigma of the log-normal share of reads that a strand gets, in 0..3; 0: equal, so that counts are Poisson.
-    reverse: share of reads that are the reverse complement.
-    truncated: share of reads cut at a uniformly drawn place, half of them at each end.
-    chimera: share of reads that begin as one strand and, from a uniformly drawn place on, go on as another.
+    Attributes:
+        name: What it is called.
+        source: Where its numbers come from.
+        synthesis: Errors shared by all reads of a molecule: of writing, and of storage and first copies.
+        sequencing: Errors of each read on its own. Both kinds run along the strand, also in a reversed read.
+        quality: What the sequencer says of each base.
+        molecules: Molecules of each strand that reads are drawn from; 0: so many that each read has its own.
+        dropout: Share of strands that are lost outright, in 0..0.99. The others get their reads.
+        skew: Sigma of the log-normal share of reads that a strand gets, in 0..3; 0: equal, so that counts are Poisson.
+        reverse: Share of reads that are the reverse complement.
+        truncated: Share of reads cut at a uniformly drawn position, half of them at each end.
+        chimera: Share of reads that begin as one strand and go on as another from a uniformly drawn position.
     """
 
     name: str
@@ -191,12 +206,12 @@ class Channel:
     synthesis: Errors = Errors()
     sequencing: Errors = Errors()
     quality: Quality = field(default_factory=lambda: Quality.flat(40))
-    molecules: int = 0
-    dropout: float = 0.0
-    skew: float = 0.0
-    reverse: float = 0.0
-    truncated: float = 0.0
-    chimera: float = 0.0
+    molecules: int | float = 0
+    dropout: float | int = 0.0
+    skew: float | int = 0.0
+    reverse: float | int = 0.0
+    truncated: float | int = 0.0
+    chimera: float | int = 0.0
 
     def __post_init__(self):
         if not self.name or not self.source:
@@ -212,17 +227,27 @@ class Channel:
             _check(self, name, 0, 1)
 
     @property
-    def total(self):
+    def total(self) -> float | int:
         """Errors per base of the strand, of synthesis and sequencing."""
         return self.synthesis.total + self.sequencing.total
 
 
-def uniform(total, *, substitution_share=1 / 3, **changes):
-    """Channel with ``total`` errors per base and nothing else, for benchmarks: every read has its own errors.
+def uniform(total: float | int, *, substitution_share: float | int = 1 / 3, **changes: Any) -> Channel:
+    """Return a channel with ``total`` errors per base and nothing else, for benchmarks.
 
-    total: in 0..1. substitution_share: of the errors, in 0..1; insertions and deletions get equal halves of the rest.
-    1 leaves substitutions only. The quality is flat, the Phred of ``total``. changes: other fields of ``Channel``.
-    Raises ChannelError.
+    Every read has its own errors, and the quality is flat, the Phred of ``total``.
+
+    Args:
+        total: Errors per base, in 0..1.
+        substitution_share: Share of the errors that are substitutions, in 0..1; insertions and deletions get equal
+            halves of the rest. 1 leaves substitutions only.
+        **changes: Other fields of ``Channel``.
+
+    Returns:
+        The channel.
+
+    Raises:
+        ChannelError: For a number out of its range.
     """
     if not 0 <= total <= 1:
         raise ChannelError(f"total: {total}; it lies in 0..1")
@@ -239,13 +264,13 @@ def uniform(total, *, substitution_share=1 / 3, **changes):
 
 
 def _counts(text):
-    """Probabilities from counts, Phred 0 upwards."""
+    """Return probabilities from counts, for Phred 0 upwards."""
     counts = [int(word) for word in text.split()]
     return tuple(count / sum(counts) for count in counts)
 
 
 def _levels(*pairs):
-    """Probabilities from (Phred, share) pairs: sequencers that tell a few qualities only."""
+    """Return probabilities from (Phred, share) pairs, for sequencers that state only a few qualities."""
     shares = dict(pairs)
     return tuple(shares.get(phred, 0.0) for phred in range(max(shares) + 1))
 
@@ -347,8 +372,8 @@ PRESETS = {
 }
 
 
-def named(name):
-    """The preset of that name. Raises ChannelError."""
+def named(name: str) -> Channel:
+    """Return the preset of that name. Raises ChannelError for an unknown one."""
     if name not in PRESETS:
         raise ChannelError(f"preset {name!r}: there is none; the presets are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -2,13 +2,13 @@
 
 The hidden state is the strand; given it, each copy is an independent hidden Markov chain whose position is how many of
 the copy's bases are consumed. ``candidates`` follows the most likely beginnings of the strand, base by base, and keeps
-for each the exact forward probabilities of every copy, in a band about the copy's diagonal. The constraint automaton
-says which base may follow and how likely it is (its max-entropic weights), so that a beginning which leaves the
-automaton is never followed; the strand's length settles where all copies must end. Beginnings are ranked by their
-probability and by how much of the copies they have consumed (``WORTH``): what is left of the copies is still to pay.
+for each beginning the exact forward probabilities of every copy, in a band about the copy's diagonal. The constraint
+automaton says which base may follow and how likely it is (its max-entropic weights), so that a beginning which leaves
+the automaton is never followed; the strand's length settles where all copies must end. Beginnings are ranked by their
+probability and by how much of the copies they have consumed (``WORTH``): the rest of the copies must still be paid for.
 
-What stands at the end is a list, the most likely strand first. Its reader tries one after the other against the
-packet's check (``recover``): the check bits of a strand serve as its inner code.
+The result is a list, the most likely strand first. Its reader tries one strand after the other against the packet's
+check (``recover``): the check bits of a strand serve as its inner code.
 
 ``timing.alignment`` does for the timing channel what this does here; there runs are consumed, and levels followed.
 """
@@ -19,44 +19,66 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float32, Int32, UInt8
 
 from helix_jax.tk_scone.coder import DeviceTables, Shape
 
-PAD = 255  # no base: what stands past the end of a read
-_NOTHING = -1e9  # log probability of what cannot be
-# What a consumed base is worth when beginnings are ranked. Without it one that has consumed less of the copies looks
-# better than the right one. log 4 would be the price of a base under random letters; less was found best (5 % errors,
-# 3 copies: the strand is in the list of 32 in 45 % of cases at 0, 88 % at 1.0, 90 % at log 4, and 93 % at 1.2)
+Arrayish = Array | np.ndarray
+
+PAD = 255  # the value past the end of a read, which is no base
+_NOTHING = -1e9  # log probability of the impossible
+# What a consumed base is worth when beginnings are ranked. Without it a beginning that has consumed less of the copies
+# looks better than the right one. log 4 would be the price of a base under random letters; less turned out to be best
+# (5 % errors, 3 copies: the strand is in the list of 32 in 45 % of cases at 0, 88 % at 1.0, 90 % at log 4, and 93 % at
+# 1.2).
 WORTH = 1.1
-_AMISS = -1e4  # the same, of a copy of which another length of the strand would make sense
+_AMISS = -1e4  # the same, for a copy of which another length of the strand would make sense
 _LEAST = 1e-30
 
 
 class Rates(NamedTuple):
-    """What the search knows of the channel. deletion: deleted bases per base. insertion: share of a read's wrong bases
-    that were inserted; the others were substituted."""
+    """What the search knows of the channel.
 
-    deletion: np.float32
-    insertion: np.float32
+    Attributes:
+        deletion: Deleted bases per base.
+        insertion: Share of a read's wrong bases that were inserted; the others were substituted.
+    """
+
+    deletion: Float32[Array, ""] | np.float32
+    insertion: Float32[Array, ""] | np.float32
 
 
-def unconstrained(length):
-    """Automaton that allows everything, in the form of ``tk_scone.coder.on_device``: (DeviceTables, Shape)."""
+def unconstrained(length: int) -> tuple[DeviceTables, Shape]:
+    """Return an automaton that allows everything, in the form of ``tk_scone.coder.on_device``."""
     quarter = 1 << 13
     rows = np.array([quarter | 2 * quarter << 16, 3 * quarter, 0, 0, 0, 0, 0, 0], np.uint32)
     return DeviceTables(jnp.asarray(rows), jnp.zeros(1, jnp.uint32)), Shape(0, 0, length, length, 2 * length)
 
 
-def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
-    """Copies of strands -> the most likely strands of each; pure and batched, the caller jits.
+def candidates(
+    constants: tuple[DeviceTables, Rates],
+    reads: UInt8[Arrayish, "B N R"],
+    lengths: Int32[Arrayish, "B N"],
+    doubt: Float32[Arrayish, "B N R"],
+    *,
+    shape: Shape,
+    beam: int,
+    band: int,
+) -> tuple[UInt8[Array, "B {beam} L"], Float32[Array, "B {beam}"], Float32[Array, "B L"]]:
+    """Return the most likely strands of each group of copies. The function is pure and batched; the caller jits it.
 
-    constants: (DeviceTables, Rates). reads: uint8[B, N, R], copies in the strand's direction. lengths: int32[B, N]; a
-    copy of length 0 is none. doubt: float32[B, N, R], probability that a base is wrong. shape: the automaton's; its
-    length is the strands'. beam: beginnings followed at once. band: positions kept of each copy, about as many to
-    either side of its diagonal.
-    Returns (strands uint8[B, beam, L], score float32[B, beam], ends float32[B, L]). Scores are log probabilities of
-    strand and copies, in falling order; below -1e8 there is no strand. ends: score of the best strand of each shorter
-    length 1..L, from which the length can be told.
+    Args:
+        constants: The tables of the automaton, and what is known of the channel.
+        reads: Copies in the strand's direction.
+        lengths: The length of each copy; a copy of length 0 is absent.
+        doubt: The probability that each base is wrong.
+        shape: The numbers of the automaton; its length is the strands'.
+        beam: Beginnings followed at once.
+        band: Positions kept of each copy, about as many to either side of its diagonal.
+
+    Returns:
+        The strands, their scores, and the score of the best strand of each shorter length 1..L, from which the length
+        can be told. Scores are log probabilities of strand and copies, in falling order; below -1e8 there is no strand.
     """
     tables, rates = constants
     length = shape.length
@@ -66,23 +88,23 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
     def look_up(index):
         return tables.rows.at[index].get(mode="promise_in_bounds")
 
-    def one(reads, lengths, doubt):
+    def search_one(reads, lengths, doubt):
         copies = len(lengths)
         present = lengths > 0
-        # the band follows the straight line from the copy's beginning to its end
+        # The band follows the straight line from the copy's beginning to its end.
         steps = jnp.arange(length + 1, dtype=jnp.float32)
         offset = jnp.round(steps[:, None] * (lengths.astype(jnp.float32) / length)[None]).astype(jnp.int32) - band // 2
-        place = offset[:, :, None] + jnp.arange(band, dtype=jnp.int32)[None, None]
-        inside = (place >= 0) & (place < lengths[None, :, None])
-        at = jnp.clip(place, 0, reads.shape[1] - 1)
-        base = jnp.take_along_axis(reads[None], at, axis=2)
-        wrong = jnp.take_along_axis(doubt[None], at, axis=2)
+        position = offset[:, :, None] + jnp.arange(band, dtype=jnp.int32)[None, None]
+        inside = (position >= 0) & (position < lengths[None, :, None])
+        clipped = jnp.clip(position, 0, reads.shape[1] - 1)
+        base = jnp.take_along_axis(reads[None], clipped, axis=2)
+        wrong = jnp.take_along_axis(doubt[None], clipped, axis=2)
         right = jnp.where(inside, (1 - rates.deletion) * (1 - wrong), 0.0)
         other = jnp.where(inside, (1 - rates.deletion) * (1 - rates.insertion) / 3 * wrong, 0.0)
         inserted = jnp.where(inside, rates.insertion / 4 * wrong, 0.0)
 
         def insert(forward, inserted):
-            """Up to two bases that are none of the strand's."""
+            """Allow up to two bases that are none of the strand's."""
             once = jnp.pad((forward * inserted)[..., :-1], ((0, 0), (0, 0), (1, 0)))
             twice = jnp.pad((once * inserted)[..., :-1], ((0, 0), (0, 0), (1, 0)))
             return forward + once + twice
@@ -94,7 +116,7 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
             moving = forward[:, :, None] * match[:, None]  # [N, beam, 4, W]
 
             def gain_of(worth):
-                """Log probability of each base, of what each position that it leads to is worth."""
+                """Return the log probability of each base, weighted by what each position that it leads to is worth."""
                 stay = rates.deletion * (forward * worth[None, None, :-1]).sum(-1)
                 total = jnp.log(jnp.maximum(stay[..., None] + (moving * worth[None, None, None, 1:]).sum(-1), _LEAST))
                 return jnp.where(present[:, None, None], total, 0.0).sum(0)
@@ -103,7 +125,7 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
 
             counts = jnp.stack([look_up(8 * row) & 0xFFFF, look_up(8 * row) >> 16, look_up(8 * row + 1)], axis=-1)
             edges = jnp.pad(counts.astype(jnp.float32), ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1 << 15)))
-            share = jnp.diff(edges, axis=-1)  # of the differences 0..3
+            share = jnp.diff(edges, axis=-1)  # shares of the differences 0..3
             difference = letters[None] ^ previous[:, None]
             share = jnp.take_along_axis(share, difference, axis=-1)
             prior = jnp.where(share > 0, jnp.log(jnp.maximum(share, 1.0) / (1 << 15)), _NOTHING)
@@ -117,13 +139,13 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
             after = rates.deletion * mine + moved
             after = after / jnp.maximum(after.sum(-1, keepdims=True), _LEAST)
             after = insert(after, inserted)
-            # the band moves on by 0, 1 or more positions
+            # The band moves on by 0, 1 or more positions.
             wide = jnp.pad(after, ((0, 0), (0, 0), (0, band)))
             after = jax.vmap(lambda rows, by: lax.dynamic_slice_in_dim(rows, by, band, axis=1))(wide, shift)
             at_end = jnp.take_along_axis(after, jnp.clip(end, 0, band - 1)[:, None, None], axis=-1)[..., 0]
             at_end = ((end >= 0) & (end < band)).astype(jnp.float32)[:, None] * at_end
-            # a copy that does not end here weighs little in the score, where it may be no copy at all, and all where
-            # the length is asked for
+            # A copy that does not end here weighs little in the score, where it may be no copy at all, and decides
+            # where the length is sought.
             closing = jnp.log(jnp.maximum(at_end, _LEAST))
             finished = score + jnp.where(present[:, None], closing, 0.0).sum(0)
             ended = score + jnp.where(present[:, None], jnp.where(at_end > _LEAST, closing, _AMISS), 0.0).sum(0)
@@ -133,19 +155,18 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
             row = jnp.where(last_of_head, tables.joint.at[row].get(mode="clip"), row)
             return (after, jnp.maximum(score, _NOTHING), letter, row), (parent, letter, finished, ended.max())
 
-        zero = lengths[0] * 0
-        start = jnp.zeros((copies, beam, band), jnp.float32).at[..., band // 2].set(1.0) + zero
+        start = jnp.zeros((copies, beam, band), jnp.float32).at[..., band // 2].set(1.0)
         start = insert(start, inserted[0][:, None])
-        past = jnp.full((beam,), _NOTHING, jnp.float32).at[0].set(0.0) + zero
-        previous = jnp.full((beam,), shape.first_base, jnp.int32) + zero
-        row = jnp.full((beam,), shape.start, jnp.uint32) + zero.astype(jnp.uint32)
+        past = jnp.full((beam,), _NOTHING, jnp.float32).at[0].set(0.0)
+        previous = jnp.full((beam,), shape.first_base, jnp.int32)
+        row = jnp.full((beam,), shape.start, jnp.uint32)
         last_of_head = jnp.asarray(np.arange(1, length + 1) == shape.head)
-        # what is inserted after step i lies in the band of that step, before the band moves on
+        # Bases inserted after step i lie in the band of that step, before the band moves on.
         after_step = inserted[:-1][:, :, None]
         items = (base[:-1], right[:-1], other[:-1], after_step, jnp.diff(offset, axis=0), last_of_head)
         begin = (start, past, previous, row)
         parents, chosen, finished, ends = lax.scan(step, begin, (*items, lengths[None] - offset[1:]))[1]
-        order = jnp.argsort(-finished[-1]).astype(jnp.int32) + zero
+        order = jnp.argsort(-finished[-1]).astype(jnp.int32)
 
         def back(where, item):
             parent, letter = item
@@ -154,4 +175,4 @@ def candidates(constants, reads, lengths, doubt, *, shape, beam, band):
         strands = lax.scan(back, order, (parents, chosen), reverse=True)[1].T.astype(jnp.uint8)
         return strands, finished[-1][order], ends
 
-    return jax.vmap(one)(reads, lengths, doubt)
+    return jax.vmap(search_one)(reads, lengths, doubt)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
+from jaxtyping import Int32, UInt8
 
 from helix_jax.errors import HelixError
 
@@ -18,18 +19,22 @@ _LETTERS = np.frombuffer(b"ACGT", np.uint8)
 class Edits:
     """An alignment, column by column.
 
-    op: uint8[c], SAME, SUBSTITUTED, INSERTED or DELETED. place: int32[c], where in the strand: of an insertion, the
-    base that it stands before. read: int32[c], where in the read: of a deletion, the base that it stands before.
+    Attributes:
+        op: SAME, SUBSTITUTED, INSERTED or DELETED.
+        place: Position in the strand; for an insertion, the base that it stands before.
+        read: Position in the read; for a deletion, the base that it stands before.
     """
 
-    op: np.ndarray
-    place: np.ndarray
-    read: np.ndarray
+    op: UInt8[np.ndarray, " c"]
+    place: Int32[np.ndarray, " c"]
+    read: Int32[np.ndarray, " c"]
 
 
-def edits(strand, read):
-    """Fewest edits that turn a strand into a read, both uint8[...]: ``Edits``. Raises HelixError for other bases, or
-    where one of them has none."""
+def edits(strand: np.ndarray, read: np.ndarray) -> Edits:
+    """Return the fewest edits that turn a strand into a read, both uint8[n] of bases 0..3.
+
+    Raises HelixError for other bases, or where one of the two has none.
+    """
     for name, row in (("strand", strand), ("read", read)):
         if row.dtype != np.uint8 or row.ndim != 1 or not len(row):
             raise HelixError(f"{name}: {row.dtype}{list(row.shape)}; give uint8[n] with n at least 1")

@@ -1,25 +1,43 @@
 """Reads <-> FASTQ files, and reads of FASTA files, in chunks: memory is bounded by the chunk, not by the file."""
 
 import gzip
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int32, UInt8
 
 from helix_jax.files import atomic
 from helix_jax.strands import records
 from helix_jax.strands.records import MOST_PHRED, PAD, UNKNOWN
 
-CHUNK = 4096  # reads
+CHUNK = 4096  # reads in a chunk
+Chunk = tuple[UInt8[np.ndarray, "n W"], Int32[np.ndarray, " n"], UInt8[np.ndarray, "n W"] | None]
 _LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 
 
-def write(path, bases, lengths, qualities, names=None):
-    """Write reads as FASTQ, Phred+33, all or nothing (``files.atomic``); gzip if named ``.gz``.
+def write(
+    path: str | os.PathLike,
+    bases: np.ndarray,
+    lengths: np.ndarray | Sequence[int],
+    qualities: np.ndarray,
+    names: Iterable[str] | None = None,
+) -> None:
+    """Write reads as FASTQ, Phred+33, all or nothing (``files.atomic``).
 
-    bases: uint8[n, W], 0..3 = A C G T and 4 = N; lengths: int[n], in 1..W; qualities: uint8[n, W], Phred 0..93. What
-    lies past the length is not looked at. names: n str without line breaks, the first word of each its id; default:
-    ``read_0000000`` upwards. Raises ValueError for arrays or names that do not fit, ``files.OutputError`` when the file
-    cannot be written.
+    Values past the length of a read are ignored.
+
+    Args:
+        path: The file, compressed with gzip if its name ends in ``.gz``.
+        bases: uint8[n, W], 0..3 = A C G T and 4 = N.
+        lengths: int[n], in 1..W.
+        qualities: uint8[n, W], Phred 0..93.
+        names: n names without line breaks, the first word of each its id; by default ``read_0000000`` upwards.
+
+    Raises:
+        ValueError: For arrays or names that do not fit.
+        files.OutputError: When the file cannot be written.
     """
     bases, qualities, lengths = np.asarray(bases), np.asarray(qualities), np.asarray(lengths)
     if bases.ndim != 2 or bases.shape != qualities.shape or lengths.shape != bases.shape[:1]:
@@ -48,25 +66,28 @@ def write(path, bases, lengths, qualities, names=None):
         temporary.write_bytes(text)
 
 
-def read(path, chunk=CHUNK):
-    """Reads of a FASTQ or FASTA file in chunks of file order: ``chunks`` of ``records.opened``, closed at the end."""
+def read(path: str | os.PathLike, chunk: int = CHUNK) -> Iterator[Chunk]:
+    """Yield the reads of a FASTQ or FASTA file in chunks of file order.
+
+    They are the ``chunks`` of ``records.opened``, which is closed at the end.
+    """
     if chunk < 1:
         raise ValueError(f"chunk: {chunk}; give at least 1 read")
 
-    def each():
+    def chunks_of_file():
         with records.opened(path) as source:
             yield from chunks(source, chunk)
 
-    return each()
+    return chunks_of_file()
 
 
-def chunks(source, chunk=CHUNK):
-    """Reads of an open file (``records.Records``) in chunks of file order.
+def chunks(source: records.Records, chunk: int = CHUNK) -> Iterator[Chunk]:
+    """Yield the reads of an open file in chunks of file order: (bases, lengths, qualities or None).
 
-    Yields (bases uint8[n, W], lengths int32[n], qualities uint8[n, W] or None), n at most ``chunk``, fewer where reads
-    are long, and W the longest read of the chunk: 0..3 = A C G T in either case, 4 = N, 255 past the length; qualities
-    are Phred, 0 past the length, and None for FASTA. A file without reads yields nothing. Reads that cannot be used are
-    counted in ``source.left_out``. Raises RecordsError for damaged compressed data.
+    A chunk has at most ``chunk`` reads, fewer where reads are long, and W is its longest read. Bases are 0..3 = A C G T
+    in either case, 4 = N, and 255 past the length. Qualities are Phred, 0 past the length, and None for FASTA. A file
+    without reads yields nothing. Reads that cannot be used are counted in ``source.left_out``. Raises RecordsError for
+    damaged compressed data.
     """
     for letters, lengths, marks in source.portions():
         ends = np.cumsum(lengths)
@@ -81,7 +102,7 @@ def chunks(source, chunk=CHUNK):
 
 
 def _padded(letters, lengths, marks):
-    """Reads one after the other -> one row each."""
+    """Arrange reads that follow each other as one row each."""
     real = np.arange(lengths.max())[None] < lengths[:, None]
     bases = np.full(real.shape, PAD, np.uint8)
     bases[real] = letters

@@ -2,56 +2,65 @@
 
 import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
+from jaxtyping import Int, Shaped, UInt8
 
 from helix_jax.strands.primers import COMPLEMENT
 
-UNLIKE = 0.3  # edits per base of a primer up to which a place is taken for it; 0.35 finds most primers in any read
+UNLIKE = 0.3  # edits per base up to which a piece is taken for a primer; 0.35 finds most primers in any read
 
 
-def between(read, left, right):
-    """Where the strand lies in a read, and which way it was read.
+def between(read: bytes, left: bytes, right: bytes) -> tuple[int, int, bool] | None:
+    """Find where the strand lies in a read, and in which direction it was read.
 
-    read: letters, bytes over ACGTN. left, right: primers, bytes over ACGT, one of which may be empty.
-    Returns (begin, end, turned): the strand is read[begin:end] of the read, or of its reverse complement where turned;
-    None where no primer is found. With one of two primers found, the strand reaches to the read's other end.
+    Args:
+        read: Letters over ACGTN.
+        left: The left primer over ACGT, which may be empty if the other is not.
+        right: The right primer over ACGT, likewise.
+
+    Returns:
+        (begin, end, turned): the strand is read[begin:end] of the read, or of its reverse complement where turned; None
+        where no primer is found. With one of two primers found, the strand reaches to the read's other end.
     """
-    best, found = None, len(left) + len(right) + 1
+    best, fewest = None, len(left) + len(right) + 1
     for turned in (False, True):
         text = complement(read) if turned else read
         begin, end, edits = 0, len(text), 0
         if left:
-            distance, place = find(left, text)
-            begin = place[1] if place else 0
+            distance, span = find(left, text)
+            begin = span[1] if span else 0
             edits += distance
         if right:
-            distance, place = find(right, text[begin:])
-            end = begin + place[0] if place else len(text)
+            distance, span = find(right, text[begin:])
+            end = begin + span[0] if span else len(text)
             edits += distance
-        if edits < min(found, len(left) + len(right)):
-            best, found = (begin, end, turned), edits
+        if edits < min(fewest, len(left) + len(right)):
+            best, fewest = (begin, end, turned), edits
     return best
 
 
-def complement(letters):
-    """Reverse complement of bytes over ACGTN."""
+def complement(letters: bytes) -> bytes:
+    """Return the reverse complement of letters over ACGTN."""
     return letters.translate(COMPLEMENT)[::-1]
 
 
-def turned(reads, lengths):
-    """Reverse complements of reads uint8[n, R] of int[n] bases (0..3 = A C G T, others unchanged)."""
+def turned(reads: UInt8[np.ndarray, "n R"], lengths: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n R"]:
+    """Return the reverse complements of reads of the given lengths (0..3 = A C G T, other values unchanged)."""
     back = backwards(reads, lengths)
     return np.where(back < 4, 3 - back, back).astype(np.uint8)
 
 
-def backwards(rows, lengths):
-    """Rows [n, R] with their first lengths[i] entries in reverse order, what follows them left where it was."""
-    place = np.arange(rows.shape[1])[None]
-    mirrored = lengths[:, None] - 1 - place
-    return np.take_along_axis(rows, np.where(mirrored >= 0, mirrored, place), axis=1)
+def backwards(rows: Shaped[np.ndarray, "n R"], lengths: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "n R"]:
+    """Reverse the first lengths[i] entries of each row, and leave what follows them where it was."""
+    position = np.arange(rows.shape[1])[None]
+    mirrored = lengths[:, None] - 1 - position
+    return np.take_along_axis(rows, np.where(mirrored >= 0, mirrored, position), axis=1)
 
 
-def find(primer, text):
-    """(edits, (begin, end)) of the primer's most likely place in the text; (its length, None) where it is not there."""
+def find(primer: bytes, text: bytes) -> tuple[int, tuple[int, int] | None]:
+    """Return the edits and the (begin, end) of the primer's most likely position in the text.
+
+    The result is (the primer's length, None) where the primer is not in the text.
+    """
     if not text:
         return len(primer), None
     most = int(UNLIKE * len(primer))

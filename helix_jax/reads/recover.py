@@ -9,13 +9,15 @@
       | consensus     for the clusters left: a wider search that the automaton leads; what fails again is an erasure
     strands that pass their check, as ``pool.read_pool`` takes them
 
-Reads without primers are taken both ways; one way is never accepted.
+Reads without primers are taken both ways; the wrong way is never accepted.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 
 from helix_jax import parallel
 from helix_jax.errors import DecodeError
@@ -26,17 +28,17 @@ from helix_jax.strands import header_search, packets
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import coder
 
-# copies looked at: a cluster takes the least of these that holds it, or the last; the second search may take more
+# Copies used: a cluster takes the least of these that holds it, or the last; the second search may take more.
 COPIES, ALL_COPIES = (1, 4, 16), (1, 4, 16, 48)
-BEAMS, WIDE_BEAMS = (32, 32, 8), (512, 128, 32, 32)  # beginnings followed, for each of these
+BEAMS, WIDE_BEAMS = (32, 32, 8), (512, 128, 32, 32)  # beginnings followed, for each of these numbers of copies
 KEPT, KEPT_WIDE = 8, max(WIDE_BEAMS)  # strands of each cluster that a search keeps
 BAND, WIDE_BAND = 24, 96
-ROOM = 1 << 24  # places in the bands of a call, which bounds its memory (about 16 bytes each)
+ROOM = 1 << 24  # positions in the bands of a call, which bounds its memory (about 16 bytes each)
 BATCHES = (256, 128, 64, 32)  # clusters of a call, for each of ALL_COPIES
 PART = 1024  # clusters whose reads are gathered, and in the second search listed, at once
-SURPLUS = 4  # packets of a block over its source packets that are enough: no strand more is looked for
-LENGTHS = 3  # of the strands, where they are in doubt: tried one after the other until a header is found
-SAMPLE = 64  # clusters that tell the strands' length and the error rates
+SURPLUS = 4  # packets of a block beyond its source packets that are enough: no further strand is searched for
+LENGTHS = 3  # lengths of the strands tried one after the other, where the length is in doubt, until a header is found
+SAMPLE = 64  # clusters that determine the strands' length and the error rates
 GAP = 15.0  # log probability by which a strand of the list may be less likely than its first
 IMPOSSIBLE = -1e8
 
@@ -45,12 +47,21 @@ IMPOSSIBLE = -1e8
 class ReadReport:
     """What became of the reads.
 
-    reads: all of them. unusable: how many are of no use; left_out: why, number by reason. without_quality: reads whose
-    qualities are a placeholder (all the same, or impossibly low) and were taken as unknown. clusters: of reads that
-    copy one strand, as far as one can tell. at_once: strands whose most likely reading passed the check. repaired:
-    strands of which a later one did. unread: clusters without such a strand. coverage: (reads of a cluster, clusters
-    that gave a strand, clusters that gave none), ascending. strand_length: bases, primers not counted. substitutions,
-    insertions, deletions: errors per base of the reads, by comparison with the strands.
+    Attributes:
+        reads: All reads.
+        unusable: How many are of no use.
+        left_out: Why they are of no use: number by reason.
+        without_quality: Reads whose qualities are a placeholder (all the same, or impossibly low) and were taken as
+            unknown.
+        clusters: Clusters of reads that copy one strand, as far as one can tell.
+        at_once: Strands whose most likely reading passed the check.
+        repaired: Strands of which a later reading passed.
+        unread: Clusters that gave no strand.
+        coverage: (reads of a cluster, clusters that gave a strand, clusters that gave none), in ascending order.
+        strand_length: Bases of a strand, primers not counted.
+        substitutions: Errors per base of the reads, by comparison with the strands.
+        insertions: Likewise.
+        deletions: Likewise.
     """
 
     reads: int
@@ -68,15 +79,36 @@ class ReadReport:
     deletions: float
 
 
-def recover(chunks, *, motifs=(), primers=("", ""), primers_exempt=False, key=None, left_out=None, progress=None):
-    """Reads -> (strands, ReadReport).
+def recover(
+    chunks: Iterable[tuple],
+    *,
+    motifs: Iterable[str] = (),
+    primers: Sequence[str] = ("", ""),
+    primers_exempt: bool = False,
+    key: bytes | None = None,
+    left_out: Mapping[str, int] | None = None,
+    progress: Callable[[str, int, int | None], object] | None = None,
+) -> tuple[dict[int, UInt8[np.ndarray, "_ _"]], ReadReport]:
+    """Recover strands from reads.
 
-    chunks: iterator of (bases uint8[n, R], lengths int32[n], Phred qualities uint8[n, R] or None), as ``fastq.read``
-    gives. motifs, primers, primers_exempt, key: see ``codec.decode``. left_out: Counter of reads that are not in the
-    chunks, by reason (``records.Records.left_out``). progress: called as progress(station, done, total).
-    Strands are dict of length -> uint8[n, length], primers on; each passed its check, which one in 2**16 wrong ones
-    does, and there is one for each packet, that with the most copies.
-    Raises DecodeError where no read can be used, or no header be read.
+    Each strand passed its check, which one in 2**16 wrong ones does. There is one strand for each packet, the one with
+    the most copies.
+
+    Args:
+        chunks: (bases uint8[n, R], lengths int32[n], Phred qualities uint8[n, R] or None), as ``fastq.read`` gives
+            them.
+        motifs: See ``codec.decode``.
+        primers: See ``codec.decode``.
+        primers_exempt: See ``codec.decode``.
+        key: See ``codec.decode``.
+        left_out: Number of reads that are not in the chunks, by reason (``records.Records.left_out``).
+        progress: Called as progress(station, done, total).
+
+    Returns:
+        Strands by length, with their primers, and the report.
+
+    Raises:
+        DecodeError: Where no read can be used, or no header be read.
     """
     (left, right), refused = primers, None
     written = Written(tuple(motifs), left, right, primers_exempt)
@@ -85,10 +117,11 @@ def recover(chunks, *, motifs=(), primers=("", ""), primers_exempt=False, key=No
     tally.outside = sum((left_out or {}).values())
     reads = tally.reads
     if not len(copies.read):
-        told = ", ".join(f"{count:,} {reason}" for reason, count in tally.left_out.most_common())
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.left_out.most_common())
         remedy = "; give the primers that were written" if tally.left_out[trimming.NO_PRIMER] else ""
         raise DecodeError(
-            f"none of {tally.total:,} reads can be used" + (f": {told}{remedy}" if told else ": there are no reads")
+            f"none of {tally.total:,} reads can be used"
+            + (f": {reasons}{remedy}" if reasons else ": there are no reads")
         )
     labels = clustering.cluster(copies.bases, copies.lengths, progress=_at(progress, "clusters", len(copies.read)))
     clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
@@ -132,7 +165,7 @@ _NUMBER = bytes.maketrans(b"ACGT", bytes(range(4)))
 
 
 def _sample(copies, clusters, automaton, rates, band=BAND):
-    """``_search`` on the largest clusters: (those clusters, strands uint8[n, L], ends float32[n, L])."""
+    """Run ``_search`` on the largest clusters: (those clusters, strands uint8[n, L], ends float32[n, L])."""
     order = np.argsort([-len(cluster) for cluster in clusters], kind="stable")
     largest = [clusters[number] for number in order[:SAMPLE]]
     sizes = COPIES[min(np.searchsorted(COPIES, len(largest[0])), len(COPIES) - 1)]
@@ -141,7 +174,7 @@ def _sample(copies, clusters, automaton, rates, band=BAND):
 
 
 def _lengths(copies, clusters):
-    """Lengths that the strands may have, the most likely first."""
+    """Return the lengths that the strands may have, the most likely first."""
     room, rates = consensus.unconstrained(copies.bases.shape[1]), Rates(np.float32(trimming.DOUBT), np.float32(0.5))
     largest, _, ends = _sample(copies, clusters, room, rates, band=WIDE_BAND)
     votes = np.bincount(1 + ends.argmax(axis=1), weights=[len(cluster) for cluster in largest])
@@ -150,7 +183,7 @@ def _lengths(copies, clusters):
 
 
 def _measure(copies, clusters, length):
-    """(Copies with their doubt scaled to the errors found, Rates), from the largest clusters."""
+    """Return the copies with their doubt scaled to the errors found, and the rates, from the largest clusters."""
     rates = Rates(np.float32(trimming.DOUBT), np.float32(0.5))
     largest, strands, _ = _sample(copies, clusters, consensus.unconstrained(length), rates)
     pairs = [(strands[n], read) for n in range(len(largest)) for read in largest[n][: COPIES[-1]]]
@@ -163,7 +196,7 @@ def _measure(copies, clusters, length):
 
 
 def _errors(copies, pairs):
-    """Substitutions, insertions and deletions per base of (strand uint8[L], number of a read) pairs: float64[3]."""
+    """Return substitutions, insertions and deletions per base of (strand uint8[L], index of a read) pairs."""
     counts, bases = np.zeros(4, np.int64), 0
     for strand, read in pairs:
         counts += np.bincount(edits.edits(strand, copies.bases[read][: copies.lengths[read]]).op, minlength=4)
@@ -172,7 +205,7 @@ def _errors(copies, pairs):
 
 
 def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band=BAND, sizes=COPIES):
-    """Lists of strands of clusters: (strands uint8[n, kept, L], score float32[n, kept], ends float32[n, L])."""
+    """Return lists of strands of clusters: strands uint8[n, kept, L], score float32[n, kept], ends float32[n, L]."""
     tables, shape = automaton
     count = len(clusters)
     strands = np.zeros((count, kept, shape.length), np.uint8)
@@ -180,13 +213,14 @@ def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band
     ends = np.zeros((count, shape.length), np.float32)
     reads = np.array([len(cluster) for cluster in clusters], int)
     size = np.minimum(np.searchsorted(sizes, reads), len(sizes) - 1)
-    for place, most in enumerate(sizes):
+    for rank, most in enumerate(sizes):
         beam = beams[ALL_COPIES.index(most)]
-        # the same whatever the pool, so that few shapes are compiled; less where long strands would take much memory
+        # The batch is the same for every pool, so that few shapes are compiled, but smaller where long strands would
+        # take much memory.
         room = ROOM // (shape.length * most * max(band, beam // 4))
         batch = max(1, min(BATCHES[ALL_COPIES.index(most)], 1 << room.bit_length() - 1))
         keep = min(beam, kept)
-        everything = np.flatnonzero(size == place)
+        everything = np.flatnonzero(size == rank)
         for rows in np.split(everything, range(PART, len(everything), PART)) if len(everything) else ():
             chosen = np.full((len(rows), most), -1)
             for row, number in enumerate(rows):
@@ -195,31 +229,36 @@ def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band
                 best = cluster[np.argsort(far, kind="stable")[:most]]
                 chosen[row, : len(best)] = best
             lengths = np.where(chosen >= 0, copies.lengths[chosen], 0).astype(np.int32)
-            found = parallel.map_batches(
+            lists = parallel.map_batches(
                 consensus.candidates, (tables, rates), copies.bases[chosen], lengths, copies.doubt[chosen], batch=batch,
                 progress=progress, shape=shape, beam=beam, band=band,
             )  # fmt: skip
-            strands[rows, :keep], score[rows, :keep], ends[rows] = found[0][:, :keep], found[1][:, :keep], found[2]
+            strands[rows, :keep], score[rows, :keep], ends[rows] = lists[0][:, :keep], lists[1][:, :keep], lists[2]
     return strands, score, ends
 
 
 def _header(strands, score, ends, written, key):
-    """(Header, Tables) from the lists of a search. Raises DecodeError where no header can be read, or several."""
+    """Return (Header, Tables) from the lists of a search. Raises DecodeError where no header or several can be read."""
 
     def read(kept):
         likely = np.unique(strands[:, :kept][score[:, :kept] > IMPOSSIBLE], axis=0)
-        found = header_search.find_header(_with_primers(likely, ends), written, key)
-        return found.header, found.table
+        head = header_search.find_header(_with_primers(likely, ends), written, key)
+        return head.header, head.table
 
     try:
         return read(1)
-    except DecodeError:  # header strands are few: where their first readings do not do, the next ones may
+    except DecodeError:  # header strands are few: where their first readings do not suffice, the next ones may
         return read(strands.shape[1])
 
 
 class _Found:
-    """The strand of each cluster, once one is known. index: int64[n], the packet's, -1 without; header strands have
-    numbers past all packets. rank: place in the list of the search, 0 the most likely."""
+    """The strand of each cluster, once one is known.
+
+    Attributes:
+        index: int64[n], the index of the packet, -1 without one; header strands have numbers past all packets.
+        rank: int64[n], the position in the list of the search, 0 for the most likely strand.
+        strand: uint8[n, L], the strands.
+    """
 
     def __init__(self, head, table, count):
         self.head, self.table, self.layout = head, table, head.layout(table.bits)
@@ -227,7 +266,10 @@ class _Found:
         self.strand = np.zeros((count, table.length), np.uint8)
 
     def take(self, numbers, strands, score, wide=False):
-        """Of the list of each of the clusters ``numbers``, the first strand that passes. wide: in a second try."""
+        """Take the first strand that passes from the list of each of the clusters ``numbers``.
+
+        ``wide`` says that this is the second try.
+        """
         likely = (score > IMPOSSIBLE) & (score > score[:, :1] - GAP)
         cluster, rank = np.nonzero(likely)
         flat = strands[cluster, rank]
@@ -239,7 +281,7 @@ class _Found:
         self.rank[fresh] = rank[first] + wide
 
     def enough(self):
-        """Whether every block of the outer code can be solved."""
+        """Return whether every block of the outer code can be solved."""
         index = np.unique(self.index[(self.index >= 0) & (self.index < self.layout.packets)])
         received = np.bincount(self.layout.locate(index)[0], minlength=self.layout.blocks)
         return bool((received >= np.array(self.layout.block_sources) + SURPLUS).all())
@@ -249,7 +291,8 @@ class _Found:
         words, ok = parallel.map_batches(coder.read, arrays, strands, batch=header_search.BATCH, shape=shape)
         index, _, good = packets.unpack(self.layout, self.head.key, words)
         header = headers.is_header(words, self.table.bits)
-        number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(np.int64)  # of a strand, always one
+        # The number of a header strand follows from its words, so that copies of it get the same number.
+        number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(np.int64)
         index = np.where(good, index, np.where(header, number, -1))
         return np.where(ok, index, -1)
 
@@ -257,10 +300,10 @@ class _Found:
 def _result(found, copies, clusters, tally, length, ends):
     reads = tally.reads
     sizes = np.array([len(np.unique(copies.read[cluster])) for cluster in clusters])
-    known = np.flatnonzero(found.index >= 0)
-    known = known[np.lexsort((found.rank[known], -sizes[known], found.index[known]))]
-    known = known[np.unique(found.index[known], return_index=True)[1]]
-    pairs = [(found.strand[n], read) for n in known[:: max(1, len(known) // 500)] for read in clusters[n][:4]]
+    solved = np.flatnonzero(found.index >= 0)
+    solved = solved[np.lexsort((found.rank[solved], -sizes[solved], found.index[solved]))]
+    solved = solved[np.unique(found.index[solved], return_index=True)[1]]
+    pairs = [(found.strand[n], read) for n in solved[:: max(1, len(solved) // 500)] for read in clusters[n][:4]]
     used = np.zeros(reads, bool)
     usable = np.zeros(reads, bool)
     usable[copies.read] = True
@@ -272,15 +315,15 @@ def _result(found, copies, clusters, tally, length, ends):
             unread.append(n)
             used[copies.read[clusters[n]]] = True  # the same reads the other way are not counted again
     substitutions, insertions, deletions = (round(float(share), 6) for share in _errors(copies, pairs))
-    read, lost = (np.bincount(sizes[np.array(those, int)], minlength=sizes.max() + 1) for those in (known, unread))
+    read, lost = (np.bincount(sizes[np.array(rows, int)], minlength=sizes.max() + 1) for rows in (solved, unread))
     report = ReadReport(
         reads=tally.total,
         unusable=int(tally.total - usable.sum()),
         left_out=dict(tally.left_out),
         without_quality=tally.placeholders,
-        clusters=len(known) + len(unread),
-        at_once=int((found.rank[known] == 0).sum()),
-        repaired=int((found.rank[known] > 0).sum()),
+        clusters=len(solved) + len(unread),
+        at_once=int((found.rank[solved] == 0).sum()),
+        repaired=int((found.rank[solved] > 0).sum()),
         unread=len(unread),
         coverage=tuple((int(n), int(read[n]), int(lost[n])) for n in np.flatnonzero(read + lost)),
         strand_length=length,
@@ -288,7 +331,7 @@ def _result(found, copies, clusters, tally, length, ends):
         insertions=insertions,
         deletions=deletions,
     )
-    return _with_primers(found.strand[known], ends), report
+    return _with_primers(found.strand[solved], ends), report
 
 
 def _with_primers(strands, ends):

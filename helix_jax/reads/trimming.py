@@ -1,43 +1,57 @@
-"""Reads -> copies of strands: cut at their primers, turned into one direction, with the probability of each base.
+"""Reads -> copies of strands: cut at their primers, turned into one direction, with the error probability of each base.
 
-Without primers nothing tells the direction of a read. Each is then taken both ways.
+Without primers the direction of a read is unknown. Each read is then taken both ways.
 """
 
 import collections
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float32, Int, Int64, UInt8
 
 from helix_jax.reads import orient
 from helix_jax.strands.records import PAD
 
 NEAR = 0.3  # share by which a read may be shorter or longer than the commonest length
-LONGEST = 4096  # bases; longer reads are none of strands
-DOUBT = 0.02  # probability that a base is wrong, where no quality tells it
+LONGEST = 4096  # bases; longer reads are not of strands
+DOUBT = 0.02  # probability that a base is wrong, where no quality states it
 LOWEST_QUALITY = 2  # Phred up to which a read's qualities are a placeholder
 TOO_LONG, NO_PRIMER, FAR = f"longer than {LONGEST:,} bases", "without a primer", "far from the usual length"
 
 
 @dataclass(frozen=True, eq=False)
 class Copies:
-    """Reads cut to their strands. bases: uint8[n, R], 0..3 = A C G T, padded with ``PAD``. lengths: int32[n]. doubt:
-    float32[n, R], probability that a base is wrong. read: int64[n], number of the read (twice, where it is taken both
-    ways). usual: their commonest length, not always that of the strands. whole: share of the reads that reach from one
-    primer to the other, 1 without primers."""
+    """Reads cut to their strands.
 
-    bases: np.ndarray
-    lengths: np.ndarray
-    doubt: np.ndarray
-    read: np.ndarray
+    Attributes:
+        bases: 0..3 = A C G T, padded with ``PAD``.
+        lengths: The number of bases of each.
+        doubt: The probability that each base is wrong.
+        read: The number of the read, which occurs twice where the read is taken both ways.
+        usual: The commonest length, which is not always that of the strands.
+        whole: Share of the reads that reach from one primer to the other; 1 without primers.
+    """
+
+    bases: UInt8[np.ndarray, "n R"]
+    lengths: Int[np.ndarray, " n"]
+    doubt: Float32[np.ndarray, "n R"]
+    read: Int64[np.ndarray, " n"]
     usual: int = 0
     whole: float = 1.0
 
 
 @dataclass
 class Tally:
-    """reads: in the chunks. left_out: reads of no use, by reason, those that are not in the chunks among them once they
-    are known. placeholders: reads whose qualities were taken as unknown."""
+    """Counts of reads.
+
+    Attributes:
+        reads: Reads in the chunks.
+        left_out: Unusable reads, by reason, including those that are not in the chunks once they are known.
+        placeholders: Reads whose qualities were taken as unknown.
+        outside: Reads that are not in the chunks.
+    """
 
     reads: int = 0
     left_out: collections.Counter = field(default_factory=collections.Counter)
@@ -45,12 +59,24 @@ class Tally:
     outside: int = 0
 
     @property
-    def total(self):
+    def total(self) -> int:
+        """All reads, in the chunks or not."""
         return self.reads + self.outside
 
 
-def cut(chunks, primers, progress):
-    """Chunks of reads -> (Copies, Tally)."""
+def cut(
+    chunks: Iterable[tuple], primers: Sequence[str], progress: Callable[[str, int, int | None], object] | None
+) -> tuple[Copies, Tally]:
+    """Cut reads to their strands.
+
+    Args:
+        chunks: Chunks of reads, as ``fastq.chunks`` yields them.
+        primers: The left and the right primer.
+        progress: Called as progress("reads", reads newly processed, None), or None.
+
+    Returns:
+        The copies, and the counts of the reads.
+    """
     parts, tally, whole = [], Tally(), []
     left, right = (p.upper().encode() for p in primers)
     for bases, lengths, qualities in chunks:
@@ -74,7 +100,7 @@ def cut(chunks, primers, progress):
         tally.left_out = +tally.left_out
         return none, tally
     lengths = np.concatenate([part.lengths for part in parts])
-    # the commonest length, a little smoothed: neither fragments nor joined reads move it
+    # The commonest length is smoothed a little: neither fragments nor joined reads move it.
     usual = int(np.convolve(np.bincount(lengths), np.ones(5), mode="same").argmax())
     near = (lengths >= (1 - NEAR) * usual) & (lengths <= (1 + NEAR) * usual)
     tally.left_out[FAR] += int((~near).sum())
@@ -104,10 +130,10 @@ def cut(chunks, primers, progress):
 
 
 def _doubt(bases, lengths, qualities):
-    """(probability that each base is wrong float32[n, R], number of reads whose qualities say nothing).
+    """Return the probability that each base is wrong, float32[n, R], and the number of reads without real qualities.
 
     Files that lost their qualities have placeholders: the lowest ones throughout, or one and the same in every read. A
-    read of Q0 to Q2 from end to end would be wrong in most bases, and is not what a sequencer gives.
+    read of Q0 to Q2 from end to end would be wrong in most bases, and no sequencer produces it.
     """
     unknown, placeholders = np.full(len(lengths), qualities is None), 0
     doubt = np.full(bases.shape, DOUBT, np.float32)
@@ -117,9 +143,9 @@ def _doubt(bases, lengths, qualities):
         flat = np.where(real, qualities, 255).min(axis=1, initial=255) == highest
         unknown = (highest <= LOWEST_QUALITY) | flat.all()
         placeholders = int(unknown.sum())
-        told = (10.0 ** (-qualities.astype(np.float32) / 10)).clip(1e-4, 0.75)
-        doubt = np.where(unknown[:, None], doubt, told)
-    return np.where(bases > 3, np.float32(0.75), doubt), placeholders  # an N
+        stated = (10.0 ** (-qualities.astype(np.float32) / 10)).clip(1e-4, 0.75)
+        doubt = np.where(unknown[:, None], doubt, stated)
+    return np.where(bases > 3, np.float32(0.75), doubt), placeholders  # values above 3 are N
 
 
 def _resized(rows, width):
@@ -127,33 +153,36 @@ def _resized(rows, width):
 
 
 def _between(part, left, right):
-    """The part of each read between the primers, in their direction; reads without them left out.
+    """Return the part of each read between the primers, in their direction; reads without primers are left out.
 
-    Returns (Copies, bool[n]: the read goes on past the strand at both ends).
+    Returns (Copies, bool[n]: whether the read goes on past the strand at both ends).
     """
     rows = []
     letters = np.frombuffer(b"ACGT", np.uint8)[part.bases]
     for number, (row, length) in enumerate(zip(letters, part.lengths, strict=True)):
-        place = orient.between(row[:length].tobytes(), left, right)
-        if place and place[1] > place[0]:
-            rows.append((number, *place))
+        span = orient.between(row[:length].tobytes(), left, right)
+        if span and span[1] > span[0]:
+            rows.append((number, *span))
     number, begin, end, turned = np.array(rows, np.int64).reshape(-1, 4).T
     bases, lengths, doubt = part.bases[number], part.lengths[number], part.doubt[number]
     both = (begin > 0) & (end < lengths)
     turned = turned.astype(bool)[:, None]
     bases = np.where(turned, orient.turned(bases, lengths), bases)
     doubt = np.where(turned, orient.backwards(doubt, lengths), doubt)
-    place = np.clip(begin[:, None] + np.arange(bases.shape[1])[None], 0, bases.shape[1] - 1)
+    position = np.clip(begin[:, None] + np.arange(bases.shape[1])[None], 0, bases.shape[1] - 1)
     return Copies(
-        np.take_along_axis(bases, place, axis=1),
+        np.take_along_axis(bases, position, axis=1),
         (end - begin).astype(np.int32),
-        np.take_along_axis(doubt, place, axis=1),
+        np.take_along_axis(doubt, position, axis=1),
         part.read[number],
     ), both
 
 
-def shortness(copies, primers):
-    """What to say of reads that may be shorter than their strands; empty where nothing speaks for that."""
+def shortness(copies: Copies, primers: Sequence[str]) -> str:
+    """Return what to say of reads that may be shorter than their strands.
+
+    The text is empty where nothing indicates that.
+    """
     if all(primers) and copies.whole < 0.5:
         return (
             f"; {1 - copies.whole:.0%} of the reads hold one primer only and end before the other: they are shorter "

@@ -1,4 +1,4 @@
-"""Wrong packets of a block of the outer code: found by the packets that it has to spare.
+"""Find the wrong packets of a block of the outer code by means of the packets that it has to spare.
 
 Packets pass their own check, yet one in 2**check_bits garbled strands does so by chance, and one wrong packet spoils
 every symbol solved from it.
@@ -8,34 +8,49 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Integer, UInt8
 
 from helix_jax.strands.packets import BLOCK_BYTES
 from helix_jax.strands.raptor import repair_symbols, solve
 
-ATTEMPTS = 64  # alternatives tried where the surplus is too small to name the wrong packets
-_ROUNDS = 8  # searches for wrong packets in one block; each one removes all that it sees
-_ROWS = 72  # surplus packets looked at in one search: up to 64 wrong packets, and 8 to tell them from the others
+ATTEMPTS = 64  # alternatives tried where the surplus is too small to identify the wrong packets
+_ROUNDS = 8  # searches for wrong packets in one block; each one removes all that it finds
+_ROWS = 72  # surplus packets used in one search: up to 64 wrong packets, and 8 to tell them from the others
 
 
 class Reading(NamedTuple):
-    """One way to read a block. data: its source symbols uint8[sources, width], or None if it cannot be solved.
-    rejected: symbol ids left out. surplus: packets that agree with it beyond those it was solved from (-1: the packets
-    contradict it)."""
+    """One way to read a block.
 
-    data: np.ndarray | None
-    rejected: tuple = ()
+    Attributes:
+        data: The source symbols, or None if the block cannot be solved.
+        rejected: Symbol ids left out.
+        surplus: The packets that agree with the data beyond those it was solved from; -1 if the packets contradict it.
+    """
+
+    data: UInt8[np.ndarray, "sources width"] | None
+    rejected: tuple[int, ...] = ()
     surplus: int = 0
 
 
-def audit(sources, ids, symbols, width):
-    """Find wrong packets of a block by the packets it has to spare.
+def audit(
+    sources: int, ids: Integer[np.ndarray, " n"], symbols: UInt8[np.ndarray, "n width"], width: int
+) -> list[Reading]:
+    """Find the wrong packets of a block by the packets it has to spare.
 
-    Returns a list of ``Reading``, the most likely first.
+    The block is solved from just enough packets; the others are coded anew and compared. A wrong packet j in the first
+    set adds h_j e_j to the difference, a matrix (other packets) x (bytes), where e_j is its error and h_j how the
+    others depend on it. So the rank of the difference is the number of wrong packets, and the wrong packets are those
+    whose h_j lies in its column space (as in the decoding of interleaved codes). The h_j come from solving with unit
+    symbols.
 
-    Solve from just enough packets, code the others anew, compare. A wrong packet j in the first set adds h_j e_j to
-    the difference, a matrix (other packets) x (bytes), where e_j is its error and h_j how the others depend on it.
-    So the rank of the difference is the number of wrong packets, and they are those whose h_j lies in its column
-    space (as in the decoding of interleaved codes). The h_j come from solving with unit symbols.
+    Args:
+        sources: Source symbols of the block.
+        ids: Symbol ids of the packets received, in ascending order.
+        symbols: Their symbols.
+        width: Bytes of a symbol.
+
+    Returns:
+        The possible readings, the most likely first.
     """
     rejected = ()
     for _ in range(_ROUNDS):
@@ -48,7 +63,7 @@ def audit(sources, ids, symbols, width):
         agreeing = int(rest.size - odd.sum())
         if not odd.any():
             return [Reading(data, rejected, agreeing)]
-        if agreeing >= 4 and 2 * agreeing >= rest.size:  # the solution is right, some of the others are not
+        if agreeing >= 4 and 2 * agreeing >= rest.size:  # the solution is right, and some of the others are wrong
             wrong, rank = rest[odd], int(odd.sum())
         else:
             rows = slice(0, min(rest.size, width + 8, _ROWS))
@@ -64,7 +79,7 @@ def audit(sources, ids, symbols, width):
 
 
 def _blame(sources, ids, used, rest, difference):
-    """Ids of packets that can explain the difference, and how many of them are wrong."""
+    """Return the ids of the packets that can explain the difference, and how many of them are wrong."""
     null, rank = _left_null(difference)
     step = max(8, min(BLOCK_BYTES // sources, -(-used // 8) * 8) // 8 * 8)
     product = np.zeros((len(null), used), np.uint8)
@@ -83,19 +98,19 @@ def _blame(sources, ids, used, rest, difference):
 
 
 def _alternatives(sources, ids, symbols, rejected, wrong, rank):
-    """Findings for each way to leave out ``rank`` of the packets in ``wrong``; none if there are too many."""
+    """Return a reading for each way to leave out ``rank`` of the packets in ``wrong``; none if there are too many."""
     ways = list(itertools.islice(itertools.combinations(wrong.tolist(), rank), ATTEMPTS + 1))
-    findings = []
-    for way in ways if len(ways) <= ATTEMPTS else ():
-        keep = ~np.isin(ids, way)
+    readings = []
+    for left_out in ways if len(ways) <= ATTEMPTS else ():
+        keep = ~np.isin(ids, left_out)
         data, _ = solve(sources, ids[keep], symbols[keep])
         if data is not None:
-            findings.append(Reading(data, rejected + way, -1))
-    return findings
+            readings.append(Reading(data, rejected + left_out, -1))
+    return readings
 
 
 def _product_table():
-    """uint8[256, 256], products in the field of RFC 6330 section 5.7: x^8 + x^4 + x^3 + x^2 + 1."""
+    """Return uint8[256, 256], the products in the field of RFC 6330 section 5.7: x^8 + x^4 + x^3 + x^2 + 1."""
     power = np.zeros(510, np.uint8)
     value = 1
     for exponent in range(255):
@@ -112,7 +127,7 @@ _PRODUCT = _product_table()
 
 
 def _left_null(matrix):
-    """uint8[r, c] over GF(256) -> (basis uint8[r - rank, r] of the vectors v with v matrix = 0, rank)."""
+    """Return (basis uint8[r - rank, r] of the vectors v with v matrix = 0 over GF(256), rank) of a uint8[r, c]."""
     size, width = matrix.shape
     work = np.concatenate([matrix, np.eye(size, dtype=np.uint8)], axis=1)
     rank = 0

@@ -1,30 +1,37 @@
 """Independent checker: does every strand obey its constraint set?
 
-Written from the words of the rules by plain scanning of the strings, and sharing no code with the automata,
-the tables or the coder that make the strands, so that a mistake there cannot hide here. Even the whole numbers of
-G and C that a band of shares allows are worked out anew, in exact fractions of the shares' decimal digits.
+It is written from the words of the rules by plain scanning of the strings. It shares no code with the automata, the
+tables or the coder that make the strands, so that a mistake there cannot hide here. Even the whole numbers of G and C
+that a band of shares allows are computed anew, in exact fractions of the shares' decimal digits.
 
 Rules are checked on the molecule as written: left primer, strand, right primer. The GC share of the whole strand leaves
 the primers out, and so do windows and balance where the set says so (``primers_exempt``).
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from jaxtyping import Bool, Int64
+
+from helix_jax.tk_scone.constraints import Constraints
 
 LETTERS = "ACGT"
-CHUNK = 1 << 14  # strands worked on at a time: a few megabytes, whatever the size of the pool
-EXAMPLES = 3  # per rule
+CHUNK = 1 << 14  # strands checked at a time: a few megabytes, whatever the size of the pool
+EXAMPLES = 3  # kept of each rule
 
 
 @dataclass(frozen=True)
 class Example:
-    """One place where a rule is broken.
+    """One position where a rule is broken.
 
-    strand: row number. position: of the first base of the offending piece, counted from the strand's first base
-    (negative in the left primer). what: the piece and its figures, for people.
+    Attributes:
+        strand: Row number.
+        position: Position of the first base of the offending piece, counted from the strand's first base (negative in
+            the left primer).
+        what: The piece and its figures, for people.
     """
 
     strand: int
@@ -34,7 +41,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule, in words; how many strands break it; the first few places."""
+    """How one rule is kept.
+
+    Attributes:
+        rule: The rule, in words.
+        strands: How many strands break it.
+        examples: The first few positions where it is broken.
+    """
 
     rule: str
     strands: int
@@ -43,29 +56,37 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What the checker saw.
+    """What the checker found.
 
-    strands: how many were checked. length: nucleotides of each, without primers. violations: strands that break at
-    least one rule. findings: one per rule, kept rules included.
-    longest_runs: int64[r + 1], number of strands by their longest homopolymer run (primers included).
-    gc_percent: int64[101], number of strands by the GC share of the strand alone, in whole percent rounded down.
+    Attributes:
+        strands: How many strands were checked.
+        length: Nucleotides of each strand, without primers.
+        violations: Strands that break at least one rule.
+        findings: One finding per rule, kept rules included.
+        longest_runs: Number of strands by their longest homopolymer run (primers included).
+        gc_percent: Number of strands by the GC share of the strand alone, in whole percent rounded down.
     """
 
     strands: int
     length: int
     violations: int
     findings: tuple[Finding, ...]
-    longest_runs: np.ndarray
-    gc_percent: np.ndarray
+    longest_runs: Int64[np.ndarray, " runs"]
+    gc_percent: Int64[np.ndarray, "101"]
 
 
-def check(strands, constraints):
+def check(strands: np.ndarray | Sequence[str], constraints: Constraints) -> Report:
     """Check every strand against every rule.
 
-    strands: uint8[n, L] in 0..3 = A C G T, or a sequence of n strings of L letters (either case).
-    constraints: tk_scone.constraints.Constraints; only its fields are read.
-    Returns a Report. Raises ValueError for other letters or values and for strings of unequal length, naming the
-    strand.
+    Args:
+        strands: uint8[n, L] in 0..3 = A C G T, or a sequence of n strings of L letters (in either case).
+        constraints: The set, of which only the fields are read.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: For other letters or values and for strings of unequal length; it names the strand.
     """
     bases = _as_bases(strands)
     count, length = bases.shape
@@ -92,39 +113,51 @@ def check(strands, constraints):
 class _Written:
     """A chunk of molecules as written, with what several rules need.
 
-    bases: uint8[n, P]. run: int32[n, P], length of the run that ends at each base. gc_before: int32[n, P + 1], G and C
-    before each position. strand_gc: int32[n], G and C of the strand alone. offset: position of the strand's first base;
-    length: its bases.
+    Attributes:
+        bases: uint8[n, P], the bases with primers.
+        run: int32[n, P], the length of the run that ends at each base.
+        gc_before: int32[n, P + 1], the number of G and C before each position.
+        strand_gc: int32[n], the number of G and C of the strand alone.
+        offset: Position of the strand's first base.
+        length: Bases of the strand.
     """
 
     def __init__(self, bases, offset, length):
         self.bases, self.offset, self.length = bases, offset, length
-        count, places = bases.shape
-        place = np.arange(places, dtype=np.int32)
-        changed = np.zeros((count, places), bool)
+        count, positions = bases.shape
+        position = np.arange(positions, dtype=np.int32)
+        changed = np.zeros((count, positions), bool)
         np.not_equal(bases[:, 1:], bases[:, :-1], out=changed[:, 1:])
-        start = np.maximum.accumulate(np.where(changed, place, np.int32(0)), axis=1)
-        self.run = place - start + np.int32(1)
-        self.gc_before = np.zeros((count, places + 1), np.int32)
+        start = np.maximum.accumulate(np.where(changed, position, np.int32(0)), axis=1)
+        self.run = position - start + np.int32(1)
+        self.gc_before = np.zeros((count, positions + 1), np.int32)
         np.cumsum((bases == 1) | (bases == 2), axis=1, dtype=np.int32, out=self.gc_before[:, 1:])
         self.strand_gc = self.gc_before[:, offset + length] - self.gc_before[:, offset]
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """words: the rule for people. bad: _Written -> bool[n, places], True where it is broken. span: (_Written, row,
-    place) -> (first, length, note) of the piece that breaks it."""
+    """A rule: its words for people, where it is broken, and the piece that breaks it.
+
+    Attributes:
+        words: The rule for people.
+        bad: Function that returns bool[n, positions], True where the rule is broken.
+        span: Function (written, row, position) -> (first, length, note) of the piece that breaks it.
+    """
 
     words: str
-    bad: object
-    span: object
+    bad: Callable[[_Written], Bool[np.ndarray, "n positions"]]
+    span: Callable[..., tuple]
 
 
 class _Tally:
+    """How many strands break a rule, and the first few examples."""
+
     def __init__(self, rule):
         self.rule, self.strands, self.examples = rule, 0, []
 
     def add(self, written, begin):
+        """Count the strands of a chunk that break the rule, and return their mask; ``begin`` is its first strand."""
         bad = self.rule.bad(written)
         broken = bad.any(axis=1)
         rows = np.flatnonzero(broken)
@@ -145,7 +178,7 @@ def _rules(constraints, length):
     if c.strand_gc is not None:
         rules.append(_strand_rule(length, *_bounds(c.strand_gc, length)))
     if c.balance:
-        # within balance of half in every window is 40-60 % of a window of 10 balance: 50 bases for `wide`
+        # Within `balance` of half in every window is 40-60 % of a window of 10 balance: 50 bases for `wide`.
         rules += [_balance_rule(c.balance, exempt), _window_rule(10 * c.balance, 4 * c.balance, 6 * c.balance, exempt)]
     for motif in c.motifs:
         word = _word(motif)
@@ -160,10 +193,10 @@ def _run_rule(longest):
     def bad(written):
         return written.run > longest
 
-    def span(written, row, place):
-        # the first offending base is the run's base number longest + 1: show the run as far as it goes
-        first = place - longest
-        end = place + 1
+    def span(written, row, position):
+        # The first offending base is the run's base number longest + 1: show the run as far as it goes.
+        first = position - longest
+        end = position + 1
         while end < written.bases.shape[1] and written.bases[row, end] == written.bases[row, first]:
             end += 1
         return first, end - first, f"run of {end - first}"
@@ -172,7 +205,7 @@ def _run_rule(longest):
 
 
 def _counted(written, exempt):
-    """(G and C before each position that counts, first of these positions): all, or those of the strand alone."""
+    """Return the G and C before each position that counts, and the first such position: all, or the strand alone."""
     if not exempt:
         return written.gc_before, 0
     inside = written.gc_before[:, written.offset : written.offset + written.length + 1]
@@ -185,10 +218,10 @@ def _window_rule(width, low, high, exempt):
         gc = before[:, width:] - before[:, :-width]
         return (gc < low) | (gc > high)
 
-    def span(written, row, place):
+    def span(written, row, position):
         before, first = _counted(written, exempt)
-        gc = before[row, place + width] - before[row, place]
-        return first + place, width, f"{gc} G or C in {width}"
+        gc = before[row, position + width] - before[row, position]
+        return first + position, width, f"{gc} G or C in {width}"
 
     return _Rule(f"{low} to {high} G or C in every {width} bases", bad, span)
 
@@ -209,36 +242,39 @@ def _balance_rule(balance, exempt):
         return 2 * before - np.arange(before.shape[1], dtype=np.int32)
 
     def bad(written):
-        # of any window: the greatest and the least imbalance before it differ by at most 2 balance
+        # This covers every window: the greatest and the least imbalance before it differ by at most 2 balance.
         lead = imbalance(written)
         wide = np.maximum.accumulate(lead, axis=1) - np.minimum.accumulate(lead, axis=1) > 2 * balance
         return (np.abs(lead) > balance) | wide
 
-    def span(written, row, place):
+    def span(written, row, position):
         first = _counted(written, exempt)[1]
-        return first, place, f"G + C less A + T is {imbalance(written)[row, place]} after {place} bases"
+        return first, position, f"G + C less A + T is {imbalance(written)[row, position]} after {position} bases"
 
     return _Rule(f"G + C less A + T within {balance} from the first base to any", bad, span)
 
 
 def _motif_rule(words, word):
     def bad(written):
-        places = written.bases.shape[1] - len(word) + 1
-        found = np.ones((len(written.bases), max(places, 1)), bool)
-        if places < 1:
-            return ~found
+        positions = written.bases.shape[1] - len(word) + 1
+        match = np.ones((len(written.bases), max(positions, 1)), bool)
+        if positions < 1:
+            return ~match
         for shift, base in enumerate(word):
-            found &= written.bases[:, shift : shift + places] == base
-        return found
+            match &= written.bases[:, shift : shift + positions] == base
+        return match
 
-    def span(_, __, place):
-        return place, len(word), "forbidden"
+    def span(_, __, position):
+        return position, len(word), "forbidden"
 
     return _Rule(f"without {words}", bad, span)
 
 
 def _bounds(band, length):
-    """Least and greatest whole number whose share of ``length`` lies in the band, by the decimals as written."""
+    """Return the least and the greatest whole number whose share of ``length`` lies in the band.
+
+    The shares are taken by their decimals as written.
+    """
     low, high = (Fraction(str(share)) * length for share in band)
     return math.ceil(low), math.floor(high)
 
@@ -272,6 +308,6 @@ def _as_bases(strands):
     bases = values[np.frombuffer(text, np.uint8)].reshape(len(strands), length)
     wrong = np.argwhere(bases > 3)
     if len(wrong):
-        row, place = wrong[0]
-        raise ValueError(f"strand {row} holds {strands[row][place]!r} at {place}: only A, C, G, T are bases")
+        row, position = wrong[0]
+        raise ValueError(f"strand {row} holds {strands[row][position]!r} at {position}: only A, C, G, T are bases")
     return bases

@@ -1,21 +1,25 @@
 """Strands <-> FASTA files, in portions, so that memory does not grow with the pool.
 
-Decoding needs the letters alone, and for a pool with motifs or primers what ``written.Written`` says. That stands in
-the comments of the header strands, where a reader finds it again; the other comments are for people.
+Decoding needs the letters alone and, for a pool with motifs or primers, what ``written.Written`` says. The comments of
+the header strands state that, so that a reader finds it again; the other comments are for people.
 """
 
+import collections
 import contextlib
 import gzip
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from helix_jax.files import atomic
 from helix_jax.strands import records
 from helix_jax.strands.records import RecordsError
-from helix_jax.strands.written import Written
+from helix_jax.strands.written import AnyPool, Written
 
-KEPT = 1 << 27  # letters of a file that are kept in memory, so that all but large pools are parsed once
+KEPT = 1 << 27  # letters of a file that are kept in memory, so that all but large pools are parsed only once
 PART = 1 << 14  # strands written at once
 _LETTERS = np.frombuffer(b"ACGT", np.uint8)
 
@@ -23,14 +27,25 @@ _LETTERS = np.frombuffer(b"ACGT", np.uint8)
 # ---- writing -------------------------------------------------------------------------------------------------
 
 
-def write(path, strands, describe, *, name="strand"):
-    """Write strands as FASTA, one line per strand, all or nothing (``files.atomic``); gzip if named ``.gz``.
+def write(
+    path: str | os.PathLike,
+    strands: np.ndarray | Sequence[np.ndarray],
+    describe: Callable[[int], str] | Sequence[str],
+    *,
+    name: str = "strand",
+) -> None:
+    """Write strands as FASTA, one line per strand, all or nothing (``files.atomic``).
 
-    strands: uint8[n, L], or n arrays uint8[L_i]; bases 0..3 = A C G T. describe: the comment of each record, a callable
-    index -> str or a sequence of n str; written as ASCII, other characters escaped.
-    Records are named ``strand_0000000`` upwards (``name``: another word).
-    Raises ValueError for other bases, a strand without any, a wrong number of comments or a line break in one;
-    ``files.OutputError`` when the file cannot be written.
+    Args:
+        path: The file, compressed with gzip if its name ends in ``.gz``.
+        strands: uint8[n, L], or n arrays uint8[L_i]; bases 0..3 = A C G T.
+        describe: The comment of each record, as a function of its index or as a sequence of n; written as ASCII, with
+            other characters escaped.
+        name: The word before the number in the names of the records, which are ``strand_0000000`` upwards.
+
+    Raises:
+        ValueError: For other bases, a strand without bases, a wrong number of comments or a line break in one.
+        files.OutputError: When the file cannot be written.
     """
     rows = strands if isinstance(strands, list) else np.asarray(strands)
     if not isinstance(rows, list) and rows.ndim != 2:
@@ -43,11 +58,17 @@ def write(path, strands, describe, *, name="strand"):
         _write_parts(out, parts, comment, name)
 
 
-def write_pool(path, pool, watch=None):
+def write_pool(
+    path: str | os.PathLike, pool: AnyPool, watch: Callable[[UInt8[np.ndarray, "n L"]], None] | None = None
+) -> None:
     """Write a ``pool.Pool`` or ``pool.Draft``; the comments say what each strand carries. Otherwise as ``write``.
 
-    Comments of header strands tell the pool's key and, where there are any, its motifs and primers.
-    watch: called with each part of the strands, uint8[n, L], before it is written.
+    The comments of header strands state the pool's key and, where it has any, its motifs and primers.
+
+    Args:
+        path: The file.
+        pool: The pool.
+        watch: Called with each part of the strands before it is written.
     """
     note = Written(
         pool.constraints.motifs, pool.constraints.left, pool.constraints.right, pool.constraints.primers_exempt
@@ -65,7 +86,7 @@ def write_pool(path, pool, watch=None):
 
 @contextlib.contextmanager
 def _written(path):
-    """A binary stream into the file that ``path`` becomes."""
+    """Open a binary stream into the file that ``path`` becomes."""
     with atomic(path) as temporary, open(temporary, "wb") as raw:
         if Path(path).suffix.lower() != ".gz":
             yield raw
@@ -86,7 +107,7 @@ def _write_parts(out, parts, comment, name, watch=None):
 
 
 def _text(rows, first, comment, name):
-    """Records of strands from number ``first`` on, as bytes."""
+    """Return the records of strands from number ``first`` on, as bytes."""
     rows = [np.asarray(row) for row in rows] if isinstance(rows, list) else rows
     for row in rows if isinstance(rows, list) else rows[:1]:
         if row.ndim != 1 or row.dtype != np.uint8 or not len(row):
@@ -107,33 +128,33 @@ def _text(rows, first, comment, name):
 
 
 class Strands:
-    """The strands of an open FASTA file, which ``pool`` reads in portions, as often as it needs.
+    """The strands of an open FASTA file, which ``pool`` reads in portions, as often as it needs. Made by ``opened``.
 
-    A record that is no strand (other letters than A, C, G, T; none; far too many) is an erasure: it is left out and
-    counted in ``left_out``, by reason. Made by ``opened``.
+    A record that is no strand (because it holds other letters than A, C, G, T, none at all, or far too many) is an
+    erasure: it is left out and counted by reason in ``left_out``.
     """
 
-    def __init__(self, source):
+    def __init__(self, source: records.Records):
         self._source = source
         self._kept: list[np.ndarray] | None = None
 
     @property
-    def name(self):
-        """Of the file, for messages."""
+    def name(self) -> str:
+        """The name of the file, for messages."""
         return self._source.name
 
     @property
-    def left_out(self):
-        """Number of records that are no strands, by reason; of what was read so far."""
+    def left_out(self) -> collections.Counter:
+        """Number of records read so far that are no strands, by reason."""
         return self._source.left_out
 
     @property
-    def notes(self):
-        """What header comments say, the most frequent first: list of (key as hexadecimal, Written)."""
+    def notes(self) -> list[tuple[str, Written]]:
+        """What header comments say, the most frequent first: (key as hexadecimal, Written)."""
         return [(key, Written.from_comment(text)) for (key, text), _ in self._source.notes.most_common()]
 
-    def portions(self):
-        """Yield uint8[n, L], strands of one length in the order of the file; bases 0..3 = A C G T.
+    def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
+        """Yield strands of one length in the order of the file; bases are 0..3 = A C G T.
 
         Raises RecordsError where the file holds no strand at all, or is damaged.
         """
@@ -150,15 +171,15 @@ class Strands:
                     kept.clear()
                 yield group
         if not seen:
-            told = self._source.told()
+            reasons = self._source.told()
             raise RecordsError(
-                f"{self.name} holds no strands: " + (f"its records are {told}" if told else "it is empty")
+                f"{self.name} holds no strands: " + (f"its records are {reasons}" if reasons else "it is empty")
             )
         if size <= KEPT:
             self._kept = kept
 
     def _groups(self, letters, lengths):
-        """Portions of one length each, without rows that hold an N."""
+        """Yield portions of one length each, without rows that hold an N."""
         ends = np.cumsum(lengths)
         for length in dict.fromkeys(lengths.tolist()):
             if (lengths == length).all():
@@ -174,10 +195,10 @@ class Strands:
 
 
 @contextlib.contextmanager
-def opened(path):
-    """Context manager: ``Strands`` of a FASTA file, plain or gzip, of a pipe, or of standard input (``-``).
+def opened(path: str | os.PathLike) -> Iterator[Strands]:
+    """Open a FASTA file, plain or gzip, a pipe, or standard input (``-``), and give its ``Strands``.
 
-    Raises RecordsError for a file of another format, FASTQ among them.
+    This is a context manager. It raises RecordsError for a file of another format, also for FASTQ.
     """
     with records.opened(path, again=True) as source:
         if source.kind == "fastq":
@@ -185,10 +206,11 @@ def opened(path):
         yield Strands(source)
 
 
-def together(strands):
-    """``Strands`` -> dict of length L -> uint8[n, L], all in memory.
+def together(strands: Strands) -> dict[int, UInt8[np.ndarray, "_ _"]]:
+    """Read all strands into memory, by their length.
 
-    Strands of a length keep the order of the file, duplicates among them, and lengths that of their first appearance.
+    The strands of a length keep the order of the file, duplicates included, and the lengths that of their first
+    appearance.
     """
     groups = {}
     for group in strands.portions():
@@ -196,10 +218,11 @@ def together(strands):
     return {length: np.concatenate(parts) for length, parts in groups.items()}
 
 
-def read(path):
-    """All strands of a FASTA file, as ``together`` gives them: letters of either case, wrapped or not.
+def read(path: str | os.PathLike) -> dict[int, UInt8[np.ndarray, "_ _"]]:
+    """Read all strands of a FASTA file, as ``together`` gives them: letters of either case, wrapped or not.
 
-    Records that are no strands are left out. Raises as ``opened`` does, and for a file without strands.
+    Records that are no strands are left out. Raises what ``opened`` raises, and RecordsError for a file without
+    strands.
     """
     with opened(path) as strands:
         return together(strands)

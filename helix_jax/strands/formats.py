@@ -4,7 +4,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-HEAD = 1 << 16  # bytes looked at
+HEAD = 1 << 16  # bytes examined
 _SAM = re.compile(rb"@(HD|SQ|RG|PG|CO)\t")
 _ALIGNED = re.compile(rb"[^\t\n]+\t\d+\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[^\t\n]+\t\d+\t-?\d+\t[A-Za-z=.*]+\t\S+")
 _CELL = re.compile(rb"[ACGTNacgtn]{20,}")
@@ -13,14 +13,18 @@ _BARE = re.compile(rb"[ACGTNacgtn]{20,}\s*(\n|$)")
 
 @dataclass(frozen=True)
 class Format:
-    """what: the format, in words, with its article. command: shell command that makes FASTA or FASTQ of FILE, or a
-    sentence where there is none."""
+    """A file format.
+
+    Attributes:
+        what: The format in words, with its article.
+        command: The shell command that makes FASTA or FASTQ of FILE, or a sentence where there is no such command.
+    """
 
     what: str
     command: str
 
-    def remedy(self, name):
-        """What to do about the file ``name``."""
+    def remedy(self, name: str) -> str:
+        """Say what to do about the file ``name``."""
         if "FILE" not in self.command:
             return self.command
         name = "FILE" if name == "standard input" else shlex.quote(name)
@@ -54,11 +58,11 @@ _MAGIC = (
 )  # fmt: skip
 
 
-def recognise(head):
-    """The ``Format`` of a file by its first bytes, decompressed if they were gzip; None if none is known."""
-    for magic, found in _MAGIC:
+def recognise(head: bytes) -> Format | None:
+    """Recognise a format by the first bytes of a file, decompressed if they were gzip; None for an unknown one."""
+    for magic, known_format in _MAGIC:
         if head.startswith(magic):
-            return found
+            return known_format
     if head[4:8] == b"ftyp":
         return Format("an MP4 or QuickTime video", _PICTURES)
     if head[257:262] == b"ustar":
@@ -79,15 +83,15 @@ def recognise(head):
 
 
 def _table(text):
-    """The Format of a table with a column of sequences, None if it is none."""
+    """Return the format of a table with a column of sequences, or None if the text is no such table."""
     for line in text.splitlines()[:8]:
         for mark in (b",", b";", b"\t"):
             cells = [cell.strip().strip(b'"') for cell in line.split(mark)]
             column = next((n for n, cell in enumerate(cells, 1) if _CELL.fullmatch(cell)), None)
             if len(cells) > 1 and column:
-                shown = mark.decode().replace("\t", "\\t")
+                separator = mark.decode().replace("\t", "\\t")
                 command = (
-                    f"""awk -F'{shown}' '{{gsub(/["\\r]/, "")}} toupper(${column}) ~ /^[ACGTN]+$/ """
+                    f"""awk -F'{separator}' '{{gsub(/["\\r]/, "")}} toupper(${column}) ~ /^[ACGTN]+$/ """
                     f"""{{print ">" NR "\\n" toupper(${column})}}' FILE > strands.fasta"""
                 )
                 return Format("a table (CSV or TSV), such as an order form", command)

@@ -1,13 +1,13 @@
 """Header: what a decoder must know of a pool <-> strands of the pool itself.
 
-Header strands have a bootstrap layout that depends on the bits K of a strand alone and one fixed check key, so that
+Header strands have a bootstrap layout that depends on the bits K of a strand alone, and one fixed check key, so that
 they are found before anything is known of the pool:
 
     pool tag 16 | symbol index 8 | chunk, whole bytes | check 32 | zeros
 
 The header's 112 bytes are one RaptorQ block of chunks with three times as many repair chunks, at least 16 packets in
 all and at most 255. So 7 in 10 of them may be lost (5 in 10 where strands have fewer than 72 bits). The check lets a
-garbled or foreign strand through with probability 2**-32, and a CRC-32 inside the 112 bytes covers the whole.
+garbled or foreign strand through with probability 2**-32, and a CRC-32 inside the 112 bytes covers the whole header.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from jaxtyping import Bool, UInt32
 
 from helix_jax.config import MixingConfig
 from helix_jax.errors import HelixError
@@ -25,9 +26,9 @@ from helix_jax.strands.packets import PacketLayout, pack_fields, unpack_fields
 
 VERSION = 1
 SIZE = 112  # bytes of a header, CRC included
-SHORTEST = 64  # bits of a strand that can carry one byte of it
+SHORTEST = 64  # bits of the shortest strand that can carry one byte of the header
 _KINDS = ("bytes", "video")
-_MODES = ("raw", "context", "prior")  # place = number in the file format
+_MODES = ("raw", "context", "prior")  # the index is the number in the file format
 _KEY = b"helixjax"  # check key of every header strand
 _TAG_BITS, _SYMBOL_BITS, _CHECK_BITS = 16, 8, 32
 _CRC = struct.Struct(">I")
@@ -37,23 +38,38 @@ _FORMAT = struct.Struct(">7BH16s8s8sQ16s7I8s6sB")
 
 
 class HeaderError(HelixError):
-    """A header cannot be written or read; the message names the field."""
+    """A header that cannot be written or read; the message names the field."""
 
 
 @dataclass(frozen=True)
 class Header:
     """Everything that a decoder needs besides the strands and the model.
 
-    kind: 'bytes' or 'video'. constraints: name of the constraint set, 1 to 16 ASCII characters. tables_hash: first 8
-    bytes of the hash of its coder tables. key: 8 bytes, the pool's id. content_bytes: bytes of the content, at most
-    sources * symbol_bytes; the payload of the outer code is filled up to whole symbols. digest: 16 bytes,
-    ``outer.payload_digest`` of that payload. sources: source packets over all blocks. symbol_bytes, index_bits,
-    check_bits, repairs: as in ``packets.PacketLayout``. mixing: the switches. mode: coding of tokens,
-    'raw', 'context' or 'prior'.
-    Video only (zero otherwise): frames, height, width in pixels, fps: frames per second, exact. digits: base-4 digits
-    of a token. model_hash: first 8 bytes of the tokenizer's digest. prior_hash: first 6 bytes of the prior's; zeros in
-    mode raw. update: code of the decoder's update in the last packets (``tokenizer.update``), 0 without.
     Raises HeaderError for a value that does not fit its field or makes no sense.
+
+    Attributes:
+        kind: 'bytes' or 'video'.
+        constraints: Name of the constraint set, 1 to 16 ASCII characters.
+        tables_hash: First 8 bytes of the hash of its coder tables.
+        key: 8 bytes, the pool's id.
+        content_bytes: Bytes of the content, at most sources * symbol_bytes; the payload of the outer code is filled up
+            to whole symbols.
+        digest: 16 bytes, ``outer.payload_digest`` of that payload.
+        sources: Source packets over all blocks.
+        symbol_bytes: As in ``packets.PacketLayout``.
+        index_bits: As in ``packets.PacketLayout``.
+        check_bits: As in ``packets.PacketLayout``.
+        repairs: As in ``packets.PacketLayout``.
+        mixing: The switches of the mixing.
+        mode: The coding of tokens: 'raw', 'context' or 'prior'.
+        frames: Number of frames. This and the following fields are for video only, and zero otherwise.
+        height: Height in pixels.
+        width: Width in pixels.
+        fps: Frames per second, exact.
+        digits: Base-4 digits of a token.
+        model_hash: First 8 bytes of the tokenizer's digest.
+        prior_hash: First 6 bytes of the prior's digest; zeros in mode raw.
+        update: Code of the decoder's update in the last packets (``tokenizer.update``); 0 without an update.
     """
 
     kind: str
@@ -119,8 +135,8 @@ class Header:
                 f"{self.sources} packets of {self.symbol_bytes} bytes hold"
             )
 
-    def to_bytes(self):
-        """The header as ``SIZE`` bytes, big-endian."""
+    def to_bytes(self) -> bytes:
+        """Return the header as ``SIZE`` bytes, big-endian."""
         switches = self.mixing.interleave | self.mixing.kronecker << 1 | self.mixing.offset << 2
         fps = Fraction(self.fps)
         fields = _FORMAT.pack(
@@ -133,8 +149,8 @@ class Header:
         return fields + _CRC.pack(zlib.crc32(fields))
 
     @classmethod
-    def from_bytes(cls, data):
-        """Inverse of ``to_bytes``. Raises HeaderError for damage, a newer format version, or values without sense."""
+    def from_bytes(cls, data: bytes) -> "Header":
+        """Invert ``to_bytes``. Raises HeaderError for damage, a newer format version, or values that make no sense."""
         if not _intact(data):
             raise HeaderError("header: damaged, its CRC does not match")
         if data[0] != VERSION:
@@ -171,8 +187,8 @@ class Header:
             update=update,
         )
 
-    def layout(self, bits):
-        """PacketLayout of the pool, given the bits K of a strand; its payload is whole symbols.
+    def layout(self, bits: int) -> PacketLayout:
+        """Return the layout of the pool, given the bits K of a strand; its payload is whole symbols.
 
         Raises HeaderError when the header does not fit strands of that many bits.
         """
@@ -183,23 +199,23 @@ class Header:
             raise HeaderError(f"header: does not fit strands of {bits} bits: {error}") from error
 
 
-def usable(bits):
-    """Whether strands of ``bits`` bits can carry a header."""
+def usable(bits: int) -> bool:
+    """Return whether strands of ``bits`` bits can carry a header."""
     return bits >= SHORTEST
 
 
-def least_strands(bits):
-    """How many header strands of ``bits`` bits a decoder needs at least."""
+def least_strands(bits: int) -> int:
+    """Return how many header strands of ``bits`` bits a decoder needs at least."""
     return _bootstrap(bits).sources
 
 
-def header_strands(bits):
-    """How many strands a header takes."""
+def header_strands(bits: int) -> int:
+    """Return how many strands of ``bits`` bits a header takes."""
     return _bootstrap(bits).packets
 
 
-def header_packets(header, bits):
-    """Header -> header strands: uint32[m, ceil(bits / 32)], 16 <= m <= 255.
+def header_packets(header: Header, bits: int) -> UInt32[np.ndarray, "m W"]:
+    """Return the words of the 16 to 255 header strands of ``bits`` bits.
 
     Raises HeaderError when a strand is too short (fewer than 64 bits).
     """
@@ -209,18 +225,27 @@ def header_packets(header, bits):
     return pack_fields(bits, _TAG_BITS + _SYMBOL_BITS, _CHECK_BITS, _KEY, index, chunks)
 
 
-def find_headers(words, bits):
-    """Strand words uint32[n, ceil(bits / 32)] in any order, of any number of pools -> their headers.
+def find_headers(words: UInt32[np.ndarray, "n W"], bits: int) -> tuple[tuple[Header, ...], Bool[np.ndarray, " n"]]:
+    """Find the headers among the words of strands in any order, of any number of pools.
 
-    Returns (tuple of distinct Headers in order of pool tag, is_header bool[n]: the strand has the form of a header
-    strand and passes its check). Strands that are none are passed over, and so are headers of which too little is
-    left, and two pools that share a tag (1 in 65,536).
-    Raises HeaderError when nothing but headers of another format version or without sense is found, and for strands
-    of fewer than 64 bits.
+    Other strands are ignored, and so are headers of which too little is left, and two pools that share a tag (1 in
+    65,536).
+
+    Args:
+        words: The words of the strands.
+        bits: Bits of a strand.
+
+    Returns:
+        The distinct headers in the order of their pool tags, and a mask of the strands that have the form of a header
+        strand and pass its check.
+
+    Raises:
+        HeaderError: When nothing but headers of another format version or without sense is found, and for strands of
+            fewer than 64 bits.
     """
     layout = _bootstrap(bits)
-    index, chunks, found = _fields(layout, words)
-    tags, symbols, chunks = index[found] >> _SYMBOL_BITS, index[found] % (1 << _SYMBOL_BITS), chunks[found]
+    index, chunks, mask = _fields(layout, words)
+    tags, symbols, chunks = index[mask] >> _SYMBOL_BITS, index[mask] % (1 << _SYMBOL_BITS), chunks[mask]
     headers, refused = [], None
     for tag in np.unique(tags):
         data = _decode(layout, symbols[tags == tag], chunks[tags == tag])
@@ -235,27 +260,27 @@ def find_headers(words, bits):
             headers.append(header)
     if refused is not None and not headers:
         raise refused
-    return tuple(headers), found
+    return tuple(headers), mask
 
 
-def is_header(words, bits):
-    """bool[n]: which strand words uint32[n, ceil(bits / 32)] have the form of a header strand and pass its check.
+def is_header(words: UInt32[np.ndarray, "n W"], bits: int) -> Bool[np.ndarray, " n"]:
+    """Return a mask of the strands that have the form of a header strand and pass its check.
 
-    None of them where strands of ``bits`` bits are too short for a header.
+    None of them does where strands of ``bits`` bits are too short for a header.
     """
     return _fields(_bootstrap(bits), words)[2] if usable(bits) else np.zeros(len(words), bool)
 
 
 def _fields(layout, words):
-    """Words -> (tag and symbol index int64[n], chunks uint8[n, symbol bytes], bool[n]: it is a header strand)."""
-    index, chunks, found = unpack_fields(
+    """Return (tag and symbol index int64[n], chunks uint8[n, symbol bytes], mask of header strands bool[n])."""
+    index, chunks, ok = unpack_fields(
         layout.bits, layout.index_bits, layout.symbol_bytes, layout.check_bits, _KEY, words
     )
-    return index, chunks, found & (index % (1 << _SYMBOL_BITS) < layout.packets)
+    return index, chunks, ok & (index % (1 << _SYMBOL_BITS) < layout.packets)
 
 
 def _bootstrap(bits):
-    """Layout of header strands as the outer code sees it (tag and symbol index count as its index)."""
+    """Return the layout of header strands as the outer code sees it (tag and symbol index count as its index)."""
     if not usable(bits):
         raise HeaderError(
             f"strands of {bits} bits are too short for a header, which needs {SHORTEST}: use longer strands"
@@ -271,9 +296,9 @@ def _tag(key):
 
 
 def _decode(layout, index, chunks):
-    """The header's bytes from one pool's chunks, or None.
+    """Return the header's bytes from the chunks of one pool, or None.
 
-    One wrong chunk among them (2**-32 each) is passed over by solving from other chunks; the inner CRC decides.
+    One wrong chunk among them (2**-32 each) is tolerated by solving from other chunks; the inner CRC decides.
     """
     index, first = np.unique(index, return_index=True)
     chunks = chunks[first]

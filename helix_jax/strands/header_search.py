@@ -1,13 +1,16 @@
 """Which pool strands belong to: the header among them, the constraint set and the tables that read them.
 
-Nothing is known of the strands but their letters, and what ``Written`` says. The named sets are tried, those first that
-the strands break least; header strands pass a check of 32 bits, so that no set is taken by mistake.
+Nothing is known of the strands but their letters, and what ``Written`` says. The named sets are tried, beginning with
+those that the strands break least. Header strands pass a check of 32 bits, so that no set is taken by mistake.
 """
 
 import itertools
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Bool, UInt8, UInt32
 
 from helix_jax import parallel
 from helix_jax.errors import DecodeError
@@ -17,15 +20,34 @@ from helix_jax.strands.written import Written
 from helix_jax.tk_scone import coder, constraints, tables
 
 BATCH = 16384  # strands per call of the constrained coder: one compilation serves pools of any size
-PORTION = 1 << 16  # strands worked on at once
-LETTERS = 1 << 24  # the same in letters
-SAMPLE = 2000  # strands that tell which constraint sets are likely
-LENGTHS, CHOICES = 8, 16  # commonest lengths of strands, and comments of the file, that are tried
+PORTION = 1 << 16  # strands processed at once
+LETTERS = 1 << 24  # letters processed at once
+SAMPLE = 2000  # strands that determine which constraint sets are likely
+LENGTHS, CHOICES = 8, 16  # how many of the commonest lengths of strands, and of the file's comments, are tried
+
+
+@runtime_checkable
+class Portioned(Protocol):
+    """Strands that are read in portions, such as ``fasta.Strands``."""
+
+    def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
+        """Yield strands of one length each; bases are 0..3 = A C G T."""
+        ...
+
+
+AnyStrands = dict[int, np.ndarray] | Portioned
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A pool's header, and how its strands are read: their set and its tables, and what ``Written`` says."""
+    """A pool's header, and how its strands are read.
+
+    Attributes:
+        header: The header.
+        constraints: The set that the strands obey.
+        table: Its tables.
+        written: The motifs and primers that the strands were written with.
+    """
 
     header: headers.Header
     constraints: constraints.Constraints
@@ -33,15 +55,15 @@ class Found:
     written: Written
 
     @property
-    def total(self):
+    def total(self) -> int:
         """Bases of a strand with its primers."""
         return self.table.length + self.written.ends
 
 
-def portions(strands):
-    """Strands -> iterator of uint8[n, length], one length each, PORTION rows at most and mostly as many.
+def portions(strands: AnyStrands) -> Iterator[UInt8[np.ndarray, "n L"]]:
+    """Yield strands of one length each, PORTION rows at most and mostly as many.
 
-    strands: dict of length -> uint8[n, length], or an object with the method ``portions`` (``fasta.Strands``).
+    ``strands`` is a dict of length -> uint8[n, length], or an object with the method ``portions`` (``fasta.Strands``).
     """
     waiting, held = {}, 0  # portions of each length, and their letters
     for group in strands.values() if isinstance(strands, dict) else strands.portions():
@@ -56,7 +78,7 @@ def portions(strands):
                 parts.clear()
             parts.append(part)
             held += part.size
-            if held > 4 * LETTERS:  # many lengths: the fullest goes
+            if held > 4 * LETTERS:  # there are many lengths: yield the fullest
                 fullest = max(waiting, key=lambda length: length * sum(map(len, waiting[length])))
                 full = np.concatenate(waiting.pop(fullest))
                 held -= full.size
@@ -66,36 +88,44 @@ def portions(strands):
             yield np.concatenate(parts)
 
 
-def find_header(strands, written=None, key=None) -> Found:
+def find_header(strands: AnyStrands, written: Written | None = None, key: bytes | None = None) -> Found:
     """Find the header of a pool by trying the named sets on each strand length, as written and as reverse complements.
 
-    strands: see ``portions``. written: Written, or None where it is not known. What the comments of the file say is
-    tried too.
-    Raises DecodeError if there is none, or more than one and ``key`` does not pick one.
+    Args:
+        strands: See ``portions``.
+        written: How the strands were written, or None where it is not known. What the comments of the file say is tried
+            too.
+        key: The pool's id, or None.
+
+    Returns:
+        The header, and how the strands are read.
+
+    Raises:
+        DecodeError: If there is no header, or more than one and ``key`` does not pick one.
     """
     counts, samples = _survey(strands)
-    noted = [note for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
-    noted = list(dict.fromkeys(noted))[:CHOICES]
+    notes = [note for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
+    notes = list(dict.fromkeys(notes))[:CHOICES]
     given = [] if written is None else [written]
-    choices = list(dict.fromkeys([*given, *noted] if given else [*noted, Written()]))
-    found, refused = {}, None
+    choices = list(dict.fromkeys([*given, *notes] if given else [*notes, Written()]))
+    heads_by_key, refused = {}, None
     lengths = sorted(counts, key=lambda total: -counts[total])[:LENGTHS]
-    # as written before reversed, the commonest length first
+    # Strands as written come before reversed ones, and the commonest length comes first.
     for turn, total, choice in itertools.product((False, True), lengths, choices):
-        if (turn and found) or len(found) > 1 or key in found:
+        if (turn and heads_by_key) or len(heads_by_key) > 1 or key in heads_by_key:
             break
         here, error = _find_in(strands, total, counts[total], samples[total], choice, turn, key, total == lengths[0])
-        found |= {head.header.key: head for head in here if head.header.key not in found}
+        heads_by_key |= {head.header.key: head for head in here if head.header.key not in heads_by_key}
         refused = refused or error
     if key is not None:
-        found = {k: v for k, v in found.items() if k == key}
-    if not found and refused:
+        heads_by_key = {k: v for k, v in heads_by_key.items() if k == key}
+    if not heads_by_key and refused:
         raise DecodeError(str(refused)) from refused
-    if not found:
+    if not heads_by_key:
         raise DecodeError(_no_header(choices, key))
-    if len(found) > 1:
-        raise _mixed(found)
-    return next(iter(found.values()))
+    if len(heads_by_key) > 1:
+        raise _mixed(heads_by_key)
+    return next(iter(heads_by_key.values()))
 
 
 def _mixed(keys):
@@ -118,12 +148,13 @@ def _no_header(choices, key):
 
 
 def _survey(strands):
-    """(number of strands of each length, a sample of them): two dicts."""
+    """Return the number of strands of each length, and a sample of them, as two dicts."""
     counts, samples = {}, {}
     for part in portions(strands):
         total = part.shape[1]
         counts[total] = counts.get(total, 0) + len(part)
-        samples.setdefault(total, []).append(part[:: max(1, len(part) * 8 // SAMPLE)].copy())  # not a view of all
+        # a copy, as a view would keep all strands in memory
+        samples.setdefault(total, []).append(part[:: max(1, len(part) * 8 // SAMPLE)].copy())
     thinned = {}
     for total, parts in samples.items():
         some = np.unique(np.concatenate(parts), axis=0)
@@ -132,12 +163,13 @@ def _survey(strands):
 
 
 def _find_in(strands, total, count, sample, written, turn, key, every):
-    """(list of Found among the strands of one length, the HeaderError of a header that makes no sense or None).
+    """Return the ``Found`` among the strands of one length, and the error of a header that makes no sense, or None.
 
-    every: try the sets too that the whole sample breaks, which may be of strands from elsewhere.
+    ``every`` says whether to try also the sets that the whole sample breaks, which may consist of strands from
+    elsewhere.
     """
     length, refused = total - written.ends, None
-    # two bits a base are more than any set carries
+    # No set carries more than two bits a base.
     if not headers.usable(2 * length) or count < headers.least_strands(2 * length):
         return [], None
     for chosen in _likely_sets(core(turned(sample) if turn else sample, written), written, every):
@@ -167,32 +199,34 @@ def _find_in(strands, total, count, sample, written, turn, key, every):
     return [], refused
 
 
-def core(strands, written):
-    """Strands without their primers."""
+def core(strands: UInt8[np.ndarray, "n total"], written: Written) -> UInt8[np.ndarray, "n L"]:
+    """Return the strands without their primers."""
     return strands[:, len(written.left) : strands.shape[1] - len(written.right)]
 
 
-def turned(strands):
-    """Reverse complements."""
+def turned(strands: UInt8[np.ndarray, "n L"]) -> UInt8[np.ndarray, "n L"]:
+    """Return the reverse complements of strands."""
     return 3 - strands[:, ::-1]
 
 
-def words_of(core, table):
-    """Strands without primers -> (words uint32[n, W], ok bool[n])."""
+def words_of(
+    core: UInt8[np.ndarray, "n L"], table: tables.Tables
+) -> tuple[UInt32[np.ndarray, "n W"], Bool[np.ndarray, " n"]]:
+    """Read strands without primers: their words, and whether each is valid."""
     arrays, shape = coder.on_device(table)
     return parallel.map_batches(coder.read, arrays, np.ascontiguousarray(core), batch=BATCH, shape=shape)
 
 
 def _likely_sets(core, written, every):
-    """The named sets in the order worth trying: fewest violations in a sample first, then the tightest rules."""
+    """Return the named sets in the order worth trying: fewest violations in a sample first, then the tightest rules."""
     choices = [as_written(named, written) for named in constraints.NAMED.values()]
     broken = [checker.check(core, choice).violations for choice in choices]
     order = sorted(range(len(choices)), key=lambda n: (broken[n], n))
     return [choices[n] for n in order if every or broken[n] < len(core)]
 
 
-def check_alone(found, first):
-    """Raise DecodeError where the header strands (as bytes of words) tell of another pool of the same set."""
+def check_alone(found: Found, first: Collection[bytes]) -> None:
+    """Raise DecodeError where the header strands (as bytes of words) belong to another pool of the same set."""
     words = np.array([np.frombuffer(row, np.uint32) for row in sorted(first)], np.uint32)
     valid = headers.find_headers(words, found.table.bits)[0] if len(words) else ()
     keys = {found.header.key} | {h.key for h in valid if h.tables_hash == found.header.tables_hash}
@@ -200,8 +234,8 @@ def check_alone(found, first):
         raise _mixed(sorted(keys))
 
 
-def as_written(named, written):
-    """A named constraint set with the motifs and primers of a ``Written`` added."""
+def as_written(named: constraints.Constraints, written: Written) -> constraints.Constraints:
+    """Add the motifs and primers of a ``Written`` to a named constraint set."""
     return constraints.custom(
         named, motifs=written.motifs, left=written.left, right=written.right, primers_exempt=written.primers_exempt
     )

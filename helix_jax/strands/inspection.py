@@ -1,21 +1,44 @@
-"""What `helix-jax inspect` finds: constraint violations by the independent checker, histograms, densities."""
+"""What `helix-jax inspect` reports: constraint violations by the independent checker, histograms, densities."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import checker, header_search
-from helix_jax.strands.pool import densities
+from helix_jax.strands.header_search import AnyStrands
+from helix_jax.strands.pool import Draft, Pool, densities
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import capacity, constraints
 
 
-def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=False, key=None, progress=None):
+def inspect(
+    strands: AnyStrands,
+    *,
+    name: str | None = None,
+    motifs: Iterable[str] = (),
+    primers: Sequence[str] = ("", ""),
+    primers_exempt: bool = False,
+    key: bytes | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> dict:
     """Check every strand of a pool and count what it holds.
 
-    strands: dict of length -> uint8[n, length], or ``fasta.Strands``. name: constraint set to check against; None reads
-    it from the pool's header. motifs, primers, primers_exempt: as the pool was written, unless its file says them.
-    Returns a dict of plain numbers, strings, lists and dicts (what ``--json`` prints).
-    Raises HelixError when no header can be read and no set is named.
+    Args:
+        strands: A dict of length -> uint8[n, length], or ``fasta.Strands``.
+        name: The constraint set to check against; None reads it from the pool's header.
+        motifs: Forbidden words that the pool was written with, unless its file says them.
+        primers: The left and the right primer, likewise.
+        primers_exempt: Whether GC windows leave the primers out, likewise.
+        key: The pool's id, or None.
+        progress: Called as progress(station, bases newly checked, bases in all).
+
+    Returns:
+        Plain numbers, strings, lists and dicts (what ``--json`` prints).
+
+    Raises:
+        HelixError: When no header can be read and no set is named.
     """
     figures = {}
     length = None
@@ -23,10 +46,10 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
     everything = sum(part.size for part in header_search.portions(strands))
     if name is None:
         try:
-            found = header_search.find_header(strands, written, key)
+            source = header_search.find_header(strands, written, key)
         except DecodeError as error:
             raise HelixError(f"{error}. To check the strands alone, name the set with --constraints") from error
-        head, chosen, table, written = found.header, found.constraints, found.table, found.written
+        head, chosen, table, written = source.header, source.constraints, source.table, source.written
         layout = head.layout(table.bits)
         gross, net = densities(everything, table.bits, table.length, head.content_bytes)
         figures = {
@@ -42,7 +65,7 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
             "source_strands": layout.sources,
             "repair_strands": layout.packets - layout.sources,
         }
-        length = found.total
+        length = source.total
     else:
         noted = [note for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
         written = written or (noted[0] if noted else Written())
@@ -56,7 +79,7 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
         lengths[total] = lengths.get(total, 0) + len(part)
         if progress:
             progress("checking", part.size, everything)
-        if total <= written.ends:  # too short to hold anything between its primers
+        if total <= written.ends:  # the strands are too short to hold anything between their primers
             violations, rules["primers"] = violations + len(part), rules.get("primers", 0) + len(part)
             continue
         core = part[:, len(left) : total - len(right)]
@@ -67,9 +90,9 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
             rules["primers"] = rules.get("primers", 0) + int((~bare).sum())
         for finding in report.findings:
             rules[finding.rule] = rules.get(finding.rule, 0) + finding.strands
-            places = done - len(part) + np.flatnonzero(bare)
+            row_numbers = done - len(part) + np.flatnonzero(bare)
             examples += [
-                f"{finding.rule}: strand {places[e.strand]}, base {e.position}: {e.what}" for e in finding.examples
+                f"{finding.rule}: strand {row_numbers[e.strand]}, base {e.position}: {e.what}" for e in finding.examples
             ]
         _add(runs, report.longest_runs)
         _add(gc, report.gc_percent)
@@ -86,8 +109,8 @@ def inspect(strands, *, name=None, motifs=(), primers=("", ""), primers_exempt=F
     }
 
 
-def figures(pool, path):
-    """Figures of a pool just written to ``path`` (pool.Pool or pool.Draft), as plain numbers and strings."""
+def figures(pool: Pool | Draft, path: str | os.PathLike) -> dict[str, str | int | float]:
+    """Return the figures of a pool just written to ``path``, as plain numbers and strings."""
     c = pool.constraints
     length = pool.nucleotides // pool.count - len(c.left) - len(c.right)
     gross, net = densities(pool.nucleotides, pool.layout.bits, length, pool.header.content_bytes)

@@ -1,22 +1,26 @@
 """Outer erasure code: payload bytes <-> packet symbols, RaptorQ (RFC 6330) over source blocks.
 
-The code is systematic: source symbols are the payload itself. A block comes back from any packets as many as it has
-source symbols, but for about 1 case in 300; with two more the code practically never fails.
+The code is systematic: source symbols are the payload itself. A block comes back from any packets, as many as it has
+source symbols, except in about 1 case in 300; with two more the code practically never fails.
 
-Packets that reach ``decode`` passed their own check, yet one in 2**check_bits garbled strands does so by chance, and
-one wrong packet spoils every symbol solved from it. The digest of the payload catches that; the packets that a block
-has over its source symbols (its surplus) then tell which ones are wrong: see ``audit``.
+Packets that reach ``decode`` have passed their own check, yet one in 2**check_bits garbled strands does so by chance,
+and one wrong packet spoils every symbol solved from it. The digest of the payload catches that. The packets that a
+block has beyond its source symbols (its surplus) then tell which ones are wrong: see ``audit``.
 """
 
 import collections
 import hashlib
 import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Int64, Integer, UInt8
 
 from helix_jax.strands import audit, raptor
-from helix_jax.strands.packets import BLOCK_BYTES
+from helix_jax.strands.packets import BLOCK_BYTES, PacketLayout
+
+Buffer = bytes | bytearray | memoryview
 
 DIGEST_BYTES = 16
 _PROVEN = 3  # surplus at which a consistent block is beyond doubt: a wrong packet hides with probability 256**-surplus
@@ -26,41 +30,46 @@ _PROVEN = 3  # surplus at which a consistent block is beyond doubt: a wrong pack
 class Recovered:
     """What ``decode`` made of the packets.
 
-    symbols: uint8[sources, symbol_bytes], the payload with zeros behind it; lost source symbols are zeros.
-    payload_bytes: its length. lost: bool[sources], neither received nor recovered. suspect: bool[sources], received,
-    but in a block that holds a wrong packet which could not be found.
-    rejected: int64[r], ascending indices of which a received copy was found wrong or contradicted by another copy.
-    verified: the payload's digest matches. When it is False, payload may hold wrong bytes even where neither lost
-    nor suspect is set, each symbol with the probability that a wrong packet passed its own check.
+    When ``verified`` is False, the payload may hold wrong bytes even where neither ``lost`` nor ``suspect`` is set,
+    each symbol with the probability that a wrong packet passed its own check.
+
+    Attributes:
+        symbols: The payload with zeros behind it; lost source symbols are zeros.
+        payload_bytes: Length of the payload.
+        lost: Mask of the source symbols that were neither received nor recovered.
+        suspect: Mask of the source symbols that were received, but in a block that holds a wrong packet which could not
+            be found.
+        rejected: Indices, in ascending order, of which a received copy was found wrong or contradicted by another copy.
+        verified: Whether the payload's digest matches.
     """
 
-    symbols: np.ndarray
+    symbols: UInt8[np.ndarray, "sources symbol_bytes"]
     payload_bytes: int
-    lost: np.ndarray
-    suspect: np.ndarray
-    rejected: np.ndarray
+    lost: Bool[np.ndarray, " sources"]
+    suspect: Bool[np.ndarray, " sources"]
+    rejected: Int64[np.ndarray, " r"]
     verified: bool
 
     @property
-    def payload(self):
-        """The payload as bytes: a copy."""
+    def payload(self) -> bytes:
+        """The payload as bytes, which is a copy."""
         return self.symbols.tobytes()[: self.payload_bytes]
 
 
-def payload_digest(payload):
-    """First DIGEST_BYTES bytes of the SHA-256 of payload bytes."""
+def payload_digest(payload: Buffer) -> bytes:
+    """Return the first DIGEST_BYTES bytes of the SHA-256 of a payload."""
     return hashlib.sha256(payload).digest()[:DIGEST_BYTES]
 
 
-def matching(digest):
-    """The test "``payload_digest`` of the payload is ``digest``", for ``decode``."""
+def matching(digest: bytes) -> Callable[[Buffer], bool]:
+    """Return the test "``payload_digest`` of the payload is ``digest``", for ``decode``."""
     return lambda payload: payload_digest(payload) == digest
 
 
-def encode(layout, payload):
-    """Payload bytes -> symbols of all packets in the order of the global index: uint8[packets, symbol_bytes].
+def encode(layout: PacketLayout, payload: Buffer) -> UInt8[np.ndarray, "packets symbol_bytes"]:
+    """Return the symbols of all packets in the order of the global index.
 
-    Raises ValueError when payload has not the length that the layout was planned for.
+    Raises ValueError when the payload has not the length that the layout was planned for.
     """
     if len(payload) != layout.payload_bytes:
         raise ValueError(f"payload of {len(payload)} bytes; the layout was planned for {layout.payload_bytes}")
@@ -74,25 +83,33 @@ def encode(layout, payload):
     return symbols
 
 
-def groups(layout):
-    """Neighbouring blocks of one size that are coded side by side.
+def groups(layout: PacketLayout) -> Iterator[tuple[int, int, int]]:
+    """Yield neighbouring blocks of one size that are coded side by side.
 
-    Yields (first source symbol, source symbols of each block, number of blocks). Columns are coded independently, so
-    blocks of one size share an encoder: ten times faster.
+    Each item is (first source symbol, source symbols of each block, number of blocks). Columns are coded independently,
+    so blocks of one size share an encoder, which is ten times faster.
     """
     start = 0
     for size, same in itertools.groupby(layout.block_sources):
-        left = len(list(same))
+        remaining = len(list(same))
         side_by_side = max(1, BLOCK_BYTES // (size * layout.symbol_bytes) - 1)
-        while left:
-            count = min(side_by_side, left)
+        while remaining:
+            count = min(side_by_side, remaining)
             yield start, size, count
-            start, left = start + count * size, left - count
+            start, remaining = start + count * size, remaining - count
 
 
-def repairs(layout, symbols, blocks):
-    """Source symbols uint8[blocks * size, width] of neighbouring blocks -> their repair symbols, block by block:
-    uint8[blocks * repairs, width]."""
+def repairs(layout: PacketLayout, symbols: UInt8[np.ndarray, "n width"], blocks: int) -> UInt8[np.ndarray, "r width"]:
+    """Return the repair symbols of neighbouring blocks.
+
+    Args:
+        layout: The layout of the pool.
+        symbols: The source symbols of the blocks, block by block.
+        blocks: Number of blocks, which have one size.
+
+    Returns:
+        The repair symbols, block by block.
+    """
     if not layout.repairs:
         return symbols[:0]
     width = symbols.shape[1]
@@ -101,11 +118,27 @@ def repairs(layout, symbols, blocks):
     return coded.reshape(layout.repairs, blocks, width).transpose(1, 0, 2).reshape(-1, width)
 
 
-def decode(layout, index, symbols, genuine, progress=None):
-    """Packets that passed their check -> Recovered.
+def decode(
+    layout: PacketLayout,
+    index: Integer[np.ndarray, " n"],
+    symbols: UInt8[np.ndarray, "m width"],
+    genuine: Callable[[Buffer], bool],
+    progress: Callable[[int, int], object] | None = None,
+) -> Recovered:
+    """Recover the payload from packets that passed their check.
 
-    index: int[n] global indices, in any order, repeats allowed. symbols: uint8[n, symbol_bytes]. Others, and what is
-    done about wrong packets: see ``Packets.recover``. Raises ValueError for wrong shapes or an index out of range.
+    Args:
+        layout: The layout of the pool.
+        index: Global indices, in any order; repeats are allowed.
+        symbols: The symbol of each packet.
+        genuine: See ``Packets.recover``, which also says what is done about wrong packets.
+        progress: See ``Packets.recover``.
+
+    Returns:
+        The payload, as far as it can be recovered.
+
+    Raises:
+        ValueError: For wrong shapes or an index out of range.
     """
     packets = Packets(layout)
     packets.add(index, symbols)
@@ -113,20 +146,22 @@ def decode(layout, index, symbols, genuine, progress=None):
 
 
 class Packets:
-    """Packets of one pool as they come in, in any order: one copy of each in memory, whatever their number.
+    """The packets of one pool as they come in, in any order: one copy of each in memory, whatever their number.
 
-    symbols: uint8[packets, symbol_bytes], in the order of the global index. copies: uint16[packets], how many
-    equal copies of it came, 0 for none.
+    Attributes:
+        layout: The layout of the pool.
+        symbols: uint8[packets, symbol_bytes], in the order of the global index.
+        copies: uint16[packets], how many equal copies of each packet came, 0 for none.
     """
 
-    def __init__(self, layout):
+    def __init__(self, layout: PacketLayout):
         self.layout = layout
         self.symbols = np.zeros((layout.packets, layout.symbol_bytes), np.uint8)
         self.copies = np.zeros(layout.packets, np.uint16)
         self._others = collections.defaultdict(collections.Counter)  # index -> other symbols that claim it
 
-    def add(self, index, symbols):
-        """Take in packets that passed their check: int[n], uint8[n, symbol_bytes].
+    def add(self, index: Integer[np.ndarray, " n"], symbols: UInt8[np.ndarray, "m width"]) -> None:
+        """Take in packets that passed their check: their global indices and their symbols.
 
         Raises ValueError for wrong shapes or an index out of range.
         """
@@ -150,21 +185,27 @@ class Packets:
             self._others[int(index[row])][symbols[row].tobytes()] += 1
 
     @property
-    def received(self):
+    def received(self) -> int:
         """Number of distinct packets."""
         return int(np.count_nonzero(self.copies))
 
-    def recover(self, genuine, progress=None):
-        """Repair what can be repaired: Recovered. The packets are used up.
+    def recover(
+        self, genuine: Callable[[Buffer], bool], progress: Callable[[int, int], object] | None = None
+    ) -> Recovered:
+        """Repair what can be repaired. The packets are used up.
 
-        genuine: tells of the bytes of a whole payload (a buffer) whether they are the true ones (see ``matching``).
-        progress: called as progress(blocks done, blocks in all) after each block; where no payload is genuine then, a
-        second pass of about a second per damaged block looks for wrong packets.
-
-        Copies of an index that differ are settled by the majority; without one, all are left out. Wrong packets are
-        found and left out as long as a block has two surplus packets more than wrong ones (and no more than
+        Copies of an index that differ are settled by the majority; without a majority, all of them are left out. Wrong
+        packets are found and left out as long as a block has two surplus packets more than wrong ones (and no more than
         symbol_bytes or 64 wrong ones); with one more, by trying against the digest. Beyond that the block's recovered
         symbols count as lost and its received ones as suspect.
+
+        Args:
+            genuine: Tells of the bytes of a whole payload (a buffer) whether they are the true ones (see ``matching``).
+            progress: Called as progress(blocks done, blocks in all) after each block. Where no payload is genuine then,
+                a second pass of about a second per damaged block looks for wrong packets.
+
+        Returns:
+            The payload, as far as it can be recovered.
         """
         contradicted = self._settle()
         blocks, found = [_Block(self, number) for number in range(self.layout.blocks)], []
@@ -183,7 +224,7 @@ class Packets:
         return self._assemble(blocks, settled, doubtful, contradicted, verified is not None)
 
     def _settle(self):
-        """Of packets whose copies differ, keep the one with the most: ascending indices that were contradicted."""
+        """Keep the most frequent of the copies that differ, and return the contradicted indices in ascending order."""
         for index, others in self._others.items():
             variants = others + collections.Counter({self.symbols[index].tobytes(): int(self.copies[index])})
             (best, most), *rest = variants.most_common()
@@ -193,11 +234,11 @@ class Packets:
         return np.array(sorted(self._others), np.int64)
 
     def _payload(self):
-        """The payload as a buffer, nothing copied."""
+        """Return the payload as a buffer, without a copy."""
         return self.symbols[: self.layout.sources].reshape(-1).data[: self.layout.payload_bytes]
 
     def _choose(self, blocks, found, genuine):
-        """The findings, one of each block, whose payload has the digest; None when there are none.
+        """Return the findings, one of each block, whose payload has the digest; None when there are no such findings.
 
         ``symbols`` is left with them in place, or as it was.
         """
@@ -212,12 +253,12 @@ class Packets:
         return None
 
     def _assemble(self, blocks, settled, doubtful, contradicted, verified):
-        """Put blocks together; where one is unsolved or doubtful, keep what was received and no more."""
+        """Put the blocks together; where one is unsolved or doubtful, keep what was received and no more."""
         layout = self.layout
         lost, suspect = np.zeros(layout.sources, bool), np.zeros(layout.sources, bool)
         rejected = [contradicted]
         for number, (block, finding) in enumerate(zip(blocks, settled, strict=True)):
-            # a contradictory block's rejects are guesses, unless the digest bears them out
+            # The rejects of a contradictory block are guesses, unless the digest bears them out.
             wrong = finding.rejected if number not in doubtful else ()
             if len(wrong):
                 rejected.append(layout.index_of(np.full(len(wrong), number), wrong))
@@ -226,7 +267,7 @@ class Packets:
                 continue
             own = block.ids[block.ids < block.sources]
             is_wrong = np.isin(own, np.asarray(wrong, np.int64))
-            self.symbols[block.start + own[is_wrong]] = 0  # those that did not come are zero already
+            self.symbols[block.start + own[is_wrong]] = 0  # the missing ones are zero already
             gone = np.ones(block.sources, bool)
             gone[own[~is_wrong]] = False
             rows = slice(block.start, block.start + block.sources)
@@ -241,8 +282,11 @@ class Packets:
 class _Block:
     """One block of the packets received.
 
-    sources: its source symbols. start: the first of them among all. repair: the first of its repair symbols. ids:
-    int64[n], ascending, ids within the block of those received.
+    Attributes:
+        sources: Number of its source symbols.
+        start: The first of them among all source symbols.
+        repair: Global index of the first of its repair symbols.
+        ids: int64[n], the ids within the block of the packets received, in ascending order.
     """
 
     def __init__(self, packets, number):
@@ -255,30 +299,30 @@ class _Block:
 
     @property
     def received(self):
-        """Their symbols: uint8[n, width]."""
+        """The symbols of the packets received: uint8[n, width]."""
         own = self.ids < self.sources
         return self.store[np.where(own, self.start, self.repair - self.sources) + self.ids]
 
     def solved(self):
-        """The plain reading, of which nothing is checked."""
+        """Return the plain reading, of which nothing is checked."""
         if len(self.ids) >= self.sources and self.ids[self.sources - 1] == self.sources - 1:
-            return _Finding(self.store[:0], np.zeros(0, np.int64))  # every source symbol came
+            return _Finding(self.store[:0], np.zeros(0, np.int64))  # every source symbol was received
         return self._finding(raptor.solve(self.sources, self.ids, self.received)[0])
 
     def audited(self):
-        """The readings once wrong packets were looked for, the most likely one first."""
+        """Return the readings after a search for wrong packets, the most likely one first."""
         readings = audit.audit(self.sources, self.ids, self.received, self.store.shape[1])
         return [self._finding(*reading) for reading in readings]
 
     def _finding(self, data, rejected=(), surplus=0):
-        """Only the symbols that differ from what the block holds are kept."""
+        """Return a reading as a finding, which keeps only the symbols that differ from what the block holds."""
         if data is None:
             return _Finding(None, np.zeros(0, np.int64), rejected, surplus)
         rows = np.flatnonzero((data != self.store[self.start : self.start + self.sources]).any(axis=1))
         return _Finding(data[rows], rows, rejected, surplus)
 
     def put(self, finding, data=None):
-        """Write a finding's symbols (or ``data`` in their place) into the block: what stood there."""
+        """Write a finding's symbols (or ``data`` in their place) into the block, and return what it held before."""
         rows = self.start + finding.rows
         before = self.store[rows]
         self.store[rows] = finding.data if data is None else data
@@ -287,19 +331,28 @@ class _Block:
 
 @dataclass(frozen=True, eq=False)
 class _Finding:
-    """An ``audit.Reading`` as a change: data: uint8[n, width] stands in the block's source symbols ``rows`` instead of
-    what was received there."""
+    """An ``audit.Reading`` as a change.
 
-    data: np.ndarray | None
-    rows: np.ndarray
-    rejected: tuple = ()
+    Attributes:
+        data: The symbols that replace what was received, or None if the block cannot be solved.
+        rows: Which of the block's source symbols they replace.
+        rejected: Symbol ids left out.
+        surplus: As in ``audit.Reading``.
+    """
+
+    data: UInt8[np.ndarray, "n width"] | None
+    rows: Int64[np.ndarray, " n"]
+    rejected: tuple[int, ...] = ()
     surplus: int = 0
 
 
-def _doubtful(found):
-    """Blocks to distrust: those that contradict themselves; else, if only the digest fails, the least proven."""
-    contradictory = {number for number, findings in enumerate(found) if findings[0].surplus < 0}
-    if contradictory or any(findings[0].data is None for findings in found):
+def _doubtful(findings_of):
+    """Return the blocks to distrust.
+
+    These are the blocks that contradict themselves or else, if only the digest fails, the least proven ones.
+    """
+    contradictory = {number for number, findings in enumerate(findings_of) if findings[0].surplus < 0}
+    if contradictory or any(findings[0].data is None for findings in findings_of):
         return contradictory
-    unproven = {number for number, findings in enumerate(found) if findings[0].surplus < _PROVEN}
-    return unproven or set(range(len(found)))
+    unproven = {number for number, findings in enumerate(findings_of) if findings[0].surplus < _PROVEN}
+    return unproven or set(range(len(findings_of)))

@@ -1,32 +1,34 @@
 """Packets <-> strand words: index, payload symbol and keyed check in the K bits of a strand.
 
-Bit 0 of a strand is the most significant bit of word 0 of its uint32[ceil(K/32)]. The fields follow each other:
-index, symbol, check, unused bits (zero); the bits of the last word after K are zero too.
+Bit 0 of a strand is the most significant bit of word 0 of its uint32[ceil(K/32)]. The fields follow each other: index,
+symbol, check, unused bits (zero). The bits of the last word after K are zero too.
 
-A packet is accepted when its check matches, its unused bits are zero and its index is in range. The check is a
-CRC-32 over key, index and symbol, xored with a mask hashed from (key, index). A garbled strand, or one of another
-pool, matches it with probability 2**-check_bits (2**-16 at the least, before range and unused bits are looked at).
-The mask makes that true for each strand by itself: two pools' plain keyed CRCs differ by one constant, so that all
-strands of a foreign pool would pass together or fail together.
+A packet is accepted when its check matches, its unused bits are zero and its index is in range. The check is a CRC-32
+over key, index and symbol, xored with a mask hashed from (key, index). A garbled strand, or one of another pool,
+matches it with probability 2**-check_bits (2**-16 at the least, before range and unused bits are examined). The mask
+makes that true for each strand by itself: two pools' plain keyed CRCs differ by one constant, so that all strands of a
+foreign pool would pass together or fail together.
 """
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Int64, Integer, UInt8, UInt32
 
 from helix_jax import keyed
 from helix_jax.config import Survival
 from helix_jax.errors import HelixError
 from helix_jax.strands import survival
 
-CHECK_BITS = (16, 32)  # narrowest and widest check of a planned layout
-BLOCK_SYMBOLS = 8192  # most source symbols in one block of the outer code
+CHECK_BITS = (16, 32)  # the narrowest and the widest check of a planned layout
+BLOCK_SYMBOLS = 8192  # the most source symbols in one block of the outer code
 # RaptorQ (outer.py) cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
 BLOCK_BYTES = 8 << 20
 SPARE = 2  # packets with which RaptorQ practically never fails
-_SYMBOL_BYTES = 65528  # widest symbol of RFC 6330, a multiple of 8 in 16 bits
+_SYMBOL_BYTES = 65528  # the widest symbol of RFC 6330, a multiple of 8 in 16 bits
 _CHUNK = 1 << 16  # strands handled at once, so that memory does not grow with the pool
 
 
@@ -34,10 +36,16 @@ _CHUNK = 1 << 16  # strands handled at once, so that memory does not grow with t
 class PacketLayout:
     """Widths and counts of a pool's packets.
 
-    bits: K, bits carried by a strand. symbol_bytes: payload bytes in one packet. index_bits, check_bits: widths
-    of those fields. payload_bytes: bytes stored in the pool. repairs: repair packets of each source block.
-    The global index counts the source symbols of all blocks in payload order, then the repair symbols block by
-    block. Raises ValueError when the numbers contradict each other.
+    The global index counts the source symbols of all blocks in payload order, then the repair symbols block by block.
+    Raises ValueError when the numbers contradict each other.
+
+    Attributes:
+        bits: Bits carried by a strand (K).
+        symbol_bytes: Payload bytes in one packet.
+        index_bits: Width of the index.
+        check_bits: Width of the check.
+        payload_bytes: Bytes stored in the pool.
+        repairs: Repair packets of each source block.
     """
 
     bits: int
@@ -60,37 +68,39 @@ class PacketLayout:
             raise ValueError(f"{self.repairs} repair packets per block are more than RaptorQ's 2^24 symbols allow")
 
     @property
-    def unused_bits(self):
+    def unused_bits(self) -> int:
         """Bits of a strand that carry nothing."""
         return self.bits - self.index_bits - 8 * self.symbol_bytes - self.check_bits
 
     @property
-    def sources(self):
+    def sources(self) -> int:
         """Source packets over all blocks; an empty payload takes one symbol of zeros."""
         return max(1, -(-self.payload_bytes // self.symbol_bytes))
 
     @property
-    def blocks(self):
+    def blocks(self) -> int:
         """Source blocks of the outer code."""
         padded = -(-self.symbol_bytes // 8) * 8
         return -(-self.sources // min(BLOCK_SYMBOLS, BLOCK_BYTES // padded))
 
     @property
-    def block_sources(self):
-        """Source symbols of each block, a tuple; sizes differ by at most one, the larger ones first."""
+    def block_sources(self) -> tuple[int, ...]:
+        """Source symbols of each block; the sizes differ by at most one, the larger ones first."""
         size, larger = divmod(self.sources, self.blocks)
         return (size + 1,) * larger + (size,) * (self.blocks - larger)
 
     @property
-    def packets(self):
+    def packets(self) -> int:
         """Packets of the pool, source and repair."""
         return self.sources + self.blocks * self.repairs
 
-    def locate(self, index):
-        """Global indices int[n] -> (block int64[n], symbol id within the block int64[n]).
+    def locate(
+        self, index: Integer[np.ndarray, " n"] | Sequence[int]
+    ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """Return the block of each global index, and its symbol id within the block.
 
-        Source symbols of a block of s have ids 0..s-1, repair symbols s, s+1 and so on (RFC 6330).
-        Raises ValueError for an index out of range.
+        Source symbols of a block of s have the ids 0..s-1, and repair symbols s, s+1 and so on (RFC 6330). Raises
+        ValueError for an index out of range.
         """
         index = np.asarray(index, np.int64)
         if index.size and not 0 <= index.min() <= index.max() < self.packets:
@@ -104,8 +114,12 @@ class PacketLayout:
         symbol = np.where(repair < 0, index - starts[block], sizes[block] + repair % max(1, self.repairs))
         return block, symbol
 
-    def index_of(self, block, symbol):
-        """(block, symbol ids within the block) -> global indices, the inverse of ``locate``. int64[n]."""
+    def index_of(
+        self,
+        block: Integer[np.ndarray, "..."] | Sequence[int] | int | np.integer,
+        symbol: Integer[np.ndarray, "..."] | Sequence[int] | int | np.integer,
+    ) -> Int64[np.ndarray, "..."]:
+        """Return the global indices of symbol ids within blocks: the inverse of ``locate``."""
         sizes = np.asarray(self.block_sources, np.int64)
         block, symbol = np.asarray(block, np.int64), np.asarray(symbol, np.int64)
         start = (np.cumsum(sizes) - sizes)[block]
@@ -113,16 +127,25 @@ class PacketLayout:
         return np.where(repair < 0, start + symbol, self.sources + block * self.repairs + repair)
 
 
-def plan(bits, payload_bytes, redundancy, multiple=1):
+def plan(bits: int, payload_bytes: int, redundancy: float | int | Survival, multiple: int = 1) -> PacketLayout:
     """Choose the layout that puts the most payload bytes into each strand of ``bits`` bits.
 
-    redundancy: repair packets as a share of the source packets of a block, >= 0, or config.Survival: as many as that
-    takes. Above 0 every block gets two packets more, as RaptorQ fails about once in 300 with exactly as many packets as
-    sources.
-    multiple: symbol_bytes is a multiple of it, so that packets carry whole tokens.
-    The index is as wide as the number of packets needs, the check at least 16 bits; what is left after whole
+    The index is as wide as the number of packets needs, and the check has at least 16 bits; what is left after whole
     payload bytes widens the check to at most 32 bits.
-    Raises ValueError when a strand is too short for ``multiple`` payload bytes or the payload too large for a pool.
+
+    Args:
+        bits: Bits carried by a strand (K).
+        payload_bytes: Bytes to store.
+        redundancy: Repair packets as a share of the source packets of a block, at least 0, or what the pool must
+            outlive. Above 0 every block gets two packets more, as RaptorQ fails about once in 300 with exactly as many
+            packets as sources.
+        multiple: ``symbol_bytes`` is a multiple of it, so that packets carry whole tokens.
+
+    Returns:
+        The layout.
+
+    Raises:
+        HelixError: When a strand is too short for ``multiple`` payload bytes, or the payload too large for a pool.
     """
     if not isinstance(redundancy, Survival) and not (math.isfinite(redundancy) and redundancy >= 0):
         raise HelixError(f"redundancy {redundancy} is not a share >= 0; 0.1 adds one repair packet to ten")
@@ -131,7 +154,7 @@ def plan(bits, payload_bytes, redundancy, multiple=1):
     least = CHECK_BITS[0]
     widest = min(_SYMBOL_BYTES, (bits - least - 1) // 8) // multiple * multiple
     for symbol_bytes in range(widest, 0, -multiple):
-        # index 32 and check 1 only count the packets here; the widths are set below
+        # An index of 32 and a check of 1 only serve to count the packets; the widths are set below.
         trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, min(payload_bytes, symbol_bytes << 32), 0)
         repairs = repairs_of(redundancy, trial.block_sources[0], trial.blocks)
         packets = max(1, -(-payload_bytes // symbol_bytes)) + trial.blocks * repairs
@@ -146,19 +169,33 @@ def plan(bits, payload_bytes, redundancy, multiple=1):
     )
 
 
-def repairs_of(redundancy, sources, blocks=1):
-    """Repair packets of each of ``blocks`` blocks of ``sources`` source packets, as ``plan`` counts them."""
+def repairs_of(redundancy: float | int | Survival, sources: int, blocks: int = 1) -> int:
+    """Return the repair packets of each of ``blocks`` blocks of ``sources`` source packets, as ``plan`` counts them."""
     if isinstance(redundancy, Survival):
         return survival.repairs(redundancy, sources, blocks) + SPARE
-    # 1e-9: 0.07 * 100 is a hair above 7 in binary and would be rounded up to 8
+    # The 1e-9: 0.07 * 100 is a hair above 7 in binary, and would be rounded up to 8.
     return math.ceil(redundancy * sources - 1e-9) + SPARE if redundancy > 0 else 0
 
 
-def pack(layout, key, index, symbols):
-    """Packets -> strand words.
+def pack(
+    layout: PacketLayout,
+    key: bytes,
+    index: Integer[np.ndarray, "..."] | Sequence[int],
+    symbols: np.ndarray,
+) -> UInt32[np.ndarray, "n W"]:
+    """Pack packets into strand words.
 
-    key: 8 bytes, the pool's id. index: int[n], global indices. symbols: uint8[n, symbol_bytes].
-    Returns uint32[n, ceil(bits / 32)]. Raises ValueError for wrong shapes or an index out of range.
+    Args:
+        layout: The layout of the pool.
+        key: 8 bytes, the pool's id.
+        index: Global indices, int[n].
+        symbols: The symbols, uint8[n, symbol_bytes].
+
+    Returns:
+        The words, ceil(bits / 32) of each strand.
+
+    Raises:
+        ValueError: For wrong shapes or an index out of range.
     """
     index, symbols = np.asarray(index, np.int64), np.asarray(symbols)
     if symbols.shape != (index.size, layout.symbol_bytes) or symbols.dtype != np.uint8 or index.ndim != 1:
@@ -171,12 +208,21 @@ def pack(layout, key, index, symbols):
     return pack_fields(layout.bits, layout.index_bits, layout.check_bits, key, index, symbols)
 
 
-def unpack(layout, key, words):
-    """Strand words uint32[n, ceil(bits / 32)] -> (index int64[n], symbols uint8[n, symbol_bytes], ok bool[n]).
+def unpack(
+    layout: PacketLayout, key: bytes, words: np.ndarray
+) -> tuple[Int64[np.ndarray, " n"], UInt8[np.ndarray, "n s"], Bool[np.ndarray, " n"]]:
+    """Unpack strand words into packets. For undetected errors see the module's docstring.
 
-    ok: the check matches, unused bits are zero and the index is in range. The index is -1 where check or unused
-    bits are wrong; an index of ``layout.packets`` or more is one that passed the check but is out of range, which
-    says that the layout is not the one the pool was written with. Undetected errors: see the module's docstring.
+    Args:
+        layout: The layout of the pool.
+        key: 8 bytes, the pool's id.
+        words: The words, uint32[n, ceil(bits / 32)].
+
+    Returns:
+        The index of each packet, its symbol, and whether it is valid: its check matches, its unused bits are zero and
+        its index is in range. The index is -1 where check or unused bits are wrong. An index of ``layout.packets`` or
+        more is one that passed the check but is out of range, which means that the layout is not the one the pool was
+        written with.
     """
     index, symbols, ok = unpack_fields(
         layout.bits, layout.index_bits, layout.symbol_bytes, layout.check_bits, key, words
@@ -184,8 +230,27 @@ def unpack(layout, key, words):
     return np.where(ok, index, -1), symbols, ok & (index < layout.packets)
 
 
-def pack_fields(bits, index_bits, check_bits, key, index, symbols):
-    """Lay out index int64[n], symbols uint8[n, s] and their check: uint32[n, ceil(bits / 32)]. Nothing is checked."""
+def pack_fields(
+    bits: int,
+    index_bits: int,
+    check_bits: int,
+    key: bytes,
+    index: Integer[np.ndarray, " n"],
+    symbols: UInt8[np.ndarray, "n s"],
+) -> UInt32[np.ndarray, "n W"]:
+    """Lay out indices, symbols and their check in words. The values are not checked.
+
+    Args:
+        bits: Bits carried by a strand (K).
+        index_bits: Width of the index.
+        check_bits: Width of the check.
+        key: 8 bytes, the pool's id.
+        index: The indices.
+        symbols: The symbols.
+
+    Returns:
+        The words, ceil(bits / 32) of each strand.
+    """
     words = np.zeros((len(index), -(-bits // 32)), np.uint32)
     for start in range(0, len(index), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -198,10 +263,24 @@ def pack_fields(bits, index_bits, check_bits, key, index, symbols):
     return words
 
 
-def unpack_fields(bits, index_bits, symbol_bytes, check_bits, key, words):
-    """Inverse of ``pack_fields``: (index int64[n], symbols uint8[n, symbol_bytes], ok bool[n]).
+def unpack_fields(
+    bits: int, index_bits: int, symbol_bytes: int, check_bits: int, key: bytes, words: np.ndarray
+) -> tuple[Int64[np.ndarray, " n"], UInt8[np.ndarray, "n {symbol_bytes}"], Bool[np.ndarray, " n"]]:
+    """Invert ``pack_fields``.
 
-    ok: the check matches and every bit after it is zero. Raises ValueError for words of another shape or dtype.
+    Args:
+        bits: Bits carried by a strand (K).
+        index_bits: Width of the index.
+        symbol_bytes: Bytes of a symbol.
+        check_bits: Width of the check.
+        key: 8 bytes, the pool's id.
+        words: The words, uint32[n, ceil(bits / 32)].
+
+    Returns:
+        The indices, the symbols, and whether the check matches and every bit after it is zero.
+
+    Raises:
+        ValueError: For words of another shape or dtype.
     """
     words = np.asarray(words)
     width = -(-bits // 32)
@@ -226,11 +305,21 @@ def unpack_fields(bits, index_bits, symbol_bytes, check_bits, key, words):
     return index, symbols, ok
 
 
-def packet_check(key, index, symbols):
-    """Keyed check of packets: uint32[n], of which a layout keeps the leading bits.
+def packet_check(
+    key: bytes, index: Integer[np.ndarray, " n"] | Sequence[int], symbols: UInt8[np.ndarray, "n s"]
+) -> UInt32[np.ndarray, " n"]:
+    """Return the keyed check of packets, of which a layout keeps the leading bits.
 
-    CRC-32 of key (8 bytes), index (4 bytes, big-endian) and symbol, xored with a 32-bit hash of (key, index).
-    index: int[n] below 2**32. symbols: uint8[n, s]. Guards against accidents, not against forgery.
+    It is the CRC-32 of key (8 bytes), index (4 bytes, big-endian) and symbol, xored with a 32-bit hash of (key, index).
+    It guards against accidents, not against forgery.
+
+    Args:
+        key: 8 bytes, the pool's id.
+        index: Indices below 2**32.
+        symbols: The symbols.
+
+    Returns:
+        One check for each packet.
     """
     index = np.asarray(index, np.int64)
     return crc32(symbols, crc32(_bytes_of(index), zlib.crc32(key))) ^ (
@@ -238,8 +327,8 @@ def packet_check(key, index, symbols):
     ).astype(np.uint32)
 
 
-def crc32(data, start=0):
-    """CRC-32 (as ``zlib.crc32``) of each row of uint8[n, m]; start: checksum so far, int or uint32[n]."""
+def crc32(data: UInt8[np.ndarray, "n m"], start: int | UInt32[np.ndarray, " n"] = 0) -> UInt32[np.ndarray, " n"]:
+    """Return the CRC-32 (as ``zlib.crc32``) of each row; ``start`` is the checksum so far."""
     crc = np.broadcast_to(np.asarray(start, np.uint32), len(data)) ^ np.uint32(0xFFFFFFFF)
     for column in np.ascontiguousarray(np.asarray(data, np.uint8).T):
         crc = _CRC_TABLE[(crc ^ column) & 0xFF] ^ (crc >> np.uint32(8))
@@ -261,17 +350,17 @@ def _bytes_of(numbers):
 
 
 def _left_aligned(numbers, bits):
-    """uint32[n] below 2**bits -> uint8[n, 4], the bits leading and zeros after them."""
+    """Return uint32[n] numbers below 2**bits as bytes uint8[n, 4], with the bits leading and zeros after them."""
     return _bytes_of(numbers << np.uint32(32 - bits))
 
 
 def _number(aligned, bits):
-    """uint8[n, 4] -> the leading bits as uint32[n]."""
+    """Return the leading bits of uint8[n, 4] as uint32[n]."""
     return np.ascontiguousarray(aligned).view(">u4")[:, 0].astype(np.uint32) >> np.uint32(32 - bits)
 
 
 def _put(buffer, offset, data):
-    """Or the bytes uint8[n, m] into rows of bits at a bit offset; trailing zeros of data leave no trace."""
+    """Or the bytes uint8[n, m] into rows of bits at a bit offset; trailing zeros of the data leave no trace."""
     byte, shift = divmod(offset, 8)
     width = data.shape[1]
     buffer[:, byte : byte + width] |= data >> shift
@@ -280,7 +369,7 @@ def _put(buffer, offset, data):
 
 
 def _get(buffer, offset, width):
-    """width bytes of each row from a bit offset on: uint8[n, width]."""
+    """Return ``width`` bytes of each row from a bit offset on, as uint8[n, width]."""
     byte, shift = divmod(offset, 8)
     data = buffer[:, byte : byte + width] << shift
     if shift:

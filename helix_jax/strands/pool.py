@@ -1,25 +1,29 @@
-"""Payload <-> pool of strands: repair packets, header, packets, bases; and what became of them.
+"""Payload <-> pool of strands: repair packets, header, packets, bases; and the report of what became of them.
 
-``draft`` makes a payload ready for writing, ``write`` puts it on strands. ``read_pool`` finds the header among strands
-(``header_search``), reads the packets and repairs what the outer code can. All of them work in portions, so that memory
-holds one copy of the payload at most.
+``draft`` makes a payload ready for writing, and ``write`` puts it on strands. ``read_pool`` finds the header among
+strands (``header_search``), reads the packets and repairs what the outer code can. All of them work in portions, so
+that memory holds one copy of the payload at most.
 """
 
 import dataclasses
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from helix_jax import parallel
+from helix_jax.config import CodecConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header as headers
 from helix_jax.strands import outer, packets
 from helix_jax.strands.header_search import (
     BATCH,
     PORTION,
+    AnyStrands,
     as_written,
     check_alone,
     core,
@@ -31,20 +35,33 @@ from helix_jax.strands.header_search import (
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import coder, constraints, tables
 
-SMALL_POOL, MOST_MISSING = 1 << 25, 256  # bytes of packets, and of larger pools packets for each strand
+SMALL_POOL = 1 << 25  # bytes of packets that a header may always claim
+MOST_MISSING = 256  # packets that a header may claim for each strand received, where the pool is larger
 SPILL = 1 << 26  # bytes of repair packets that wait in memory; more wait in a temporary file
+Progress = Callable[[str, int, int], object]
 
 
 # ---- writing -------------------------------------------------------------------------------------------------
 
 
-def station(config, motifs, progress):
-    """Configuration -> (Constraints, Tables of its strands). motifs, progress: see ``codec.encode``."""
+def station(
+    config: CodecConfig, motifs: Iterable[str], progress: Progress | None
+) -> tuple[constraints.Constraints, tables.Tables]:
+    """Return the constraint set of a configuration, and the tables of its strands.
+
+    Args:
+        config: The configuration.
+        motifs: Forbidden words (see ``codec.encode``).
+        progress: Called as progress(station, done, total), or None.
+
+    Returns:
+        The set and its tables.
+    """
     if progress:
-        progress("tables", 0, 1)  # seconds where motifs or a right primer make the automaton large
+        progress("tables", 0, 1)  # this takes seconds where motifs or a right primer make the automaton large
     chosen = as_written(
         constraints.named(config.constraints),
-        Written(motifs, config.strands.left_primer, config.strands.right_primer, config.strands.primers_exempt),
+        Written(tuple(motifs), config.strands.left_primer, config.strands.right_primer, config.strands.primers_exempt),
     )
     table = tables.load(chosen, config.strands.length)
     if progress:
@@ -56,9 +73,14 @@ def station(config, motifs, progress):
 class Draft:
     """A pool that is ready to be written, strand by strand.
 
-    header: what the decoder will read. layout: how the bits of a strand are shared out. constraints: the set that
-    strands obey; table: its coder tables. header_strands: how many carry the header. rows: function (begin, end) ->
-    payload symbols uint8[end - begin, symbol_bytes]. progress: called as progress(station, done, total), or None.
+    Attributes:
+        header: What the decoder will read.
+        layout: How the bits of a strand are shared out.
+        constraints: The set that the strands obey.
+        table: Its coder tables.
+        header_strands: How many strands carry the header.
+        rows: Function (begin, end) -> payload symbols uint8[end - begin, symbol_bytes].
+        progress: Called as progress(station, done, total), or None.
     """
 
     header: headers.Header
@@ -70,17 +92,17 @@ class Draft:
     progress: Callable | None = None
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Number of strands."""
         return self.header_strands + self.layout.packets
 
     @property
-    def nucleotides(self):
-        """Bases of all strands, primers among them."""
+    def nucleotides(self) -> int:
+        """Bases of all strands, primers included."""
         return self.count * (self.table.length + len(self.constraints.left) + len(self.constraints.right))
 
-    def portions(self):
-        """Yield uint8[n, L + primers]: header strands, source strands in the order of the payload, repair strands."""
+    def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
+        """Yield the strands with primers: header strands, source strands in payload order, repair strands."""
         waiting, rows = [], 0
         for words in self._words():
             waiting, rows = [*waiting, words], rows + len(words)
@@ -91,7 +113,7 @@ class Draft:
             yield self._bases(np.concatenate(waiting))
 
     def _words(self):
-        """The same as bits: words uint32[n, W], PORTION rows at most."""
+        """Yield the same as bits: words uint32[n, W], PORTION rows at most."""
         layout, digest = self.layout, hashlib.sha256()
         yield headers.header_packets(self.header, self.table.bits)
         with tempfile.SpooledTemporaryFile(max_size=SPILL) as repairs:
@@ -127,38 +149,61 @@ class Draft:
 class Pool:
     """A written pool.
 
-    strands: uint8[n, L + primers], header strands first. header: what the decoder will read.
-    layout: how the bits of a strand are shared out. constraints: the set they obey.
-    header_strands: how many of them carry the header.
+    Attributes:
+        strands: The strands with their primers, header strands first.
+        header: What the decoder will read.
+        layout: How the bits of a strand are shared out.
+        constraints: The set that the strands obey.
+        header_strands: How many of the strands carry the header.
     """
 
-    strands: np.ndarray
+    strands: UInt8[np.ndarray, "n L"]
     header: headers.Header
     layout: packets.PacketLayout
     constraints: constraints.Constraints
     header_strands: int
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Number of strands."""
         return len(self.strands)
 
     @property
-    def nucleotides(self):
-        """Bases of all strands, primers among them."""
+    def nucleotides(self) -> int:
+        """Bases of all strands, primers included."""
         return self.strands.size
 
-    def portions(self):
+    def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
         """Yield the strands, as ``Draft.portions`` does."""
         yield self.strands
 
 
-def draft(rows, content_bytes, fields, chosen, table, layout, config, key, progress) -> Draft:
-    """Payload -> Draft.
+def draft(
+    rows: Callable[[int, int], np.ndarray] | UInt8[np.ndarray, "n symbol_bytes"],
+    content_bytes: int,
+    fields: Mapping[str, Any],
+    chosen: constraints.Constraints,
+    table: tables.Tables,
+    layout: packets.PacketLayout,
+    config: CodecConfig,
+    key: bytes,
+    progress: Progress | None,
+) -> Draft:
+    """Make a payload ready for writing.
 
-    rows: function (begin, end) -> payload symbols uint8[end - begin, symbol bytes], or all of them as an array.
-    content_bytes: bytes of the content. fields: the rest of the Header's fields. chosen, table: see ``station``.
-    layout: packets.PacketLayout of the payload's symbols. config: CodecConfig. key: 8 bytes.
+    Args:
+        rows: Function (begin, end) -> payload symbols uint8[end - begin, symbol bytes], or all of them as an array.
+        content_bytes: Bytes of the content.
+        fields: The other fields of the header.
+        chosen: The constraint set (see ``station``).
+        table: The tables (see ``station``).
+        layout: The layout of the payload's symbols.
+        config: The configuration.
+        key: 8 bytes, the pool's id.
+        progress: Called as progress(station, done, total), or None.
+
+    Returns:
+        The draft.
     """
     array = rows
     rows = rows if callable(rows) else lambda begin, end: array[begin:end]
@@ -184,7 +229,7 @@ def draft(rows, content_bytes, fields, chosen, table, layout, config, key, progr
 
 
 def write(made: Draft) -> Pool:
-    """Draft -> Pool, all of its strands in memory."""
+    """Write a draft to a pool, with all of its strands in memory."""
     strands = np.concatenate(list(made.portions()))
     return Pool(strands, made.header, made.layout, made.constraints, made.header_strands)
 
@@ -194,15 +239,25 @@ def write(made: Draft) -> Pool:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a pool's strands; counts of strands, packets and tokens.
+    """What became of a pool's strands: counts of strands, packets and tokens.
 
-    strands: all of them; each is one of header_strands (distinct ones), packets_received (distinct ones), duplicates
-    (of either) and unreadable. unreadable: of another length, not in the constraint set, or failing their check
-    (damaged, or of another pool). reversed: read as reverse complements.
-    rejected: packets that passed their check and were found to be wrong by the payload's hash.
-    lost_packets of source_packets: past the outer code's reach. lost_tokens: share of tokens concealed.
-    lost_update: share of the decoder's update that is lost, 0 where there is none.
-    verified: the hash of the whole payload matches.
+    Each strand is one of ``header_strands``, ``packets_received``, ``duplicates`` and ``unreadable``.
+
+    Attributes:
+        strands: All strands.
+        header_strands: Distinct header strands.
+        unreadable: Strands of another length, not in the constraint set, or failing their check (damaged, or of another
+            pool).
+        reversed: Strands read as reverse complements.
+        duplicates: Repeated copies of header strands or packets.
+        packets: Packets of the pool.
+        packets_received: Distinct packets received.
+        source_packets: Source packets of the pool.
+        lost_packets: Source packets past the outer code's reach.
+        rejected: Packets that passed their check and were found to be wrong by the payload's hash.
+        lost_tokens: Share of tokens concealed.
+        verified: Whether the hash of the whole payload matches.
+        lost_update: Share of the decoder's update that is lost; 0 where there is none.
     """
 
     strands: int
@@ -222,7 +277,16 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """What ``read_pool`` found: the header, the layout it implies, the payload as far as it goes, and the report."""
+    """What ``read_pool`` recovered.
+
+    Attributes:
+        header: The header.
+        layout: The layout that it implies.
+        constraints: The set that the strands obey.
+        length: Bases of a strand without primers.
+        recovered: The payload, as far as it could be recovered.
+        report: What became of the strands.
+    """
 
     header: headers.Header
     layout: packets.PacketLayout
@@ -232,10 +296,22 @@ class Received:
     report: Report
 
 
-def read_pool(strands, *, written=None, key=None, progress=None) -> Received:
-    """Strands -> payload, as far as the outer code reaches.
+def read_pool(
+    strands: AnyStrands, *, written: Written | None = None, key: bytes | None = None, progress: Progress | None = None
+) -> Received:
+    """Read the payload from strands, as far as the outer code reaches.
 
-    strands: see ``portions``. written, key: see ``find_header``. progress: see ``codec.decode``.
+    Args:
+        strands: See ``portions``.
+        written: See ``find_header``.
+        key: See ``find_header``.
+        progress: See ``codec.decode``.
+
+    Returns:
+        The header, the payload and the report.
+
+    Raises:
+        DecodeError: If no header can be read, or several, or if the header is forged.
     """
     if isinstance(strands, dict) and not strands:
         raise DecodeError("no strands")
@@ -247,7 +323,7 @@ def read_pool(strands, *, written=None, key=None, progress=None) -> Received:
         raise DecodeError(f"{error}: forged?") from error
     everything = sum(len(part) for part in portions(strands))
     if layout.packets > max(SMALL_POOL // layout.symbol_bytes, MOST_MISSING * everything):
-        # memory follows the header's claim, and a stranger's header may claim anything
+        # The memory needed follows the header's claim, and a stranger's header may claim anything.
         raise DecodeError(
             f"the header speaks of {layout.packets:,} packets, and {everything:,} strands are there: forged, or nearly "
             "all of the strands are missing"
@@ -288,13 +364,13 @@ def read_pool(strands, *, written=None, key=None, progress=None) -> Received:
 
 
 def _read_part(part, found, layout, collected):
-    """Packets of strands of one length into ``collected``.
+    """Add the packets of strands of one length to ``collected``.
 
-    Returns (how many, words of header strands, how many strands were reverse complements).
+    Returns (number of packets, words of header strands, number of strands that were reverse complements).
     """
-    readable, reverse, left, header_words = 0, 0, part, []
-    for turn in (False, True):  # what cannot be read as it is may be a reverse complement
-        words, ok = words_of(core(turned(left) if turn else left, found.written), found.table)
+    readable, reverse, remaining, header_words = 0, 0, part, []
+    for turn in (False, True):  # a strand that cannot be read as it is may be a reverse complement
+        words, ok = words_of(core(turned(remaining) if turn else remaining, found.written), found.table)
         index, symbols, good = packets.unpack(layout, found.header.key, words)
         good &= ok
         collected.add(index[good], symbols[good])
@@ -303,8 +379,8 @@ def _read_part(part, found, layout, collected):
         header_words.append(words[heads])
         good[heads] = True
         readable, reverse = readable + int(good.sum()) - len(heads), reverse + turn * int(good.sum())
-        left = left[~good]
-        if not len(left):
+        remaining = remaining[~good]
+        if not len(remaining):
             break
     return readable, np.concatenate(header_words), reverse
 
@@ -312,10 +388,16 @@ def _read_part(part, found, layout, collected):
 # ---- figures -------------------------------------------------------------------------------------------------
 
 
-def densities(nucleotides, bits, length, content_bytes):
-    """(gross, net) in bits per nucleotide (DESIGN section 1, promise 3).
+def densities(nucleotides: int, bits: int, length: int, content_bytes: int) -> tuple[float, float]:
+    """Return the gross and the net density in bits per nucleotide (DESIGN section 1, promise 3).
 
-    gross: K / L of the constrained coder. net: content bits over the nucleotides of all strands, header, index, check,
-    repair and primers included.
+    Args:
+        nucleotides: Nucleotides of all strands: header, index, check, repair and primers included.
+        bits: Bits that a strand carries (K).
+        length: Bases of a strand without primers (L).
+        content_bytes: Bytes of the content.
+
+    Returns:
+        Gross, K / L of the constrained coder, and net, content bits over the nucleotides of all strands.
     """
     return bits / length, 8 * content_bytes / nucleotides if nucleotides else 0.0

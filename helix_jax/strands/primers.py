@@ -2,17 +2,20 @@
 
 import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
+from jaxtyping import Bool, UInt8
+
+from helix_jax.strands.written import AnyPool
+from helix_jax.tk_scone.constraints import Constraints
 
 BASES = np.frombuffer(b"ACGT", np.uint8)
 COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
-NEAR = 0.2  # edits per base of the primer up to which a place counts as alike
+NEAR = 0.2  # edits per base of the primer up to which a piece of a strand counts as alike
 
 
-def alike(strands, primer):
-    """Which strands hold the primer, or its reverse complement, within NEAR edits per base: bool[n].
+def alike(strands: UInt8[np.ndarray, "n L"], primer: str) -> Bool[np.ndarray, " n"]:
+    """Return which strands hold the primer, or its reverse complement, within NEAR edits per base.
 
-    strands: uint8[n, L], without the primers. primer: string over ACGT; none of them for an empty one. Alignment by
-    edlib.
+    The strands are without their primers. An empty primer occurs in none of them. edlib computes the alignments.
     """
     if not primer:
         return np.zeros(len(strands), bool)
@@ -28,25 +31,28 @@ def alike(strands, primer):
 
 
 class Watch:
-    """Looks at the strands of a pool as they are written; called with each part, uint8[n, L] with the primers.
+    """Looks for the primers in the strands of a pool as they are written.
 
-    constraints: the pool's. found: of each primer, the numbers of the strands that it nearly occurs in: dict of str ->
-    list of int.
+    Attributes:
+        left: The left primer.
+        right: The right primer.
+        found: The numbers of the strands that each primer nearly occurs in.
     """
 
-    def __init__(self, constraints):
+    def __init__(self, constraints: Constraints):
         self.left, self.right, self._first = constraints.left, constraints.right, 0
-        self.found = {primer: [] for primer in (self.left, self.right) if primer}
+        self.found: dict[str, list[int]] = {primer: [] for primer in (self.left, self.right) if primer}
 
-    def __call__(self, part):
+    def __call__(self, part: UInt8[np.ndarray, "n L"]) -> None:
+        """Take in the next strands, with their primers."""
         core = part[:, len(self.left) : part.shape[1] - len(self.right)]
         for primer, numbers in self.found.items():
             numbers += (self._first + np.flatnonzero(alike(core, primer))).tolist()
         self._first += len(part)
 
 
-def in_pool(pool):
-    """``Watch.found`` of a whole ``pool.Pool``."""
+def in_pool(pool: AnyPool) -> dict[str, list[int]]:
+    """Return the numbers of the strands of a whole ``pool.Pool`` that each primer nearly occurs in."""
     watch = Watch(pool.constraints)
     for part in pool.portions():
         watch(part)

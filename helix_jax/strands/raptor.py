@@ -1,15 +1,16 @@
-"""One block of RaptorQ (RFC 6330): source symbols <-> repair symbols. The only file that calls the library.
+"""One block of RaptorQ (RFC 6330): source symbols <-> repair symbols. This is the only file that calls the library.
 
-The library wants symbols of a multiple of 8 bytes; as the code works on each byte column by itself, symbols are padded
+The library wants symbols of a multiple of 8 bytes. As the code works on each byte column by itself, symbols are padded
 with zero columns, which stay zero in repair symbols.
 """
 
 import numpy as np
 import raptorq
+from jaxtyping import Integer, UInt8
 
 
-def repair_symbols(data, repairs):
-    """First repair symbols of one block: uint8[sources, width] -> uint8[repairs, width]."""
+def repair_symbols(data: UInt8[np.ndarray, "sources width"], repairs: int | np.integer) -> UInt8[np.ndarray, "r width"]:
+    """Return the first ``repairs`` repair symbols of one block."""
     sources, width = data.shape
     data = np.pad(data, ((0, 0), (0, -width % 8)))
     # pyrefly: ignore[missing-attribute]  (a compiled module without stubs)
@@ -18,10 +19,18 @@ def repair_symbols(data, repairs):
     return np.frombuffer(packets, np.uint8).reshape(repairs, 4 + data.shape[1])[:, 4 : 4 + width]
 
 
-def solve(sources, ids, symbols):
-    """Source symbols from packets in ascending order of id: (uint8[sources, width], packets used).
+def solve(
+    sources: int, ids: Integer[np.ndarray, " n"], symbols: UInt8[np.ndarray, "n width"]
+) -> tuple[UInt8[np.ndarray, "{sources} width"] | None, int]:
+    """Solve for the source symbols of one block.
 
-    (None, 0) when the packets do not determine them.
+    Args:
+        sources: Number of source symbols.
+        ids: Ids of the packets, in ascending order.
+        symbols: Their symbols.
+
+    Returns:
+        The source symbols and the number of packets used; (None, 0) when the packets do not determine them.
     """
     if len(ids) < sources:
         return None, 0

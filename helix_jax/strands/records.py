@@ -1,24 +1,26 @@
 """Records of a FASTA or FASTQ file -> arrays of bases, in portions; odd records are left out and counted.
 
-A file is opened once, whether it is a regular file, a pipe or standard input, plain or gzip; its content tells what it
-holds. Laboratories' files have odd records, which must not cost the others: one that is empty, longer than
-``LONGEST``, holds other letters or is cut short is passed over, and its reason is counted in ``Records.left_out``. A
-byte order mark, blank lines and carriage returns are passed over too. The libraries that read FASTQ stop at the first
-odd record, so the reader is our own.
+A file is opened once, whether it is a regular file, a pipe or standard input, plain or gzip; its content determines the
+format. Files from laboratories have odd records, which must not cost the others: a record that is empty, longer than
+``LONGEST``, holds other letters or is cut short is skipped, and its reason is counted in ``Records.left_out``. A byte
+order mark, blank lines and carriage returns are skipped too. The libraries that read FASTQ stop at the first odd
+record, so the reader is our own.
 """
 
 import collections
 import contextlib
 import gzip
 import io
+import os
 import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Int64, UInt8
 
 from helix_jax import files
 from helix_jax.errors import HelixError
@@ -27,9 +29,9 @@ from helix_jax.strands import formats
 UNKNOWN, OTHER, PAD = 4, 254, 255  # N; a letter that is no base; what follows the last base of a row
 LONGEST = 100_000  # letters of a record
 BLOCK = 1 << 20  # bytes read at once
-MOST_BLANK = 1 << 24  # bytes of blank lines at the beginning
-MOST_NOTES = 64  # of a file; more are no pool's, or too many to try
-MOST_LETTERS = 1 << 25  # of a portion, its padding counted
+MOST_BLANK = 1 << 24  # bytes of blank lines at the beginning of a file
+MOST_NOTES = 64  # notes kept of a file; more are no pool's, or too many to try
+MOST_LETTERS = 1 << 25  # letters of a portion, padding included
 EMPTY, LONG, LETTERS, CUT = (
     "without letters",
     f"longer than {LONGEST:,} letters",
@@ -52,12 +54,15 @@ class RecordsError(HelixError):
 
 @dataclass(eq=False)
 class Records:
-    """An open file of records; made by ``opened``.
+    """An open file of records, made by ``opened``.
 
-    name: of the file, for messages. kind: "fasta" or "fastq", or None for an empty file. left_out: number of records
-    passed over so far, by reason. notes: how often the comments of FASTA header records say what, {(key as hexadecimal,
-    text): number}.
-    records: records seen so far, those left out among them. second: how many are the second read of a pair by name.
+    Attributes:
+        name: Name of the file, for messages.
+        kind: "fasta" or "fastq", or None for an empty file.
+        left_out: Number of records skipped so far, by reason.
+        notes: How often the comments of FASTA header records say what: {(key as hexadecimal, text): number}.
+        records: Records read so far, those left out included.
+        second: How many are the second read of a pair by name.
     """
 
     name: str
@@ -70,11 +75,13 @@ class Records:
     _broken: bool = False
     _carriage_returns: bool = False  # instead of line feeds, as old spreadsheets end lines
 
-    def portions(self):
-        """Yield (letters uint8[m], lengths int64[n], qualities uint8[m] or None), the records one after the other.
+    def portions(
+        self,
+    ) -> Iterator[tuple[UInt8[np.ndarray, " m"], Int64[np.ndarray, " n"], UInt8[np.ndarray, " m"] | None]]:
+        """Yield (letters, lengths, qualities or None), with the records one after the other.
 
-        Letters are 0..3 = A C G T, 4 = N and OTHER; qualities are Phred. May be called again: the file is then read
-        from its start, and counted anew. Raises RecordsError where compressed data are damaged.
+        Letters are 0..3 = A C G T, 4 = N and OTHER; qualities are Phred. The method may be called again: the file is
+        then read from its start, and counted anew. Raises RecordsError where compressed data are damaged.
         """
         self.left_out.clear()
         self.notes.clear()
@@ -86,7 +93,7 @@ class Records:
             yield from (self._fasta if self.kind == "fasta" else self._fastq)(blocks)
 
     def _blocks(self, plain):
-        """Blocks of bytes, as far as compressed data can be read; a damaged end costs what comes after it."""
+        """Yield blocks of bytes, as far as compressed data can be read; a damaged end costs what comes after it."""
         seen = False
         while True:
             try:
@@ -125,12 +132,12 @@ class Records:
                 rest, skipping = rest[-1:], True
 
     def _fasta_records(self, data):
-        """Records of whole lines, the first of which may be blank."""
+        """Yield the records of whole lines, the first of which may be blank."""
         if b" key=" in data:
             for key, note in _NOTE.findall(data):
-                told = key.decode(), note.decode("ascii", "replace").strip()
-                if told in self.notes or len(self.notes) < MOST_NOTES:
-                    self.notes[told] += 1
+                comment = key.decode(), note.decode("ascii", "replace").strip()
+                if comment in self.notes or len(self.notes) < MOST_NOTES:
+                    self.notes[comment] += 1
         text = np.frombuffer(data, np.uint8)
         starts = np.append(0, np.flatnonzero(text == 10) + 1)
         starts = starts[starts < len(text)]
@@ -145,9 +152,9 @@ class Records:
         inside = np.cumsum(named[:-1], dtype=np.int8).astype(bool)
         letter = ~(inside | _BLANK[text])
         letter[: heads[0]] = False
-        at = np.flatnonzero(letter)
-        lengths = np.diff(np.searchsorted(at, np.append(heads, len(text))))
-        yield from self._kept(_BASE[text[at]], lengths, None)
+        indices = np.flatnonzero(letter)
+        lengths = np.diff(np.searchsorted(indices, np.append(heads, len(text))))
+        yield from self._kept(_BASE[text[indices]], lengths, None)
 
     # ---- FASTQ
 
@@ -155,7 +162,7 @@ class Records:
         lines, rest = [], b""
         for block, last in _with_last(blocks):
             parts = (rest + block + (b"\n" if last else b"")).split(b"\n")
-            # a line without end is cut: its record is too long, and memory must not follow it
+            # A line without an end is cut: its record is too long, and memory must not grow with it.
             rest = parts.pop()[: 4 * LONGEST]
             lines += parts
             names, letters, marks, used = self._fastq_records(lines, last)
@@ -166,7 +173,7 @@ class Records:
             yield from self._kept(_BASE[text], lengths, qualities)
 
     def _fastq_records(self, lines, last):
-        """Records of four lines at the start of ``lines``: (names, letters, qualities, number of lines used)."""
+        """Return the four-line records at the start of ``lines``: (names, letters, qualities, number of lines used)."""
         names, letters, marks, i = [], [], [], 0
         while i < len(lines):
             name = lines[i]
@@ -194,7 +201,7 @@ class Records:
                     i, self._broken = wrapped[2], False
                     continue
             begins = name[:1] == b"@" and i + 2 < len(lines) and lines[i + 2][:1] == b"+"
-            if not self._broken or begins:  # one record, up to the next that begins
+            if not self._broken or begins:  # count one record, up to the next that begins
                 self.records += 1
                 self.left_out[CUT] += 1
             i, self._broken = i + 1, True
@@ -203,7 +210,7 @@ class Records:
     # ---- both
 
     def _kept(self, letters, lengths, marks):
-        """The same without records that are empty, too long or of other letters, which are counted."""
+        """Yield the same without records that are empty, too long or of other letters, which are counted."""
         self.records += len(lengths)
         owner = np.repeat(np.arange(len(lengths)), lengths)
         wrong = np.zeros(len(lengths), bool)
@@ -211,13 +218,13 @@ class Records:
         if marks is not None:
             wrong[owner[(marks < 33) | (marks > 33 + MOST_PHRED)]] = True
         keep = (lengths > 0) & (lengths <= LONGEST) & ~wrong
-        for reason, those in (
+        for reason, mask in (
             (EMPTY, lengths == 0),
             (LONG, lengths > LONGEST),
             (LETTERS, wrong & (lengths <= LONGEST)),
         ):
-            if those.any():
-                self.left_out[reason] += int(those.sum())
+            if mask.any():
+                self.left_out[reason] += int(mask.sum())
         if not keep.all():
             rows = keep[owner]
             letters, marks = letters[rows], marks if marks is None else marks[rows]
@@ -225,18 +232,22 @@ class Records:
         if len(lengths):
             yield letters, lengths, marks if marks is None else marks - np.uint8(33)
 
-    def told(self):
-        """What was left out, in words for people; empty if nothing was."""
+    def told(self) -> str:
+        """Say what was left out, in words for people; the text is empty if nothing was."""
         return ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
 
 
 @contextlib.contextmanager
-def opened(path, again=False):
-    """Context manager: ``Records`` of a file, of a pipe, or of standard input (``-``).
+def opened(path: str | os.PathLike, again: bool = False) -> Iterator[Records]:
+    """Open a file, a pipe, or standard input (``-``), and give its ``Records``; a context manager.
 
-    again: FASTA will be read more than once, so that a pipe is copied to memory or to a temporary file.
-    Raises RecordsError for a file of another format, naming it with the remedy, HelixError for a missing file or for a
-    folder.
+    Args:
+        path: The file.
+        again: Whether FASTA will be read more than once, so that a pipe is copied to memory or to a temporary file.
+
+    Raises:
+        RecordsError: For a file of another format; the message names it and the remedy.
+        HelixError: For a missing file or a folder.
     """
     name = "standard input" if files.is_standard(path) else str(path)
     with contextlib.ExitStack() as stack:
@@ -268,9 +279,9 @@ def opened(path, again=False):
 
 
 def _wrapped(lines, i):
-    """A FASTQ record over more than four lines, or with blank ones in it: (letters, qualities, next line).
+    """Return a FASTQ record over more than four lines, or with blank ones in it: (letters, qualities, next line).
 
-    () where line i begins no such record, None where its end is not among the lines yet.
+    The result is () where line i begins no such record, and None where its end is not among the lines yet.
     """
     parts, size, j = [], 0, i + 1
     while j < len(lines) and lines[j][:1] != b"+":
@@ -291,7 +302,7 @@ def _wrapped(lines, i):
 
 
 class _Joined(io.RawIOBase):
-    """What was read of a stream already, and then the rest of it."""
+    """A stream of what was read of another stream already, and then the rest of it."""
 
     def __init__(self, head, stream):
         self.head, self.stream = head, stream
@@ -318,7 +329,7 @@ def _with_last(blocks):
 
 
 def _without_mark(blocks):
-    """Blocks of bytes without a byte order mark and blank lines at the beginning."""
+    """Yield blocks of bytes without a byte order mark and without blank lines at the beginning."""
     begun = False
     for block in blocks:
         if not begun:
@@ -329,9 +340,9 @@ def _without_mark(blocks):
 
 
 def _kind(name, head):
-    """("fasta", "fastq", or None for nothing; whether lines end in carriage returns) by the first bytes of a file.
+    """Return the kind of a file by its first bytes, and whether its lines end in carriage returns.
 
-    Raises RecordsError for anything else.
+    The kind is "fasta", "fastq", or None for an empty file. Raises RecordsError for anything else.
     """
     plain = head
     if head[:2] == _GZIP:

@@ -1,16 +1,17 @@
 """How many repair packets a pool needs to outlive what is expected of it.
 
-The model: a strand is lost outright with probability ``loss``; what is left is read a Poisson number of times, and n
-reads do not suffice with a probability that ``eval.recovery`` measures for each error rate (``UNREAD``). So packets are
-erased independently with one probability, and a block comes back unless more are missing than it has repair packets,
-but for ``packets.SPARE`` that RaptorQ wants on top.
+The model: a strand is lost outright with probability ``loss``; the remaining strands are read a Poisson number of
+times, and n reads do not suffice with a probability that ``eval.recovery`` measures for each error rate (``UNREAD``).
+So packets are erased independently with one probability, and a block comes back unless more packets are missing than it
+has repair packets, apart from the ``packets.SPARE`` that RaptorQ needs on top.
 """
 
 from helix_jax.config import MOST_ERRORS, Survival
 from helix_jax.errors import HelixError
 
-# share of strands that n = 0, 1, 2, .. reads leave unread, by the reads' errors per base (a third each substituted,
-# inserted, deleted; no qualities): (k + 1) / 1001 for k of 1000 strands of 150 nt in `helix`. python -m eval.recovery
+# The share of strands that n = 0, 1, 2, .. reads leave unread, by the reads' errors per base (a third each substituted,
+# inserted, deleted; no qualities): (k + 1) / 1001 for k of 1000 strands of 150 nt in `helix`. It is measured by
+# python -m eval.recovery.
 UNREAD = {
     0.001: (1.0, 0.033, 0.001),
     0.01: (1.0, 0.4945, 0.008, 0.001),
@@ -20,9 +21,12 @@ UNREAD = {
 }
 
 
-def erasure(survival: Survival):
-    """Probability that a packet is missing. Error rates between those measured count as the next higher one."""
-    from scipy import stats  # takes over a second, and few pools ask for it
+def erasure(survival: Survival) -> float:
+    """Return the probability that a packet is missing.
+
+    An error rate between those measured counts as the next higher one.
+    """
+    from scipy import stats  # the import takes over a second, and few pools need it
 
     unread = UNREAD[min(rate for rate in UNREAD if rate >= survival.errors - 1e-12)]
     few = sum(stats.poisson.pmf(n, survival.coverage) * share for n, share in enumerate(unread))
@@ -30,10 +34,19 @@ def erasure(survival: Survival):
     return float(survival.loss + (1 - survival.loss) * (few + many))
 
 
-def repairs(survival: Survival, sources, blocks=1):
-    """Repair packets of each of ``blocks`` blocks of ``sources`` source packets, those for RaptorQ left out.
+def repairs(survival: Survival, sources: int, blocks: int = 1) -> int:
+    """Return the repair packets of each block, apart from those that RaptorQ needs on top.
 
-    Raises HelixError where more than a hundred times the sources would be needed.
+    Args:
+        survival: What the pool must outlive.
+        sources: Source packets of a block.
+        blocks: Number of blocks.
+
+    Returns:
+        The number of repair packets.
+
+    Raises:
+        HelixError: Where more than a hundred times the sources would be needed.
     """
     from scipy import stats
 

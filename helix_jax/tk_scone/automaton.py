@@ -1,52 +1,68 @@
 """Constraint automata over {A, C, G, T}, composed from parts, as integer tables.
 
-Symbols are *differences*: x = base XOR previous base, with A, C, G, T = 0, 1, 2, 3. XOR with a constant
-permutes the bases in a way that keeps runs (x = 0), and, for the constant 3 (complement), keeps every
-GC content too. So runs and GC windows need not know which base came last, and their automata are up to four times
-smaller than over bases; parts that must know (motifs, fixed context on the right) carry it themselves.
+The symbols are *differences*: x = base XOR previous base, with A, C, G, T = 0, 1, 2, 3. XOR with a constant permutes
+the bases in a way that keeps runs (x = 0) and, for the constant 3 (the complement), every GC content too. Runs and GC
+windows therefore need not know which base came last, and their automata are up to four times smaller than automata
+over bases. Parts that must know the last base (motifs, and the fixed context on the right) carry it themselves.
 
-A part is an ``Automaton``; ``product`` intersects two of them.
+A part is an ``Automaton``, and ``product`` intersects two of them.
 """
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Int, Int32, Integer
 
 from helix_jax.errors import HelixError
 
 A, C, G, T = range(4)
 BASES = "ACGT"
 
-# GC class of a base, and of a difference: gc(prev ^ x) = gc(prev) ^ gc(x).
+# The GC class of a base, and of a difference: gc(prev ^ x) = gc(prev) ^ gc(x).
 GC = np.array([0, 1, 1, 0], np.int64)
 
-# One product automaton may have this many (state, state) pairs before trimming: 256 MiB of marks.
+# A product automaton may have this many pairs of states before it is trimmed, which takes 256 MiB of marks.
 LARGEST_PRODUCT = 1 << 28
 
 
 class ConstraintError(HelixError):
-    """The constraint set cannot be met, or is too large to be built."""
+    """The constraint set cannot be met, or its automaton is too large to be built."""
 
 
 @dataclass(frozen=True, eq=False)
 class Automaton:
-    """Deterministic automaton over differences.
+    """A deterministic automaton over differences.
 
-    next: int32[S, 4], the state after difference x; -1 where it is forbidden.
-    start: state before the first base. accept: bool[S], states a strand may end in.
+    Attributes:
+        next: State after each difference; -1 where the difference is forbidden.
+        start: State before the first base.
+        accept: Whether a strand may end in each state.
     """
 
-    next: np.ndarray
+    next: Int32[np.ndarray, "S 4"]
     start: int
-    accept: np.ndarray
+    accept: Bool[np.ndarray, " S"]
 
     @property
-    def states(self):
+    def states(self) -> int:
+        """The number of states."""
         return len(self.next)
 
-    def walk(self, states, bases, previous):
-        """States after writing ``bases`` from each of ``states`` (int array; -1 stays -1)."""
+    def walk(
+        self, states: Int[np.ndarray, " n"], bases: Iterable[int | np.integer], previous: int | np.integer
+    ) -> Int[np.ndarray, " n"]:
+        """Return the states reached by writing bases from each of the given states.
+
+        Args:
+            states: Where to begin; -1 stays -1.
+            bases: The bases to write.
+            previous: The base before the first of them.
+
+        Returns:
+            One state for each beginning, -1 where the bases are forbidden.
+        """
         table = np.concatenate([self.next, np.full((1, 4), -1, np.int32)])
         for base in bases:
             states = table[states, base ^ previous]
@@ -58,19 +74,33 @@ def _all_accepting(table, start):
     return Automaton(table.astype(np.int32), start, np.ones(len(table), bool))
 
 
-def run_limit(longest):
-    """Homopolymer runs of at most ``longest``. State: length of the current run, 0 before the first base."""
+def run_limit(longest: int) -> Automaton:
+    """Allow homopolymer runs of at most ``longest`` bases.
+
+    The state is the length of the current run, which is 0 before the first base.
+    """
     table = np.ones((longest + 1, 4), np.int64)
     table[1:, 0] = np.arange(2, longest + 2)
     table[longest, 0] = -1
     return _all_accepting(table, 0)
 
 
-def gc_window(length, low, high):
-    """Every window of ``length`` bases inside the strand holds low..high of G or C.
+def gc_window(length: int, low: int, high: int) -> Automaton:
+    """Require that every window of ``length`` bases inside the strand holds ``low`` to ``high`` of G or C.
 
-    State: the GC classes of the last length - 1 bases (fewer near the start) behind a marker bit. When
-    the band is symmetric only their relation to the newest class matters, which halves the states.
+    The state holds the GC classes of the last length - 1 bases (fewer near the start) behind a marker bit. When the
+    band is symmetric, only their relation to the newest class matters, which halves the number of states.
+
+    Args:
+        length: Bases in a window, 2 to 24.
+        low: The fewest G or C that a window may hold.
+        high: The most G or C that a window may hold.
+
+    Returns:
+        The automaton, all of whose states accept.
+
+    Raises:
+        ConstraintError: If the band is empty, or the window too short or too long.
     """
     if low > high:
         raise ConstraintError(
@@ -83,7 +113,7 @@ def gc_window(length, low, high):
     symmetric = low + high == length
     full_marker = 1 << (length - 1)
     code = np.arange(full_marker if symmetric else 2 * full_marker, dtype=np.int64)
-    # history: marker bit, then one GC bit per base, newest last; 1 = nothing written yet
+    # The history is a marker bit, then one GC bit per base, the newest last; 1 means that nothing is written yet.
     history = np.where(code == 0, 1, code << 1) if symmetric else np.maximum(code, 1)
     newest = np.where(history > 1, history & 1, 0)
     columns = []
@@ -103,13 +133,13 @@ def gc_window(length, low, high):
     return _all_accepting(np.stack(columns, axis=1), 0 if symmetric else 1)
 
 
-def gc_balance(bound, first_class=0):
-    """Count of G + C minus count of A + T stays in [-bound, bound] from the start to any base.
+def gc_balance(bound: int, first_class: int = 0) -> Automaton:
+    """Keep the count of G + C minus that of A + T, from the start to any base, in [-bound, bound].
 
-    A window's imbalance is a difference of two such counts, so it is at most 2 * bound: every window of
-    any length w holds w / 2 +- bound of G + C. This is a sufficient condition with 4 * bound + 2 states where
-    the window itself would need 2^(w - 1). State: 2 * (imbalance + bound) + class of the last base; ``first_class`` is
-    the class of the base before the start.
+    A window's imbalance is a difference of two such counts, so it is at most 2 * bound: every window of any length w
+    holds w / 2 +- bound of G + C. This is a sufficient condition with 4 * bound + 2 states, where the window itself
+    would need 2^(w - 1). The state is 2 * (imbalance + bound) + class of the last base; ``first_class`` is the class of
+    the base before the start.
     """
     imbalance, last = np.divmod(np.arange(2 * (2 * bound + 1)), 2)
     columns = []
@@ -120,10 +150,22 @@ def gc_balance(bound, first_class=0):
     return _all_accepting(np.stack(columns, axis=1), 2 * bound + first_class)
 
 
-def strand_gc(length, low, high, first_class):
-    """The whole strand of ``length`` bases holds low..high of G or C.
+def strand_gc(length: int, low: int, high: int, first_class: int) -> Automaton:
+    """Require that the whole strand holds ``low`` to ``high`` of G or C.
 
-    State: 2 * count + class of the last base; ``first_class`` is the class of the base before the strand.
+    The state is 2 * count + class of the last base.
+
+    Args:
+        length: Bases in the strand, for the error message.
+        low: The fewest G or C that the strand may hold.
+        high: The most G or C that the strand may hold.
+        first_class: GC class of the base before the strand.
+
+    Returns:
+        The automaton, which accepts the states that have counted at least ``low``.
+
+    Raises:
+        ConstraintError: If the band is empty.
     """
     if low > high:
         raise ConstraintError(f"no whole number of G or C fits the strand's GC band at length {length}")
@@ -136,20 +178,20 @@ def strand_gc(length, low, high, first_class):
     return Automaton(np.stack(columns, axis=1).astype(np.int32), int(first_class), count >= low)
 
 
-def last_base():
-    """No constraint; the state is the last base (A before the first)."""
+def last_base() -> Automaton:
+    """Allow everything; the state is the last base, which is A before the first."""
     return _all_accepting(np.arange(4)[:, None] ^ np.arange(4)[None, :], A)
 
 
-def reverse_complement(bases):
-    """uint8[n] -> uint8[n]."""
+def reverse_complement(bases: Integer[np.ndarray, " n"] | Sequence[int]) -> Integer[np.ndarray, " n"]:
+    """Return the reverse complement of a word of bases."""
     return 3 - np.asarray(bases)[::-1]
 
 
-def forbid(motifs):
-    """None of the motifs, nor their reverse complements, occurs (Aho-Corasick).
+def forbid(motifs: Iterable[Iterable[int | np.integer]]) -> Automaton:
+    """Forbid the motifs and their reverse complements (an Aho-Corasick automaton).
 
-    motifs: sequences of bases. State: 4 * trie node + last base.
+    ``motifs`` are sequences of bases. The state is 4 * trie node + last base.
     """
     words = {tuple(int(b) for b in w) for m in motifs for w in (m, reverse_complement(m))}
     goto: list[dict[int, int]] = [{}]
@@ -187,33 +229,33 @@ def forbid(motifs):
     return _all_accepting(np.stack(columns, axis=1), A)
 
 
-def product(a, b):
-    """Automaton of the strands that both allow, trimmed to the states that can be reached."""
+def product(a: Automaton, b: Automaton) -> Automaton:
+    """Return the automaton of the strands that both allow, trimmed to the states that can be reached."""
     size = a.states * b.states
     if size > LARGEST_PRODUCT:
         raise ConstraintError(
             f"the constraints need an automaton of {a.states} x {b.states} states: use a shorter window or fewer motifs"
         )
-    seen, mark = np.zeros(size, bool), np.zeros(size, bool)
+    seen, new_mark = np.zeros(size, bool), np.zeros(size, bool)
     frontier = np.array([a.start * b.states + b.start], np.int64)
     seen[frontier] = True
     while len(frontier):
         left, right = np.divmod(frontier, b.states)
-        after = _pair(a.next[left], b.next[right], b.states)
-        fresh = after[(after >= 0) & ~seen[after]]
-        seen[fresh] = mark[fresh] = True
-        frontier = np.flatnonzero(mark)
-        mark[frontier] = False
+        following = _pair(a.next[left], b.next[right], b.states)
+        fresh = following[(following >= 0) & ~seen[following]]
+        seen[fresh] = new_mark[fresh] = True
+        frontier = np.flatnonzero(new_mark)
+        new_mark[frontier] = False
     codes = np.flatnonzero(seen)
     number = np.cumsum(seen, dtype=np.int32) - 1
     left, right = np.divmod(codes, b.states)
-    after = _pair(a.next[left], b.next[right], b.states)
-    table = np.where(after >= 0, number[after], -1).astype(np.int32)
+    following = _pair(a.next[left], b.next[right], b.states)
+    table = np.where(following >= 0, number[following], -1).astype(np.int32)
     start = int(number[a.start * b.states + b.start])
     return Automaton(table, start, a.accept[left] & b.accept[right])
 
 
 def _pair(left, right, width):
-    """Pairs of next states as one number, -1 where either is forbidden."""
+    """Number pairs of next states; -1 where either is forbidden."""
     both = left.astype(np.int64) * width + right
     return np.where((left < 0) | (right < 0), -1, both)

@@ -1,32 +1,35 @@
-"""How much a constraint set allows: its capacity (long strands) and its limit at a length, for people.
+"""How much a constraint set allows: its capacity (for long strands) and its limit at a length, as figures for people.
 
-Both count the paths of the automaton in float64, and are good to about nine decimals. What a strand carries is
-proven in integers by ``tables``, and may never exceed the limit.
+Both count the paths of the automaton in float64, and are good to about nine decimals. What a strand carries is proven
+in integers by ``tables``, and may never exceed the limit.
 """
 
 import dataclasses
 import math
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int, Int32
 
 from helix_jax import cache
 from helix_jax.tk_scone import constraints as constraint_sets
 from helix_jax.tk_scone import tables
 from helix_jax.tk_scone.automaton import GC, ConstraintError
+from helix_jax.tk_scone.constraints import Constraints
 
-STORED = 1  # part of the cache key: raise it when the way a capacity is worked out changes
+STORED = 1  # part of the cache key: raise it when the computation of a capacity changes
 PRECISION = 1e-9  # of a capacity, in bit/nt
-SETTLED = 64  # bases after which no set's automaton sees new states (a window has at most 24)
+SETTLED = 64  # bases after which no set's automaton reaches new states (a window has at most 24)
 LONGEST_POWER = 20_000  # steps of the power iteration, which takes a few hundred
-STEEPEST = 60.0  # largest tilt tried for a GC band, in bits per base
+STEEPEST = 60.0  # the largest tilt tried for a GC band, in bits per base
 
 
-def limit(constraints, length):
-    """log2 of the number of strands of ``length`` bases that obey the set: no code carries more bits.
+def limit(constraints: Constraints, length: int) -> float:
+    """Return log2 of the number of strands of ``length`` bases that obey the set: no code carries more bits.
 
-    Returns a float in bits per strand (divide by ``length`` for bit/nt). Raises ConstraintError, with the reason, when
-    the set cannot be met.
+    The unit is bits per strand (divide by ``length`` for bit/nt). Raises ConstraintError, with the reason, when the set
+    cannot be met.
     """
     automaton = constraint_sets.build(constraints, length)
     reached = tables.positions(automaton, length)
@@ -43,8 +46,8 @@ def limit(constraints, length):
     return math.log2(ways[0]) + exponent
 
 
-def load(constraints):
-    """``capacity`` of the set: from the user's cache, or worked out (seconds) and kept there."""
+def load(constraints: Constraints) -> float:
+    """Return the ``capacity`` of the set from the user's cache, or compute it (seconds) and keep it there."""
     path = tables.cached(constraints, "capacity", STORED)
     try:
         with open(path, "rb") as source, np.load(source) as stored:
@@ -52,44 +55,45 @@ def load(constraints):
             cache.touch(path)
             return bits
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # not cached yet, or unreadable
+        pass  # it is not cached yet, or cannot be read
     bits = capacity(constraints)
     tables.keep(path, bits=np.float64(bits))
     return bits
 
 
-def capacity(constraints):
-    """Shannon's capacity of the set in bit/nt: what ``limit(constraints, L) / L`` tends to as L grows.
+def capacity(constraints: Constraints) -> float:
+    """Return Shannon's capacity of the set in bit/nt: what ``limit(constraints, L) / L`` tends to as L grows.
 
-    It is log2 of the greatest eigenvalue of the automaton's transfer matrix (Perron and Frobenius; Marcus, Roth
-    and Siegel, "Constrained systems and coding for recording channels", 1998), found by power iteration
-    to PRECISION, for periodic and reducible automata too. A band for the GC share of the whole strand costs nothing
-    where it holds the share that the other rules lead to (one half for `strand`). Where it does not, the
-    capacity is the least of log2 growth(t) - share * t over tilts t, each G or C counting 2^t times and ``share``
-    being the band's edge (Cramer). Lengths at which the band holds no whole number of bases are left out of that limit.
+    It is log2 of the greatest eigenvalue of the automaton's transfer matrix (Perron and Frobenius; Marcus, Roth and
+    Siegel, "Constrained systems and coding for recording channels", 1998). Power iteration finds it to PRECISION, for
+    periodic and reducible automata too. A band for the GC share of the whole strand costs nothing where it holds the
+    share that the other rules lead to (one half for `strand`). Where it does not, the capacity is the least of log2
+    growth(t) - share * t over tilts t, where each G or C counts 2^t times and ``share`` is the band's edge (Cramer).
+    Lengths at which the band holds no whole number of bases are left out of that limit.
+
     Raises ConstraintError, with the reason, when the set is contradictory or allows no long strands.
     """
     c = constraints
     automaton = constraint_sets.build(dataclasses.replace(c, strand_gc=None), SETTLED)
     reached = tables.positions(automaton, SETTLED)
-    # a periodic automaton alternates between sets of states: then all are kept
+    # A periodic automaton alternates between sets of states: in that case all states are kept.
     settled = c.strand_gc is None and reached[-1] is reached[-2]
     states = reached[-1] if settled else np.arange(automaton.states)
     columns = _columns(automaton.next[states], states, automaton.states)
-    lawful = np.ones(columns.shape[1], bool)
+    valid = np.ones(columns.shape[1], bool)
     if c.strand_gc is not None:
         columns = _with_gc_class(columns)
         first_class = c.left[-1:].upper() in ("C", "G")
-        # a state that knows its last base is real with one class only
-        lawful = _ahead(columns, 2 * automaton.start + first_class, np.ones(columns.shape[1], bool))
-    classes = _recurrent(columns, lawful)
+        # A state that knows its last base exists with one class only.
+        valid = _ahead(columns, 2 * automaton.start + first_class, np.ones(columns.shape[1], bool))
+    classes = _recurrent(columns, valid)
     if not classes:
         raise ConstraintError(f"no strand of unlimited length obeys {c.describe()}: its capacity is 0")
     parts = []
     for members in classes:
-        place = np.full(columns.shape[1] + 1, len(members), np.int32)
-        place[members] = np.arange(len(members))
-        parts.append((place[columns[:, members]], members % 2))
+        index = np.full(columns.shape[1] + 1, len(members), np.int32)
+        index[members] = np.arange(len(members))
+        parts.append((index[columns[:, members]], members % 2))
     if c.strand_gc is None:
         return max(math.log2(_growth(part)) for part, _ in parts)
     low, high = c.strand_gc
@@ -108,29 +112,29 @@ def capacity(constraints):
     return max(bits, 0.0)
 
 
-def _columns(after, following, states):
-    """int32[4, n]: next states as positions in ``following``; len(following) where forbidden."""
-    place = np.full(states + 1, len(following), np.int32)
-    place[following] = np.arange(len(following), dtype=np.int32)
-    place[-1] = len(following)
-    return np.ascontiguousarray(place[after].T)
+def _columns(after: Int[np.ndarray, "n 4"], following: Int[np.ndarray, " m"], states: int) -> Int32[np.ndarray, "4 n"]:
+    """Return the next states as indices into ``following``; the index is len(following) where they are forbidden."""
+    index = np.full(states + 1, len(following), np.int32)
+    index[following] = np.arange(len(following), dtype=np.int32)
+    index[-1] = len(following)
+    return np.ascontiguousarray(index[after].T)
 
 
-def _over_bases(values, columns):
-    """Sum of the next states' values over the four differences."""
+def _over_bases(values: Float64[np.ndarray, " m"], columns: Int32[np.ndarray, "4 n"]) -> Float64[np.ndarray, " n"]:
+    """Sum the values of the next states over the four differences."""
     extended = np.append(values, 0.0)
     return ((extended[columns[0]] + extended[columns[1]]) + extended[columns[2]]) + extended[columns[3]]
 
 
-def _with_gc_class(columns):
-    """Each state twice: 2 * state + 1 after G or C, 2 * state after A or T."""
+def _with_gc_class(columns: Int32[np.ndarray, "4 n"]) -> Int32[np.ndarray, "4 2*n"]:
+    """Split each state in two: 2 * state + 1 after G or C, and 2 * state after A or T."""
     count = columns.shape[1]
     both = 2 * columns[:, :, None] + (np.arange(2)[None, None, :] ^ GC[:, None, None])
     return np.where(columns[:, :, None] == count, 2 * count, both).reshape(4, 2 * count).astype(np.int32)
 
 
-def _ahead(columns, seed, allowed):
-    """bool[n]: the allowed states that can be reached from ``seed``, itself among them."""
+def _ahead(columns: Int32[np.ndarray, "4 n"], seed: int, allowed: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Mark the allowed states that can be reached from ``seed``, which is one of them."""
     allowed = np.append(allowed, False)
     seen = np.zeros(len(allowed), bool)
     frontier = np.array([seed])
@@ -141,39 +145,39 @@ def _ahead(columns, seed, allowed):
     return seen[:-1]
 
 
-def _recurrent(columns, lawful):
-    """Classes of lawful states that reach each other: list of int arrays (strongly connected, with a cycle)."""
+def _recurrent(columns: Int32[np.ndarray, "4 n"], valid: Bool[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:
+    """Return the classes of valid states that reach each other (strongly connected, with a cycle)."""
     count = columns.shape[1]
-    left = np.append(lawful, False)
+    remaining = np.append(valid, False)
     classes = []
     while True:
-        while True:  # states before or after which nothing is left are in no cycle
+        while True:  # states without a predecessor or without a successor are in no cycle
             entered = np.zeros(count + 1, bool)
-            entered[columns[:, left[:-1]]] = True
-            kept = left[:-1] & entered[:-1] & left[columns].any(axis=0)
-            if kept.sum() == left.sum():
+            entered[columns[:, remaining[:-1]]] = True
+            kept = remaining[:-1] & entered[:-1] & remaining[columns].any(axis=0)
+            if kept.sum() == remaining.sum():
                 break
-            left[:-1] = kept
-        if not left.any():
+            remaining[:-1] = kept
+        if not remaining.any():
             return classes
-        seed = int(np.argmax(left))
+        seed = int(np.argmax(remaining))
         behind = np.zeros(count + 1, bool)
         behind[seed] = grown = True
         while grown:
-            before = left[:-1] & ~behind[:-1] & behind[columns].any(axis=0)
-            behind[:-1] |= before
-            grown = before.any()
-        members = np.flatnonzero(_ahead(columns, seed, left[:-1]) & behind[:-1])
+            predecessors = remaining[:-1] & ~behind[:-1] & behind[columns].any(axis=0)
+            behind[:-1] |= predecessors
+            grown = predecessors.any()
+        members = np.flatnonzero(_ahead(columns, seed, remaining[:-1]) & behind[:-1])
         if len(members) > 1 or (columns[:, seed] == seed).any():
             classes.append(members)
-        left[members] = False
+        remaining[members] = False
 
 
-def _growth(columns, weights=None):
-    """Greatest eigenvalue of an irreducible transfer matrix, whose state s counts ``weights[s]`` times on entry.
+def _growth(columns: Int32[np.ndarray, "4 n"], weights: Float64[np.ndarray, " n"] | None = None) -> float:
+    """Return the greatest eigenvalue of an irreducible transfer matrix.
 
-    Half the identity is added: it breaks every period. The ratios of one step bracket the eigenvalue (Collatz
-    and Wielandt).
+    State s counts ``weights[s]`` times on entry. Half the identity is added, which breaks every period. The ratios of
+    one step bracket the eigenvalue (Collatz and Wielandt).
     """
     vector = np.ones(columns.shape[1])
     for _ in range(LONGEST_POWER):
@@ -187,8 +191,11 @@ def _growth(columns, weights=None):
     return math.sqrt(low * high)
 
 
-def _least(function):
-    """Least value of a convex function on [-STEEPEST, STEEPEST], at 0 first, then by golden section."""
+def _least(function: Callable[[float], float]) -> float:
+    """Return the least value of a convex function on [-STEEPEST, STEEPEST].
+
+    The value at 0 is tried first, and then golden sections.
+    """
     middle, step = function(0.0), 1e-4
     if function(step) >= middle and function(-step) >= middle:
         return middle

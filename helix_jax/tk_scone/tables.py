@@ -1,32 +1,33 @@
 """Integer tables of the constrained coder, and the proof of how many bits a strand carries.
 
-Head and tail. All but the last bases of a strand are coded with stationary max-entropic (Parry) weights:
-base b is chosen in proportion to the number of ways to go on after it. For the last ``tail`` bases (all
-of them when the rules depend on the position) the weights are the exact numbers of ways to finish the
-strand, on the minimal automaton of what is still allowed: states with the same future are merged, so
-these tables are small.
+A strand has a head and a tail. All but the last bases of a strand are coded with stationary max-entropic (Parry)
+weights: base b is chosen in proportion to the number of ways to go on after it. For the last ``tail`` bases (all of
+them when the rules depend on the position) the weights are the exact numbers of ways to finish the strand, on the
+minimal automaton of what is still allowed: states with the same future are merged, so these tables are small.
 
-Every float here is an IEEE float64 worked on element by element in a fixed order (no BLAS, no log, no exp)
-and scaled by powers of two, so the tables are bit-identical on every machine; their SHA-256 is in the
-pool's header.
+Every float here is an IEEE float64 computed element by element in a fixed order (no BLAS, no log, no exp) and scaled by
+powers of two, so the tables are bit-identical on every machine. Their SHA-256 is in the pool's header.
 """
 
 import hashlib
 import logging
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64, Int, Int32, Int64, UInt32
 
 from helix_jax import cache, files
 from helix_jax.arithmetic import TOTAL
 from helix_jax.tk_scone import constraints as constraint_sets
-from helix_jax.tk_scone.automaton import ConstraintError
+from helix_jax.tk_scone.automaton import Automaton, ConstraintError
+from helix_jax.tk_scone.constraints import Constraints
 
-FORMAT = 1  # part of the tables' hash: raise it when the way they are made changes
+FORMAT = 1  # part of the tables' hash: raise it when their computation changes
 STORED = 2  # part of the cache key: raise it when the form of the cached file changes
-USED = 6  # columns of ``rows`` that hold something; the cache keeps these
-LONGEST_POWER = 512  # at most this many steps of the power iteration for the stationary weights
+USED = 6  # columns of ``rows`` that are in use; the cache keeps these
+LONGEST_POWER = 512  # the most steps of the power iteration for the stationary weights
 TAIL = 8  # bases at the end with exact weights
 LARGEST_TAIL = 1 << 22
 
@@ -35,17 +36,20 @@ LARGEST_TAIL = 1 << 22
 class Tables:
     """What the coder needs for one constraint set and one strand length.
 
-    rows: uint32[R, 8], one row per state: [c1 | c2 << 16, c3, next0, next1, next2, next3, 0, 0], where c are
-        the inner cumulative counts (out of 2^15) of the differences 0..3 and next the rows after them.
-    joint: int32[S], row of the tail for each row of the head (identity is never used: head states only).
-    head: number of bases coded with head rows. length: bases per strand (L).
-    start: first row. first_base: the base before the strand (0 without a primer).
-    bits: payload bits that every strand carries (K), proven for every payload.
-    digest: SHA-256 over all of the above but ``bits``.
+    Attributes:
+        rows: One row per state: [c1 | c2 << 16, c3, next0, next1, next2, next3, 0, 0], where c are the inner cumulative
+            counts (out of 2^15) of the differences 0..3, and next the rows after them.
+        joint: Row of the tail for each row of the head (the identity is never used: head states only).
+        head: Number of bases coded with head rows.
+        length: Bases per strand (L).
+        start: The first row.
+        first_base: The base before the strand (0 without a primer).
+        bits: Payload bits that every strand carries (K), proven for every payload.
+        digest: SHA-256 over all of the above but ``bits``.
     """
 
-    rows: np.ndarray
-    joint: np.ndarray
+    rows: UInt32[np.ndarray, "R 8"]
+    joint: Int32[np.ndarray, " S"]
     head: int
     length: int
     start: int
@@ -54,11 +58,11 @@ class Tables:
     digest: bytes
 
 
-def load(constraints, length):
-    """Tables of a constraint set for strands of ``length`` bases: from the user's cache, or built (about 2 s).
+def load(constraints: Constraints, length: int) -> Tables:
+    """Return the tables for strands of ``length`` bases from the user's cache, or build them (which takes about 2 s).
 
-    Sets that differ only in how they are written (``Constraints.canonical``) have the same tables.
-    Raises ConstraintError with the reason when the set cannot be met at this length.
+    Sets that differ only in how they are written (``Constraints.canonical``) have the same tables. Raises
+    ConstraintError, with the reason, when the set cannot be met at this length.
     """
     path = cached(constraints, "tables", FORMAT, STORED, length)
     try:
@@ -73,7 +77,7 @@ def load(constraints, length):
                 return Tables(rows, joint, head, length, start, first_base, bits, digest)
             logging.warning("%s is damaged: building the tables again", path)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # not cached yet, or unreadable: build
+        pass  # it is not cached yet, or cannot be read: build the tables
     tables = build(constraints, length)
     keep(
         path,
@@ -86,15 +90,26 @@ def load(constraints, length):
     return tables
 
 
-def cached(constraints, what, *more):
-    """Path in the user's cache of what is worked out for a constraint set: ``what`` names it, ``more`` tells it from
-    others of that name. Raises ConstraintError for words that are none."""
+def cached(constraints: Constraints, what: str, *more: int) -> Path:
+    """Return the path in the user's cache of a result for a constraint set.
+
+    Args:
+        constraints: The set.
+        what: The kind of the result.
+        *more: Numbers that tell it from other results of that kind.
+
+    Returns:
+        The path, whether a file is there or not.
+
+    Raises:
+        ConstraintError: For words that hold letters other than A, C, G, T.
+    """
     key = hashlib.sha256(repr((*more, constraints.canonical)).encode()).hexdigest()[:32]
     return cache.folder() / f"{what}-{key}.npz"
 
 
-def keep(path, **arrays):
-    """Write a file of the user's cache; where that fails, do without."""
+def keep(path: Path, **arrays: np.ndarray | np.generic) -> None:
+    """Write a file of the user's cache; a failure is only logged."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic(path) as temporary, open(temporary, "wb") as out:
@@ -110,8 +125,11 @@ def _digest(rows, joint, head, length, start, first_base):
     return blob.digest()
 
 
-def build(constraints, length):
-    """Build the tables and prove ``bits``; see the module's docstring. Raises ConstraintError."""
+def build(constraints: Constraints, length: int) -> Tables:
+    """Build the tables and prove ``bits`` (see the module's docstring).
+
+    Raises ConstraintError, with the reason, when the set cannot be met at this length.
+    """
     automaton = constraint_sets.build(constraints, length)
     reached = positions(automaton, length)
     if not len(reached[-1]):
@@ -141,16 +159,19 @@ def build(constraints, length):
     )
 
 
-def positions(automaton, length):
-    """States that can occur after 0, 1, ..., length bases: a list of int arrays (shared once stationary)."""
+def positions(automaton: Automaton, length: int) -> list[Int[np.ndarray, " _"]]:
+    """Return the states that can occur after 0, 1, ..., length bases.
+
+    Once the states no longer change, the entries are one and the same array.
+    """
     reached = [np.array([automaton.start])]
     for _ in range(length):
-        mark = np.zeros(automaton.states + 1, bool)
-        mark[automaton.next[reached[-1]]] = True  # -1 marks the extra last entry
-        after = np.flatnonzero(mark[:-1])
-        if np.array_equal(after, reached[-1]):
+        seen = np.zeros(automaton.states + 1, bool)
+        seen[automaton.next[reached[-1]]] = True  # -1 marks the extra last entry
+        following = np.flatnonzero(seen[:-1])
+        if np.array_equal(following, reached[-1]):
             return reached + [reached[-1]] * (length + 1 - len(reached))
-        reached.append(after)
+        reached.append(following)
     return reached
 
 
@@ -158,17 +179,19 @@ def positions(automaton, length):
 class _Level:
     """Classes of states with the same future, ``j`` bases before the end.
 
-    state_class: int64[S], class of each state (0: cannot finish, or not reached here). count: float64[n], number of
-    ways to finish over a power of two common to the level. next: int64[n, 4], classes one level nearer the end.
+    Attributes:
+        state_class: Class of each state (0: it cannot finish, or is not reached here).
+        count: Number of ways to finish from each class, over a power of two common to the level.
+        next: The classes one level nearer the end.
     """
 
-    state_class: np.ndarray
-    count: np.ndarray
-    next: np.ndarray
+    state_class: Int64[np.ndarray, " S"]
+    count: Float64[np.ndarray, " n"]
+    next: Int64[np.ndarray, "n 4"]
 
 
-def _tail_levels(automaton, reached, tail):
-    """Levels 0 (the end) to ``tail``. Class 0 of each level is the dead one, with count 0."""
+def _tail_levels(automaton: Automaton, reached: list[Int[np.ndarray, " _"]], tail: int) -> list[_Level]:
+    """Return the levels from 0 (the end) to ``tail``. Class 0 of each level is the dead one, whose count is 0."""
     length = len(reached) - 1
     levels = [_Level(automaton.accept.astype(np.int64), np.array([0.0, 1.0]), np.zeros((2, 4), np.int64))]
     total = 0
@@ -177,12 +200,12 @@ def _tail_levels(automaton, reached, tail):
         states = reached[length - j]
         after = automaton.next[states]
         keys = np.where(after >= 0, below.state_class[after], 0)
-        # one number per row of four classes, in two steps so that it stays below 2^63
+        # Each row of four classes gets one number, in two steps so that it stays below 2^63.
         base = len(below.count)
         left, lefts = _number(keys[:, 0] * base + keys[:, 1], base * base)
         right, rights = _number(keys[:, 2] * base + keys[:, 3], base * base)
         both, classes = _number(left * rights + right, lefts * rights)
-        # 0 is the dead class: the row of four dead classes, in every level whether it occurs or not
+        # Class 0 is the dead one: the row of four dead classes is in every level, whether it occurs or not.
         alive = keys.any(axis=1)
         inverse = np.where(alive, both + 1, 0)
         rows = np.zeros((classes + 1, 4), np.int64)
@@ -201,20 +224,20 @@ def _tail_levels(automaton, reached, tail):
 
 
 def _number(values, size):
-    """Number the distinct values (0 <= value < size) in order: (number of each value, how many there are)."""
+    """Number the distinct values (0 <= value < size) in order: (number of each value, count of distinct values)."""
     if size > 1 << 26:
         distinct, number = np.unique(values, return_inverse=True)
         return number, len(distinct)
-    mark = np.zeros(size, bool)
-    mark[values] = True
-    number = np.cumsum(mark) - 1
+    seen = np.zeros(size, bool)
+    seen[values] = True
+    number = np.cumsum(seen) - 1
     return number[values], int(number[-1]) + 1
 
 
 def _stationary_ways(automaton, reached, head, finish):
-    """float64[S + 1]: the ways to go on for ever from each state, up to a factor (Perron vector); last entry 0.
+    """Return the ways to go on for ever from each state, up to a factor (Perron vector): float64[S + 1], ending in 0.
 
-    A state that cannot finish from the joint (``finish``; a right primer may see to that) would be a trap there. It is
+    A state that cannot finish from the joint (``finish``; a right primer may cause that) would be a trap there. It is
     avoided all along the head, so that the same weights serve every position.
     """
     ways = np.zeros(automaton.states + 1)
@@ -226,7 +249,7 @@ def _stationary_ways(automaton, reached, head, finish):
     safe = np.ones(automaton.states, bool)
     safe[reached[head]] = finish[reached[head]]
     alive = np.append(safe[core], False)
-    while True:  # states that cannot go on for ever have none
+    while True:  # states that cannot go on for ever have no ways
         after = alive[columns].any(axis=0) & alive[:-1]
         if np.array_equal(after, alive[:-1]):
             break
@@ -253,11 +276,11 @@ def _stationary_ways(automaton, reached, head, finish):
 
 
 def _columns(automaton, states, following):
-    """int32[4, n]: next states of ``states`` as positions in ``following``; len(following) where forbidden."""
-    place = np.full(automaton.states + 1, len(following), np.int32)
-    place[following] = np.arange(len(following), dtype=np.int32)
-    place[-1] = len(following)
-    return np.ascontiguousarray(place[automaton.next[states]].T)
+    """Return the next states of ``states`` as indices into ``following``; len(following) where they are forbidden."""
+    index = np.full(automaton.states + 1, len(following), np.int32)
+    index[following] = np.arange(len(following), dtype=np.int32)
+    index[-1] = len(following)
+    return np.ascontiguousarray(index[automaton.next[states]].T)
 
 
 def _sum4(columns):
@@ -268,11 +291,10 @@ def _exponent(values):
     return int(np.frexp(values.max())[1])
 
 
-def counts_of(weights):
-    """Weights float64[n, 4] -> integer counts int64[n, 4] with sum TOTAL.
+def counts_of(weights: Float64[np.ndarray, "n 4"]) -> Int64[np.ndarray, "n 4"]:
+    """Turn each row of weights into integer counts with the sum TOTAL by the method of the largest remainder.
 
-    Largest remainder; every positive weight keeps at least one count, a zero weight gets none. A row of zeros
-    stays zero.
+    Every positive weight keeps at least one count, and a zero weight gets none. A row of zeros stays zero.
     """
     columns = np.ascontiguousarray(weights.T)
     total = _sum4(columns)
@@ -280,7 +302,7 @@ def counts_of(weights):
     counts = np.where(columns > 0, np.maximum(np.floor(share), 1.0), 0.0)
     missing = np.where(total > 0, TOTAL - _sum4(counts), 0.0)
     remainder = np.where(columns > 0, share - counts, -2.0)
-    for n in range(4):  # the `missing` largest remainders get one count more; ties go to the first
+    for n in range(4):  # the `missing` largest remainders get one more count each; ties go to the first
         larger = sum(
             (remainder[m] >= remainder[n]) if m < n else (remainder[m] > remainder[n]) for m in range(4) if m != n
         )
@@ -291,7 +313,7 @@ def counts_of(weights):
 
 
 def _assemble(automaton, levels, ways, head):
-    """Rows of the head (one per state) then of the tail, level by level; and the joint between them."""
+    """Return the rows of the head (one per state), then of the tail, level by level, and the joint between them."""
     blocks = []
     size = 0
     if head:
@@ -319,10 +341,10 @@ def _pack(counts, after):
     return rows
 
 
-def unpack(rows):
-    """rows uint32[n, 8] -> (counts int64[n, 4], next int64[n, 4]).
+def unpack(rows: UInt32[np.ndarray, "n 8"]) -> tuple[Int64[np.ndarray, "n 4"], Int64[np.ndarray, "n 4"]]:
+    """Return the counts and the next rows that the rows hold.
 
-    A dead row, which no path enters, cannot be told from one that allows difference 3 alone: it reads as that.
+    A dead row, which no path enters, cannot be told from one that allows difference 3 alone, and reads as such a row.
     """
     c1, c2, c3 = rows[:, 0] & 0xFFFF, rows[:, 0] >> 16, rows[:, 1]
     edges = np.stack([np.zeros_like(c1), c1, c2, c3, np.full_like(c1, TOTAL)], axis=1).astype(np.int64)
@@ -337,13 +359,26 @@ class Bound:
     exponent: int
 
 
-def widest_interval(rows, automaton, reached, levels):
-    """Upper bound on the width of the coder's interval over *all* strands.
+def widest_interval(
+    rows: UInt32[np.ndarray, "R 8"],
+    automaton: Automaton,
+    reached: list[Int[np.ndarray, " _"]],
+    levels: list[_Level],
+) -> Bound:
+    """Return an upper bound on the width of the coder's interval over *all* strands.
 
-    One step narrows ``range`` r >= 2^31 to at most r * w / TOTAL + 1 (both ends are rounded down), that is by a
-    factor of at most w / TOTAL + 2^-31. The greatest product of these factors over all paths is found from the
-    end backwards; every product is inflated by 2^-50 to cover float64 rounding.
-    reached: states possible at each position of the head, and at the joint.
+    One step narrows ``range`` r >= 2^31 to at most r * w / TOTAL + 1 (both ends are rounded down), that is by a factor
+    of at most w / TOTAL + 2^-31. The greatest product of these factors over all paths is found from the end backwards;
+    every product is inflated by 2^-50 to cover float64 rounding.
+
+    Args:
+        rows: The rows of the tables.
+        automaton: The automaton of the head.
+        reached: The states possible at each position of the head, and at the joint.
+        levels: The levels of the tail.
+
+    Returns:
+        The bound.
     """
     widest, exponent = np.where(levels[0].count > 0, 1.0, 0.0), 0
     end = len(rows)
@@ -368,7 +403,7 @@ def _factors(counts):
 
 
 def _step(factors, after, exponent):
-    """Greatest factor * after over the four symbols, over a power of two, with the new exponent."""
+    """Return the greatest factor * after over the four symbols, over a power of two, and the new exponent."""
     reach = factors * after
     widest = np.maximum(np.maximum(reach[0], reach[1]), np.maximum(reach[2], reach[3])) * (1 + 2.0**-50)
     shift = _exponent(widest)

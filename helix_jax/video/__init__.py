@@ -1,7 +1,7 @@
 """Video files <-> uint8 RGB frames, and clips in memory.
 
 A clip is anything with ``info`` (a VideoInfo) and ``blocks(n)``, which yields its frames from the start each time it is
-called: ``open_video`` gives one of a file, ``Clip`` one of an array.
+called: ``open_video`` gives the clip of a file, ``Clip`` that of an array.
 """
 
 from helix_jax.video.clip import Clip, VideoError, VideoInfo

@@ -1,14 +1,15 @@
 """Frame rates: which constant rate explains a clip's timestamps, what to resample to where none does, and how.
 
 Containers round timestamps (Matroska and FLV to 1 ms, GIF to 10 ms) and announce rates that are rounded too, or wrong.
-So the timestamps decide, and what is announced only chooses among the rates that explain them.
+So the timestamps decide, and the announced rates only choose among the rates that explain the timestamps.
 
-Timestamps are whole numbers of ticks; a tick is a Fraction of a second. Rates are Fractions, frames per second.
+Timestamps are whole numbers of ticks; a tick is a Fraction of a second. Rates are Fractions, in frames per second.
 """
 
 import itertools
 import math
 import re
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -20,14 +21,23 @@ _NTSC = (15, 24, 30, 48, 60, 120, 240)  # times 1000/1001
 STANDARD = tuple(sorted([Fraction(25, 2), *map(Fraction, _WHOLE), *(Fraction(1000 * rate, 1001) for rate in _NTSC)]))
 JITTER = 0.02  # of a frame: timestamps may wander this far beyond the rounding to their tick
 HIGHEST = 1000
-_SAME = 2e-4  # relative: an announced rate so near to a standard one means it; 30 and 30000/1001 are five times further
+# Relative: an announced rate this near to a standard one means it; 30 and 30000/1001 differ five times as much.
+_SAME = 2e-4
 
 
-def constant(timestamps, tick, announced):
-    """The one rate of a clip, or None where its frames do not come at a constant rate.
+def constant(timestamps: Sequence[int], tick: Fraction, announced: Iterable[Fraction | int | None]) -> Fraction | None:
+    """Return the one rate of a clip, or None where its frames do not come at a constant rate.
 
-    timestamps: two or more. announced: rates that the container states, the most trusted first. Standard rates are
-    tried first, but a rate that explains every timestamp without any rounding, or a whole one, stays what it is.
+    Standard rates are tried first, but a rate that explains every timestamp without any rounding, or a whole one, stays
+    what it is.
+
+    Args:
+        timestamps: Two or more timestamps.
+        tick: The length of a tick.
+        announced: Rates that the container states, the most trusted first.
+
+    Returns:
+        The rate, or None.
     """
     pts, tick = _on_a_grid(timestamps, tick)
     slope = _slope(pts)
@@ -50,9 +60,19 @@ def constant(timestamps, tick, announced):
     return None
 
 
-def of_one(announced, tick, length):
-    """The rate of a clip of one frame: the first plausible one of those announced, else by the frame's length in ticks
-    (0 where it is not known), else 25."""
+def of_one(announced: Iterable[Fraction | None], tick: Fraction, length: int) -> Fraction:
+    """Return the rate of a clip of one frame.
+
+    It is the first plausible one of the announced rates, else it follows from the frame's length, else it is 25.
+
+    Args:
+        announced: Rates that the container states.
+        tick: The length of a tick.
+        length: The length of the frame in ticks, 0 where it is not known.
+
+    Returns:
+        The rate.
+    """
     lengths = [1 / (length * tick)] if length > 0 else []
     for rate in (*announced, *lengths):
         if rate and 0 < rate <= max(STANDARD):
@@ -60,22 +80,31 @@ def of_one(announced, tick, length):
     return Fraction(25)
 
 
-def nearest(timestamps, tick, announced=()):
-    """The rate to resample a clip to that has none: the standard one nearest to what its frames keep to.
+def nearest(timestamps: Sequence[int], tick: Fraction, announced: Iterable[Fraction | None] = ()) -> Fraction:
+    """Return the rate to resample a clip of variable rate to: the standard one nearest to what its frames keep to.
 
     The shorter median gap between frames counts as one frame, and a longer gap as the frames that it has room for. So
-    pauses and dropped frames do not lower the rate, as they do a mean, and jitter evens out, which it does not in the
-    most frequent gap. Where jitter leaves it open, say between 30 and 30000/1001, one that is announced is taken, else
-    the whole one.
+    pauses and dropped frames do not lower the rate, as they would lower a mean, and jitter evens out, which it does not
+    in the most frequent gap. Where jitter leaves the rate open, say between 30 and 30000/1001, an announced one is
+    taken, else the whole one.
+
+    Args:
+        timestamps: The timestamps.
+        tick: The length of a tick.
+        announced: Rates that the container states.
+
+    Returns:
+        The rate.
     """
     gaps = np.diff(np.maximum.accumulate(np.array(timestamps, np.float64))) * float(tick)
     gaps = gaps[gaps > 0]
     if not len(gaps):
         return Fraction(25)
     step = np.sort(gaps)[(len(gaps) - 1) // 2]
-    for longest in (3, 30, np.inf):  # how many frames a pause holds is known once a frame is known well
+    for longest in (3, 30, np.inf):  # the frames in a pause can be counted once the length of a frame is known well
         close = gaps <= longest * step
-        slots = np.maximum(1, np.ceil(gaps / step - 0.6))  # not - 0.5: telecined film has gaps of 1 and 1.5 frames
+        # 0.6 and not 0.5: telecined film has gaps of 1 and 1.5 frames.
+        slots = np.maximum(1, np.ceil(gaps / step - 0.6))
         step = gaps[close].sum() / slots[close].sum()
     step, error = _fitted(slots, gaps)
     rate = 1 / step
@@ -87,16 +116,24 @@ def nearest(timestamps, tick, announced=()):
     if stated or whole:
         return stated[0] if stated else min(whole, key=lambda standard: abs(standard - rate))
     if rate >= 1.5 and abs(round(rate) / rate - 1) < 2e-3 and abs(_nearest(rate) / rate - 1) > 0.02:
-        return Fraction(min(round(rate), HIGHEST))  # 19 is itself, and no jittered 20
+        return Fraction(min(round(rate), HIGHEST))  # 19 is 19, and no jittered 20
     return _nearest(rate)
 
 
-def shown(timestamps, tick, last, rate):
-    """How often each frame is shown at a constant rate: list of counts; their sum is the new number of frames.
+def shown(timestamps: Sequence[int], tick: Fraction, last: int, rate: Fraction) -> list[int]:
+    """Return how often each frame is shown at a constant rate; the sum of the counts is the new number of frames.
 
-    last: duration of the last frame in ticks; 0 where it is not known, and that of the one before counts. Each frame
-    goes to the nearest new one in time, each new frame shows the latest that is there by then: those missing are
-    repeats, those too many are left out (as FFmpeg's filter fps does).
+    Each frame goes to the nearest new one in time, and each new frame shows the latest frame up to then: missing frames
+    become repeats, and surplus ones are left out (as FFmpeg's filter fps does).
+
+    Args:
+        timestamps: The timestamps.
+        tick: The length of a tick.
+        last: The duration of the last frame in ticks; where it is 0 (unknown), the duration of the one before counts.
+        rate: The constant rate.
+
+    Returns:
+        One count for each frame.
     """
     if last <= 0:
         last = next((b - a for a, b in reversed(list(itertools.pairwise(timestamps))) if b > a), 0)
@@ -114,8 +151,8 @@ def shown(timestamps, tick, last, rate):
     return [after - before for before, after in itertools.pairwise(slots)]
 
 
-def parse(text):
-    """ "30", "30000/1001" or "29.97" (which means 30000/1001) -> Fraction. Raises HelixError."""
+def parse(text: str) -> Fraction:
+    """Parse a rate: "30", "30000/1001" or "29.97" (which means 30000/1001). Raises HelixError for other text."""
     text = text.strip()
     rate = Fraction(text) if re.fullmatch(r"\d+(\.\d+)?|\d+/0*[1-9]\d*", text, re.ASCII) else Fraction(0)
     if not 0 < rate <= HIGHEST or max(rate.numerator, rate.denominator) >= 1 << 32:
@@ -133,21 +170,27 @@ def _nearest(rate):
 
 
 def _meant(rate):
-    """The standard rate that an announced one is a rounded form of, else itself."""
+    """Return the standard rate that an announced one is a rounded form of, else the rate itself."""
     standard = _nearest(rate)
     return standard if abs(rate / standard - 1) < _SAME else Fraction(rate)
 
 
 def _fitted(slots, gaps):
-    """Length of a frame by least squares, and its relative standard error. gaps: of ``slots`` frames each."""
-    place, time = (np.concatenate([[0.0], np.cumsum(part)]) for part in (slots, gaps))
-    place, time = place - place.mean(), time - time.mean()
-    step = place @ time / (place @ place)
-    return float(step), np.sqrt(np.mean((time - step * place) ** 2) / (place @ place)) / step
+    """Return the length of a frame by least squares, and its relative standard error.
+
+    Each gap is ``slots`` frames long.
+    """
+    position, time = (np.concatenate([[0.0], np.cumsum(part)]) for part in (slots, gaps))
+    position, time = position - position.mean(), time - time.mean()
+    step = position @ time / (position @ position)
+    return float(step), np.sqrt(np.mean((time - step * position) ** 2) / (position @ position)) / step
 
 
 def _on_a_grid(timestamps, tick):
-    """Timestamps from the first, float64, in ticks, or in ms where they are whole ms that were put into finer ticks."""
+    """Return the timestamps from the first, float64, and their tick.
+
+    The timestamps are in ticks, or in ms where they are whole ms that were put into finer ticks.
+    """
     pts = [time - timestamps[0] for time in timestamps]
     per_tick = 1000 * tick
     if per_tick < 1 and all(time * per_tick.numerator % per_tick.denominator == 0 for time in pts):
@@ -156,14 +199,14 @@ def _on_a_grid(timestamps, tick):
 
 
 def _slope(pts):
-    """Ticks per frame, by least squares."""
+    """Return the ticks per frame, by least squares."""
     number = np.arange(len(pts)) - (len(pts) - 1) / 2
     return float(number @ (pts - pts.mean()) / (number @ number))
 
 
 def _explains(pts, tick, rate, slack):
-    """Whether frames at a constant rate have these timestamps, up to rounding and ``slack`` of a frame."""
+    """Return whether frames at a constant rate have these timestamps, up to rounding and ``slack`` of a frame."""
     step = 1 / (rate * tick)  # ticks per frame
     spread = np.ptp(pts - float(step) * np.arange(len(pts)))
-    # rounding to ticks, up or down, keeps the spread below one tick: none at all where a frame is whole ticks
+    # Rounding to ticks, up or down, keeps the spread below one tick; there is no spread where a frame is whole ticks.
     return spread < max(1e-3 if step.denominator == 1 else 1.001, slack * step)

@@ -1,9 +1,13 @@
-"""What a pool does not keep of a clip, told with the remedy."""
+"""What a pool does not keep of a clip, stated together with the remedy."""
 
 import shlex
+from fractions import Fraction
 from pathlib import Path
 
-# kind of loss -> how it is told of many clips; of one, ``of_clip`` says more
+from helix_jax.video.clip import VideoInfo
+from helix_jax.video.pictures import Traits
+
+# Kind of loss -> the words for many clips; ``of_clip`` says more of one clip.
 OF_MANY = {
     "sound": "have sound, which is not stored",
     "streams": "have several video streams, of which the default one is stored",
@@ -16,26 +20,46 @@ OF_MANY = {
 }
 
 
-def of_clip(name, info, traits, *, sound, streams, aspect, alpha, interlaced):
-    """Kind of loss -> a sentence without its subject, the clip, for what is lost of it.
+def of_clip(
+    name: str,
+    info: VideoInfo,
+    traits: Traits,
+    *,
+    sound: bool,
+    streams: tuple[int, int],
+    aspect: Fraction,
+    alpha: bool,
+    interlaced: bool,
+) -> dict[str, str]:
+    """Return a sentence for each kind of loss, without its subject, the clip.
 
-    name: as the user gave it. info: video.VideoInfo. traits: pictures.Traits. streams: (number of video streams, which
-    one is stored, from 0). aspect: of a pixel, upright. alpha: something is transparent.
+    Args:
+        name: The clip's name as the user gave it.
+        info: Size, frames and rate.
+        traits: What its frames have beyond 8-bit SDR pictures.
+        sound: Whether it has sound.
+        streams: The number of video streams, and which one is stored, from 0.
+        aspect: Width of a pixel over its height, upright.
+        alpha: Whether something is transparent.
+        interlaced: Whether its frames are interlaced.
+
+    Returns:
+        The sentences by kind of loss.
     """
-    told, read = {}, f"ffmpeg -i {shlex.quote(name)}"
+    sentences, read = {}, f"ffmpeg -i {shlex.quote(name)}"
     target = reencoded(name)
     if sound:
-        told["sound"] = "has sound, which is not stored"
+        sentences["sound"] = "has sound, which is not stored"
     if streams[0] > 1:
         other = int(streams[1] == 0)
-        told["streams"] = (
+        sentences["streams"] = (
             f"has {streams[0]} video streams, of which only number {streams[1]} is stored; take out another with: "
             f"{read} -map 0:v:{other} -c copy {target.replace('.mp4', '.mkv')}"
         )
     if aspect != 1:
         width = 2 * max(1, round(info.width * aspect / 2))
         shape = aspect * info.width / info.height
-        told["aspect"] = (
+        sentences["aspect"] = (
             f"has pixels of {aspect.numerator}:{aspect.denominator} (width to height), which is not stored: what is "
             f"decoded will look {'narrow' if aspect > 1 else 'wide'}; make them square first with: {read} "
             f"-vf scale={width}:{info.height},setsar=1 {target}, or state the shape of the decoded file with: "
@@ -43,32 +67,34 @@ def of_clip(name, info, traits, *, sound, streams, aspect, alpha, interlaced):
         )
     if traits.transfer:
         what = ", ".join(filter(None, (traits.transfer, traits.primaries, f"{traits.bits} bits per sample")))
-        told["hdr"] = (
+        sentences["hdr"] = (
             f"is HDR ({what}), and is stored without conversion in 8-bit SDR, where it looks flat; "
             "--tone-map converts it to BT.709"
         )
     elif traits.primaries:
-        told["gamut"] = (
+        sentences["gamut"] = (
             f"has the colours of {traits.primaries}, which are stored as if of BT.709 and look dull; "
             "--tone-map converts them to BT.709"
         )
     if traits.bits > 8 and not traits.transfer:
-        told["depth"] = f"has {traits.bits} bits per sample, of which 8 are stored; keep the file if the rest matters"
+        sentences["depth"] = (
+            f"has {traits.bits} bits per sample, of which 8 are stored; keep the file if the rest matters"
+        )
     if alpha:
-        told["alpha"] = (
+        sentences["alpha"] = (
             "is transparent in places, which is not stored: it is put over black; for another background: "
             f"ffmpeg -f lavfi -i color=white:size={info.width}x{info.height}:rate={info.fps} -i {shlex.quote(name)} "
             f"-filter_complex '[0][1]overlay=shortest=1' {target}"
         )
     if interlaced:
-        told["interlaced"] = (
+        sentences["interlaced"] = (
             "is interlaced, and its frames are stored as they are, with combs where something moves; "
             "--deinterlace removes them"
         )
-    return told
+    return sentences
 
 
-def reencoded(name):
-    """What a file made from another may be called, quoted for a shell."""
+def reencoded(name: str) -> str:
+    """Return what a file made from another may be called, quoted for a shell."""
     path = Path("video" if name == "-" else name)
     return shlex.quote(str(path.with_name(f"{path.stem}-new.mp4")))

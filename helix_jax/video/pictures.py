@@ -1,28 +1,34 @@
 """Decoded frames (PyAV) -> uint8 RGB pictures as they are shown: colours, alpha, fields, HDR, orientation.
 
-Colours go by the file's own matrix and range; where it states none, by FFmpeg's guess (BT.601, limited range).
+Colours follow the file's own matrix and range; where the file states none, FFmpeg's guess (BT.601, limited range).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
+from jaxtyping import UInt8
 
-# yuv -> rgb and back within a level or two: without these flags swscale takes coarse shortcuts
+# With these flags yuv -> rgb and back is exact within a level or two; without them swscale takes coarse shortcuts.
 PRECISE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 UPRIGHT = (1, 0, 0, 1)
 HDR = {16: "PQ", 18: "HLG"}  # transfer functions (H.273) that no SDR screen follows
-WIDE = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}  # primaries outside those of BT.709
+WIDE = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}  # primaries beyond those of BT.709
 _UNSPECIFIED, _RESERVED = 2, (0, 3)
 _TO_BT709 = "out_primaries=bt709:out_transfer=bt709:flags=bilinear+accurate_rnd+full_chroma_int"
 
 
 class PictureError(ValueError):
-    """A frame that cannot be made a picture: the message says why. options: what FFmpeg needs to convert the file."""
+    """A frame that cannot be made a picture; the message says why.
 
-    def __init__(self, message, options=""):
+    Attributes:
+        options: The options that FFmpeg needs to convert the file.
+    """
+
+    def __init__(self, message: str, options: str = ""):
         super().__init__(message)
         self.options = options
 
@@ -31,8 +37,11 @@ class PictureError(ValueError):
 class Traits:
     """What a frame has beyond 8-bit SDR pictures.
 
-    alpha: its format has transparency. bits: per sample. transfer, primaries: "PQ", "BT.2020", ... or "" for those of
-    SDR video.
+    Attributes:
+        alpha: Whether its format has transparency.
+        bits: Bits per sample.
+        transfer: "PQ" or "HLG", or "" for the transfer function of SDR video.
+        primaries: "BT.2020", ..., or "" for those of SDR video.
     """
 
     alpha: bool
@@ -45,9 +54,11 @@ class Traits:
 class Look:
     """How frames become pictures.
 
-    orientation: (a, b, c, d) of the display matrix. blend: put what is transparent over black. deinterlace: "" no,
-    "interlaced" the frames that are flagged, "all" every frame. tone_map: how to come to BT.709, "" not at all, else an
-    intent of FFmpeg's filter scale (``intent``).
+    Attributes:
+        orientation: (a, b, c, d) of the display matrix.
+        blend: Whether to put what is transparent over black.
+        deinterlace: "" for no frames, "interlaced" for the frames that are flagged, "all" for every frame.
+        tone_map: How to convert to BT.709: "" not at all, else an intent of FFmpeg's filter scale (``intent``).
     """
 
     orientation: tuple[int, int, int, int] = UPRIGHT
@@ -56,8 +67,8 @@ class Look:
     tone_map: str = ""
 
 
-def traits(frame):
-    """Traits of an av.VideoFrame."""
+def traits(frame: av.VideoFrame) -> Traits:
+    """Return the traits of a frame."""
     matrix = frame.colorspace in (9, 10)
     return Traits(
         alpha=frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components),
@@ -67,21 +78,24 @@ def traits(frame):
     )
 
 
-def intent(traits):
-    """How to come to BT.709: HDR by a curve over luminance that keeps hues and clips nothing, wide colours by keeping
-    those that BT.709 has as they are, "" for what is BT.709."""
+def intent(traits: Traits) -> str:
+    """Return how to convert to BT.709.
+
+    HDR is converted by a curve over luminance that keeps hues and clips nothing, wide colours by keeping those that
+    BT.709 has as they are; the result is "" for what is BT.709.
+    """
     if traits.transfer:
         return "perceptual"
     return "relative_colorimetric" if traits.primaries else ""
 
 
-def is_opaque(frame):
-    """Whether no pixel of a frame is transparent."""
+def is_opaque(frame: av.VideoFrame) -> bool:
+    """Return whether no pixel of a frame is transparent."""
     return bool((_rgb(VideoReformatter(), frame, "rgba")[..., 3] == 255).all())
 
 
-def pictures(frames, look):
-    """av.VideoFrames, an iterator -> as many uint8[H, W, 3]. Raises PictureError."""
+def pictures(frames: Iterator[av.VideoFrame], look: Look) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Yield as many RGB pictures as there are frames. Raises PictureError."""
     reformatter, pixels = VideoReformatter(), "rgba" if look.blend else "rgb24"
     if look.deinterlace or look.tone_map:
         frames = _filtered(frames, look, pixels)
@@ -92,8 +106,8 @@ def pictures(frames, look):
         yield upright(picture, look.orientation)
 
 
-def orientation(frame):
-    """(a, b, c, d) in {-1, 0, 1} of the display matrix: pixel (x, y) is shown at (a x + c y, b x + d y).
+def orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """Return (a, b, c, d) in {-1, 0, 1} of the display matrix: pixel (x, y) is shown at (a x + c y, b x + d y).
 
     Raises PictureError for a rotation that is no multiple of 90 degrees.
     """
@@ -113,8 +127,10 @@ def orientation(frame):
     return a, b, c, d
 
 
-def upright(rgb, orientation):
-    """uint8[H, W, 3] as stored -> as shown."""
+def upright(
+    rgb: UInt8[np.ndarray, "H W 3"], orientation: tuple[int, int, int, int]
+) -> UInt8[np.ndarray, "shown_H shown_W 3"]:
+    """Turn a picture from how it is stored to how it is shown."""
     a, b, c, d = orientation
     if a == 0:
         rgb, a, d = rgb.transpose(1, 0, 2), c, b
@@ -134,13 +150,13 @@ def _rgb(reformatter, frame, pixels):
 
 
 def _filtered(frames, look, pixels):
-    """The same number of frames, through FFmpeg's filters."""
+    """Yield the same number of frames, passed through FFmpeg's filters."""
     graph = form = None
     for frame in frames:
         if look.tone_map:
             _state_colours(frame)
         if graph is None:
-            _rgb(VideoReformatter(), frame, pixels)  # tells better what is wrong with its colours
+            _rgb(VideoReformatter(), frame, pixels)  # its error says better what is wrong with the colours
             form, graph = frame.format.name, _graph(frame, look, pixels)
         if frame.format.name != form:
             raise PictureError(f"its pixel format changes from {form} to {frame.format.name}")
@@ -150,7 +166,7 @@ def _filtered(frames, look, pixels):
 
 
 def _state_colours(frame):
-    """What a tone map has to know and the file leaves open or reserved."""
+    """State what a tone map has to know and what the file leaves open or reserved."""
     if frame.colorspace in _RESERVED[1:]:
         frame.colorspace = _UNSPECIFIED
     if frame.color_trc in _RESERVED or frame.color_trc not in set(ColorTrc):
@@ -185,7 +201,7 @@ def _through(graph, frame):
         graph.vpush(frame)
         while True:
             yield graph.vpull()
-    except (av.BlockingIOError, av.EOFError):  # it wants more, or has no more
+    except (av.BlockingIOError, av.EOFError):  # the graph needs more frames, or has no more
         return
     except av.FFmpegError as error:
         raise _unfilterable(frame, error) from error

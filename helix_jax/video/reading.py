@@ -1,13 +1,16 @@
 """Video files -> uint8 RGB frames (PyAV), streamed so that memory does not grow with the clip.
 
-Any format FFmpeg knows is read, at a constant frame rate, or resampled to one. What a pool does not keep (sound, pixel
-aspect, HDR, transparency) is told by name (``VideoReader.not_kept``); what cannot be read right (damaged or truncated
-files, variable frame rate) is refused with the remedy. A rotation stored as metadata is applied to the pixels.
+Any format that FFmpeg knows is read, at a constant frame rate, or resampled to one. What a pool does not keep (sound,
+pixel aspect, HDR, transparency) is stated by name (``VideoReader.not_kept``); what cannot be read right (damaged or
+truncated files, variable frame rate) is refused with the remedy. A rotation stored as metadata is applied to the
+pixels.
 """
 
 import contextlib
 import itertools
+import os
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,11 +19,12 @@ from typing import Any
 import av
 import numpy as np
 from av.stream import Disposition
+from jaxtyping import UInt8
 
 from helix_jax.video import frame_rate, not_kept, pictures
 from helix_jax.video.clip import VideoError, VideoInfo
 
-MOST_REPEATS = 1000  # times the frames of a clip that resampling may give; more are times gone wrong
+MOST_REPEATS = 1000  # times the frames of a clip that resampling may give; more are the result of wrong timestamps
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that read WebM's alpha, which FFmpeg's own leave out
 
 
@@ -28,8 +32,10 @@ _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that read WebM'
 class Preparation:
     """What is changed in a clip before it is encoded.
 
-    fps: resample to this rate, None: keep the clip's, which must be constant. deinterlace: make whole frames of fields,
-    as many as there were. tone_map: convert HDR (PQ, HLG) and wide colours (BT.2020, P3) to BT.709.
+    Attributes:
+        fps: Resample to this rate; None keeps the clip's rate, which must be constant.
+        deinterlace: Whether to make whole frames of fields, as many as there were frames.
+        tone_map: Whether to convert HDR (PQ, HLG) and wide colours (BT.2020, P3) to BT.709.
     """
 
     fps: Fraction | None = None
@@ -50,12 +56,17 @@ class _Source:
 
 @dataclass(frozen=True)
 class VideoReader:
-    """A readable clip; holds no open file. Made by ``open_video``.
+    """A readable clip, made by ``open_video``. It holds no open file.
 
-    has_audio: the file has sound, which ``blocks`` does not give. pixel_aspect: width of a pixel over
-    its height (1 = square, also where the file says nothing). not_kept: kind of loss -> a sentence about the clip,
-    without its subject (see helix_jax/not_kept.py). look: how frames become pictures. shown: how often each frame of
-    the file is given, 1 unless the clip is resampled.
+    Attributes:
+        source: The file.
+        info: Size, frames and rate.
+        has_audio: Whether the file has sound, which ``blocks`` does not give.
+        pixel_aspect: Width of a pixel over its height (1 = square, also where the file says nothing).
+        not_kept: A sentence about the clip for each kind of loss, without its subject (see
+            helix_jax/video/not_kept.py).
+        look: How frames become pictures.
+        shown: How often each frame of the file is given, 1 unless the clip is resampled.
     """
 
     source: _Source
@@ -67,14 +78,14 @@ class VideoReader:
     shown: tuple[int, ...]
 
     @property
-    def path(self):
-        """pathlib.Path of the file."""
+    def path(self) -> Path:
+        """The path of the file."""
         return self.source.path
 
-    def blocks(self, frames=32):
-        """Yield the clip from its start, uint8[n, H, W, 3] RGB with n = ``frames`` but for the last block.
+    def blocks(self, frames: int = 32) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
+        """Yield the clip from its start in RGB blocks of ``frames`` frames, of which the last may be shorter.
 
-        Raises VideoError where the file is no longer what ``open_video`` saw.
+        Raises VideoError where the file is no longer what ``open_video`` read.
         """
         block, count = [], 0
         with _named(self.source):
@@ -91,17 +102,27 @@ class VideoReader:
             raise VideoError(f"{self.source}: changed while it was read ({count} frames, {len(self.shown)} before)")
 
 
-def open_video(path, prepare=Preparation(), *, name=None):
-    """Check a clip and count its frames. Returns a VideoReader.
+def open_video(
+    path: str | os.PathLike, prepare: Preparation = Preparation(), *, name: str | None = None
+) -> VideoReader:
+    """Check a clip and count its frames.
 
-    prepare: what is changed in it. name: what to call it in messages, by default its path.
+    The whole clip is decoded once, without keeping it: headers lie about the number of frames, and a damaged or
+    variable-rate clip is better refused now than after minutes of work. Of several video streams the default one is
+    read. A single frame whose file states no rate gets 25 per second.
 
-    The whole clip is decoded once, without keeping it: headers lie about the number of frames, and a
-    damaged or variable-rate clip is better refused now than after minutes of work. Of several video streams the
-    default one is read. A single frame whose file states no rate gets 25 per second.
-    Raises VideoError: no such file, empty, not a video, no picture (sound only), damaged or cut short,
-    variable frame rate (unless it is resampled), a size that changes, colours that cannot be converted, or a rotation
-    that is no multiple of 90 degrees.
+    Args:
+        path: The file.
+        prepare: What is changed in the clip.
+        name: What to call it in messages, by default its path.
+
+    Returns:
+        The readable clip.
+
+    Raises:
+        VideoError: If there is no such file, or it is empty, no video, without a picture (sound only), damaged or cut
+            short, of a variable frame rate (unless it is resampled), of a size that changes, in colours that cannot be
+            converted, or turned by what is no multiple of 90 degrees.
     """
     source = _Source(Path(path), str(path) if name is None else name)
     if not source.path.is_file():
@@ -128,7 +149,7 @@ def open_video(path, prepare=Preparation(), *, name=None):
             alpha = alpha or (pictures.traits(frame).alpha and not pictures.is_opaque(frame))
             flagged = flagged or frame.interlaced_frame
             timestamps.append(frame.pts)
-            length = frame.duration or 0  # of the last one, in the end
+            length = frame.duration or 0  # after the loop: of the last frame
     if first is None:
         raise VideoError(f"{source}: no frame can be decoded; {_reencode(source)}")
     fps, shown = _timing(source, timestamps, first.time_base, length, rates, guessed, prepare.fps)
@@ -148,11 +169,11 @@ def open_video(path, prepare=Preparation(), *, name=None):
     info = VideoInfo(sum(shown), height, width, fps)
     if look.tone_map:
         traits = pictures.Traits(traits.alpha)
-    told = not_kept.of_clip(
+    losses = not_kept.of_clip(
         source.name, info, traits, sound=has_audio, streams=(len(streams), chosen), aspect=aspect, alpha=alpha,
         interlaced=bool(interlaced) and not look.deinterlace,
     )  # fmt: skip
-    return VideoReader(source, info, has_audio, aspect, told, look, shown)
+    return VideoReader(source, info, has_audio, aspect, losses, look, shown)
 
 
 # ---- reading -------------------------------------------------------------------------------
@@ -161,7 +182,7 @@ def open_video(path, prepare=Preparation(), *, name=None):
 @contextlib.contextmanager
 def _reading(source):
     try:
-        # absolute: a name such as "pipe:0" must not be taken for a protocol
+        # The path is absolute because a name such as "pipe:0" must not be taken for a protocol.
         with av.open(str(source.path.absolute())) as container:
             yield container
     except av.FFmpegError as error:
@@ -171,7 +192,10 @@ def _reading(source):
 
 
 def _video_streams(source, container):
-    """The streams of moving pictures, which cover art of a sound file is not, and the number of the one to read."""
+    """Return the streams of moving pictures, and the number of the one to read.
+
+    Cover art of a sound file is no such stream.
+    """
     stills = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & stills]
     if not streams:
@@ -181,7 +205,7 @@ def _video_streams(source, container):
 
 
 def _decoded(source):
-    """Yield every frame as an av.VideoFrame; VideoError where the file turns out damaged or cut short."""
+    """Yield every frame as an av.VideoFrame. Raises VideoError where the file turns out damaged or cut short."""
     packets = frames = 0
     last, longest = None, 0.0
     with _reading(source) as container:
@@ -203,7 +227,7 @@ def _decoded(source):
                     raise _damaged(source, frames, "the data end inside a frame")
         except av.FFmpegError as error:
             raise _damaged(source, frames, error.strerror) from error
-        # what edit lists cut away is missing from the index, not from the header's count
+        # Frames that edit lists cut away are missing from the index, not from the header's count.
         announced = min(stream.frames, len(stream.index_entries) or stream.frames)
         if packets < announced:
             raise _damaged(source, frames, f"its header announces {announced} frames")
@@ -214,7 +238,7 @@ def _decoded(source):
 
 
 def _decoder(stream):
-    """A function from a packet to its frames."""
+    """Return a function from a packet to its frames."""
     codec = _WITH_ALPHA.get(stream.codec_context.name)
     if stream.metadata.get("alpha_mode") != "1" or codec not in av.codecs_available:
         return av.Packet.decode
@@ -223,14 +247,14 @@ def _decoder(stream):
 
 
 def _gap(last, frame):
-    """Seconds from one frame to the next, 0 where one is missing."""
+    """Return the seconds from one frame to the next, 0 where a timestamp is missing."""
     if last is None or last.pts is None or frame.pts is None:
         return 0.0
     return float((frame.pts - last.pts) * frame.time_base)
 
 
 def _seconds(text):
-    """Matroska's DURATION tag, hh:mm:ss.fraction, in seconds; 0 where there is none."""
+    """Return Matroska's DURATION tag, hh:mm:ss.fraction, in seconds; 0 where there is none."""
     parts = (text or "0").split(":")
     try:
         return sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
@@ -260,9 +284,12 @@ def _named(source):
 
 
 def _timing(source, timestamps, tick, last, rates, guessed, wanted):
-    """(rate, how often each frame is shown). last: duration of the last frame, in ticks; wanted: a rate, or None."""
+    """Return the rate, and how often each frame is shown.
+
+    ``last`` is the duration of the last frame in ticks, and ``wanted`` a rate or None.
+    """
     count = len(timestamps)
-    if None in timestamps:  # raw streams have none: constant by definition, and only the guess reads their header
+    if None in timestamps:  # raw streams have none: their rate is constant, and only the guess reads their header
         constant = guessed or Fraction(25)
         timestamps, tick, last = list(range(count)), 1 / constant, 1
     elif count == 1:

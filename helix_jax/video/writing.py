@@ -4,7 +4,9 @@ The chroma is 4:2:0, which plays everywhere, or 4:4:4 for odd sizes, which 4:2:0
 """
 
 import contextlib
+import os
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,12 +14,12 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from helix_jax.files import atomic, is_standard
 from helix_jax.video import pictures
-from helix_jax.video.clip import VideoError
+from helix_jax.video.clip import VideoError, VideoInfo
 
 NEAR_LOSSLESS_CRF = 8
 
 
-def check_output(path):
+def check_output(path: str | os.PathLike) -> None:
     """Raise VideoError for the name of a file that VideoWriter cannot write."""
     if not is_standard(path) and Path(path).suffix.lower() != ".mp4":
         raise VideoError(f"{path}: videos are written as MP4; give a name that ends in .mp4")
@@ -26,15 +28,20 @@ def check_output(path):
 class VideoWriter:
     """Write frames to an MP4 (H.264, BT.709): ``with VideoWriter(path, info) as out: out.write(block)``.
 
-    path: appears, complete, when the block ends without an error; ``-`` is standard output. info: VideoInfo; all of its
-    frames must be written.
-    By default near-lossless (CRF 8) in yuv420p, which QuickTime, browsers and phones play; odd sizes are yuv444p, since
-    H.264 can neither hold nor crop to half a chroma sample. lossless: yuv444p samples bit for bit (several times
-    larger, and not played everywhere); the step from RGB to 8-bit YUV costs up to 2 levels either way.
-    Raises VideoError for a path that is not .mp4, or where the frames do not agree with ``info``.
+    The file is near-lossless (CRF 8) by default, in yuv420p, which QuickTime, browsers and phones play; odd sizes are
+    yuv444p, since H.264 can neither hold nor crop to half a chroma sample.
+
+    Args:
+        path: The file, which appears, complete, when the block ends without an error; ``-`` is standard output.
+        info: Size, frames and rate; all of its frames must be written.
+        lossless: Keep yuv444p samples bit for bit (the file is several times larger, and not played everywhere); the
+            step from RGB to 8-bit YUV costs up to 2 levels either way.
+
+    Raises:
+        VideoError: For a path that is not .mp4, or where the frames do not agree with ``info``.
     """
 
-    def __init__(self, path, info, lossless=False):
+    def __init__(self, path: str | os.PathLike, info: VideoInfo, lossless: bool = False):
         self.path, self.info, self.lossless = Path(path), info, lossless
         check_output(path)
         if min(info.frames, info.height, info.width) < 1 or info.fps <= 0:
@@ -42,12 +49,12 @@ class VideoWriter:
         odd = info.height % 2 or info.width % 2
         self.pix_fmt = "yuv444p" if lossless or odd else "yuv420p"
 
-    def __enter__(self):
+    def __enter__(self) -> "VideoWriter":
         self._session = self._open()
         self._session.__enter__()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> bool | None:
         return self._session.__exit__(*error)
 
     @contextlib.contextmanager
@@ -71,7 +78,8 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=self.info.fps)
         stream.width, stream.height, stream.pix_fmt = self.info.width, self.info.height, self.pix_fmt
         quality = {"qp": "0"} if self.lossless else {"crf": str(NEAR_LOSSLESS_CRF)}
-        # tune=psnr: x264's psychovisual and adaptive quantisation move hard colour edges by up to 50 levels
+        # tune=psnr is set because x264's psychovisual and adaptive quantisation move hard colour edges by up to 50
+        # levels.
         stream.options = {"preset": "veryfast", "tune": "psnr", **quality}
         codec = stream.codec_context
         codec.time_base = 1 / self.info.fps
@@ -79,8 +87,8 @@ class VideoWriter:
         codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         return stream
 
-    def write(self, block):
-        """Append uint8[n, H, W, 3] RGB frames."""
+    def write(self, block: np.ndarray) -> None:
+        """Append uint8[n, H, W, 3] RGB frames. Raises VideoError for another dtype or shape."""
         expected = (self.info.height, self.info.width, 3)
         if block.dtype != np.uint8 or block.ndim != 4 or block.shape[1:] != expected:
             raise VideoError(f"{self.path}: frames are {block.dtype}{list(block.shape)}, not uint8[n, {expected}]")
