@@ -57,7 +57,16 @@ class Binomial:
     def pmf(self, b: int | np.integer, a: int | np.integer, time: float | int) -> Float64[np.ndarray, " runs"]:
         """Return the probability of each run length 0..time of base a after base b.
 
-        Raises ChannelError for what is no transition, and for a time that is not a whole number of at least 1.
+        Args:
+            b: The base before.
+            a: The base that is written.
+            time: The time of the round, in time units.
+
+        Returns:
+            The probabilities.
+
+        Raises:
+            ChannelError: b -> a is no transition, or the time is not a whole number of at least 1.
         """
         _check_transition(b, a, time)
         p = self.p[b][a]
@@ -90,7 +99,17 @@ class Poisson:
         """Return the probability of each run length 0..r_max of base a after base b.
 
         The probability of longer runs, which is below 1e-12, is counted at r_max.
-        Raises ChannelError for what is no transition, and for a time that is not a whole number of at least 1.
+
+        Args:
+            b: The base before.
+            a: The base that is written.
+            time: The time of the round, in time units.
+
+        Returns:
+            The probabilities.
+
+        Raises:
+            ChannelError: b -> a is no transition, or the time is not a whole number of at least 1.
         """
         _check_transition(b, a, time)
         return poisson_pmf(self.mean[b][a] * time)
@@ -130,7 +149,16 @@ class Tabulated:
     def pmf(self, b: int | np.integer, a: int | np.integer, time: float | int) -> Float64[np.ndarray, " runs"]:
         """Return the probability of each run length 0..r_max of base a after base b.
 
-        Raises ChannelError for what is no transition, and for a time that the table lacks.
+        Args:
+            b: The base before.
+            a: The base that is written.
+            time: The time of the round, in time units.
+
+        Returns:
+            The probabilities.
+
+        Raises:
+            ChannelError: b -> a is no transition, or the table lacks the time.
         """
         _check_transition(b, a, time)
         rows = self.pmfs[b][a]
