@@ -1,14 +1,17 @@
-"""Video -> schedule of the timing writer, and reads -> video: the second writer for the same tokens.
+"""From video to the schedule of the timing writer, and from reads back to video: the second writer for the same tokens.
 
     tokens -> mixing (neighbours to different strands) -> header, payload -> timing.codec
 
-The header (``strands.header``) stands in front of the payload and fills whole strands. A lost strand is then a set of
-scattered tokens, concealed as with the first writer (``codec``).
+The header (``strands.header``) precedes the payload and fills whole strands. A lost strand is then a set of scattered
+tokens, which are concealed as with the first writer (``codec``).
 """
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from helix_jax.coding import conceal
 from helix_jax.config import MixingConfig
@@ -16,19 +19,31 @@ from helix_jax.strands import header as headers
 from helix_jax.strands import outer
 from helix_jax.timing import codec
 from helix_jax.timing.codec import DecodeError
+from helix_jax.timing.schedule import Schedule
+from helix_jax.timing.scheme import Scheme
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import tiles
+from helix_jax.tokenizer.weights import Model
 from helix_jax.video import VideoInfo
 
-_CONSTRAINTS = "timing"  # in place of a constraint set's name
+_CONSTRAINTS = "timing"  # stands in the header in place of the name of a constraint set
 _MIXING = MixingConfig()
 
 
-def encode(video, model, scheme, *, progress=None):
-    """Video -> timing.schedule.Schedule.
+def encode(video: Any, model: Model, scheme: Scheme, *, progress: codec.Progress = None) -> Schedule:
+    """Encode a video into a schedule.
 
-    video: helix_jax.video reader. model: tokenizer.weights.Model. scheme: timing.scheme.Scheme. progress: called as
-    progress(station, done, total). Raises ValueError with the reason.
+    Args:
+        video: A clip, as ``video.open_video`` or ``video.Clip`` gives it (``info`` and ``blocks()``).
+        model: The tokenizer.
+        scheme: The scheme, which the reader must know too.
+        progress: Called as progress(station, done, total).
+
+    Returns:
+        The schedule of all strands.
+
+    Raises:
+        HelixError: The video cannot be encoded; the message has the reason.
     """
     info, digits = video.info, model.config.digits
     step = progress and (lambda done: progress("tokens", done, info.frames))
@@ -59,10 +74,23 @@ def encode(video, model, scheme, *, progress=None):
     return codec.encode(head.to_bytes() + payload.tobytes(), scheme, progress=progress)
 
 
-def decode(reads, model, scheme, *, progress=None):
-    """Reads -> (VideoInfo, iterator of uint8[n, H, W, 3] blocks, timing.codec.Report, share of tokens concealed).
+def decode(
+    reads: codec.Reads, model: Model, scheme: Scheme, *, progress: codec.Progress = None
+) -> tuple[VideoInfo, Iterator[UInt8[np.ndarray, "n H W 3"]], codec.Report, float]:
+    """Decode reads into a video.
 
-    reads: list of uint8 arrays, bases 0..3. Raises DecodeError when nothing can be shown.
+    Args:
+        reads: The bases (0..3) of copies of all strands, in any order.
+        model: The tokenizer that the video was encoded with.
+        scheme: The scheme that the video was encoded with.
+        progress: Called as progress(station, done, total).
+
+    Returns:
+        The properties of the video; its frames, in blocks; the report on the reads; and the share of the tokens that
+        are concealed.
+
+    Raises:
+        DecodeError: No picture can be decoded.
     """
     received = codec.recover(reads, scheme, progress=progress)
     data = np.frombuffer(received.data, np.uint8)
@@ -97,8 +125,8 @@ def decode(reads, model, scheme, *, progress=None):
     return info, blocks, received.report, float(missing.mean())
 
 
-def refuse_video(data):
-    """Raise DecodeError when bytes of a pool are a video's."""
+def refuse_video(data: bytes) -> None:
+    """Raise DecodeError when the bytes of a pool are those of a video."""
     try:
         head = headers.Header.from_bytes(data[: headers.SIZE])
     except (headers.HeaderError, ValueError):
@@ -108,6 +136,6 @@ def refuse_video(data):
 
 
 def _symbol_bytes(scheme, digits):
-    """Bytes of an interleaving symbol: whole tokens, about one strand."""
+    """Return the bytes of an interleaving symbol: whole tokens, about one strand."""
     multiple = digits // math.gcd(digits, 4)
     return max(multiple, codec.symbol_bytes(scheme) // multiple * multiple)

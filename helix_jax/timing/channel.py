@@ -54,10 +54,19 @@ class Binomial:
         """Make the law that has the same probability for all transitions."""
         return cls(_off_diagonal(p, 0.0))
 
-    def pmf(self, b: int, a: int, time: float | int) -> Float64[np.ndarray, " runs"]:
+    def pmf(self, b: int | np.integer, a: int | np.integer, time: float | int) -> Float64[np.ndarray, " runs"]:
         """Return the probability of each run length 0..time of base a after base b.
 
-        Raises ChannelError for what is no transition, and for a time that is not a whole number of at least 1.
+        Args:
+            b: The base before.
+            a: The base that is written.
+            time: The time of the round, in time units.
+
+        Returns:
+            The probabilities.
+
+        Raises:
+            ChannelError: b -> a is no transition, or the time is not a whole number of at least 1.
         """
         _check_transition(b, a, time)
         p = self.p[b][a]
@@ -86,11 +95,21 @@ class Poisson:
         """Make the law that has the same mean run length per time unit for all transitions."""
         return cls(_off_diagonal(mean, 0.0))
 
-    def pmf(self, b: int, a: int, time: float | int) -> Float64[np.ndarray, " runs"]:
+    def pmf(self, b: int | np.integer, a: int | np.integer, time: float | int) -> Float64[np.ndarray, " runs"]:
         """Return the probability of each run length 0..r_max of base a after base b.
 
         The probability of longer runs, which is below 1e-12, is counted at r_max.
-        Raises ChannelError for what is no transition, and for a time that is not a whole number of at least 1.
+
+        Args:
+            b: The base before.
+            a: The base that is written.
+            time: The time of the round, in time units.
+
+        Returns:
+            The probabilities.
+
+        Raises:
+            ChannelError: b -> a is no transition, or the time is not a whole number of at least 1.
         """
         _check_transition(b, a, time)
         return poisson_pmf(self.mean[b][a] * time)
@@ -127,10 +146,19 @@ class Tabulated:
         """Make the law that has the same table for all transitions: ``pmfs[t - 1][r]``."""
         return cls(_off_diagonal(pmfs, ()))
 
-    def pmf(self, b: int, a: int, time: float | int) -> Float64[np.ndarray, " runs"]:
+    def pmf(self, b: int | np.integer, a: int | np.integer, time: float | int) -> Float64[np.ndarray, " runs"]:
         """Return the probability of each run length 0..r_max of base a after base b.
 
-        Raises ChannelError for what is no transition, and for a time that the table lacks.
+        Args:
+            b: The base before.
+            a: The base that is written.
+            time: The time of the round, in time units.
+
+        Returns:
+            The probabilities.
+
+        Raises:
+            ChannelError: b -> a is no transition, or the table lacks the time.
         """
         _check_transition(b, a, time)
         rows = self.pmfs[b][a]

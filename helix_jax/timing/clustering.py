@@ -1,48 +1,59 @@
-"""Unlabelled reads of a timing pool -> groups of reads that copy one strand.
+"""Clustering: from the unlabelled reads of a timing pool to groups of reads that copy one strand.
 
-Only letters are compared: a read with its runs collapsed is the strand's sequence of letters, less the runs that this
-copy lost. Reads that share short words at like places nominate each other; the nominated pairs are measured by edit
-distance (edlib); clusters grow by average linkage, nearest pair first. Then one read of each cluster stands for it,
-the small clusters look for company again, and so on until nothing joins. On the host, in time nearly linear in the
-number of reads. The thresholds come from the reads themselves (``Levels``).
+Only letters are compared: a read with its runs collapsed is the strand's sequence of letters, without the runs that
+this copy lost. Reads that share short words at similar positions nominate each other, and the nominated pairs are
+measured by edit distance (edlib). Clusters grow by average linkage, nearest pair first. Then one read of each cluster
+represents it, the small clusters look for partners again, and so on until no two clusters join. All of this runs on the
+host, in time nearly linear in the number of reads. The thresholds come from the reads themselves (``Levels``).
 
 The ISIT 2020 paper leaves the grouping of copies open; the method is ours.
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
+from jaxtyping import Float, Int, Int64, Shaped, UInt8
 
 from helix_jax.errors import HelixError
 
-HITS = 4000  # chance meetings of equal words looked at, per read of the pool; sets the word length
-PARTNERS = 32  # nominated pairs measured, per read of the pool
-CROWD = 512  # occurrences of one word that are looked at: bounds the work where all reads are alike
-BLOCK = 1 << 22  # meetings looked at in one go: bounds memory
+HITS = 4000  # chance meetings of equal words that are examined, per read of the pool; sets the word length
+PARTNERS = 32  # nominated pairs that are measured, per read of the pool
+CROWD = 512  # occurrences of one word that are examined: bounds the work where all reads are alike
+BLOCK = 1 << 22  # meetings that are examined at a time: bounds memory
 LOOK = 8  # reads of a cluster that are compared when two clusters meet
 SAMPLE = 1024  # pairs that measure unrelated reads
-SIGMAS = 3.5  # standard deviations that must lie between related clusters and unrelated ones, at least
+SIGMAS = 3.5  # the least number of standard deviations between related clusters and unrelated ones
 
 
 class ClusteringError(HelixError):
-    """Reads that cannot be clustered; the message names the read."""
+    """Reads cannot be clustered; the message names the read."""
 
 
-def cluster(reads, *, progress=None):
+def cluster(
+    reads: Sequence[Shaped[np.ndarray, "..."]], *, progress: Callable[[int], object] | None = None
+) -> Int64[np.ndarray, " n"]:
     """Group reads by the strand that they copy.
 
-    reads: n uint8 arrays (bases 0..3), runs included or collapsed; a read covers its strand from end to end and may be
-    empty. Any number of reads a strand. progress: called with the number of reads newly compared, n in all.
-    Returns labels int64[n]: 0, 1, .. in order of first appearance; a read like no other is a cluster of its own.
-    Depends on nothing but the reads and their order. Raises ClusteringError for a read that is no row of bases.
+    The result depends on nothing but the reads and their order. Where the losses leave copies little nearer to each
+    other than to reads of other strands (200 rounds at 20 %, 980 at 40 %), poor reads stay alone rather than join a
+    wrong strand.
 
-    Where the losses leave copies little nearer than strangers (200 rounds at 20 %, 980 at 40 %), poor reads stay alone
-    rather than join a wrong strand.
+    Args:
+        reads: n uint8 arrays of bases 0..3, with runs included or collapsed. A read covers its strand from end to end
+            and may be empty. There may be any number of reads of a strand.
+        progress: Called with the number of reads that are newly compared, n in all.
+
+    Returns:
+        Labels 0, 1, ... in order of first appearance; a read that is like no other is a cluster of its own.
+
+    Raises:
+        ClusteringError: A read is no one-dimensional array of bases.
     """
     progress = progress or (lambda done: None)
-    numbers = {}  # exact duplicates are one text
+    numbers = {}  # exact duplicates count as one text
     number = [numbers.setdefault(collapse(read, i).tobytes(), len(numbers)) for i, read in enumerate(reads)]
     texts, measured = list(numbers), {}
     progress(len(reads) - len(texts))
@@ -56,7 +67,7 @@ def cluster(reads, *, progress=None):
     groups, levels = [[i] for i in range(len(texts))], None
     small = np.arange(len(texts))
     while len(small):
-        heads = [max(group, key=lambda i: len(texts[i])) for group in groups]  # the longest lost the least
+        heads = [max(group, key=lambda i: len(texts[i])) for group in groups]  # the longest read lost the fewest runs
         pairs = set()
         for done, nominated in nominate([texts[head] for head in heads], small):
             pairs.update((distance(heads[i], heads[j]), i, j) for i, j in nominated.tolist())
@@ -70,15 +81,15 @@ def cluster(reads, *, progress=None):
         groups = joined
         small = np.flatnonzero([len(group) * len(groups) < len(texts) for group in groups])
     label = np.empty(len(texts), np.int64)
-    for place, group in enumerate(groups):
-        label[group] = place
+    for name, group in enumerate(groups):
+        label[group] = name
     return label[np.array(number, np.int64)]
 
 
-def collapse(read, number=0):
-    """Equal neighbours of a read merged: uint8[length] of bases -> uint8[runs]. number: for the error message.
+def collapse(read: Shaped[np.ndarray, "..."], number: int = 0) -> UInt8[np.ndarray, " runs"]:
+    """Merge equal neighbours of a read, which is an array uint8[length] of bases 0..3.
 
-    Raises ClusteringError for anything else.
+    Raises ClusteringError for anything else; its message has the ``number`` of the read.
     """
     read = np.asarray(read)
     if read.ndim != 1 or read.dtype != np.uint8 or read.max(initial=0) > 3:
@@ -89,16 +100,21 @@ def collapse(read, number=0):
     return read[np.append(True, read[1:] != read[:-1])[: len(read)]]
 
 
-def nominate(texts, small):
-    """Pairs of texts that share most words at like places.
+def nominate(texts: Sequence[bytes], small: Int[np.ndarray, " s"]) -> Iterator[tuple[int, Int[np.ndarray, "m 2"]]]:
+    """Nominate pairs of texts that share most words at similar positions.
 
-    texts: collapsed reads as bytes. small: int64[s], s >= 1, ascending numbers of the texts that nominate; all may be
-    nominated. Yields (done, pairs): the number of texts dealt with since the last time, and int64[m, 2] pairs (i, j) of
-    text numbers, i < j, PARTNERS a text on average over all texts.
+    A word has k letters, where k is the least number that leaves about HITS meetings a text to chance. Positions are
+    scaled to the mean length L. Copies drift apart by at most about sqrt(L) (at a loss of 20 %, this is three standard
+    deviations in the middle of the strand), so words meet only if they are that near; the score of a pair is the sum of
+    how near its words are.
 
-    A word is k letters, k the least that leaves about HITS meetings a text to chance. Places are scaled to the mean
-    length L. Copies drift apart by at most about sqrt(L) (at a loss of 20 %, three standard deviations in the middle of
-    the strand), so words meet only if that near; the score of a pair is the sum of how near its words are.
+    Args:
+        texts: The collapsed reads as bytes.
+        small: The numbers of the texts that nominate, ascending, at least one; all texts may be nominated.
+
+    Yields:
+        The number of texts that are done since the last time, and pairs (i, j) of text numbers, i < j: PARTNERS a text
+        on average over all texts.
     """
     count, lengths = len(texts), np.array([len(text) for text in texts])
     common = max(1, round(lengths.mean()))
@@ -111,20 +127,20 @@ def nominate(texts, small):
     for i in range(k):
         word = word * 4 + letters[i : i + len(word)]
     owner = np.repeat(np.arange(count), lengths)[: len(word)]
-    place = np.arange(len(word)) - (np.cumsum(lengths) - lengths)[owner]
-    whole = place + k <= lengths[owner]
-    owner, word, place = owner[whole], word[whole], place[whole]
-    place = drift + place * common // lengths[owner]
+    position = np.arange(len(word)) - (np.cumsum(lengths) - lengths)[owner]
+    whole = position + k <= lengths[owner]
+    owner, word, position = owner[whole], word[whole], position[whole]
+    position = drift + position * common // lengths[owner]
 
-    # sorted by word and place, the words that meet word x are those from low[x] on, so many as meetings[x]
-    key = word * (common + 2 * drift) + place
+    # sorted by word and position, the words that meet word x are the meetings[x] words from low[x] on
+    key = word * (common + 2 * drift) + position
     order = np.argsort(key, kind="stable")
-    key, owners, places = key[order], owner[order], place[order]
+    key, owners, positions = key[order], owner[order], position[order]
     low, high = np.empty_like(key), np.empty_like(key)
     low[order] = np.searchsorted(key, key - drift)
     high[order] = np.searchsorted(key, key + drift, side="right")
-    asks = np.isin(np.arange(count), small)[owner]
-    meetings = np.where(asks, np.minimum(high - low, CROWD), 0)
+    nominates = np.isin(np.arange(count), small)[owner]
+    meetings = np.where(nominates, np.minimum(high - low, CROWD), 0)
 
     begin = np.searchsorted(owner, np.arange(count + 1))
     before = np.append(0, np.cumsum(meetings))
@@ -136,8 +152,8 @@ def nominate(texts, small):
         part = slice(begin[first], begin[last])
         mine = np.repeat(np.arange(part.start, part.stop), meetings[part])
         other = np.arange(len(mine)) + np.repeat(low[part] - before[part] + before[part.start], meetings[part])
-        near = drift + 1 - np.abs(place[mine] - places[other])
-        # (text, partner, near) as one number: one sort brings a pair's words together
+        near = drift + 1 - np.abs(position[mine] - positions[other])
+        # with (text, partner, near) as one number, one sort brings the words of a pair together
         pair, near = np.divmod(np.sort((owner[mine] * count + owners[other]) * (drift + 2) + near), drift + 2)
         head = np.flatnonzero(np.diff(pair, prepend=-1))
         score = np.add.reduceat(near, head) if len(head) else head
@@ -152,10 +168,13 @@ def nominate(texts, small):
 
 @dataclass(frozen=True)
 class Levels:
-    """Edit distances per letter that tell related reads from unrelated ones.
+    """The edit distances per letter that separate related reads from unrelated ones.
 
-    Means and standard deviations: unrelated, spread for reads of different strands; related, scatter for copies of one
-    strand (``unrelated`` and 0 where no pair looks like that).
+    Attributes:
+        unrelated: The mean for reads of different strands.
+        spread: The standard deviation for reads of different strands.
+        related: The mean for copies of one strand; ``unrelated`` where no pair looks like that.
+        scatter: The standard deviation for copies of one strand; 0 where no pair looks like that.
     """
 
     unrelated: float
@@ -163,35 +182,43 @@ class Levels:
     related: float
     scatter: float
 
-    def limit(self, first, second, chances):
-        """Greatest mean distance at which clusters of ``first`` and ``second`` reads may be one strand's.
+    def limit(self, first: int, second: int, chances: int) -> float:
+        """Return the greatest mean distance at which two clusters may copy one strand.
 
-        chances: how many pairs of clusters of these sizes there are. The lower of two bounds: the point as many
-        deviations from either level (or halfway, if that is higher), and so many deviations of that mean below
-        ``unrelated`` that hardly one of ``chances`` unrelated pairs gets there.
+        It is the lower of two bounds. One is the point that lies equally many deviations from either level (or halfway,
+        if that is higher). The other lies so many deviations of that mean below ``unrelated`` that hardly one of
+        ``chances`` unrelated pairs reaches it.
+
+        Args:
+            first: The number of reads of one cluster.
+            second: The number of reads of the other cluster.
+            chances: The number of pairs of clusters of these sizes.
+
+        Returns:
+            The distance, in edits per letter.
         """
         share = min(0.5, self.spread / max(self.spread + self.scatter, 1e-9))
         between = self.unrelated - share * (self.unrelated - self.related)
-        sigmas = max(SIGMAS, np.sqrt(2.4 * np.log(chances)))  # a normal tail (2) but for some weight
-        # what two strands, their reads, and the pairs of reads add to the variance: simulated, 200 and 980 rounds alike
+        sigmas = max(SIGMAS, np.sqrt(2.4 * np.log(chances)))  # a normal tail (which would be 2), with some extra weight
+        # what two strands, their reads, and the pairs of reads add to the variance, by simulation of 200 and 980 rounds
         variance = 0.15 + 0.15 / first + 0.15 / second + 0.55 / (first * second)
         return min(between, self.unrelated - sigmas * self.spread * np.sqrt(variance))
 
 
-def measure(texts, nominated):
-    """``Levels`` of a set of collapsed reads.
+def measure(texts: Sequence[bytes], nominated: Float[np.ndarray, " m"]) -> Levels:
+    """Measure the ``Levels`` of a set of collapsed reads, one or more, as bytes.
 
-    texts: one or more, as bytes. nominated: float[m], distances of nominated pairs; those 4 deviations nearer than
-    unrelated reads are taken for related. Unrelated reads are had even where all are of one strand: one of two is
-    turned about by a quarter to three quarters of its length. Medians, as a few reads may be cut short.
+    ``nominated`` are the distances of the nominated pairs; those that are 4 deviations nearer than unrelated reads are
+    regarded as related. Unrelated reads are available even where all reads are of one strand, as one of two is rotated
+    by a quarter to three quarters of its length. Medians are used, as a few reads may be cut short.
     """
     count, sample = len(texts), np.empty(SAMPLE)
     for t in range(SAMPLE):
-        one, two = texts[t % count], texts[(t + 1 + t // count) % count]
-        turn = len(one) * (SAMPLE + 2 * t) // (4 * SAMPLE)
-        sample[t] = _distance(one[turn:] + one[:turn], two)
+        first, second = texts[t % count], texts[(t + 1 + t // count) % count]
+        turn = len(first) * (SAMPLE + 2 * t) // (4 * SAMPLE)
+        sample[t] = _distance(first[turn:] + first[:turn], second)
     unrelated = float(np.median(sample))
-    spread = 1.4826 * float(np.median(np.abs(sample - unrelated)))  # of a normal law
+    spread = 1.4826 * float(np.median(np.abs(sample - unrelated)))  # of a normal distribution
     alike = nominated[nominated < unrelated - 4 * spread]
     if not len(alike):
         return Levels(unrelated, spread, unrelated, 0.0)
@@ -199,12 +226,25 @@ def measure(texts, nominated):
     return Levels(unrelated, spread, float(related), float(related - lower))
 
 
-def link(groups, pairs, distance, levels):
+def link(
+    groups: Sequence[Sequence[int]],
+    pairs: Sequence[tuple[float, int, int]],
+    distance: Callable[[int, int], float],
+    levels: Levels,
+) -> list[list[int]]:
     """Join clusters by average linkage, nearest pair first.
 
-    groups: lists of text numbers. pairs: ascending (distance, i, j) of group numbers. distance(text, text): of any two.
-    Two clusters join if the mean distance between their first LOOK reads is within ``levels.limit``: one chance
-    likeness joins no clusters. Returns the new groups, each ascending, in order of their first texts.
+    Two clusters join if the mean distance between their first LOOK reads is within ``levels.limit``, so that a single
+    chance likeness joins no clusters.
+
+    Args:
+        groups: The text numbers of each cluster.
+        pairs: (distance, i, j) of group numbers, ascending.
+        distance: Returns the distance between any two texts, by their numbers.
+        levels: The distances of related and unrelated reads.
+
+    Returns:
+        The new groups, each ascending, in order of their first texts.
     """
     groups, where = [list(group) for group in groups], np.arange(len(groups))
     sizes, refused = Counter(map(len, groups)), set()
@@ -214,9 +254,9 @@ def link(groups, pairs, distance, levels):
         m, n = len(groups[a]), len(groups[b])
         if d > farthest or a == b or (a, b, m, n) in refused:
             continue
-        one, two = groups[a][:LOOK], groups[b][:LOOK]
-        mean = sum(distance(x, y) for x in one for y in two) / (len(one) * len(two))
-        if mean > levels.limit(len(one), len(two), sizes[m] * sizes[n]):
+        first, second = groups[a][:LOOK], groups[b][:LOOK]
+        mean = sum(distance(x, y) for x in first for y in second) / (len(first) * len(second))
+        if mean > levels.limit(len(first), len(second), sizes[m] * sizes[n]):
             refused.add((a, b, m, n))
             continue
         sizes.update((m + n,))
@@ -227,6 +267,6 @@ def link(groups, pairs, distance, levels):
     return sorted(sorted(group) for group in groups if group)
 
 
-def _distance(one, two):
-    """Edits per letter of the mean length."""
-    return 2 * edlib.align(one, two)["editDistance"] / max(1, len(one) + len(two))
+def _distance(first, second):
+    """Return the number of edits per letter of the mean length."""
+    return 2 * edlib.align(first, second)["editDistance"] / max(1, len(first) + len(second))

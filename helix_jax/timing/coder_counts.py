@@ -12,6 +12,7 @@ apart. The results are therefore bit-identical on every machine.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,8 +46,11 @@ def split(
     return fraction, np.where(values > 0, exponent + top, NOTHING)
 
 
-def add(columns: np.ndarray | Sequence) -> np.ndarray | float:
-    """Return the sum over the first axis, from the first item on; NumPy's own order may differ between machines."""
+def add(columns: np.ndarray | Sequence) -> Any:
+    """Return the sum over the first axis, an array or a number, taken from the first item on.
+
+    The order of NumPy's own sums may differ between machines.
+    """
     return functools.reduce(np.add, columns)
 
 

@@ -1,39 +1,44 @@
-"""How much the timing channel carries if letters are read exactly and levels through noisy channels.
+"""The capacity of the timing channel if letters are read exactly and levels through noisy channels.
 
-The equation of ``capacity``, with the weight 2^(g_ba(R)) of a transition b -> a by
+The equation is that of ``capacity``, with the weight 2^(g_ba(R)) of a transition b -> a given by
 
     g_ba(R) = max_x [ I(x; W_ba) - R sum_i x_i t_i ]
 
-for the channel W_ba through which its level is read. Without errors this is log2 sum_i 2^(-R t_i) again.
+for the channel W_ba through which its level is read. Without errors, this is log2 sum_i 2^(-R t_i) again.
 
 ``root`` (without errors) and ``channel_capacity`` are jitted, differentiable, and mapped over batches by vmap. The
-others are for people: they check their arguments and work in float64, to 1e-9. Rates are in bits per time unit.
+other functions are meant to be called by people: they check their arguments and work in float64, to 1e-9. Rates are in
+bits per time unit.
 """
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import gammaln
+from jaxtyping import Array, Float, Float64, Real
 
 from helix_jax.timing.capacity import NEWTON_STEPS, CapacityError, checked_times
-from helix_jax.timing.graph import BASES
+from helix_jax.timing.graph import BASES, TimeTable
 
-SQUARINGS = 16  # of a matrix, for its Perron vectors: power 65536
-BLAHUT_STEPS = 100_000  # at most; a level at the edge of use leaves a gap of 1 / steps^2 bits
-MOST_COUNTS = 1 << 16  # outputs of a Poisson channel, at most
+SQUARINGS = 16  # how often a matrix is squared for its Perron vectors, which gives the power 65536
+BLAHUT_STEPS = 100_000  # the largest number of steps; a level at the edge of use leaves a gap of 1 / steps^2 bits
+MOST_COUNTS = 1 << 16  # the largest number of outputs of a Poisson channel
+
+Arrayish = Array | np.ndarray
 
 
 # ---- for people: float64 -----------------------------------------------------------------------------------------
 
 
-def symmetric_channels(table, delta):
-    """Levels misread with probability ``delta``, all wrong levels of the transition alike.
+def symmetric_channels(table: TimeTable, delta: float | int) -> Float64[np.ndarray, "4 4 levels levels"]:
+    """Return channels that misread each level with probability ``delta``, as any wrong level with equal probability.
 
-    Returns float64[4, 4, levels, levels], 0 where there is no such level; a transition of one level is read exactly.
+    Entries are 0 where there is no such level, and a transition of one level is read exactly.
     Raises CapacityError unless 0 <= delta <= 1.
     """
     if not 0 <= delta <= 1:
@@ -44,12 +49,21 @@ def symmetric_channels(table, delta):
     return np.where(used[..., None] & used[..., None, :], channels, 0)
 
 
-def capacity_with_errors(table, channels, *, overhead=0.0):
-    """Capacity, in bits per time unit to 1e-9, if letters are read exactly and levels through ``channels``.
+def capacity_with_errors(table: TimeTable, channels: Real[Arrayish, "..."], *, overhead: float | int = 0.0) -> float:
+    """Return the capacity if letters are read exactly and levels through noisy channels.
 
-    channels: float[4, 4, levels, outputs] as for ``channel_capacity``, for instance ``symmetric_channels`` or the laws
-    of what is seen of a round in all copies. Raises GraphError for a reducible table, CapacityError for a bad
-    overhead, and for a channel (named) whose probabilities do not sum to 1.
+    Args:
+        table: The time table.
+        channels: Probabilities [4, 4, levels, outputs] as for ``channel_capacity``: for instance
+            ``symmetric_channels``, or the distributions of what is seen of a round in all copies.
+        overhead: The time units that are added to every round.
+
+    Returns:
+        The capacity in bits per time unit, to 1e-9.
+
+    Raises:
+        GraphError: The table is reducible.
+        CapacityError: The overhead is wrong, or the probabilities of a channel, which is named, do not sum to 1.
     """
     times = checked_times(table, overhead)
     channels = np.asarray(channels, np.float64)
@@ -66,15 +80,33 @@ def capacity_with_errors(table, channels, *, overhead=0.0):
         return float(channel_capacity(times, np.maximum(channels, 0)))
 
 
-def capacity_gradient(table, mean, copies, *, overhead=0.0):
-    """What longer runs are worth: capacity with Poisson run lengths, and its gradient in their means.
+def capacity_gradient(
+    table: TimeTable,
+    mean: np.ndarray | Sequence,
+    copies: float | int | np.integer,
+    *,
+    overhead: float | int = 0.0,
+) -> tuple[float, Float64[np.ndarray, "4 4"]]:
+    """Return what longer runs are worth: the capacity with Poisson run lengths, and its gradient in their means.
 
-    mean: float[4, 4], mean run length of a copy per time unit of b -> a, > 0 where the transition is in use. copies: N.
-    Of a round one sees the letter and the sum of its N run lengths, Poisson(N mean t), which tells as much as the N
-    lengths do; N zeros are seen as any other sum. The overhead of a round adds no bases.
-    Returns (capacity in bits per time unit, gradient float64[4, 4] in bits per time unit per base per time unit, 0 for
-    transitions not in use). An entry is alpha times the share of b -> a times the slope of its mutual information, at
-    the best inputs. Raises GraphError for a reducible table, CapacityError, with the name, for a bad number.
+    Of a round, the reader sees the letter and the sum of its N run lengths, Poisson(N mean t), which is as informative
+    as the N lengths themselves; N zeros are seen like any other sum. The overhead of a round adds no bases.
+
+    Args:
+        table: The time table.
+        mean: 4 x 4 mean run lengths of a copy per time unit of b -> a, which are positive where the transition is in
+            use.
+        copies: The number N of copies.
+        overhead: The time units that are added to every round.
+
+    Returns:
+        The capacity in bits per time unit; and its gradient in bits per time unit per base per time unit, 0 for
+        transitions that are not in use. An entry is alpha times the share of b -> a times the slope of its mutual
+        information, at the best inputs.
+
+    Raises:
+        GraphError: The table is reducible.
+        CapacityError: A number, which is named, is wrong.
     """
     times, runs = checked_times(table, overhead), table.array().astype(np.float64)
     mean = np.asarray(mean, np.float64)
@@ -102,11 +134,11 @@ def capacity_gradient(table, mean, copies, *, overhead=0.0):
 
 
 @jax.jit
-def root(times):
-    """lambda, so that log2 of it is the capacity; differentiable in the times.
+def root(times: Real[Arrayish, "4 4 levels"]) -> Float[Array, ""]:
+    """Return lambda, whose base-2 logarithm is the capacity; differentiable in the times.
 
-    times: float[4, 4, levels] (or integers), overhead included, 0 where there is no such level; the transitions must be
-    irreducible (not checked). Returns a float of the same dtype, in float32 to about 1e-6.
+    The ``times`` include the overhead and are 0 where there is no such level. The transitions must be irreducible,
+    which is not checked. The result has the dtype of the times, and in float32 a precision of about 1e-6.
     """
     times = jnp.asarray(times, jnp.result_type(times, float))
     used = times > 0
@@ -124,23 +156,29 @@ def root(times):
         return (bits - before > 16 * jnp.finfo(times.dtype).eps * bits) & (count < NEWTON_STEPS)
 
     fixed = lax.stop_gradient(times)
-    zero = 0 * fixed[0, 0, 0]
-    bits, _, _ = lax.while_loop(more, step, (zero, zero - 1, zero.astype(jnp.int32)))
+    start = (jnp.zeros((), times.dtype), jnp.full((), -1, times.dtype), jnp.int32(0))
+    bits, _, _ = lax.while_loop(more, step, start)
     return jnp.exp2(improve(lax.stop_gradient(bits), times))
 
 
 @jax.jit
-def channel_capacity(times, channels):
-    """Capacity if letters are read exactly and levels through noisy channels; differentiable in both arguments.
+def channel_capacity(
+    times: Real[Arrayish, "4 4 levels"], channels: Real[Arrayish, "4 4 levels outputs"]
+) -> Float[Array, ""]:
+    """Return the capacity if letters are read exactly and levels through noisy channels; differentiable in both.
 
-    times: float[4, 4, levels] as for ``root``. channels: float[4, 4, levels, outputs], W[b, a, i, y] the probability
-    of output y for level i of b -> a; rows without a time are ignored.
-    Returns bits per time unit, a float of the same dtype: in float32 to about 1e-5, derivatives to about 1 % of the
-    greatest where no probability is minute.
+    The best inputs come from the iteration of Blahut and Arimoto (1972) with a cost of time, for all transitions at
+    once, while Newton's steps move R. By the envelope theorem, the derivative is that at the best inputs, held fixed.
+    An output of probability 0 counts as impossible, and not as one that could become possible (the slope there is
+    infinite).
 
-    The best inputs come from Blahut and Arimoto's iteration (1972) with a cost of time, all transitions at once, while
-    Newton's steps move R. By the envelope theorem the derivative is that at the best inputs, held fixed; an output of
-    probability 0 counts as impossible, not as one that could become possible (the slope there is infinite).
+    Args:
+        times: As for ``root``.
+        channels: W[b, a, i, y], the probability of output y for level i of b -> a; rows without a time are ignored.
+
+    Returns:
+        Bits per time unit, in the dtype of the arguments. In float32 they are precise to about 1e-5, and the
+        derivatives to about 1 % of the greatest where no probability is minute.
     """
     dtype = jnp.result_type(times, channels, float)
     times = jnp.asarray(times, dtype)
@@ -150,10 +188,10 @@ def channel_capacity(times, channels):
 
 
 def _newton(bits, weight, moment):
-    """One step of Newton's method for: Perron root of weight = 1.
+    """Take one step of Newton's method for the equation: Perron root of weight = 1.
 
-    weight: float[4, 4] at ``bits``. moment: weight times the mean time of the transition. Differentiating the
-    result, at the root, differentiates the root: the vectors and the slope are held fixed.
+    weight: float[4, 4] at ``bits``. moment: the weight times the mean time of the transition. Differentiating the
+    result at the root differentiates the root, as the vectors and the slope are held fixed.
     """
     left, right = _perron(lax.stop_gradient(weight))
     value = (left[:, None] * weight * right[None, :]).sum()
@@ -162,20 +200,23 @@ def _newton(bits, weight, moment):
 
 
 def _perron(matrix):
-    """Left and right Perron vectors, float[4] each, left @ right = 1."""
+    """Return the left and right Perron vectors, float[4] each, with left @ right = 1."""
 
     def square(_, power):
         power = jnp.matmul(power, power, precision=lax.Precision.HIGHEST)
         return power / power.max()
 
-    # the identity makes a periodic matrix aperiodic and leaves the vectors
+    # the identity makes a periodic matrix aperiodic and does not change the vectors
     power = lax.fori_loop(0, SQUARINGS, square, matrix + jnp.eye(4, dtype=matrix.dtype))
     left, right = power.sum(0), power.sum(1)
     return left / (left * right).sum(), right
 
 
 def _round(inputs, bits, times, channels):
-    """Worth of each level at given inputs, D(W_i || output law) - bits * time, float[4, 4, levels]; and better bits."""
+    """Return the worth of each level at given inputs, and better bits.
+
+    The worth is D(W_i || output law) - bits * time, float[4, 4, levels].
+    """
     output = (inputs[..., None] * channels).sum(-2, keepdims=True)
     possible = channels > 0
     # the output law is 0 only where an input has died out
@@ -187,7 +228,10 @@ def _round(inputs, bits, times, channels):
 
 
 def _best_inputs(times, channels):
-    """Best inputs, float[4, 4, levels], and the capacity, which is too low by at most ``precise`` / shortest time."""
+    """Return the best inputs, float[4, 4, levels], and the capacity.
+
+    The capacity is too low by at most ``precise`` / shortest time.
+    """
     used = times > 0
     eps = jnp.finfo(times.dtype).eps
     precise = 1e-10 if times.dtype == jnp.float64 else 1e-5
@@ -204,22 +248,21 @@ def _best_inputs(times, channels):
 
     def more(carry):
         _, bits, before, gap, count = carry
-        limit = precise + 8 * eps * bits * times.max()  # rounding of the worths
+        limit = precise + 8 * eps * bits * times.max()  # for the rounding of the worths
         moved = jnp.abs(bits - before) * times.max()
         return (jnp.maximum(gap, moved) > limit) & (count < BLAHUT_STEPS)
 
     inputs = used.astype(times.dtype)
     inputs = inputs / jnp.maximum(inputs.sum(-1, keepdims=True), 1)
-    zero = 0 * (times[0, 0, 0] + channels[0, 0, 0, 0])
-    carry = (inputs + zero, zero, zero - 1, zero + 1, zero.astype(jnp.int32))
-    inputs, bits, *_ = lax.while_loop(more, step, carry)
+    bits, before, gap = (jnp.full((), value, times.dtype) for value in (0, -1, 1))
+    inputs, bits, *_ = lax.while_loop(more, step, (inputs, bits, before, gap, jnp.int32(0)))
     return inputs, bits
 
 
 @functools.partial(jax.jit, static_argnames="counts")
 @jax.value_and_grad
 def _poisson_gradient(mean, runs, times, copies, counts):
-    """``channel_capacity`` of sums of run lengths 0 .. counts - 1; the last output takes the tail."""
+    """Return ``channel_capacity`` for sums of run lengths 0 .. counts - 1; the last output includes the tail."""
     expected = jnp.where(runs > 0, copies * mean[..., None] * runs, 1)[..., None]
     count = jnp.arange(counts - 1, dtype=mean.dtype)[None, None, None]
     law = jnp.exp(count * jnp.log(expected) - expected - gammaln(count + 1))

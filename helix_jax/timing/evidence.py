@@ -1,44 +1,50 @@
-"""What N copies of a run can show, and how well two times are told apart by it: the sums behind ``quantizer``.
+"""What N copies of a run can show, and how well it separates two times: the sums behind ``quantizer``.
 
-Three ways to sum, all over the run lengths r_1..r_N of one round:
-    ``of_sums``   Poisson: every value of S = r_1 + ... + r_N, which is sufficient.
-    ``of_runs``   any other law: every multiset of run lengths, but those with chance below 1e-15 at every time, which
-                  count as errors. If that leaves over 100 000: each pair of times alone, by convolving the scores of
-                  the copies, rounded to 1/64 nat; exact for two levels; for more, the errors against each of the
-                  others are added, which is an upper bound.
+There are three ways to sum, all over the run lengths r_1..r_N of one round:
+    ``of_sums``   is for the Poisson law: every value of S = r_1 + ... + r_N, which is sufficient.
+    ``of_runs``   is for any other law: every multiset of run lengths, except those with probability below 1e-15 at
+                  every time, which count as errors. If more than 100 000 are left, each pair of times is treated alone,
+                  by convolving the scores of the copies, rounded to 1/64 nat. This is exact for two levels. For more
+                  levels, the errors against each of the others are added, which is an upper bound.
 """
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64, Int, Int64
 
 from helix_jax.timing.channel import poisson_pmf
 
 SCALE = 1 << 14  # scores are in units of 1/SCALE nats
 COARSE = 1 << 8  # scores that are convolved are multiples of this
-IMPOSSIBLE = -60.0  # score of an impossible run length, in nats
-MOST_COPIES = 1000  # so many scores, and a weight, add up in 32 bits
+IMPOSSIBLE = -60.0  # the score of an impossible run length, in nats
+MOST_COPIES = 1000  # the sum of so many scores and a weight fits in 32 bits
 WEIGHT_LIMIT = (1 << 30) - 1
 CASES_LIMIT = 100_000
 NEGLIGIBLE = 1e-15
 
 
 class Cuts(NamedTuple):
-    """The ways to part two levels by g, the score of the higher one less that of the lower one.
+    """The ways to separate two levels by g, the score of the higher one less that of the lower one.
 
-    values: int64[n], all values of g, ascending. Cut k calls the first k of them the lower level: it errs with above[k]
-    at the lower level, below[k] at the higher one (float64[n + 1]; rounds lost in all copies are not in them).
+    Cut k calls the first k values of g the lower level. Rounds that are lost in all copies are not included.
+
+    Attributes:
+        values: All values of g, ascending.
+        above: The probability of an error of each cut at the lower level.
+        below: The probability of an error of each cut at the higher level.
     """
 
-    values: np.ndarray
-    above: np.ndarray
-    below: np.ndarray
+    values: Int64[np.ndarray, " n"]
+    above: Float64[np.ndarray, " cuts"]
+    below: Float64[np.ndarray, " cuts"]
 
-    def place(self, k):
-        """Cut k as an int: "the higher level if g exceeds it"."""
+    def place(self, k: int | np.integer) -> int:
+        """Return cut k as a threshold: it chooses the higher level if g exceeds it."""
         if not len(self.values):
             return 0
         if 0 < k < len(self.values):
@@ -47,7 +53,7 @@ class Cuts(NamedTuple):
 
 
 def _cuts(gaps, low, high):
-    """Cuts of gaps int64[cases], with their chances float64[cases] at the lower and the higher level."""
+    """Return the cuts of gaps int64[cases] with probabilities float64[cases] at the lower and at the higher level."""
     values, where = np.unique(gaps, return_inverse=True)
     low, high = np.bincount(where, low, len(values)), np.bincount(where, high, len(values))
     return Cuts(values, np.append(np.cumsum(low[::-1])[::-1], 0.0), np.append(0.0, np.cumsum(high)))
@@ -55,50 +61,65 @@ def _cuts(gaps, low, high):
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """All that N copies can show, but the loss of all, at each of some times.
+    """Everything that N copies can show, except the loss of all, at each of some times.
 
-    scores: int64[times, r_max + 1] of one copy. totals: int64[cases, times] of all; chances: float64[cases, times].
-    known: cuts asked for before.
+    Attributes:
+        scores: The score of each run length of one copy, by time.
+        totals: The sum of the scores of all copies, by case and time.
+        chances: The probability of each case, by case and time.
+        known: The cuts that were computed before.
     """
 
-    scores: np.ndarray
-    totals: np.ndarray
-    chances: np.ndarray
+    scores: Int64[np.ndarray, "times runs"]
+    totals: Int64[np.ndarray, "cases times"]
+    chances: Float64[np.ndarray, "cases times"]
     known: dict = field(default_factory=dict)
     exact = True
 
-    def lost(self, i):
-        """Chance at time i (a column) that all copies lose the run."""
+    def lost(self, i: int) -> float:
+        """Return the probability at time i (a column) that all copies lose the run."""
         return 1 - self.chances[:, i].sum()
 
-    def cuts(self, i, j):
-        """Cuts between times i and j."""
+    def cuts(self, i: int, j: int) -> Cuts:
+        """Return the cuts between times i and j."""
         if (i, j) not in self.known:
-            seen = (self.chances[:, [i, j]] > 0).any(axis=1)
-            gaps, chances = self.totals[seen, j] - self.totals[seen, i], self.chances[seen]
+            possible = (self.chances[:, [i, j]] > 0).any(axis=1)
+            gaps, chances = self.totals[possible, j] - self.totals[possible, i], self.chances[possible]
             self.known[i, j] = _cuts(gaps, chances[:, i], chances[:, j])
         return self.known[i, j]
 
-    def errors(self, columns, weights):
-        """Chance of each level to be lost or misread, if level i is time columns[i] and the rule has these weights."""
+    def errors(self, columns: Sequence[int], weights: Int[np.ndarray, " levels"]) -> list[float]:
+        """Return the probability that each level is lost or misread.
+
+        Level i is time ``columns[i]``, and the rule has the given weights.
+        """
         level = (self.totals[:, columns] + weights).argmax(axis=1)
         return [max(0.0, 1 - float(self.chances[level == i, column].sum())) for i, column in enumerate(columns)]
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """The same where the cases are too many to list. pmfs: float64[times, r_max + 1]; scores multiples of COARSE."""
+    """The same as ``Cases`` where these are too many to list.
 
-    scores: np.ndarray
-    pmfs: np.ndarray
+    Attributes:
+        scores: The score of each run length of one copy, by time; a multiple of COARSE.
+        pmfs: The probability of each run length, by time.
+        copies: The number N of copies.
+        known: The cuts that were computed before.
+    """
+
+    scores: Int64[np.ndarray, "times runs"]
+    pmfs: Float64[np.ndarray, "times runs"]
     copies: int
     known: dict = field(default_factory=dict)
     exact = False
 
-    def lost(self, i):
+    def lost(self, i: int) -> float:
+        """Return the probability at time i (a column) that all copies lose the run."""
         return self.pmfs[i, 0] ** self.copies
 
-    def cuts(self, i, j):
+    def cuts(self, i: int, j: int) -> Cuts:
+        """Return the cuts between times i and j."""
         if (i, j) not in self.known:
             self.known[i, j] = self._convolved(i, j)
         return self.known[i, j]
@@ -109,15 +130,16 @@ class Pairs:
         size = self.copies * int(steps.max() - least) + 1
         chances = []
         for column in (i, j):
-            one = np.bincount(steps - least, self.pmfs[column])
+            one_copy = np.bincount(steps - least, self.pmfs[column])
             points = 1 << size.bit_length()  # no wrap: all sums of the copies lie in 0..size - 1
-            all_copies = np.fft.irfft(np.fft.rfft(one, points) ** self.copies, points)[:size]
+            all_copies = np.fft.irfft(np.fft.rfft(one_copy, points) ** self.copies, points)[:size]
             all_copies[self.copies * (steps[0] - least)] -= self.lost(column)
             chances.append(np.where(all_copies > NEGLIGIBLE, all_copies, 0.0))
-        seen = np.flatnonzero(chances[0] + chances[1])
-        return _cuts((seen + self.copies * least) * COARSE, chances[0][seen], chances[1][seen])
+        possible = np.flatnonzero(chances[0] + chances[1])
+        return _cuts((possible + self.copies * least) * COARSE, chances[0][possible], chances[1][possible])
 
-    def errors(self, columns, weights):
+    def errors(self, columns: Sequence[int], weights: Int[np.ndarray, " levels"]) -> list[float]:
+        """Return upper bounds of the probabilities that ``Cases.errors`` returns; they are exact for two levels."""
         out = [self.lost(column) for column in columns]
         for i, j in itertools.combinations(range(len(columns)), 2):
             cuts = self.cuts(columns[i], columns[j])
@@ -127,8 +149,17 @@ class Pairs:
         return [min(float(error), 1.0) for error in out]
 
 
-def of_sums(mean, times, copies):
-    """Cases of a Poisson law: the sum of the run lengths tells as much as all of them."""
+def of_sums(mean: float | int, times: Sequence[int], copies: float | int) -> Cases:
+    """Return the cases of a Poisson law, for which the sum of the run lengths is as informative as all of them.
+
+    Args:
+        mean: The mean run length per time unit.
+        times: The times, ascending.
+        copies: The number N of copies.
+
+    Returns:
+        The cases.
+    """
     rows = [poisson_pmf(copies * mean * t) for t in times]
     sums = np.arange(1, max(map(len, rows)))
     chances = np.array([np.pad(row, (0, len(sums) + 1 - len(row)))[1:] for row in rows]).T
@@ -140,8 +171,8 @@ def of_sums(mean, times, copies):
     return Cases(scores, sums[:, None] * slope[None, :] - copies * start[None, :], chances)
 
 
-def of_runs(pmfs, copies):
-    """Cases over multisets of run lengths, or Pairs if they are too many; pmfs: float64[times, r_max + 1]."""
+def of_runs(pmfs: Float64[np.ndarray, "times runs"], copies: int) -> Cases | Pairs:
+    """Return the cases over multisets of the run lengths of N copies, or Pairs if they are too many."""
     scores = np.round(SCALE * np.log(np.maximum(pmfs, math.exp(IMPOSSIBLE)))).astype(np.int64)
     counts = _multisets(pmfs, copies)
     if counts is None:
@@ -155,10 +186,10 @@ def of_runs(pmfs, copies):
 
 
 def _multisets(pmfs, copies):
-    """Multisets of N run lengths as counts of each length: int64[cases, r_max + 1]; None if there are too many.
+    """Return the multisets of N run lengths as counts of each length: int64[cases, r_max + 1]; None if too many.
 
-    They grow run length by run length. A start, the counts of lengths 0..r, has an exact chance of its own; those below
-    NEGLIGIBLE at every time are dropped.
+    They grow run length by run length. A beginning, the counts of lengths 0..r, has an exact probability of its own;
+    beginnings with a probability below NEGLIGIBLE at every time are dropped.
     """
     log_factorial = _log_factorial(copies)
     with np.errstate(divide="ignore"):
@@ -186,5 +217,5 @@ def _log_factorial(n):
 
 
 def _log_power(log, count):
-    """count[k] * log[t] as float64[k, t], with 0 * -inf = 0."""
+    """Return count[k] * log[t] as float64[k, t], with 0 * -inf = 0."""
     return np.where(count[:, None] == 0, 0.0, np.maximum(count, 1)[:, None] * log[None, :])

@@ -314,9 +314,7 @@ def on_device(encoder: Encoder, vertex: int = 0) -> tuple[Arrays, Shape]:
     return jax.tree.map(jnp.asarray, Arrays(*start, *tables)), shape
 
 
-def encode(
-    arrays: Arrays, tags: Int32[Arrayish, "B n"], *, shape: Shape
-) -> Int32[Array, "B {(tags.shape[1]+shape.anticipation)*shape.q}"]:
+def encode(arrays: Arrays, tags: Int32[Arrayish, "B n"], *, shape: Shape) -> Int32[Array, "B labels"]:
     """Encode tags into the labels of a path.
 
     Blocks of tag 0 come last, so that the reader sees far enough ahead.

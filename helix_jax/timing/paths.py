@@ -1,20 +1,22 @@
-"""Bits <-> data paths of strands: the coder of a scheme, range coder or state splitting, behind one pair of functions.
+"""The coder of a scheme, range coder or state splitting, behind one pair of functions: from bits to paths, and back.
 
-Every path has the scheme's number of rounds. The range coder's blocks have it by construction. The state-splitting
-coder fixes the time and not the rounds, so a strand begins with a salt of 8 bits, and what follows is xored with a
-stream of that salt; the writer takes the first salt for which the number of rounds is right.
+Every path has the scheme's number of data rounds. The blocks of the range coder have it by construction. The
+state-splitting coder fixes the time and not the rounds. A strand therefore begins with a salt of 8 bits, and what
+follows is xored with a stream of that salt; the writer takes the first salt for which the number of rounds is right.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, UInt8
 
 from helix_jax import keyed, parallel
 from helix_jax.errors import HelixError
 from helix_jax.timing import block_coder, finite_state, rounds, state_splitting
-from helix_jax.timing.graph import ordinary_graph
+from helix_jax.timing.graph import TimeTable, ordinary_graph
 
 _BATCH = 4096
 _SALT_BITS = 8
@@ -23,25 +25,37 @@ _SAMPLE = 2048
 
 
 class PathError(HelixError):
-    """Payloads that cannot be written; the message says what to change."""
+    """Payloads cannot be written; the message says what to change."""
 
 
 class Coder(NamedTuple):
-    """bits: payload bits of a strand. data: rounds. splitting: True for the state-splitting coder. arrays, shape: of
-    the coder; edges: of the time table. units: time units of the coded part (state splitting)."""
+    """The coder of a scheme.
+
+    Attributes:
+        bits: The payload bits of a strand.
+        data: The number of data rounds.
+        splitting: True for the state-splitting coder.
+        arrays: The tables of the coder: a ``block_coder.DeviceBlock`` or ``finite_state.Arrays``.
+        shape: Their numbers: a ``block_coder.BlockShape`` or ``finite_state.Shape``.
+        edges: The ``rounds.Edges`` of the time table (state splitting), or None.
+        units: The time units of the coded part (state splitting), or 0.
+    """
 
     bits: int
     data: int
     splitting: bool
-    arrays: object
-    shape: object
-    edges: object
+    arrays: Any
+    shape: Any
+    edges: rounds.Edges | None
     units: int
 
 
 @functools.lru_cache(maxsize=8)
-def coder(scheme):
-    """Scheme -> Coder. Raises GraphError or SplittingError where the scheme has no coder."""
+def coder(scheme: Any) -> Coder:  # a scheme.Scheme, whose module imports this one
+    """Return the coder of a ``scheme.Scheme``.
+
+    Raises GraphError, SplittingError or PathError where the scheme has no coder.
+    """
     if scheme.splitting is None:
         block = block_coder.build_block(scheme.table, scheme.data, scheme.duration)
         if block.bits < 8:
@@ -63,8 +77,22 @@ def coder(scheme):
     return Coder(bits, scheme.data, True, arrays, shape, edges, scheme.duration // q * q)
 
 
-def typical_rounds(table, splitting, duration):
-    """The most frequent number of rounds of a state-splitting coder's paths of so many time units."""
+def typical_rounds(table: TimeTable, splitting: tuple[int, int], duration: int) -> int:
+    """Return the most frequent number of rounds of the paths of a state-splitting coder.
+
+    Args:
+        table: The time table.
+        splitting: (p, q) of the coder.
+        duration: The time of the paths, in time units.
+
+    Returns:
+        The number of rounds.
+
+    Raises:
+        PathError: The time is too short.
+        GraphError: The table cannot be used.
+        SplittingError: p:q is above the capacity, or too large.
+    """
     p, q = splitting
     encoder = state_splitting.build(ordinary_graph(table), p, q)
     arrays, shape = finite_state.on_device(encoder)
@@ -77,10 +105,21 @@ def typical_rounds(table, splitting, duration):
     return int(np.bincount(np.asarray(count)).argmax())
 
 
-def write(coder, symbols, step=None):
-    """Payload bytes uint8[n, s], 8 s <= bits -> (letters uint8[n, data], levels uint8[n, data]).
+def write(
+    coder: Coder, symbols: UInt8[np.ndarray, "n s"], step: Callable[[int], object] | None = None
+) -> tuple[UInt8[np.ndarray, "n data"], UInt8[np.ndarray, "n data"]]:
+    """Encode payloads into paths.
 
-    Raises PathError where no salt gives a strand the right number of rounds.
+    Args:
+        coder: The coder.
+        symbols: The payload bytes of each strand, 8 s <= ``coder.bits``.
+        step: Called with the number of strands that are newly done.
+
+    Returns:
+        The letters and the levels.
+
+    Raises:
+        PathError: No salt gives a strand the right number of rounds.
     """
     if not coder.splitting:
         words = _words(symbols, coder.bits)
@@ -93,12 +132,13 @@ def write(coder, symbols, step=None):
             break
         rows = np.concatenate([np.full((len(todo), 1), salt, np.uint8), _salted(symbols[todo], salt)], axis=1)
         words = _words(rows, coder.bits + _SALT_BITS)
-        found = parallel.map_batches(
+        salted_letters, salted_levels, count = parallel.map_batches(
             _write_split, (coder.arrays, coder.edges), words, batch=_BATCH, shape=coder.shape,
             blocks=(coder.bits + _SALT_BITS) // coder.shape.p,
         )  # fmt: skip
-        good = found[2] == coder.data
-        letters[todo[good]], levels[todo[good]] = found[0][good][:, : coder.data], found[1][good][:, : coder.data]
+        good = count == coder.data
+        letters[todo[good]] = salted_letters[good][:, : coder.data]
+        levels[todo[good]] = salted_levels[good][:, : coder.data]
         todo = todo[~good]
         if step:
             step(int(good.sum()))
@@ -107,8 +147,19 @@ def write(coder, symbols, step=None):
     raise PathError(f"no salt gives {len(todo)} strands {coder.data} rounds: choose another number of data rounds")
 
 
-def read(coder, letters, levels):
-    """Inverse of ``write``: (bytes uint8[n, bits // 8], ok bool[n]); ok is False for what is no path of the coder."""
+def read(
+    coder: Coder, letters: UInt8[np.ndarray, "n data"], levels: UInt8[np.ndarray, "n data"]
+) -> tuple[UInt8[np.ndarray, "n s"], Bool[np.ndarray, " n"]]:
+    """Decode paths into payloads, as the inverse of ``write``.
+
+    Args:
+        coder: The coder.
+        letters: The letters of each path.
+        levels: The levels of each path.
+
+    Returns:
+        The ``coder.bits // 8`` payload bytes of each strand, and whether it is a path of the coder.
+    """
     if not coder.splitting:
         words, ok = parallel.map_batches(_read_block, coder.arrays, letters, levels, batch=_BATCH, shape=coder.shape)
         return _bytes(words)[:, : coder.bits // 8], ok
@@ -127,7 +178,7 @@ def _salted(symbols, salt):
 
 
 def _words(rows, bits):
-    """Bytes uint8[n, s] -> uint32[n, ceil(bits / 32)], first bit most significant, zeros after them."""
+    """Convert bytes uint8[n, s] into uint32[n, ceil(bits / 32)], first bit most significant, zeros after them."""
     padded = np.pad(rows, ((0, 0), (0, 4 * -(-bits // 32) - rows.shape[1])))
     return np.ascontiguousarray(padded).view(">u4").astype(np.uint32)
 
@@ -152,7 +203,7 @@ def _write_split(constants, words, *, shape, blocks):
 
 def _read_split(constants, letters, levels, *, shape, units, bits):
     arrays, edges = constants
-    count = jax.numpy.full(len(letters), letters.shape[1], jax.numpy.int32)
-    labels, legal = rounds.from_rounds(edges, letters, levels, count, units=units)
+    count = jnp.full(len(letters), letters.shape[1], jnp.int32)
+    labels, valid = rounds.from_rounds(edges, letters, levels, count, units=units)
     tags, ok = finite_state.decode(arrays, labels, shape=shape)
-    return finite_state.from_tags(tags, shape=shape, bits=bits), ok & legal
+    return finite_state.from_tags(tags, shape=shape, bits=bits), ok & valid

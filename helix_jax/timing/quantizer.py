@@ -1,17 +1,19 @@
-"""Quantisers: the run lengths of N copies -> which of the allowed times was used; and the choice of those times.
+"""Quantisers: from the run lengths of N copies to the allowed time that was used; and the choice of those times.
 
 ISIT 2020, "Framework", asks for times t^(1) < t^(2) < ... of each transition and a quantiser with
-Pr[wrong level | time t^(i)] <= delta for every i. How they are found the talk does not say; what follows is ours.
+Pr[wrong level | time t^(i)] <= delta for every i. The talk does not say how they are found; what follows is ours.
 
-The rule: sum a score of each copy's run length, log f(r | b, a, t^(i)), add a weight w_i, take the largest. The weights
-make the largest error of any level as small as cuts between neighbouring levels can. Under a Poisson law that is a rule
-on the sum S of the run lengths, which is sufficient; under others S is not, and it is maximum likelihood on the whole
-vector. Scores and weights are integers, so every device decides alike, and the errors stated are those of this rule,
-computed, not simulated (see ``evidence``). A round that every copy lost counts as an error of its level.
+The rule is to sum a score of each copy's run length, log f(r | b, a, t^(i)), to add a weight w_i, and to take the
+largest sum. The weights make the largest error of any level as small as cuts between neighbouring levels can. Under a
+Poisson law this is a rule on the sum S of the run lengths, which is sufficient. Under other laws S is not sufficient,
+and the rule is maximum likelihood on the whole vector. Scores and weights are integers, so every device makes the same
+decisions. The errors that are stated are those of this rule, and are computed, not simulated (see ``evidence``). A
+round that every copy lost counts as an error of its level.
 """
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float32, Float64, Int, Int32, Integer, UInt8
 
 from helix_jax.errors import HelixError
 from helix_jax.timing import capacity, evidence
@@ -27,12 +30,14 @@ from helix_jax.timing.graph import BASES, TimeTable
 
 BISECTIONS = 50
 SETS_LIMIT = 5000
-CONTENDERS = 12  # sets of times of one transition that ``design`` compares in full
-NO_LEVEL = -1e9  # log-likelihood of a level that does not exist
+CONTENDERS = 12  # the number of sets of times of one transition that ``design`` compares in full
+NO_LEVEL = -1e9  # the log-likelihood of a level that does not exist
+
+Arrayish = Array | np.ndarray
 
 
 class QuantizerError(HelixError):
-    """A demand that no quantiser meets; the message names the transition, the level, and the delta that can be had."""
+    """No quantiser meets a demand; the message names the transition, the level, and the delta that is possible."""
 
 
 # ---- the rule of one transition ------------------------------------------------------------------------------------
@@ -42,64 +47,68 @@ class QuantizerError(HelixError):
 class Decision:
     """The rule for one transition: the level with the largest sum of scores over the copies, plus its weight.
 
-    times: ascending, one per level. scores: int32[levels, r_max + 1]. weights: int32[levels].
-    errors: chance of each level to be misread, or lost in all copies. exact: False where errors are upper bounds.
+    Attributes:
+        times: The times, ascending, one per level.
+        scores: The score of each run length, by level.
+        weights: The weight of each level.
+        errors: The probability that each level is misread, or lost in all copies.
+        exact: False where the errors are upper bounds.
     """
 
     times: tuple[int, ...]
-    scores: np.ndarray
-    weights: np.ndarray
+    scores: Int32[np.ndarray, "levels runs"]
+    weights: Int32[np.ndarray, " levels"]
     errors: tuple[float, ...]
     exact: bool
 
     @property
-    def error(self):
+    def error(self) -> float:
         """The largest of the errors."""
         return max(self.errors)
 
 
 class _Transition:
-    """Decisions for one transition; remembers what its copies can show."""
+    """Makes the decisions for one transition, and remembers what its copies can show."""
 
     def __init__(self, law, b, a, copies):
         self.law, self.b, self.a, self.copies = law, b, a, copies
-        self.known = {}
+        self.cases = {}
 
     def times(self, longest):
-        """Times up to ``longest`` that the law knows."""
+        """Return the times up to ``longest`` that the law has."""
         rows = self.law.pmfs[self.b][self.a] if isinstance(self.law, Tabulated) else itertools.repeat(True, longest)
         return [t for t, row in enumerate(rows, 1) if row and t <= longest]
 
-    def shown(self, times):
-        """Evidence on the given times, and the column of each in it."""
+    def evidence_on(self, times):
+        """Return the evidence on the given times, and the column of each time in it."""
         if isinstance(self.law, Poisson):
             return evidence.of_sums(self.law.mean[self.b][self.a], times, self.copies), list(range(len(times)))
-        # at all times up to the longest: one list serves many sets, and ``design`` and ``decide`` rule alike
-        known = self.times(times[-1])
-        if times[-1] not in self.known:
-            rows = [self.law.pmf(self.b, self.a, t) for t in known]
+        # take all times up to the longest: then one list serves many sets, and ``design`` and ``decide`` agree
+        columns = self.times(times[-1])
+        if times[-1] not in self.cases:
+            rows = [self.law.pmf(self.b, self.a, t) for t in columns]
             pmfs = np.array([np.pad(row, (0, max(map(len, rows)) - len(row))) for row in rows])
-            self.known[times[-1]] = evidence.of_runs(pmfs, self.copies)
-        return self.known[times[-1]], [known.index(t) for t in times]
+            self.cases[times[-1]] = evidence.of_runs(pmfs, self.copies)
+        return self.cases[times[-1]], [columns.index(t) for t in times]
 
     def decide(self, times):
-        """``Decision`` for ascending times."""
+        """Return the ``Decision`` for ascending times."""
         for t in times:
             self.law.pmf(self.b, self.a, t)  # refuses a time that the law lacks
-        found, columns = self.shown(times)
-        cuts = [found.cuts(i, j) for i, j in itertools.pairwise(columns)]
-        weights = _weights([found.lost(i) for i in columns], cuts)
-        errors = found.errors(columns, weights)
-        scores = found.scores[columns].astype(np.int32)
-        return Decision(times, scores, weights.astype(np.int32), tuple(errors), found.exact or len(times) <= 2)
+        cases, columns = self.evidence_on(times)
+        cuts = [cases.cuts(i, j) for i, j in itertools.pairwise(columns)]
+        weights = _weights([cases.lost(i) for i in columns], cuts)
+        errors = cases.errors(columns, weights)
+        scores = cases.scores[columns].astype(np.int32)
+        return Decision(times, scores, weights.astype(np.int32), tuple(errors), cases.exact or len(times) <= 2)
 
 
 def _weights(lost, cuts):
-    """Weights int64[levels] that make the largest error least, as far as neighbouring levels make it.
+    """Return the weights int64[levels] that minimise the largest error, as far as neighbouring levels cause it.
 
-    By bisection on that error. A trial error can be kept if, from the highest level down, each can take the highest cut
-    that it bears, which leaves the next one the most room. Of the cuts that keep the best error, those of least sum of
-    errors are taken, and their middle.
+    This is a bisection on that error. A trial error is possible if, from the highest level down, each level can take
+    the highest cut that it tolerates, which leaves the next level the most room. Of the cuts that keep the best error,
+    those with the least sum of errors are taken, and of these the middle.
     """
 
     def highest(most):
@@ -115,26 +124,38 @@ def _weights(lost, cuts):
     low, high, best = 0.0, 2.0, [len(pair.values) for pair in cuts]
     for _ in range(BISECTIONS if cuts else 0):
         middle = (low + high) / 2
-        found = highest(middle)
-        if found is None:
+        trial = highest(middle)
+        if trial is None:
             low = middle
         else:
-            high, best = middle, found
+            high, best = middle, trial
     weights, spent = [0], lost[0]
     for pair, top, lost_above in zip(cuts, best, lost[1:], strict=True):
         bottom = min(int(np.searchsorted(-pair.above, spent - high)), top)
         total = (pair.above + pair.below)[bottom : top + 1]
         least = bottom + np.flatnonzero(total <= total.min() + evidence.NEGLIGIBLE)
-        place = (pair.place(least[0]) + pair.place(least[-1])) // 2
-        weights.append(weights[-1] - place)
-        spent = lost_above + pair.below[np.searchsorted(pair.values, place, side="right")]
+        cut = (pair.place(least[0]) + pair.place(least[-1])) // 2
+        weights.append(weights[-1] - cut)
+        spent = lost_above + pair.below[np.searchsorted(pair.values, cut, side="right")]
     return np.clip(weights, -evidence.WEIGHT_LIMIT, evidence.WEIGHT_LIMIT)
 
 
-def decide(law, b, a, times, copies):
-    """The ``Decision`` for transition b -> a with the given ascending times and N = copies.
+def decide(law: Law, b: int | np.integer, a: int | np.integer, times: Sequence[int], copies: float | int) -> Decision:
+    """Return the decision rule for the transition b -> a.
 
-    Raises QuantizerError for a bad number of copies, ChannelError for a time that the law lacks.
+    Args:
+        law: The law of the run lengths.
+        b: The base before.
+        a: The base that is written.
+        times: The allowed times, ascending, at least one.
+        copies: The number N of copies.
+
+    Returns:
+        The rule.
+
+    Raises:
+        QuantizerError: The number of copies or the times are wrong.
+        channel.ChannelError: The law lacks a time.
     """
     _check_copies(copies)
     if not times or any(t >= u for t, u in itertools.pairwise(times)):
@@ -148,7 +169,7 @@ def _check_copies(copies):
 
 
 def _transitions(law, copies, longest):
-    """_Transition of each pair b != a as a dict; pairs that the law treats alike share one."""
+    """Return the _Transition of each pair b != a as a dict; pairs that the law treats alike share one."""
     out, alike = {}, {}
     for b, a in np.ndindex(4, 4):
         if b != a:
@@ -163,21 +184,31 @@ def _transitions(law, copies, longest):
 
 
 class Arrays(NamedTuple):
-    """Tables for ``quantise`` and ``log_likelihoods``.
+    """The tables for ``quantise`` and ``log_likelihoods``.
 
-    scores: int32[4, 4, r_max + 1, levels]; weights: int32[4, 4, levels]; levels: int32[4, 4], how many there are;
-    log_likelihoods: float32[4, 4, r_max + 1, levels], natural logarithms.
+    Attributes:
+        scores: The scores, by (b, a, run length, level).
+        weights: The weights, by (b, a, level).
+        levels: The number of levels, by (b, a).
+        log_likelihoods: Natural logarithms, by (b, a, run length, level).
     """
 
-    scores: np.ndarray
-    weights: np.ndarray
-    levels: np.ndarray
-    log_likelihoods: np.ndarray
+    scores: Int32[Arrayish, "4 4 runs levels"]
+    weights: Int32[Arrayish, "4 4 levels"]
+    levels: Int32[Arrayish, "4 4"]
+    log_likelihoods: Float32[Arrayish, "4 4 runs levels"]
 
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
-    """A time table with its decisions. decisions[b][a]: Decision, None where the transition is not used."""
+    """A time table with its decision rules.
+
+    Attributes:
+        law: The law of the run lengths.
+        table: The time table.
+        copies: The number N of copies.
+        decisions: The rule of each transition at [b][a], None where the transition is not used.
+    """
 
     law: Law
     table: TimeTable
@@ -185,23 +216,24 @@ class Quantizer:
     decisions: tuple[tuple[Decision | None, ...], ...]
 
     @property
-    def error(self):
+    def error(self) -> float:
         """The largest error of any level: the delta that this quantiser keeps."""
         return max(decision.error for row in self.decisions for decision in row if decision)
 
-    def errors(self):
-        """Error of each level: float64[4, 4, levels], 0 where there is no such level."""
+    def errors(self) -> Float64[np.ndarray, "4 4 levels"]:
+        """Return the error of each level, 0 where there is no such level."""
         out = np.zeros((4, 4, self.table.levels))
         for b, a in np.ndindex(4, 4):
             if decision := self.decisions[b][a]:
                 out[b, a, : len(decision.times)] = decision.errors
         return out
 
-    def arrays(self, misread=1e-4):
-        """``Arrays`` for the kernels.
+    def arrays(self, misread: float | int = 1e-4) -> Arrays:
+        """Return the tables for the kernels.
 
-        misread: chance, added to every pmf in the log-likelihoods only, that a copy shows a run length for another
-        reason than the law (sequencer, alignment); it bounds what one copy can say.
+        ``misread`` is the probability that a copy shows a run length for another reason than the law (sequencer,
+        alignment). It is added to every pmf in the log-likelihoods only, and bounds the evidence of one copy.
+        Raises QuantizerError unless it lies between 0 and 1.
         """
         if not 0 < misread < 1:
             raise QuantizerError(f"misread: {misread} is no chance between 0 and 1")
@@ -214,7 +246,7 @@ class Quantizer:
         logs = np.full(scores.shape, NO_LEVEL, np.float32)
         for b, a, decision in used:
             count = len(decision.times)
-            # a run longer than the law allows says as much as the longest that it does
+            # a run that is longer than the law allows is equivalent to the longest that it allows
             run = np.minimum(np.arange(width), np.flatnonzero(pmfs[b, a].any(axis=0))[-1])
             scores[b, a, :, :count] = decision.scores[:, np.minimum(run, decision.scores.shape[1] - 1)].T
             weights[b, a, :count], levels[b, a] = decision.weights, count
@@ -222,8 +254,21 @@ class Quantizer:
         return Arrays(scores, weights, levels, logs)
 
 
-def quantizer(law, table, copies):
-    """``Quantizer`` for a given TimeTable, whatever its errors are. Raises as ``decide`` does."""
+def quantizer(law: Law, table: TimeTable, copies: int) -> Quantizer:
+    """Return the quantiser for a given time table, whatever its errors are.
+
+    Args:
+        law: The law of the run lengths.
+        table: The time table.
+        copies: The number N of copies.
+
+    Returns:
+        The quantiser.
+
+    Raises:
+        QuantizerError: The number of copies is wrong.
+        channel.ChannelError: The law lacks a time.
+    """
     _check_copies(copies)
     transitions = _transitions(law, copies, table.longest)
 
@@ -234,12 +279,12 @@ def quantizer(law, table, copies):
 
 
 def _square(function, diagonal):
-    """function(b, a) for b != a as 4 x 4 tuples."""
+    """Return function(b, a) for b != a as 4 x 4 tuples."""
     return tuple(tuple(diagonal if a == b else function(b, a) for a in range(4)) for b in range(4))
 
 
 def _over_copies(table, runs, b, a, levels):
-    """Sum over copies of table[b, a, run], [..., levels], and which of these levels exist, bool[..., levels]."""
+    """Return the sum over copies of table[b, a, run], [..., levels], and the mask of the existing levels, likewise."""
     rows = jnp.asarray(table)[b[..., None], a[..., None], jnp.clip(runs, 0, table.shape[2] - 1)]
     total = jnp.sum(jnp.where(runs[..., None] >= 0, rows, jnp.zeros_like(rows)), axis=-2, dtype=rows.dtype)
     level = lax.broadcasted_iota(jnp.int32, total.shape, total.ndim - 1)
@@ -247,11 +292,22 @@ def _over_copies(table, runs, b, a, levels):
 
 
 @jax.jit
-def quantise(runs, b, a, arrays):
-    """Level of each round.
+def quantise(
+    runs: Int[Arrayish, "*rounds N"],
+    b: Integer[Arrayish, "*rounds"],
+    a: Integer[Arrayish, "*rounds"],
+    arrays: Arrays,
+) -> UInt8[Array, "*rounds"]:
+    """Decide the level of each round.
 
-    runs: int32[..., N], run lengths in the copies, -1 where a copy is missing (it has no say); b, a: uint8[...], base
-    before and base written; arrays: ``Arrays``. Returns uint8[...].
+    Args:
+        runs: The run lengths in the copies; -1 where a copy is missing, which then has no influence.
+        b: The base before each round.
+        a: The base that each round writes.
+        arrays: The tables of the quantiser.
+
+    Returns:
+        The levels.
     """
     total, exists = _over_copies(arrays.scores, runs, b, a, arrays.levels)
     total += jnp.asarray(arrays.weights)[b, a]
@@ -259,10 +315,22 @@ def quantise(runs, b, a, arrays):
 
 
 @jax.jit
-def log_likelihoods(runs, b, a, arrays):
-    """log Pr[runs | level] of each level, natural, without a prior: float32[..., levels], -1e9 where there is none.
+def log_likelihoods(
+    runs: Int[Arrayish, "*rounds N"],
+    b: Integer[Arrayish, "*rounds"],
+    a: Integer[Arrayish, "*rounds"],
+    arrays: Arrays,
+) -> Float32[Array, "*rounds levels"]:
+    """Return log Pr[runs | level] for each level: the natural logarithm, without a prior.
 
-    Arguments as for ``quantise``.
+    Args:
+        runs: As for ``quantise``.
+        b: As for ``quantise``.
+        a: As for ``quantise``.
+        arrays: As for ``quantise``.
+
+    Returns:
+        The log-likelihoods, which are -1e9 for levels that do not exist.
     """
     total, exists = _over_copies(arrays.log_likelihoods, runs, b, a, arrays.levels)
     return jnp.where(exists, total, jnp.float32(NO_LEVEL))
@@ -271,15 +339,24 @@ def log_likelihoods(runs, b, a, arrays):
 # ---- the choice of times -------------------------------------------------------------------------------------------
 
 
-def achieved_rate(table, decisions, *, overhead=0.0):
-    """Bits per time unit of a time table, parity and all, each transition charged with its own largest error e:
+def achieved_rate(
+    table: TimeTable, decisions: Sequence[Sequence[Decision | None]], *, overhead: float | int = 0.0
+) -> float:
+    """Return the rate of a time table with its parity, where the largest error e of each transition is its own:
 
         cap / (1 + alpha P),   P = mean over rounds of (1/C_{e,l} - 1) log2(l) / letters_capacity
 
-    the theorem of ISIT 2020 as ``capacity.theorem_rate`` has it, with what is achieved in place of delta. For 12 like
-    transitions of shortest time t_1 it is cap / (1 + alpha (1/C - 1) log_3(l) t_1). A transition of one level has no
-    index and needs no parity; one whose index tells nothing (e of 1 - 1/l or more) gives 0.
-    decisions: [b][a] Decision, as in ``Quantizer``. overhead: time units added to every round.
+    This is the theorem of ISIT 2020 as in ``capacity.theorem_rate``, with the achieved errors in place of delta. For 12
+    equal transitions of shortest time t_1 it is cap / (1 + alpha (1/C - 1) log_3(l) t_1). A transition of one level has
+    no index and needs no parity. One whose index carries nothing (e is 1 - 1/l or more) makes the rate 0.
+
+    Args:
+        table: The time table.
+        decisions: The rule of each transition at [b][a], as in ``Quantizer``.
+        overhead: The time units that are added to every round.
+
+    Returns:
+        The rate in bits per time unit.
     """
     c = capacity.chain(table, overhead=overhead)
     share = c.stationary[:, None] * c.probability.sum(axis=2)
@@ -288,32 +365,53 @@ def achieved_rate(table, decisions, *, overhead=0.0):
 
 
 def _parity(decision):
-    """Bits of parity per round of a transition."""
+    """Return the bits of parity per round of a transition."""
     levels = len(decision.times)
     if decision.error >= 1 - 1 / levels:
         return 0.0 if levels == 1 else math.inf
     return (1 / capacity.index_capacity(decision.error, levels) - 1) * math.log2(levels)
 
 
-def design(law, copies, delta, longest, levels, *, overhead=0.0, fewest=1):
-    """The times, at most ``levels`` and at least ``fewest`` of each transition and none above ``longest``, that keep
-    every error within delta and make ``achieved_rate`` greatest. Returns a Quantizer, whose ``table`` they are.
+def design(
+    law: Law,
+    copies: int,
+    delta: float | int,
+    longest: int,
+    levels: int,
+    *,
+    overhead: float | int = 0.0,
+    fewest: int = 1,
+) -> Quantizer:
+    """Choose the times of each transition that keep every error within delta and make ``achieved_rate`` greatest.
 
-    copies: N; delta in (0, 1); longest: M, time units; overhead: time units of a round beside its run.
-    Raises QuantizerError for a demand out of range, and for one that cannot be met, with the delta that could.
-
-    The search is exact up to this: a set is tried only if its shorter times alone keep delta. First each
-    transition takes the set with the largest sum of 2^(-R (t_i + parity time)): for R with Perron root 1 that is the
-    best table if the inputs were matched to the parity too. From there single transitions are exchanged for one of
+    The search is exact except that a set is tried only if its shorter times alone keep delta. First, each transition
+    takes the set with the largest sum of 2^(-R (t_i + parity time)); for the R with Perron root 1, this would be the
+    best table if the inputs were matched to the parity too. From there, single transitions are exchanged for one of
     their best CONTENDERS while that raises the rate.
+
+    Args:
+        law: The law of the run lengths.
+        copies: The number N of copies.
+        delta: The highest error of a level, between 0 and 1.
+        longest: The greatest allowed time M, in time units.
+        levels: The largest number of times of a transition.
+        overhead: The time units of a round beside those of its run.
+        fewest: The smallest number of times of a transition.
+
+    Returns:
+        The quantiser, whose ``table`` has the times.
+
+    Raises:
+        QuantizerError: A number is out of range, or no times meet the demand; the message has the delta that is
+            possible.
     """
     _check_demand(copies, delta, longest, levels, overhead, fewest)
     transitions = _transitions(law, copies, longest)
-    found = {}  # like transitions are searched once
+    candidates = {}  # equal transitions are searched once
     for where, transition in transitions.items():
-        if id(transition) not in found:
-            found[id(transition)] = _candidates(transition, delta, longest, levels, fewest, where)
-    sets = _contenders({where: found[id(transition)] for where, transition in transitions.items()}, overhead)
+        if id(transition) not in candidates:
+            candidates[id(transition)] = _candidates(transition, delta, longest, levels, fewest, where)
+    sets = _contenders({where: candidates[id(transition)] for where, transition in transitions.items()}, overhead)
     chosen = {where: options[0] for where, options in sets.items()}
     best = _rate_of(chosen, overhead)
     before = 0.0
@@ -342,7 +440,7 @@ def _check_demand(copies, delta, longest, levels, overhead, fewest):
 
 
 def _candidates(transition, delta, longest, levels, fewest, where):
-    """All decisions of a transition that keep delta. Raises QuantizerError if there is none."""
+    """Return all decisions of a transition that keep delta. Raises QuantizerError if there is none."""
     times = transition.times(longest)
     out, grow = [], [()]
     while grow:
@@ -377,7 +475,7 @@ def _refusal(transition, times, delta, longest, fewest, where):
 
 
 def _contenders(sets, overhead):
-    """The best decisions of each transition, best first, at the R described in ``design``."""
+    """Return the best decisions of each transition, best first, at the R that ``design`` describes."""
     shortest = TimeTable(_square(lambda b, a: (min(d.times[0] for d in sets[b, a]),), ()))
     letters = capacity.letters_capacity(shortest, overhead=overhead)
     most = max(len(d.times) for options in sets.values() for d in options)

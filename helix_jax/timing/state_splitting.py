@@ -288,7 +288,7 @@ def split_edges(
 
 
 def _subset(weights, edges, low, high):
-    """Choose some of ``edges`` with the smallest sum of weights in [low, high]; None if there is no such choice.
+    """Choose some of ``edges`` with the smallest possible sum of weights in [low, high]; None if that is impossible.
 
     Each weight is chosen in its proportion. The sums that edges of the first few weights can make are represented as
     the set bits of a Python integer.
