@@ -58,7 +58,10 @@ MADE_BY = {"decode": "encode", "unpack-100": "pack-100", "unpack-20M": "pack-20M
 CHILD = """
 import json, sys, time
 out, begun = sys.argv[1], float(sys.argv[2])
-from helix_jax import cli, console
+try:
+    from helix_jax.cli import app as cli, console
+except ImportError:  # an older checkout, as the baseline
+    from helix_jax import cli, console
 marks = [("start", time.time() - begun)]
 plain = console.progress.step
 def step(bars, station, done, total):
@@ -265,8 +268,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--large", type=int, default=0, metavar="BYTES", help="pack and unpack a file of this size too")
     parser.add_argument("--json", metavar="FILE", help="write the same figures to FILE")
     args = parser.parse_args(arguments)
-    if args.baseline and not (args.baseline / "helix_jax" / "cli.py").is_file():
-        parser.error(f"--baseline {args.baseline}: no helix_jax/cli.py there; give the folder of a checkout")
+    places = [args.baseline / "helix_jax" / name for name in ("cli/app.py", "cli.py")] if args.baseline else []
+    if places and not any(path.is_file() for path in places):
+        parser.error(f"--baseline {args.baseline}: no helix_jax/cli there; give the folder of a checkout")
     chosen = args.only or [*COMMANDS, *(LARGE if args.large else ())]
     if not args.large and set(chosen) & set(LARGE):
         parser.error(f"{', '.join(LARGE)}: say how many bytes with --large")
