@@ -8,7 +8,7 @@
                     switched on, at the middle number of digits (--ablate)
 
 Every run is measured on all clips of VIDEOS: the first 32 frames, at half size for pictures of 240 lines or more.
-Quality is the PSNR and MS-SSIM of all digits. Nucleotides per pixel are the bytes of mode `prior` (the real coder, whose
+Quality is PSNR and MS-SSIM with all digits. Nucleotides per pixel are the bytes of mode `prior` (the real coder, whose
 counts start without knowledge) divided by the capacity of the constraint set; index, check and repair packets, which
 are alike for all, are left out. Concealment is the PSNR of mode `raw` after 10 and 30 % of the strands are lost and the
 prior has filled the gaps, without an outer code; there the nucleotides follow from the number of digits alone. Figures
