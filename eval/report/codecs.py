@@ -30,7 +30,7 @@ from helix_jax.video.pictures import PRECISE
 
 FILLED = 0.98  # share of the allowed bytes at which a stream is large enough
 SCALING = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-# Least height and width of a scaled picture in pixels, one coding tree unit. Below it x265 4.2 may write past its memory.
+# Least side of a scaled picture in pixels, one coding tree unit. Below it x265 4.2 may write past its memory.
 LEAST = 64
 GREY = 128  # level that is shown where no picture was decoded
 os.environ.setdefault("SVT_LOG", "1")  # print errors only; otherwise SVT prints a greeting on standard error
