@@ -58,10 +58,11 @@ MADE_BY = {"decode": "encode", "unpack-100": "pack-100", "unpack-20M": "pack-20M
 CHILD = """
 import json, sys, time
 out, begun = sys.argv[1], float(sys.argv[2])
+from helix_jax import cli
 try:
-    from helix_jax.cli import app as cli, console
-except ImportError:  # an older checkout, as the baseline
-    from helix_jax import cli, console
+    from helix_jax.cli import console
+except ImportError:  # an older checkout
+    from helix_jax import console
 marks = [("start", time.time() - begun)]
 plain = console.progress.step
 def step(bars, station, done, total):

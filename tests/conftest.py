@@ -5,29 +5,36 @@ import os
 import shutil
 import tempfile
 
-# the tables are built once per session, in a cache of its own
-_CACHE = tempfile.mkdtemp(prefix="helix-jax-tests-")
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
-os.environ["XDG_CACHE_HOME"] = _CACHE
+# the tables are built once per session, in a cache of its own, which the workers of xdist share
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="helix-jax-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
-import fractions  # noqa: E402
-import functools  # noqa: E402
+import fractions
+import functools
 
-import hypothesis  # noqa: E402
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import jax
+import numpy as np
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
-# a third of the time of all tests is that of the compiler; what runs in processes of its own (the tour, several hosts,
-# commands) and `make slow` have its optimisations, so that both kinds of program are tested
-jax.config.update("jax_disable_most_optimizations", not os.environ.get("OPTIMISED"))
+
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler_effort(request):
+    """Without most optimisations of the compiler, a third of the time of all tests, except for modules that say
+    ``OPTIMISED = True`` because they run longer than they compile. What runs in processes of its own (the tour, several
+    hosts, commands), and `make slow`, is optimised too, so that both kinds of program are tested."""
+    full = os.environ.get("OPTIMISED") or getattr(request.module, "OPTIMISED", False)
+    jax.config.update("jax_disable_most_optimizations", not full)
 
 
 LONGEST = ("tests/train", "tests/multihost", "tests/test_readme", "tests/test_tour")
@@ -36,6 +43,16 @@ LONGEST = ("tests/train", "tests/multihost", "tests/test_readme", "tests/test_to
 def pytest_collection_modifyitems(items):
     """The longest files first, so that two workers are done together."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+@pytest.fixture
+def cheap_sets(monkeypatch):
+    """Only those named sets whose tables are built in no time, also with motifs and primers: a pool of an unknown set
+    is looked for in all of them."""
+    from helix_jax.tk_scone import constraints
+
+    few = {name: constraints.NAMED[name] for name in ("strand", "goldman", "wide")}
+    monkeypatch.setattr(constraints, "NAMED", few)
 
 
 @pytest.fixture(scope="session")

@@ -135,6 +135,10 @@ def test_long_commands_run(line, folder, run_cli, make_clip, monkeypatch, capsys
     perform(line, run_cli, make_clip, monkeypatch)
 
 
+def test_it_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
 def test_make_targets():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     used = {target for line in commands() if line.startswith("make ") for target in words(line)[1:]}

@@ -100,7 +100,7 @@ def made(tokenizer_file, prior_file):
 def test_the_same_bytes_with_64_bits(weights_file, prior_file):
     command = [sys.executable, "-m", "tests.test_x64", str(weights_file), str(prior_file)]
     # pictures are floats, which other optimisations round otherwise
-    plain = str(int(jax.config.jax_disable_most_optimizations))
+    plain = str(int(jax.config.values["jax_disable_most_optimizations"]))
     settings = {"JAX_ENABLE_X64": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": plain}
     child = subprocess.Popen(command, cwd=Path(__file__).parents[1], env=os.environ | settings, stdout=subprocess.PIPE)
     expected = round_trip(weights_file, prior_file)

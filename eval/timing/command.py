@@ -149,7 +149,8 @@ def coders(key: Key[Array, ""], step: Step | None = None) -> list[Coder]:
         encoder = state_splitting.build(ordinary_graph(TALK), p, q)
         window = encoder.window and encoder.window * q
         add(f"state splitting {p}:{q}", p / q, encoder.entries, encoder.states, encoder.anticipation * q, window)
-        _come_back(encoder, key)
+        key, key_tags = jax.random.split(key)
+        _come_back(encoder, key_tags)
     for duration in ENUMERATIVE:
         tables = enumerative.build(TALK, duration)
         add(f"enumerative, T = {duration}", tables.bits / duration, tables.ends.size)

@@ -1,22 +1,23 @@
-"""Noisy copies of one strand -> its letters, its levels, and how likely each level is.
+"""Alignment: from noisy copies of one strand to its letters, its levels, and the likelihood of each level.
 
-The hidden state is the strand; each copy is an independent hidden Markov chain given it, whose position is how many of
-the copy's bases are consumed. A run that a copy lost consumes nothing, and where the run between two equal letters is
-lost the two merge by themselves, since positions count bases, not runs.
+The hidden state is the strand. Given the strand, each copy is an independent hidden Markov chain, whose position is the
+number of the copy's bases that are consumed. A run that a copy lost consumes nothing. Where the run between two equal
+letters is lost, the two merge without further rules, since positions count bases and not runs.
 
-``align`` follows the most likely strings of (letter, level), round by round (beam search): for each it keeps the exact
-forward probabilities of every copy, in a window of positions. A round lost in all copies is one more string to follow.
-The check letters of ``frame`` drop wrong strings. Strings are ranked by their probability times that of each copy's
-remaining bases under letters drawn at random, so that those ahead and those behind compare fairly. ``soft_levels`` then
-goes over the letters that were found, forwards and backwards.
+``align`` follows the most likely strings of (letter, level), round by round (beam search). For each string it keeps the
+exact forward probabilities of every copy, in a window of positions. A round that is lost in all copies is one more
+string to follow. The check letters of ``frame`` drop wrong strings. Strings are ranked by their probability times that
+of each copy's remaining bases under letters drawn at random, so that strings that are ahead and strings that are behind
+compare fairly. ``soft_levels`` then passes over the letters of the result, forwards and backwards.
 
-Nothing after a round tells its level better, so strings of the same letters that differ in old levels alone would fill
-the beam, twice as many for each level in doubt; the likeliest of them stands for all.
+Nothing after a round gives more evidence of its level, so strings that have the same letters and differ only in old
+levels would fill the beam, twice as many for each uncertain level. The likeliest of them therefore stands for all.
 
-A string is letters with levels. To follow letters alone, with the level mixed or chosen as one goes, finds far fewer
-strands at equal beam: the copies share the level, and one that is wrong now rules out the right letters later.
+A string consists of letters with levels. Following letters alone, with the level mixed or chosen on the way, finds far
+fewer strands at equal beam: the copies share the level, and a level that is wrong now rules out the right letters
+later.
 
-The paper leaves alignment open ("alignment of N copies", ISIT 2020, pipeline); all of this is ours.
+The paper leaves alignment open ("alignment of N copies", ISIT 2020, pipeline); this method is ours.
 """
 
 from typing import NamedTuple
@@ -25,54 +26,70 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float32, Float64, Int32, Integer, UInt8
 
 from helix_jax.errors import HelixError
 from helix_jax.timing import capacity, frame
-from helix_jax.timing.channel import pmf_table
+from helix_jax.timing.channel import Law, pmf_table
+from helix_jax.timing.graph import TimeTable
 
-NOTHING = -1e9  # log probability of what cannot be
-PAD = 9  # no base: what stands past the end of a read
+NOTHING = -1e9  # log probability of the impossible
+PAD = 9  # fills the positions past the end of a read; it is no base
 _LEAST = 1e-30
-_DOUBT = 0.03  # chance given to the levels that alignment did not choose
-_RARE = 1e-7  # probability of so long a run, per round and copy, that is left out of account
+_DOUBT = 0.03  # probability given to other levels than those that alignment chose
+_RARE = 1e-7  # run lengths are ignored if runs at least as long are rarer than this, per round and copy
 _NOISE = 1e-4  # least probability of a run length where the sequencer errs
-_MEMORY = 16  # rounds, 32 bits at most: strings of the same letters whose levels differ before these are one
+_MEMORY = 16  # rounds (32 bits at most): strings of the same letters whose levels differ only before these are merged
+
+Arrayish = Array | np.ndarray
 
 
 class AlignmentError(HelixError):
-    """A beam or window that cannot work; the message gives the least that does."""
+    """A beam or window is too small; the message gives the least that works."""
 
 
 class Model(NamedTuple):
-    """What alignment knows of the channel; see ``model``.
+    """The channel as alignment sees it; ``model`` makes it.
 
-    emission: float32[4, 4, levels, r_max + 1], probability of each run length by (b, a, level). prior: float32[2, 4, 4,
-    levels], log probability of (a, level) after b, in data rounds and in letter rounds. run: float32[2 r_max + 1], log
-    probability of a run of a copy, whatever the round, with its share of that of the runs lost. match, foreign:
-    float32, probability that a base is read as itself, and as a certain other one. merge: float32, log probability that
-    a letter goes on in its run.
+    Attributes:
+        emission: The probability of each run length, by (b, a, level).
+        prior: The log probability of (a, level) after b, in data rounds [0] and in the rounds of letters alone [1].
+        run: The log probability of a run of a copy, whatever its round, with its share of the probability of the runs
+            that are lost.
+        match: The probability that a base is read as itself.
+        foreign: The probability that a base is read as a certain other base.
+        merge: The log probability that a letter goes on in its run.
     """
 
-    emission: jax.Array
-    prior: jax.Array
-    run: jax.Array
-    match: jax.Array
-    foreign: jax.Array
-    merge: jax.Array
+    emission: Float32[Array, "4 4 levels runs"]
+    prior: Float32[Array, "2 4 4 levels"]
+    run: Float32[Array, " both_runs"]
+    match: Float32[Array, ""]
+    foreign: Float32[Array, ""]
+    merge: Float32[Array, ""]
 
 
-def emissions(law, table):
-    """``channel.pmf_table`` without what is too rare to follow: a run past the last column counts as impossible."""
+def emissions(law: Law, table: TimeTable) -> Float64[np.ndarray, "4 4 levels runs"]:
+    """Return ``channel.pmf_table`` without the run lengths that are too rare to follow.
+
+    A run that is longer than the last column is regarded as impossible.
+    """
     pmf = pmf_table(law, table)
     tail = pmf[..., ::-1].cumsum(axis=-1)[..., ::-1].max(axis=(0, 1, 2))
     return pmf[..., tail > _RARE]
 
 
-def model(law, table, *, overhead=0.0, substitution=0.0):
-    """Law and time table -> Model.
+def model(law: Law, table: TimeTable, *, overhead: float | int = 0.0, substitution: float | int = 0.0) -> Model:
+    """Make the model of a channel.
 
-    overhead: time of a round beside its run (writers then prefer longer runs). substitution: share of bases that the
-    sequencer misreads (0 if it does not).
+    Args:
+        law: The law of the run lengths.
+        table: The time table.
+        overhead: The time of a round beside that of its run. With a greater one, writers prefer longer runs.
+        substitution: The share of bases that the sequencer misreads, which may be 0.
+
+    Returns:
+        The model.
     """
     pmf = emissions(law, table)
     levels = table.array() > 0
@@ -85,7 +102,7 @@ def model(law, table, *, overhead=0.0, substitution=0.0):
     marginal = weight.sum(axis=(0, 1, 2))
     keep = 1 - marginal[0]
     run = np.append(np.zeros(1), marginal[1:]) / keep
-    merge = keep * (1 - keep) / 3  # the next run is lost, and the one after has the same letter
+    merge = keep * (1 - keep) / 3  # the next run is lost, and the run after it has the same letter
     runs = np.zeros(2 * len(run) - 1)
     runs[: len(run)] = (1 - merge) * run
     runs += merge * np.convolve(run, run)
@@ -99,23 +116,27 @@ def model(law, table, *, overhead=0.0, substitution=0.0):
 
 
 def _window(row, start, width):
-    """Entries start..start + width - 1 of an array, those before its beginning included (they mean nothing)."""
+    """Return entries start..start + width - 1 of an array that is padded by ``width`` entries at its beginning.
+
+    Entries before the beginning of the unpadded array are included, and mean nothing.
+    """
     return lax.dynamic_slice(row, (start + width,), (width,))
 
 
 def _matches(known, window):
-    """float32[4, ..., W]: probability that the base at each place of the window is read so if it is A, C, G, T."""
+    """Return the probability of each base of a window as read, if it is A, C, G or T in truth: float32[4, ..., W]."""
     bases = jnp.arange(4, dtype=window.dtype).reshape(4, *([1] * window.ndim))
     return jnp.where(window[None] == bases, known.match, jnp.where(window[None] == PAD, 0.0, known.foreign))
 
 
 def _future(known, reads):
-    """Log probability of what is left of a read: float32[..., L + 1], by bases consumed.
+    """Return the log probability of the remainder of a read, by the bases consumed: float32[..., L + 1].
 
-    The letters count nothing, as the other copies tell them (to count them in full loses one strand in ten more).
+    The letters themselves count for nothing, as the other copies tell them. (One strand in ten more is lost if they are
+    counted in full.)
     """
 
-    def one(read):
+    def of_read(read):
         def step(carry, item):
             run, after, following = carry
             base, before = item
@@ -123,25 +144,27 @@ def _future(known, reads):
             after_run = jnp.where(base == following, after[0], after[1])
             rest = known.run[jnp.minimum(run, len(known.run) - 1)] + after_run
             inside = jnp.where(base == before, known.merge, 0.0)
-            rest, shown = jnp.where(base == PAD, 0.0, rest), jnp.where(base == PAD, 0.0, rest + inside)
-            return (run, jnp.stack([after_run, rest]), base), shown
+            rest, output = jnp.where(base == PAD, 0.0, rest), jnp.where(base == PAD, 0.0, rest + inside)
+            return (run, jnp.stack([after_run, rest]), base), output
 
-        zero = read[0] * 0
-        start = (zero.astype(jnp.int32), jnp.zeros(2, jnp.float32) + zero, zero + jnp.uint8(PAD + 1))
+        start = (jnp.int32(0), jnp.zeros(2, jnp.float32), jnp.uint8(PAD + 1))
         before = jnp.concatenate([jnp.full_like(read[:1], PAD + 2), read[:-1]])
         rest = lax.scan(step, start, (read, before), reverse=True)[1]
-        return jnp.concatenate([rest, jnp.zeros(1, jnp.float32) + zero])
+        return jnp.concatenate([rest, jnp.zeros(1, jnp.float32)])
 
-    return jax.vmap(one)(reads)
+    return jax.vmap(of_read)(reads)
 
 
 def _padded(reads, lengths):
-    """Reads with ``PAD`` past their end, whatever stood there."""
+    """Return the reads with ``PAD`` at all positions past their end."""
     return jnp.where(jnp.arange(reads.shape[1], dtype=jnp.int32)[None] < lengths[:, None], reads, jnp.uint8(PAD))
 
 
 def _tails(match, longest):
-    """That the last 0, 1, .. longest bases before each position are the letter: list of arrays like ``match``."""
+    """Return the probability that the last n bases before each position are the letter, for n = 0..longest.
+
+    The result is a list of arrays like ``match``.
+    """
     tails = [jnp.ones_like(match)]
     for run in range(longest):
         shifted = jnp.pad(match[..., : match.shape[-1] - run], ((0, 0),) * (match.ndim - 1) + ((run, 0),))
@@ -149,34 +172,50 @@ def _tails(match, longest):
     return tails
 
 
-def _worth(rest, place):
-    """exp of ``_future`` in a window, relative to that at one place."""
-    return jnp.exp(jnp.clip(rest - rest[place], -60.0, 60.0))
+def _worth(rest, position):
+    """Return the exponential of ``_future`` in a window, relative to that at one position."""
+    return jnp.exp(jnp.clip(rest - rest[position], -60.0, 60.0))
 
 
 def _merged(letters, levels):
-    """Which strings are told apart from a likelier one (earlier) neither by letters nor by late levels: bool[beam].
+    """Return the mask of the strings that equal a likelier (earlier) one in letters and late levels: bool[beam].
 
-    letters, levels: uint32[beam], hashes of all letters and the levels of the last rounds.
+    letters, levels: uint32[beam], the hash of all letters, and the levels of the last rounds.
     """
-    letters, levels, place = lax.sort(
+    letters, levels, rank = lax.sort(
         (letters, levels, jnp.arange(len(letters), dtype=jnp.int32)), num_keys=2, is_stable=True
     )
     same = (letters[1:] == letters[:-1]) & (levels[1:] == levels[:-1])
-    return jnp.zeros(len(letters), bool).at[place[1:]].set(same)
+    return jnp.zeros(len(letters), bool).at[rank[1:]].set(same)
 
 
-def align(known, reads, lengths, *, layout, beam, window):
-    """Copies of one strand -> its letters and levels; pure, for one strand.
+def align(
+    known: Model,
+    reads: UInt8[Arrayish, "N L"],
+    lengths: Int32[Arrayish, " N"],
+    *,
+    layout: frame.Frame,
+    beam: int,
+    window: int,
+) -> tuple[UInt8[Array, " R"], UInt8[Array, " R"], Float32[Array, ""], Float32[Array, ""]]:
+    """Find the letters and levels of one strand from its copies; pure.
 
-    known: Model. reads: uint8[N, L], bases of the copies; what stands past their end is not looked at. lengths:
-    int32[N]; a copy of length 0 is no copy. layout: frame.Frame. beam: strings followed at once. window: positions kept
-    of each copy, more than the longest run.
-    Returns (letters uint8[R], levels uint8[R], score float32, doubt float32). score: log probability of letters, levels
-    and copies; ``NOTHING`` where no string was found that explains all copies, or where there is no copy. doubt: how
-    much likelier other letters were where the check letters stand (nats, summed): little for the right string, much for
-    a wrong one, whose hash demands letters at random.
-    Raises AlignmentError.
+    Args:
+        known: The model of the channel.
+        reads: The bases of the copies; what lies past their end is ignored.
+        lengths: The lengths of the copies; a copy of length 0 counts as absent.
+        layout: The layout of the strand.
+        beam: The number of strings that are followed at once.
+        window: The number of positions that are kept of each copy, which is more than the longest run.
+
+    Returns:
+        The letters; the levels; the score; and the doubt. The score is the log probability of letters, levels and
+        copies, or ``NOTHING`` where no string was found that explains all copies, or where there is no copy. The doubt
+        says how much likelier other letters were at the positions of the check letters (in nats, summed): it is small
+        for the right string, and large for a wrong one, whose hash demands random letters.
+
+    Raises:
+        AlignmentError: The beam or the window is too small.
     """
     copies, levels = len(reads), known.emission.shape[2]
     longest = known.emission.shape[3] - 1
@@ -189,15 +228,15 @@ def align(known, reads, lengths, *, layout, beam, window):
     reads = _padded(reads, lengths)
     padded = jnp.pad(reads, ((0, 0), (window, 2 * window)), constant_values=PAD)
     future = jnp.pad(_future(known, reads), ((0, 0), (window, 2 * window)))
-    bases, places = jnp.arange(4, dtype=jnp.int32), jnp.arange(window, dtype=jnp.int32)
+    bases, positions = jnp.arange(4, dtype=jnp.int32), jnp.arange(window, dtype=jnp.int32)
     over_copies = jax.vmap(_window, in_axes=(0, 0, None))
     worth_of = jax.vmap(_worth)
 
     def step(carry, kind):
         forward, past, before, state, late, doubt, offset = carry
-        # move the windows along with the best string: to where it is most likely, given all of each copy
-        likely = forward[:, 0] * worth_of(over_copies(future, offset, window), lengths * 0 + behind)
-        mean = (likely * places[None]).sum(-1) / jnp.maximum(likely.sum(-1), _LEAST)
+        # move the windows along with the best string, to its most likely position given the whole of each copy
+        likely = forward[:, 0] * worth_of(over_copies(future, offset, window), jnp.full_like(lengths, behind))
+        mean = (likely * positions[None]).sum(-1) / jnp.maximum(likely.sum(-1), _LEAST)
         middle = jnp.round(mean).astype(jnp.int32)
         shift = jnp.maximum(middle - behind, 0)
         wide = jnp.pad(forward, ((0, 0), (0, 0), (0, window)))
@@ -206,10 +245,10 @@ def align(known, reads, lengths, *, layout, beam, window):
         match = _matches(known, over_copies(padded, offset - 1, window))  # the base that takes a copy to this position
         tails = _tails(match.swapaxes(0, 1), longest)  # [N, 4, W] each
         rest = worth_of(over_copies(future, offset, window), middle - shift)
-        worth = jnp.stack([jnp.ones_like(rest), rest])[:, :, None]  # of a position
+        worth = jnp.stack([jnp.ones_like(rest), rest])[:, :, None]  # the worth of a position
 
-        # what a copy at each position gives to each (b, a, level), with and without the worth of where it gets to:
-        # the same for all strings, so their sums over positions are one product of matrices
+        # what a copy at each position contributes to each (b, a, level), with and without the worth of the position
+        # that it reaches; this is the same for all strings, so their sums over positions are one matrix product
         runs = [jnp.pad((worth * tail[None])[..., run:], ((0, 0),) * 3 + ((0, run),)) for run, tail in enumerate(tails)]
         gives = jnp.einsum("balr,rknaw->nbkalw", known.emission, jnp.stack(runs), precision=lax.Precision.HIGHEST)
         total = jnp.einsum("niw,nbkalw->nibkal", forward, gives, precision=lax.Precision.HIGHEST)
@@ -222,8 +261,8 @@ def align(known, reads, lengths, *, layout, beam, window):
         wrong = check & (bases[None] != frame.demanded(state, before)[:, None])
         doubt = doubt[:, None] + jnp.where(check, best.max(axis=-1, keepdims=True) - best, 0.0)
         now = jnp.where(wrong[..., None], NOTHING, now)
-        _, place = lax.top_k((now + (ahead - gain)).reshape(-1), beam)
-        parent, letter, level = place // (4 * levels), place // levels % 4, place % levels
+        _, chosen = lax.top_k((now + (ahead - gain)).reshape(-1), beam)
+        parent, letter, level = chosen // (4 * levels), chosen // levels % 4, chosen % levels
 
         emission = known.emission[before[parent], letter, level]
         start = jnp.pad(forward[:, parent], ((0, 0), (0, 0), (longest, 0)))
@@ -233,48 +272,68 @@ def align(known, reads, lengths, *, layout, beam, window):
         forward = after / jnp.maximum(after.sum(-1, keepdims=True), _LEAST)
         state = frame.absorb(state[parent], letter)
         late = late[parent] << level_bits & jnp.uint32(memory) | level.astype(jnp.uint32)
-        past = jnp.where(_merged(state, late), NOTHING, jnp.maximum(now.reshape(-1)[place], NOTHING))
+        past = jnp.where(_merged(state, late), NOTHING, jnp.maximum(now.reshape(-1)[chosen], NOTHING))
         carry = (forward, past, letter, state, late, doubt[parent, letter], offset)
         return carry, (parent, letter * levels + level)
 
-    zero = lengths[0] * 0
-    forward = jnp.zeros((copies, beam, window), jnp.float32).at[..., 0].set(1.0) + zero
-    past = jnp.full((beam,), NOTHING, jnp.float32).at[0].set(0.0) + zero
-    before = jnp.zeros((beam,), jnp.int32) + zero
-    state = jnp.full((beam,), frame.HASH_START, jnp.uint32) + zero.astype(jnp.uint32)
-    carry = (forward, past, before, state, state * 0, past * 0, lengths * 0)
+    forward = jnp.zeros((copies, beam, window), jnp.float32).at[..., 0].set(1.0)
+    past = jnp.full((beam,), NOTHING, jnp.float32).at[0].set(0.0)
+    before = jnp.zeros((beam,), jnp.int32)
+    state = jnp.full((beam,), frame.HASH_START, jnp.uint32)
+    carry = (forward, past, before, state, jnp.zeros_like(state), jnp.zeros_like(past), jnp.zeros_like(lengths))
     carry, (parents, symbols) = lax.scan(step, carry, jnp.asarray(layout.kinds))
     forward, past, doubt, offset = carry[0], carry[1], carry[5], carry[6]
     end = lengths - offset
-    mass = jnp.where(places[None, None] == end[:, None, None], forward, 0.0).sum(-1)
+    mass = jnp.where(positions[None, None] == end[:, None, None], forward, 0.0).sum(-1)
     arrived = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, _LEAST)), NOTHING)
     score = (
         past + jnp.where(present[:, None], arrived, 0.0).sum(0) + jnp.where(present.any(), 0.0, jnp.float32(NOTHING))
     )
     winner = lax.argmax(score, 0, jnp.int32)
 
-    def back(where, item):
+    def back(string, item):
         parents, symbols = item
-        return parents[where], symbols[where]
+        return parents[string], symbols[string]
 
     strand = lax.scan(back, winner, (parents, symbols), reverse=True)[1].astype(jnp.uint8)
     return strand // levels, strand % levels, jnp.maximum(score[winner], NOTHING), doubt[winner]
 
 
-def soft_levels(known, letters, levels, reads, lengths, *, layout, window):
-    """Log likelihoods of the levels of each round, and its run lengths, given the letters; pure, for one strand.
+def soft_levels(
+    known: Model,
+    letters: Integer[Arrayish, " R"],
+    levels: Integer[Arrayish, " R"],
+    reads: UInt8[Arrayish, "N L"],
+    lengths: Int32[Arrayish, " N"],
+    *,
+    layout: frame.Frame,
+    window: int,
+) -> tuple[Float32[Array, "R levels"], Int32[Array, "N R"]]:
+    """Return the log-likelihoods of the levels of each round, and its run lengths, given the letters; pure.
 
-    letters, levels: uint8[R], as ``align`` found them. Others as there.
-    Returns (log_likelihood float32[R, levels], zero mean over the levels that exist, ``NOTHING`` for the others; runs
-    int32[N, R]: most likely run length of each round in each copy, -1 in a copy of length 0). For the level of one
-    round the others are taken as found, but for a share of ``_DOUBT``.
-    Raises AlignmentError.
+    For the level of one round, those of the other rounds are taken as found, except for a share of ``_DOUBT``.
+
+    Args:
+        known: As for ``align``.
+        letters: The letters that ``align`` found.
+        levels: The levels that ``align`` found.
+        reads: As for ``align``.
+        lengths: As for ``align``.
+        layout: As for ``align``.
+        window: As for ``align``.
+
+    Returns:
+        The log-likelihoods, whose mean over the levels that exist is zero, and which are ``NOTHING`` for the others;
+        and the most likely run length of each round in each copy, which is -1 in a copy of length 0.
+
+    Raises:
+        AlignmentError: The window is too small.
     """
     count, longest = known.emission.shape[2], known.emission.shape[3] - 1
     if window <= longest:
         raise AlignmentError(f"window {window}: give at least {longest + 1} for the longest run")
     behind = window // 3
-    before = jnp.concatenate([letters[:1] * 0, letters[:-1]]).astype(jnp.int32)
+    before = jnp.concatenate([jnp.zeros_like(letters[:1]), letters[:-1]]).astype(jnp.int32)
     letters = letters.astype(jnp.int32)
     prior = jnp.exp(known.prior[np.minimum(layout.kinds, 1), before, letters])  # [R, levels]
     prior = _DOUBT * prior / jnp.maximum(prior.sum(-1, keepdims=True), _LEAST)
@@ -284,17 +343,17 @@ def soft_levels(known, letters, levels, reads, lengths, *, layout, window):
 
     reads = _padded(reads, lengths)
 
-    def one(read, length, future):
+    def of_copy(read, length, future):
         padded = jnp.pad(read, (window, 2 * window), constant_values=PAD)
-        places = jnp.arange(window, dtype=jnp.int32)
+        positions = jnp.arange(window, dtype=jnp.int32)
 
         def advance(carry, item):
             forward, offset = carry
             letter, mixed = item
             likely = forward * _worth(_window(future, offset, window), behind)
-            mean = (likely * places).sum() / jnp.maximum(likely.sum(), _LEAST)
+            mean = (likely * positions).sum() / jnp.maximum(likely.sum(), _LEAST)
             shift = jnp.maximum(jnp.round(mean).astype(jnp.int32) - behind, 0)
-            source = places + shift
+            source = positions + shift
             forward = jnp.where(source < window, forward[jnp.minimum(source, window - 1)], 0.0)
             offset = offset + shift
             match = _matches(known, _window(padded, offset - 1, window))[letter]
@@ -304,14 +363,13 @@ def soft_levels(known, letters, levels, reads, lengths, *, layout, window):
                 after = after + shifted * mixed[run]
             return (after / jnp.maximum(after.sum(), _LEAST), offset), (forward, offset)
 
-        zero = length * 0
-        start = (jnp.zeros(window, jnp.float32).at[0].set(1.0) + zero, zero)
+        start = (jnp.zeros(window, jnp.float32).at[0].set(1.0), jnp.zeros_like(length))
         (_, final), (forward, offset) = lax.scan(advance, start, (letters, mixed))
 
         def retreat(carry, item):
-            backward, after_offset = carry  # over positions after the round, in the window of ``after_offset``
+            backward, after_offset = carry  # by the position after the round, in the window of ``after_offset``
             letter, mixed, emission, forward, offset = item
-            source = places - (after_offset - offset)
+            source = positions - (after_offset - offset)
             inside = (source >= 0) & (source < window)
             backward = jnp.where(inside, backward[jnp.clip(source, 0, window - 1)], 0.0)
             match = _matches(known, _window(padded, offset - 1, window))[letter]
@@ -319,23 +377,25 @@ def soft_levels(known, letters, levels, reads, lengths, *, layout, window):
             for _ in range(longest + 1):
                 reach.append((shifted * backward).sum())
                 shifted = jnp.pad(shifted[:-1], (1, 0)) * match
-            reach = jnp.stack(reach)  # probability of all but this round's run length, by run length
-            here, pulled = backward * mixed[0], backward
+            reach = jnp.stack(reach)  # by run length, the probability of everything but this round's run length itself
+            summed, pulled = backward * mixed[0], backward
             for run in range(1, longest + 1):
                 pulled = jnp.pad((pulled * match)[1:], (0, 1))
-                here = here + pulled * mixed[run]
+                summed = summed + pulled * mixed[run]
             log_likelihood = jnp.log(jnp.maximum((emission * reach[None]).sum(-1), _LEAST))
-            scale = jnp.maximum(here.max(), _LEAST)
-            return (here / scale, offset), (log_likelihood, lax.argmax(mixed * reach, 0, jnp.int32))
+            scale = jnp.maximum(summed.max(), _LEAST)
+            return (summed / scale, offset), (log_likelihood, lax.argmax(mixed * reach, 0, jnp.int32))
 
-        end = jnp.zeros(window, jnp.float32) + zero
-        end = jnp.where(places == length - final, 1.0, end)
+        end = jnp.zeros(window, jnp.float32)
+        end = jnp.where(positions == length - final, 1.0, end)
         back = (letters, mixed, emission, forward, offset)
         log_likelihood, runs = lax.scan(retreat, (end, final), back, reverse=True)[1]
         present = length > 0
         return jnp.where(present, log_likelihood, 0.0), jnp.where(present, runs, -1)
 
-    log_likelihood, runs = jax.vmap(one)(reads, lengths, jnp.pad(_future(known, reads), ((0, 0), (window, 2 * window))))
+    log_likelihood, runs = jax.vmap(of_copy)(
+        reads, lengths, jnp.pad(_future(known, reads), ((0, 0), (window, 2 * window)))
+    )
     exists = emission.sum(-1) > 0
     total = jnp.where(exists, log_likelihood.sum(0), 0.0)
     total = total - total.sum(-1, keepdims=True) / jnp.maximum(exists.sum(-1, keepdims=True, dtype=jnp.int32), 1)

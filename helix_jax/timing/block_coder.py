@@ -1,19 +1,19 @@
-"""Blocks: payloads of K bits <-> paths of exactly R rounds and exactly T time units, by the range coder.
+"""Blocks: payloads of K bits to paths of exactly R rounds and exactly T time units, and back, by the range coder.
 
-Every payload has its own path of the timing graph G. The state is (rounds left, time left, base); a symbol is chosen in
-proportion to the number of ways to finish after it (``coder_counts`` says how, and proves K). Strands then agree in
-rounds as well as in time, so all of them fill one rectangle of durations. Symbols are the edges that leave a base,
-numbered as in ``enumerative``. The tables are bit-identical on every machine; their SHA-256 is ``digest``.
+Every payload has its own path of the timing graph G. The state is (rounds left, time left, base), and a symbol is
+chosen in proportion to the number of ways to finish after it (``coder_counts`` says how, and proves K). Strands then
+agree in rounds as well as in time, so the durations of all of them fill one rectangle. Symbols are the edges that leave
+a base, numbered as in ``enumerative``. The tables are bit-identical on every machine, and their SHA-256 is ``digest``.
 """
 
 import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, UInt8, UInt32
 
 from helix_jax import range_coder
 from helix_jax.timing.coder_counts import (
@@ -35,26 +35,33 @@ from helix_jax.timing.enumerative import (
     shortest_time,
     symbols_to_path,
 )
-from helix_jax.timing.graph import BASES, GraphError
+from helix_jax.timing.graph import BASES, GraphError, TimeTable
+
+Arrayish = Array | np.ndarray
 
 # ---- tables -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What the coder needs for paths of ``rounds`` rounds and ``duration`` time units from ``first_base``.
+    """The tables of the coder for paths of ``rounds`` rounds and ``duration`` time units from ``first_base``.
 
-    rows: uint32[N, H], N = rounds * width * 4 and H = ceil((3 levels - 1) / 2). Row (n * width + e) * 4 + b is the
-        state after n rounds whose last base is b, with e time units left beyond the shortest time for each round
-        left (0 <= e < width). It holds the 3 levels - 1 inner cumulative counts (out of 2^15), two in a word, the
-        first in the low half.
-    step: uint32[4, 3 levels], what to add to the number of the row (modulo 2^32) after each symbol, by last base.
-    levels: most levels of a transition. bits: payload bits that every path carries (K), proven for every payload.
-    digest: SHA-256 over all of the above but ``bits``.
+    Attributes:
+        rows: There are rounds * width * 4 rows. Row (n * width + e) * 4 + b is the state after n rounds whose last base
+            is b, with e time units left (0 <= e < width) beyond the shortest time for each round that is left. It holds
+            the 3 levels - 1 inner cumulative counts (out of 2^15), two in a word, the first in the low half.
+        step: What each symbol adds to the number of the row (modulo 2^32), by the last base.
+        rounds: The number of rounds of every path.
+        duration: The time of every path.
+        levels: The largest number of levels of a transition.
+        width: The number of values of e.
+        first_base: The base before the first round.
+        bits: The payload bits K that every path carries, proven for every payload.
+        digest: SHA-256 over all of the above but ``bits``.
     """
 
-    rows: np.ndarray
-    step: np.ndarray
+    rows: UInt32[np.ndarray, "rows words"]
+    step: UInt32[np.ndarray, "4 symbols"]
     rounds: int
     duration: int
     levels: int
@@ -65,25 +72,39 @@ class Block:
 
 
 def _after(table, width):
-    """int64[3 levels, width * 4]: state (e * 4 + b) one round later, for each symbol; width * 4 where there is none."""
+    """Return the state (e * 4 + b) one round later, for each symbol and state; width * 4 where there is no such edge.
+
+    The result is int64[3 levels, width * 4].
+    """
     times, target = edge_times(table)[:, None, :], edge_targets(table)[:, None, :]
     left = np.arange(width)[:, None] - (times - shortest_time(table))
     return np.where((times > 0) & (left >= 0), left * 4 + target, width * 4).reshape(len(times), -1)
 
 
-def best_rounds(table, duration, first_base=0):
-    """The number of rounds that the most paths of exactly ``duration`` time units have (the fewer, of two).
+def best_rounds(table: TimeTable, duration: int, first_base: int = 0) -> int:
+    """Return the number of rounds that most paths of exactly ``duration`` time units have.
 
-    For long times this is close to alpha * duration. Raises GraphError when no path takes exactly that time.
+    It is the smaller one of two such numbers. For long times it is close to alpha * duration.
+
+    Args:
+        table: The time table.
+        duration: The time of the paths, in time units.
+        first_base: The base before the first round, 0..3.
+
+    Returns:
+        The number of rounds.
+
+    Raises:
+        GraphError: No path takes exactly that time.
     """
     check_first_base(first_base)
     shortest = shortest_time(table)
     width = max(duration, 0) + 1
     after = _after(table, width)
-    # a path of n rounds takes n * shortest and, from its end, an excess of e
+    # by the excess e, counted from the end: a path of n rounds takes n * shortest + e
     fraction, exponent = np.zeros(width * 4 + 1), np.full(width * 4 + 1, NOTHING)
     fraction[:4], exponent[:4] = 0.5, 1
-    best, found = (NOTHING, 0.0), 0
+    best, best_number = (NOTHING, 0.0), 0
     for rounds in range(1, duration // shortest + 1):
         reach = min((table.longest - shortest) * rounds, duration - rounds * shortest) + 1
         columns = after[:, : reach * 4]
@@ -91,17 +112,26 @@ def best_rounds(table, duration, first_base=0):
         fraction[: reach * 4], exponent[: reach * 4] = split(add(values), top)
         end = (duration - rounds * shortest) * 4 + first_base
         if end < reach * 4 and (exponent[end], fraction[end]) > best:
-            best, found = (exponent[end], fraction[end]), rounds
-    if not found:
+            best, best_number = (exponent[end], fraction[end]), rounds
+    if not best_number:
         raise GraphError(f"no path from {BASES[first_base]} takes exactly {duration} time units: choose another time")
-    return found
+    return best_number
 
 
-def build_block(table, rounds, duration, first_base=0):
-    """TimeTable -> Block.
+def build_block(table: TimeTable, rounds: int, duration: int, first_base: int = 0) -> Block:
+    """Build the tables of the coder.
 
-    rounds, duration: of every path. first_base: the base before the first round, 0..3, written with no time.
-    Raises GraphError when no such path exists, when a path carries no bit, or when the table would be too large.
+    Args:
+        table: The time table.
+        rounds: The number of rounds of every path.
+        duration: The time of every path, in time units.
+        first_base: The base before the first round, 0..3, which takes no time.
+
+    Returns:
+        The tables.
+
+    Raises:
+        GraphError: No such path exists, a path carries no bit, or the table would be too large.
     """
     check_first_base(first_base)
     width = duration - rounds * shortest_time(table) + 1
@@ -119,7 +149,7 @@ def build_block(table, rounds, duration, first_base=0):
         )
     after = _after(table, width)
     rows = np.zeros((rounds, width * 4, halves), np.uint32)
-    # number of payloads proven for each state (e * 4 + b), and 0 for no state
+    # the number of payloads that is proven for each state (e * 4 + b); the last entry, 0, stands for no state
     fraction, exponent = np.zeros(width * 4 + 1), np.full(width * 4 + 1, NOTHING)
     fraction[:4], exponent[:4] = 0.5, 1
     for n in reversed(range(rounds)):
@@ -130,7 +160,7 @@ def build_block(table, rounds, duration, first_base=0):
     start = (width - 1) * 4 + first_base
     if not fraction[start]:
         raise GraphError(f"no {name}: choose another time, or the number of rounds that best_rounds gives for it")
-    bits = int(exponent[start]) - 1  # fraction >= 0.5, so at least 2^bits payloads
+    bits = int(exponent[start]) - 1  # fraction >= 0.5, so there are at least 2^bits payloads
     if bits < 1:
         raise GraphError(f"{name} carry no bit: use longer ones")
     step = _steps(table, width)
@@ -142,7 +172,7 @@ def build_block(table, rounds, duration, first_base=0):
 
 
 def _steps(table, width):
-    """See Block.step. Edges that do not exist add as if they took the shortest time: no path takes them."""
+    """Return ``Block.step``. Edges that do not exist count as if they took the shortest time; no path takes them."""
     extra = np.maximum(edge_times(table) - shortest_time(table), 0)
     return ((width - extra) * 4 + edge_targets(table) - np.arange(4)[None]).T.astype(np.uint32)
 
@@ -151,14 +181,14 @@ def _steps(table, width):
 
 
 class DeviceBlock(NamedTuple):
-    """The arrays of a Block on the device, flat: rows uint32[N H] and step uint32[4 * 3 levels]."""
+    """The arrays of a Block on the device, flattened."""
 
-    rows: jax.Array
-    step: jax.Array
+    rows: UInt32[Array, " rows"]
+    step: UInt32[Array, " steps"]
 
 
 class BlockShape(NamedTuple):
-    """The numbers of a Block: static under jit."""
+    """The numbers of a Block, which are static under jit."""
 
     rounds: int
     levels: int
@@ -167,55 +197,72 @@ class BlockShape(NamedTuple):
     bits: int
 
 
-def block_on_device(block):
-    """Block -> (DeviceBlock, BlockShape)."""
+def block_on_device(block: Block) -> tuple[DeviceBlock, BlockShape]:
+    """Move the tables to the device: the arrays, and the static numbers."""
     arrays = DeviceBlock(jnp.asarray(block.rows.reshape(-1)), jnp.asarray(block.step.reshape(-1)))
     return arrays, BlockShape(block.rounds, block.levels, block.width, block.first_base, block.bits)
 
 
-def _block_model(arrays, shape, zero):
-    """Model of one path for the range coder. zero: uint32 scalar 0."""
+def _block_model(arrays, shape):
+    """Return the model of one path for the range coder."""
     symbols = 3 * shape.levels
 
     def advance(row, _, symbol):
-        # clip, not "in bounds": a path that is read may go where none is written
+        # clip, rather than promise indices in bounds: a path that is read may go where none is written
         return row + arrays.step.at[(row & 3) * symbols + symbol.astype(jnp.uint32)].get(mode="clip")
 
     start = (shape.width - 1) * 4 + shape.first_base
-    return range_coder.Model(zero + jnp.uint32(start), lambda row, _: read_counts(arrays.rows, row, symbols), advance)
+    return range_coder.Model(jnp.uint32(start), lambda row, _: read_counts(arrays.rows, row, symbols), advance)
 
 
-def encode_block(arrays, words, *, shape):
-    """Payloads -> paths.
+def encode_block(
+    arrays: DeviceBlock, words: UInt32[Arrayish, "B {-(-shape.bits//32)}"], *, shape: BlockShape
+) -> tuple[UInt8[Array, "B {shape.rounds}"], UInt8[Array, "B {shape.rounds}"]]:
+    """Encode payloads into paths.
 
-    words: uint32[B, ceil(K / 32)], first bit most significant, zeros after bit K.
-    Returns (letters uint8[B, R], levels uint8[B, R]): the base that each round writes, and its level. Every path
-    takes exactly the block's duration, and every payload has its own.
+    Every path takes exactly the time of the block, and every payload has its own path.
+
+    Args:
+        arrays: The tables.
+        words: The payloads of K bits, with the first bit most significant, and zeros after bit K.
+        shape: The numbers of the tables.
+
+    Returns:
+        The base that each round writes, and its level.
     """
-    chex.assert_shape(words, (None, -(-shape.bits // 32)))
-    chex.assert_type(words, jnp.uint32)
+    model = _block_model(arrays, shape)
 
-    def one(payload):
-        model = _block_model(arrays, shape, payload[0] & 0)
+    def to_symbols(payload):
         return range_coder.bits_to_symbols(model, payload, length=shape.rounds)
 
-    return symbols_to_path(jax.vmap(one)(words), shape.levels, shape.first_base)
+    return symbols_to_path(jax.vmap(to_symbols)(words), shape.levels, shape.first_base)
 
 
-def decode_block(arrays, letters, levels, *, shape):
-    """Paths -> payloads.
+def decode_block(
+    arrays: DeviceBlock,
+    letters: UInt8[Arrayish, "B {shape.rounds}"],
+    levels: UInt8[Arrayish, "B {shape.rounds}"],
+    *,
+    shape: BlockShape,
+) -> tuple[UInt32[Array, "B {-(-shape.bits//32)}"], Bool[Array, " B"]]:
+    """Decode paths into payloads.
 
-    letters, levels: uint8[B, R], any values. Returns (words uint32[B, ceil(K / 32)], ok bool[B]); ok is False for what
-    is no path of G, takes another time than the block's, or has a transition that is never written there; its words
-    mean nothing. A path with ok may still be one that no payload has: it reads as the payload before it.
+    Args:
+        arrays: The tables.
+        letters: The base of each round, of any value.
+        levels: The level of each round, of any value.
+        shape: The numbers of the tables.
+
+    Returns:
+        The payloads, and whether each path is valid. It is not if it is no path of G, takes another time than the
+        block's, or has a transition that is never written at that position; its words then mean nothing. A valid path
+        may still be one that no payload has: it is read as the payload before it.
     """
-    chex.assert_shape([letters, levels], (None, shape.rounds))
-    chex.assert_type([letters, levels], jnp.uint8)
-    symbols, legal = path_to_symbols(letters, levels, shape.levels, shape.first_base)
+    symbols, valid = path_to_symbols(letters, levels, shape.levels, shape.first_base)
+    model = _block_model(arrays, shape)
 
-    def one(path):
-        model = _block_model(arrays, shape, (path[0] & 0).astype(jnp.uint32))
+    def to_bits(path):
         return range_coder.symbols_to_bits(model, path, bits=shape.bits)
 
-    words, ok = jax.vmap(one)(symbols)
-    return words, ok & legal.all(axis=1)
+    words, ok = jax.vmap(to_bits)(symbols)
+    return words, ok & valid.all(axis=1)

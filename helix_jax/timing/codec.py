@@ -1,7 +1,7 @@
-"""Bytes -> schedule of a synthesiser, and reads -> bytes, in the order of the data.
+"""From bytes to the schedule of a synthesiser, and from reads back to bytes, in the order of the data.
 
     bytes
-      | header              length and digest in front
+      | header              length and digest are put in front
     payload
       | strands.outer       RaptorQ: repair strands
     symbols uint8[n, s]
@@ -12,41 +12,54 @@
       | frame               check letters, parity and index as letters
     letters, durations uint8[n, R] -> schedule
 
-and back: reads -> clustering -> alignment (letters, likelihoods of the levels) -> ecc -> paths -> strands.outer. The
-error-correcting code is undone before the constrained coder, as in the paper's pipeline (ISIT 2020).
+The way back is: reads -> clustering -> alignment (letters, likelihoods of the levels) -> ecc -> paths -> strands.outer.
+The error-correcting code is decoded before the constrained coder, as in the paper's pipeline (ISIT 2020).
 """
 
 import dataclasses
 import hashlib
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 from jax import lax
+from jaxtyping import Bool, Float32, Int, UInt8
 
 from helix_jax import keyed, parallel
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import outer, packets
 from helix_jax.timing import alignment, capacity, clustering, ecc, frame, paths
 from helix_jax.timing.schedule import Schedule
+from helix_jax.timing.scheme import Scheme
 
-_KEY = b"timing.1"  # whitening: makes the payload uniform, hides nothing
+_KEY = b"timing.1"  # the key of the whitening, which makes the payload uniform and hides nothing
 _LENGTH_BYTES, _DIGEST_BYTES = 6, 10
 _BATCH = 4096  # strands per call of the coder
 _ALIGNED = 8  # strands per call and device of the alignment
-_MOST_COPIES = 2  # times the copies that the scheme expects: more are not looked at
-_SUREST = 12.0  # greatest log-likelihood ratio of a level bit: a misread strand must not be certain of itself
-_DOUBT = (8.0, 0.5)  # most doubt of an alignment that is believed: nats, and nats for each check letter
+_MOST_COPIES = 2  # multiple of the copies that the scheme expects; the decoder ignores further copies
+_SUREST = 12.0  # largest log-likelihood ratio of a level bit: a misread strand must not be certain of itself
+_DOUBT = (8.0, 0.5)  # largest doubt with which an alignment is accepted: nats, and nats for each check letter
+
+Progress = Callable[[str, int, int], object] | None
+Reads = Sequence[UInt8[np.ndarray, " _"]]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the reads; counts.
+    """What became of the reads, as counts.
 
-    reads; clusters of them; aligned: clusters whose letters pass their checks; strands of the pool, source_strands
-    among them; lost_strands: source strands past repair. corrected: level bits that the error-correcting code changed.
-    broken_groups: groups of strands in which it failed. verified: the digest of the bytes matches.
+    Attributes:
+        reads: The number of reads.
+        clusters: The number of their clusters.
+        aligned: The clusters whose letters pass their checks.
+        strands: The strands of the pool.
+        source_strands: The source strands among them.
+        lost_strands: The source strands that are lost beyond repair.
+        corrected: The level bits that the error-correcting code changed.
+        broken_groups: The groups of strands in which that code failed.
+        verified: The digest of the bytes matches.
     """
 
     reads: int
@@ -62,25 +75,40 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """Bytes as far as they came back. lost: bool[len(data)], bytes that are not known (zeros)."""
+    """The bytes as far as they came back.
+
+    Attributes:
+        data: The bytes, with zeros for those that are lost.
+        lost: The mask of the lost bytes.
+        report: What became of the reads.
+    """
 
     data: bytes
-    lost: np.ndarray
+    lost: Bool[np.ndarray, " n"]
     report: Report
 
 
 # ---- writing -----------------------------------------------------------------------------------------
 
 
-def symbol_bytes(scheme):
-    """Payload bytes of a strand."""
+def symbol_bytes(scheme: Scheme) -> int:
+    """Return the number of payload bytes of a strand."""
     return paths.coder(scheme).bits // 8
 
 
-def encode(data, scheme, *, progress=None):
-    """Bytes -> Schedule. progress: called as progress(station, done, total).
+def encode(data: bytes, scheme: Scheme, *, progress: Progress = None) -> Schedule:
+    """Encode bytes into a schedule.
 
-    Raises ValueError where the bytes are too many for the scheme's index.
+    Args:
+        data: The bytes.
+        scheme: The scheme, which the reader must know too.
+        progress: Called as progress(station, done, total).
+
+    Returns:
+        The schedule of all strands.
+
+    Raises:
+        HelixError: The bytes need more strands than the scheme's index can number.
     """
     payload = _header(data) + data
     layout = _layout(scheme, -(-len(payload) // symbol_bytes(scheme)))
@@ -112,14 +140,20 @@ def _genuine(payload):
 
 
 def _layout(scheme, sources):
-    """PacketLayout of a pool of ``sources`` source strands, for the outer code (index and check stand elsewhere)."""
+    """Return the PacketLayout of a pool of ``sources`` source strands, for the outer code.
+
+    The index and the check are not in its packets: ``frame`` puts them into the letters.
+    """
     size = symbol_bytes(scheme)
     layout = packets.PacketLayout(8 * size + 33, size, 32, 1, sources * size, 0)
     return dataclasses.replace(layout, repairs=packets.repairs_of(scheme.redundancy, layout.block_sources[0]))
 
 
 def _whiten(symbols, index=None):
-    """Symbols uint8[n, s] xored with a fixed stream; its own inverse. index: int[n], strand numbers (default 0..)."""
+    """Xor symbols uint8[n, s] with a fixed stream; this is its own inverse.
+
+    index: int[n], the numbers of the strands (by default 0, 1, ...).
+    """
     index = np.arange(len(symbols)) if index is None else index
     words = -(-symbols.shape[1] // 8)
     stream = keyed.stream(_KEY, (index[:, None] * words + np.arange(words)).reshape(-1))
@@ -146,7 +180,7 @@ def _step(progress, station, total):
 
 
 def _parity(scheme, levels):
-    """Parity bits of all strands: levels uint8[n, data] -> uint8[n, scheme.parity]."""
+    """Return the parity bits of all strands: levels uint8[n, data] -> uint8[n, scheme.parity]."""
     parity = np.zeros((len(levels), scheme.parity), np.uint8)
     for start in range(0, len(levels), scheme.group) if scheme.parity and scheme.level_bits else ():
         group = levels[start : start + scheme.group]
@@ -157,49 +191,67 @@ def _parity(scheme, levels):
 
 
 def _code(scheme, strands):
-    """The code of a group of so many strands."""
+    """Return the error-correcting code of a group of so many strands."""
     return ecc.design(strands * scheme.data * scheme.level_bits, strands * scheme.parity)
 
 
 def _correct(scheme, likelihood, parity, doubt):
-    """One group of strands.
+    """Decode the error-correcting code of one group of strands.
 
-    likelihood: float32[g, data, levels], log, prior in; parity: uint8[g, parity]; doubt: float32[g] of their alignment,
-    inf for a strand that was not read.
-    Returns (levels uint8[g, data], ok, level bits changed). Where the code fails, the most doubtful strands are taken
-    for misread and left out, more and more of them: wrong parity bits would spoil the whole group.
+    Where the code fails, the most doubtful strands are regarded as misread and left out, more of them at each attempt:
+    wrong parity bits would spoil the whole group.
+
+    Args:
+        likelihood: float32[g, data, levels], logarithms that include the prior.
+        parity: uint8[g, parity].
+        doubt: float32[g], the doubt of the alignment of each strand, which is infinite for a strand that was not read.
+
+    Returns:
+        (levels uint8[g, data], whether the code succeeded, the number of level bits that it changed).
     """
     guess = likelihood.argmax(axis=-1).astype(np.uint8)
     if not (scheme.parity and scheme.level_bits):
         return guess, True, 0
     code = _code(scheme, len(likelihood))
     order = np.argsort(-np.where(np.isinf(doubt), -1, doubt))
-    known = ~np.isinf(doubt)
+    was_read = ~np.isinf(doubt)
     for dropped in (0, 1, 2, 4, 8):
-        if dropped > known.sum() // 4:
+        if dropped > was_read.sum() // 4:
             break
-        left = known.copy()
-        left[order[:dropped]] = False
+        kept = was_read.copy()
+        kept[order[:dropped]] = False
         llr = np.clip(ecc.bit_llr(likelihood), -_SUREST, _SUREST)
-        llr[~left] = llr[~left] * 0 + _prior_llr(scheme)
-        bits, ok = ecc.decode(code, llr.reshape(-1), parity.reshape(-1), np.repeat(left, scheme.parity))
+        llr[~kept] = _prior_llr(scheme)
+        bits, ok = ecc.decode(code, llr.reshape(-1), parity.reshape(-1), np.repeat(kept, scheme.parity))
         if ok:
             bits = np.asarray(bits).reshape(llr.shape)
-            changed = int(((llr < 0) != bits)[left].sum())
+            changed = int(((llr < 0) != bits)[kept].sum())
             return ecc.levels(bits, scheme.levels), True, changed
     return guess, False, 0
 
 
 def _prior_llr(scheme):
-    """Log-likelihood ratios of the bits of a level of which nothing is known: float32[level bits]."""
+    """Return the prior log-likelihood ratios of the bits of a level: float32[level bits]."""
     return ecc.bit_llr(np.log(np.maximum(capacity.chain(scheme.table, overhead=scheme.overhead).level_share, 1e-9)))
 
 
 # ---- reading -----------------------------------------------------------------------------------------
 
 
-def decode(reads, scheme, *, progress=None):
-    """Reads -> (bytes, Report). Raises DecodeError unless every byte is recovered and the digest matches."""
+def decode(reads: Reads, scheme: Scheme, *, progress: Progress = None) -> tuple[bytes, Report]:
+    """Decode reads into the bytes that were encoded.
+
+    Args:
+        reads: The bases (0..3) of copies of all strands, in any order.
+        scheme: The scheme that the bytes were encoded with.
+        progress: Called as progress(station, done, total).
+
+    Returns:
+        The bytes, and the report on the reads.
+
+    Raises:
+        DecodeError: Not every byte can be recovered, or the digest does not match.
+    """
     received = recover(reads, scheme, progress=progress)
     report = received.report
     if report.lost_strands:
@@ -212,11 +264,19 @@ def decode(reads, scheme, *, progress=None):
     return received.data, report
 
 
-def recover(reads, scheme, *, progress=None):
-    """Reads -> Received: what can be had of the bytes.
+def recover(reads: Reads, scheme: Scheme, *, progress: Progress = None) -> Received:
+    """Recover as many bytes as possible from reads.
 
-    reads: list of uint8 arrays, bases 0..3, copies of all strands in any order.
-    Raises DecodeError where not even the length of the content comes back.
+    Args:
+        reads: The bases (0..3) of copies of all strands, in any order.
+        scheme: The scheme that the bytes were encoded with.
+        progress: Called as progress(station, done, total).
+
+    Returns:
+        The bytes, the mask of the lost ones, and the report on the reads.
+
+    Raises:
+        DecodeError: Not even the length of the content can be recovered.
     """
     if not len(reads):
         raise DecodeError("no reads")
@@ -228,53 +288,70 @@ def recover(reads, scheme, *, progress=None):
 
 @dataclass(frozen=True, eq=False)
 class _Strands:
-    """Strands that were read. index: int64[m], ascending. letters: uint8[m, data], of the path. likelihood: float32[m,
-    data, levels], log, prior in. parity: uint8[m, parity]. doubt: float32[m]. aligned: clusters that gave them."""
+    """The strands that were read.
 
-    index: np.ndarray
-    letters: np.ndarray
-    likelihood: np.ndarray
-    parity: np.ndarray
-    doubt: np.ndarray
+    Attributes:
+        index: Their numbers in the pool, ascending.
+        letters: The letters of their paths.
+        likelihood: The log-likelihoods of the levels, which include the prior.
+        parity: Their parity bits.
+        doubt: The doubt of their alignment.
+        aligned: The number of clusters that they come from.
+    """
+
+    index: Int[np.ndarray, " m"]
+    letters: UInt8[np.ndarray, "m data"]
+    likelihood: Float32[np.ndarray, "m data levels"]
+    parity: UInt8[np.ndarray, "m parity"]
+    doubt: Float32[np.ndarray, " m"]
     aligned: int
 
 
 def _stack(reads, labels, most):
-    """Clusters of reads -> (copies uint8[c, N, L], padded with alignment.PAD; lengths int32[c, N]), largest first."""
+    """Stack clusters of reads into (copies uint8[c, N, L], lengths int32[c, N]), the largest cluster first.
+
+    Copies are padded with alignment.PAD.
+    """
     order = np.argsort(labels, kind="stable")
     edges = np.flatnonzero(np.diff(labels[order], prepend=-1, append=-1))
     groups = sorted((order[a:b][:most] for a, b in itertools.pairwise(edges)), key=len, reverse=True)
     longest = -(-max(max(len(read) for read in reads), 1) // 64) * 64
     copies = np.full((len(groups), len(groups[0]), longest), alignment.PAD, np.uint8)
     lengths = np.zeros(copies.shape[:2], np.int32)
-    for place, group in enumerate(groups):
+    for row, group in enumerate(groups):
         for n, read in enumerate(group):
-            copies[place, n, : len(reads[read])], lengths[place, n] = reads[read], len(reads[read])
+            copies[row, n, : len(reads[read])], lengths[row, n] = reads[read], len(reads[read])
     return copies, lengths
 
 
 def _align_batch(known, copies, lengths, *, layout, beam, window):
-    def one(pair):
+    def align(pair):
         return alignment.align(known, *pair, layout=layout, beam=beam, window=window)
 
-    return lax.map(one, (copies, lengths))
+    return lax.map(align, (copies, lengths))
 
 
 def _soften_batch(known, letters, levels, copies, lengths, *, layout, window):
-    def one(strand):
+    def soften(strand):
         return alignment.soft_levels(known, *strand, layout=layout, window=window)[0]
 
-    return lax.map(one, (letters, levels, copies, lengths))
+    return lax.map(soften, (letters, levels, copies, lengths))
 
 
 def _rows(strands):
-    """Strands per call: few of them are not padded to the most, as alignment takes seconds with a wide beam."""
+    """Return the number of strands per call of the alignment.
+
+    A small number is not padded to the full batch, as a strand takes seconds with a wide beam.
+    """
     devices = len(jax.local_devices())
     return devices * min(_ALIGNED, 1 << (-(-strands // devices) - 1).bit_length())
 
 
 def _align(scheme, copies, lengths, step):
-    """Clusters of copies -> _Strands: those whose letters pass their checks; of two for one index the larger."""
+    """Align clusters of copies, and return the _Strands whose letters pass their checks.
+
+    Of two clusters with the same index, the larger one counts.
+    """
     known = alignment.model(scheme.law, scheme.table, overhead=scheme.overhead)
     layout = scheme.frame
     shape = (len(copies), layout.rounds)
@@ -285,7 +362,7 @@ def _align(scheme, copies, lengths, step):
         todo = np.flatnonzero(np.isinf(doubt))
         if not len(todo):
             break
-        found = parallel.map_batches(
+        aligned = parallel.map_batches(
             _align_batch,
             known,
             copies[todo],
@@ -295,17 +372,17 @@ def _align(scheme, copies, lengths, step):
             beam=beam,
             window=scheme.window,
         )
-        good = (found[2] > alignment.NOTHING / 2) & (found[3] <= most)
+        good = (aligned[2] > alignment.NOTHING / 2) & (aligned[3] <= most)
         done = todo[good]
-        letters[done], levels[done], doubt[done] = found[0][good], found[1][good], found[3][good]
+        letters[done], levels[done], doubt[done] = aligned[0][good], aligned[1][good], aligned[3][good]
         if step:
             step(len(done))
     done = np.flatnonzero(~np.isinf(doubt))
     letters, levels, copies, lengths = letters[done], levels[done], copies[done], lengths[done]
     data, _, digits = parallel.map_batches(_read, np.zeros(1), letters, levels, batch=_BATCH, layout=layout)
-    places = frame.trits(scheme.parity)
-    parity, legal = frame.trits_to_bits(digits[:, :places], scheme.parity)
-    index = np.where(legal, digits[:, places:].astype(np.int64) @ 3 ** np.arange(scheme.index), -1)
+    parity_digits = frame.trits(scheme.parity)
+    parity, valid = frame.trits_to_bits(digits[:, :parity_digits], scheme.parity)
+    index = np.where(valid, digits[:, parity_digits:].astype(np.int64) @ 3 ** np.arange(scheme.index), -1)
     index, first = np.unique(index, return_index=True)  # larger clusters come first
     index, first = index[index >= 0], first[index >= 0]
     if not len(index):
@@ -322,7 +399,10 @@ def _align(scheme, copies, lengths, step):
 
 
 def _repair(scheme, strands, reads, clusters, progress):
-    """Strands as read -> Received. The number of strands follows from the length in the first; else it is tried."""
+    """Correct the strands that were read, and return what was Received.
+
+    The number of strands follows from the length in the first strand; where that is lost, possible numbers are tried.
+    """
     index, groups, best = strands.index, {}, None
     for sources in _possible_sources(scheme, strands):
         layout = _layout(scheme, sources)
@@ -351,39 +431,44 @@ def _repair(scheme, strands, reads, clusters, progress):
             best = recovered, lost, layout, report
         if recovered.verified:
             break
-    if best is None:  # cannot be: the first number always fits
+    if best is None:  # impossible: the first number always fits
         raise DecodeError("no number of strands fits the scheme")
     return _content(*best)
 
 
-def _read_group(scheme, strands, rows, place, size):
-    """The strands ``rows``, at ``place`` in a group of ``size`` -> (symbols, good bool, ok, level bits changed)."""
+def _read_group(scheme, strands, rows, position, size):
+    """Read the strands ``rows``, which stand at ``position`` in a group of ``size`` strands.
+
+    Returns (symbols, good bool[rows], whether the code succeeded, the number of level bits that it changed).
+    """
     coder = paths.coder(scheme)
     likelihood = np.zeros((size, scheme.data, scheme.levels), np.float32)
     parity, doubt = np.zeros((size, scheme.parity), np.uint8), np.full(size, np.inf, np.float32)
-    likelihood[place], parity[place], doubt[place] = strands.likelihood[rows], strands.parity[rows], strands.doubt[rows]
+    likelihood[position], parity[position] = strands.likelihood[rows], strands.parity[rows]
+    doubt[position] = strands.doubt[rows]
     levels, ok, changed = _correct(scheme, likelihood, parity, doubt)
-    symbols, good = paths.read(coder, strands.letters[rows], levels[place])
+    symbols, good = paths.read(coder, strands.letters[rows], levels[position])
     return _whiten(symbols, strands.index[rows]), good, ok, changed
 
 
 def _possible_sources(scheme, strands):
-    """Numbers of source strands, the likeliest first: what the first strands tell, and those that fit the indices.
+    """Yield possible numbers of source strands, the likeliest first.
 
-    The last strands may be lost, and the redundancy of the scheme tells what numbers of strands there are.
+    The first is the number that the first strands state. The others are those that fit the indices: the last strands
+    may be lost, and the redundancy of the scheme says which numbers of strands are possible.
     """
-    told = _told_sources(scheme, strands)
-    if told:
-        yield told
+    stated = _stated_sources(scheme, strands)
+    if stated:
+        yield stated
     seen = int(strands.index.max()) + 1
     most = seen + max(4, seen // 10)
     first = next(n for n in range(1, seen + 1) if _layout(scheme, n).packets >= seen)
     fitting = itertools.takewhile(lambda n: _layout(scheme, n).packets <= most or n == first, itertools.count(first))
-    yield from (n for n in fitting if n != told)
+    yield from (n for n in fitting if n != stated)
 
 
-def _told_sources(scheme, strands):
-    """Number of source strands by the length at the head of the payload; None where that was not read."""
+def _stated_sources(scheme, strands):
+    """Return the number of source strands by the length at the head of the payload; None where that was not read."""
     size = symbol_bytes(scheme)
     head = -(-_LENGTH_BYTES // size)
     if not np.array_equal(strands.index[:head], np.arange(head)):

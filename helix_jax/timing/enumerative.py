@@ -1,81 +1,107 @@
-"""Bits <-> paths of the timing graph G that take exactly T time units, by enumeration.
+"""Enumerative coding: bits to paths of the timing graph G that take exactly T time units, and back.
 
-The paths from a base b that take exactly t units number W_t(b) = sum over the edges (b -> a, time u) of W_(t - u)(a),
-with W_0 = 1. In a fixed order of the edges, the number of a path (its rank) is the sum, over its rounds, of the paths
-that part from it there by an earlier edge. A payload of K bits is such a rank, so the time carries K = floor(log2 W_T)
-bits. The number of rounds varies from path to path.
+The number of the paths from a base b that take exactly t units is W_t(b), the sum of W_(t - u)(a) over the edges
+(b -> a, time u), with W_0 = 1. In a fixed order of the edges, the number of a path (its rank) is the sum, over its
+rounds, of the number of paths that branch off there by an earlier edge. A payload of K bits is such a rank, so the time
+carries K = floor(log2 W_T) bits. The number of rounds varies from path to path.
 
-Numbers cut short
-    W is kept as a mantissa of at most 24 bits in units of 2^unit(t), one unit for all bases, never smaller for a
-    longer time. An edge's share, W of its end *rounded down* to the unit of its start, is what the sum for its start
-    adds up: so the ranks that go through an edge are at most as many as the paths behind it, and no two payloads
-    share a path. All that a step compares or subtracts then lies in the top bits of the rank, in one 32-bit
-    register; the bits below enter as the unit falls. There is no multiplication and no long number, and the loss is
-    below 2^-20 bits a round for up to 16 edges (as long as W grows with the time).
+Truncated numbers
+    W is kept as a mantissa of at most 24 bits in units of 2^unit(t). The unit is the same for all bases, and never
+    smaller for a longer time. The share of an edge is W of its end, *rounded down* to the unit of its start, and the
+    sum for the start adds up these shares. So the ranks that go through an edge are at most as many as the paths behind
+    it, and no two payloads share a path. Everything that a step compares or subtracts then lies in the top bits of the
+    rank, in one 32-bit register; the bits below enter as the unit falls. There is no multiplication and no long number,
+    and the loss is below 2^-20 bits a round for up to 16 edges (as long as W grows with the time).
 
-    Reading adds up the shares before each edge from the last round *backwards*: there the low bits are final at once,
-    and no carry can be pending (as in ``range_coder``).
+    Reading adds up the shares before each edge from the last round *backwards*: in this direction the low bits are
+    final at once, and no carry can be pending (as in ``range_coder``).
 
-Edges that leave a base b are numbered (d - 1) * levels + i: base ``b XOR d`` (d = 1..3) at level i. The tables are made
-of integers alone; their SHA-256 is ``digest``. (Enumerative coding: Cover, IEEE Trans. IT 19(1), 1973; timing.md 3.1.)
+The edges that leave a base b are numbered (d - 1) * levels + i: this edge leads to base ``b XOR d`` (d = 1..3) at level
+i. The tables are made from integers alone, and their SHA-256 is ``digest``. (Enumerative coding: Cover, IEEE Trans. IT
+19(1), 1973; timing.md 3.1.)
 """
 
 import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool, Int32, Int64, UInt8, UInt32
 
-from helix_jax.timing.graph import BASES, GraphError
+from helix_jax.timing.graph import BASES, GraphError, TimeTable
 
-MANTISSA = 24  # bits; the shift of one round fits in a 32-bit register with it
-LARGEST_TABLE = 1 << 25  # words (128 MiB)
+MANTISSA = 24  # in bits; a 32-bit register has room for it and for the shift of one round
+LARGEST_TABLE = 1 << 25  # in words (128 MiB)
+
+Arrayish = Array | np.ndarray
 
 
 # ---- edges as symbols ---------------------------------------------------------------------------------
 
 
-def edge_times(table):
-    """int64[3 levels, 4]: time of each symbol after each base, 0 where there is no such edge."""
+def edge_times(table: TimeTable) -> Int64[np.ndarray, "symbols 4"]:
+    """Return the time of each of the 3 levels symbols after each base, 0 where there is no such edge."""
     times = table.array()
     bases = np.arange(4)
     return np.stack([times[bases, bases ^ d, i] for d in (1, 2, 3) for i in range(table.levels)]).astype(np.int64)
 
 
-def edge_targets(table):
-    """int64[3 levels, 4]: the base that each symbol writes after each base."""
+def edge_targets(table: TimeTable) -> Int64[np.ndarray, "symbols 4"]:
+    """Return the base that each of the 3 levels symbols writes after each base."""
     return np.arange(4)[None] ^ np.repeat([1, 2, 3], table.levels)[:, None]
 
 
-def shortest_time(table):
-    """Shortest time of any edge."""
+def shortest_time(table: TimeTable) -> int:
+    """Return the shortest time of any edge."""
     return min(t for row in table.times for times in row for t in times)
 
 
-def check_first_base(first_base):
-    """Raise GraphError unless it is one of 0..3."""
+def check_first_base(first_base: int) -> None:
+    """Raise GraphError unless the base is one of 0..3."""
     if first_base not in range(4):
         raise GraphError(f"first base {first_base!r}: give 0, 1, 2 or 3 for {', '.join(BASES)}")
 
 
-def symbols_to_path(symbols, count, first_base):
-    """Symbols int32[B, R] -> (letters, levels), uint8[B, R]; count: most levels of a transition."""
+def symbols_to_path(
+    symbols: Int32[Arrayish, "B R"], count: int, first_base: int
+) -> tuple[UInt8[Array, "B R"], UInt8[Array, "B R"]]:
+    """Convert symbols into letters and levels.
+
+    Args:
+        symbols: The edge of each round.
+        count: The largest number of levels of a transition.
+        first_base: The base before the first round.
+
+    Returns:
+        The letters and the levels.
+    """
     differences = (symbols // count + 1).astype(jnp.uint8)
     letters = lax.associative_scan(jnp.bitwise_xor, differences, axis=1) ^ jnp.uint8(first_base)
     return letters, (symbols % count).astype(jnp.uint8)
 
 
-def path_to_symbols(letters, levels, count, first_base):
-    """Inverse of ``symbols_to_path``: (symbols int32[B, R], legal bool[B, R]); where not legal the symbol is 0."""
+def path_to_symbols(
+    letters: UInt8[Arrayish, "B R"], levels: UInt8[Arrayish, "B R"], count: int, first_base: int
+) -> tuple[Int32[Array, "B R"], Bool[Array, "B R"]]:
+    """Convert letters and levels into symbols, as the inverse of ``symbols_to_path``.
+
+    Args:
+        letters: The letter of each round.
+        levels: The level of each round.
+        count: The largest number of levels of a transition.
+        first_base: The base before the first round.
+
+    Returns:
+        The symbols, and the mask of the valid ones; a symbol that is not valid is 0.
+    """
     first = jnp.full_like(letters[:, :1], first_base)
     differences = (letters ^ jnp.concatenate([first, letters[:, :-1]], axis=1)).astype(jnp.int32)
-    legal = (differences > 0) & (differences < 4) & (levels < count)
+    valid = (differences > 0) & (differences < 4) & (levels < count)
     symbols = (differences - 1) * count + levels.astype(jnp.int32)
-    return jnp.where(legal, symbols, 0), legal
+    return jnp.where(valid, symbols, 0), valid
 
 
 # ---- tables -------------------------------------------------------------------------------------------
@@ -83,19 +109,24 @@ def path_to_symbols(letters, levels, count, first_base):
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What the coder needs for paths of ``duration`` time units from ``first_base``.
+    """The tables of the coder for paths of ``duration`` time units from ``first_base``.
 
-    ends: uint32[(T + 1) * 4, 3 levels], row t * 4 + b for t units left after base b: the sums of the shares of symbols
-        0..n, in units of 2^units[t]; the last is W' itself, the paths counted. At t = 0 all are 1.
-    units: uint32[T + 1]. step: uint32[4, 3 levels], what a symbol takes from the number of the row (modulo 2^32), by
-        last base.
-    levels: most levels of a transition. longest: most rounds of a path. bits: payload bits (K).
-    digest: SHA-256 over all of the above.
+    Attributes:
+        ends: Row t * 4 + b is for t units left after base b. It holds the sums of the shares of symbols 0..n, in units
+            of 2^units[t]; the last sum is W' itself, the number of paths that are counted. At t = 0 all are 1.
+        units: The exponent of the unit of each time 0..T.
+        step: What a symbol subtracts from the number of the row (modulo 2^32), by the last base.
+        duration: The time T of the paths.
+        levels: The largest number of levels of a transition.
+        first_base: The base before the first round.
+        longest: The largest number of rounds of a path.
+        bits: The payload bits K.
+        digest: SHA-256 over all of the above.
     """
 
-    ends: np.ndarray
-    units: np.ndarray
-    step: np.ndarray
+    ends: UInt32[np.ndarray, "rows symbols"]
+    units: UInt32[np.ndarray, " times"]
+    step: UInt32[np.ndarray, "4 symbols"]
     duration: int
     levels: int
     first_base: int
@@ -104,10 +135,19 @@ class Tables:
     digest: bytes
 
 
-def build(table, duration, first_base=0):
-    """TimeTable -> Tables for paths of exactly ``duration`` time units; first_base: the base before them, 0..3.
+def build(table: TimeTable, duration: int, first_base: int = 0) -> Tables:
+    """Build the tables for paths of exactly ``duration`` time units.
 
-    Raises GraphError when fewer than two paths take that time, or when the table would be too large.
+    Args:
+        table: The time table.
+        duration: The time of the paths, in time units.
+        first_base: The base before the first round, 0..3.
+
+    Returns:
+        The tables.
+
+    Raises:
+        GraphError: Fewer than two paths take that time, or the table would be too large.
     """
     check_first_base(first_base)
     times, targets = edge_times(table), edge_targets(table)
@@ -122,9 +162,9 @@ def build(table, duration, first_base=0):
     ends = np.ones((duration + 1, len(times), 4), np.int64)
     for t in range(1, duration + 1):
         before = t - times
-        there = (times > 0) & (before >= 0)
-        before = np.where(there, before, 0)
-        ways = np.where(there, ends[before, -1, targets], 0)
+        valid = (times > 0) & (before >= 0)
+        before = np.where(valid, before, 0)
+        ways = np.where(valid, ends[before, -1, targets], 0)
         unit = units[t - 1]
         while (shares := ways >> np.minimum(unit - units[before], 63)).sum(axis=0).max() >> MANTISSA:
             unit += 1
@@ -148,15 +188,15 @@ def build(table, duration, first_base=0):
 
 
 class DeviceTables(NamedTuple):
-    """The arrays of ``Tables`` on the device, flat."""
+    """The arrays of ``Tables`` on the device, flattened."""
 
-    ends: jax.Array
-    units: jax.Array
-    step: jax.Array
+    ends: UInt32[Array, " ends"]
+    units: UInt32[Array, " times"]
+    step: UInt32[Array, " steps"]
 
 
 class Shape(NamedTuple):
-    """The numbers of ``Tables``: static under jit. top: bits of a rank at or above the first unit."""
+    """The numbers of ``Tables``, which are static under jit; ``top``: the bits of a rank at or above the first unit."""
 
     duration: int
     levels: int
@@ -166,27 +206,32 @@ class Shape(NamedTuple):
     top: int
 
 
-def on_device(tables):
-    """Tables -> (DeviceTables, Shape)."""
+def on_device(tables: Tables) -> tuple[DeviceTables, Shape]:
+    """Move tables to the device: the arrays, and the static numbers."""
     arrays = DeviceTables(*(jnp.asarray(a.reshape(-1)) for a in (tables.ends, tables.units, tables.step)))
     top = tables.bits - int(tables.units[-1])
     return arrays, Shape(tables.duration, tables.levels, tables.first_base, tables.longest, tables.bits, top)
 
 
 def _look_up(array, index):
-    # clip, not "in bounds": a path that is read may take more time than there is
+    # clip, rather than promise indices in bounds: a path that is read may take more time than the tables have
     return array.at[index].get(mode="clip")
 
 
-def encode(arrays, words, *, shape):
-    """Payloads -> paths.
+def encode(
+    arrays: DeviceTables, words: UInt32[Arrayish, "B {-(-shape.bits//32)}"], *, shape: Shape
+) -> tuple[UInt8[Array, "B {shape.longest}"], UInt8[Array, "B {shape.longest}"], Int32[Array, " B"]]:
+    """Encode payloads into paths.
 
-    words: uint32[B, ceil(K / 32)], first bit most significant, zeros after bit K. Returns (letters uint8[B, R],
-    levels uint8[B, R], rounds int32[B]) with R = ``shape.longest``: the base that each round writes, and its level;
-    past a path's own number of rounds both are 0.
+    Args:
+        arrays: The tables.
+        words: The payloads of K bits, with the first bit most significant, and zeros after bit K.
+        shape: The numbers of the tables.
+
+    Returns:
+        The base that each round writes; its level; and the number of rounds of each path. Past that number, letters and
+        levels are 0.
     """
-    chex.assert_shape(words, (None, -(-shape.bits // 32)))
-    chex.assert_type(words, jnp.uint32)
     symbols, inside = jax.vmap(lambda payload: _unrank(arrays, payload, shape))(words)
     letters, levels = symbols_to_path(symbols, shape.levels, shape.first_base)
     letters, levels = (jnp.where(inside, array, jnp.uint8(0)) for array in (letters, levels))
@@ -194,9 +239,9 @@ def encode(arrays, words, *, shape):
 
 
 def _unrank(arrays, words, shape):
-    """One payload -> (symbols int32[R], inside bool[R]: the rounds that the path has)."""
+    """Convert one payload into (symbols int32[R], mask of the rounds that the path has bool[R])."""
     count = 3 * shape.levels
-    words = jnp.concatenate([words, words[:1] & 0])
+    words = jnp.concatenate([words, jnp.zeros_like(words[:1])])
 
     def step(carry, _):
         row, rank, position = carry
@@ -207,34 +252,44 @@ def _unrank(arrays, words, shape):
         low = jnp.max(jnp.where(passed, ends, 0))
         after = row - jnp.where(inside, _look_up(arrays.step, (row & 3) * count + symbol), 0)
         shift = _look_up(arrays.units, row >> 2) - _look_up(arrays.units, after >> 2)
-        place, offset = position >> 5, position & 31
-        window = (_look_up(words, place) << offset) | ((_look_up(words, place + 1) >> 1) >> (31 - offset))
+        word, offset = position >> 5, position & 31
+        window = (_look_up(words, word) << offset) | ((_look_up(words, word + 1) >> 1) >> (31 - offset))
         rank = ((rank - low) << shift) | ((window >> 1) >> (31 - shift))
         return (after, rank, position + shift), (symbol.astype(jnp.int32), inside)
 
-    zero = words[0] & 0  # not a constant: a constant first carry would fail under shard_map
-    carry = (zero + (shape.duration * 4 + shape.first_base), (words[0] >> 1) >> (31 - shape.top), zero + shape.top)
+    first_row = jnp.uint32(shape.duration * 4 + shape.first_base)
+    carry = (first_row, (words[0] >> 1) >> (31 - shape.top), jnp.uint32(shape.top))
     return lax.scan(step, carry, None, length=shape.longest)[1]
 
 
-def decode(arrays, letters, levels, rounds, *, shape):
-    """Paths -> payloads.
+def decode(
+    arrays: DeviceTables,
+    letters: UInt8[Arrayish, "B {shape.longest}"],
+    levels: UInt8[Arrayish, "B {shape.longest}"],
+    rounds: Int32[Arrayish, " B"],
+    *,
+    shape: Shape,
+) -> tuple[UInt32[Array, "B {-(-shape.bits//32)}"], Bool[Array, " B"]]:
+    """Decode paths into payloads.
 
-    letters, levels: uint8[B, R], rounds: int32[B], any values; what lies past the rounds of a path is not looked at.
-    Returns (words uint32[B, ceil(K / 32)], ok bool[B]); ok is True for exactly the paths that ``encode`` writes, and
-    the words of others mean nothing.
+    Args:
+        arrays: The tables.
+        letters: The base of each round, of any value; what lies past the rounds of a path is ignored.
+        levels: The level of each round, likewise.
+        rounds: The number of rounds of each path, of any value.
+        shape: The numbers of the tables.
+
+    Returns:
+        The payloads, and whether each path is one that ``encode`` writes. The words of other paths mean nothing.
     """
-    chex.assert_shape([letters, levels], (None, shape.longest))
-    chex.assert_type([letters, levels], jnp.uint8)
-    chex.assert_type(rounds, jnp.int32)
-    symbols, legal = path_to_symbols(letters, levels, shape.levels, shape.first_base)
+    symbols, valid = path_to_symbols(letters, levels, shape.levels, shape.first_base)
     inside = jnp.arange(shape.longest, dtype=jnp.int32)[None, :] < rounds[:, None]
-    words, ok = jax.vmap(lambda path, here: _rank(arrays, path, here, shape))(symbols, inside)
-    return words, ok & (legal | ~inside).all(axis=1) & (rounds >= 0) & (rounds <= shape.longest)
+    words, ok = jax.vmap(lambda path, inside: _rank(arrays, path, inside, shape))(symbols, inside)
+    return words, ok & (valid | ~inside).all(axis=1) & (rounds >= 0) & (rounds <= shape.longest)
 
 
 def _rank(arrays, symbols, inside, shape):
-    """One path -> (payload uint32[ceil(K / 32)], ok)."""
+    """Convert one path into (payload uint32[ceil(K / 32)], ok)."""
     count = 3 * shape.levels
 
     def forward(row, item):
@@ -242,19 +297,16 @@ def _rank(arrays, symbols, inside, shape):
         end = _look_up(arrays.ends, row * count + symbol)
         low = jnp.where(symbol > 0, _look_up(arrays.ends, row * count + symbol - 1), 0)
         after = row - _look_up(arrays.step, (row & 3) * count + symbol)
-        # nothing after the end: there the share is 1 and the unit stays
+        # past the end, nothing changes: the share is 1 and the unit stays
         low, share = jnp.where(inside, low, 0), jnp.where(inside, end - low, 1)
         after = jnp.where(inside, after, row)
         unit = _look_up(arrays.units, row >> 2)
         return after, (low, share, unit - _look_up(arrays.units, after >> 2), shape.bits - unit)
 
-    zero = (symbols[0] & 0).astype(jnp.uint32)  # as in _unrank
-    start = zero + (shape.duration * 4 + shape.first_base)
+    start = jnp.uint32(shape.duration * 4 + shape.first_base)
     last, steps = lax.scan(forward, start, (symbols.astype(jnp.uint32), inside))
-    # before them, one that brings in the first bits: it leaves nothing if the rank is below 2^K
-    steps = [
-        jnp.append(first, array) for first, array in zip((zero, zero + 1, zero + shape.top, zero), steps, strict=True)
-    ]
+    # before these steps comes one that brings in the first bits: it leaves nothing if the rank is below 2^K
+    steps = [jnp.append(jnp.uint32(first), array) for first, array in zip((0, 1, shape.top, 0), steps, strict=True)]
 
     def backward(carry, item):
         rank, ok, pending = carry
@@ -269,7 +321,7 @@ def _rank(arrays, symbols, inside, shape):
         pending = jnp.where(complete, (chunk >> 1) >> (31 - gap), word)
         return (rank + low, ok & (rank < share), pending), word
 
-    (_, ok, _), words = lax.scan(backward, (zero, last < 4, zero), steps, reverse=True)
+    (_, ok, _), words = lax.scan(backward, (jnp.uint32(0), last < 4, jnp.uint32(0)), steps, reverse=True)
     start = 32 * jnp.arange(-(-shape.bits // 32), dtype=jnp.uint32)
     where = jnp.searchsorted(steps[3], start, side="right", method="scan_unrolled") - 1
     return words[where], ok

@@ -1,12 +1,12 @@
-"""Finite-state encoder and its sliding-block decoder: tags of p bits <-> paths of a labelled graph.
+"""A finite-state encoder and its sliding-block decoder: from tags of p bits to paths of a labelled graph, and back.
 
 ``state_splitting.build`` makes the tables. Writing is a walk: the state and a tag give a block of q labels and the next
-state. Reading needs no walk when the memory is finite: a tag follows from a window of ``memory`` blocks before its own
-and ``anticipation`` blocks after it. So all blocks are looked up at once, and a wrong label garbles the tags whose
-windows hold it, no others.
+state. Reading needs no walk when the memory is finite: a tag follows from its own block, from ``memory`` blocks before
+it, and from ``anticipation`` blocks after it. All blocks can therefore be looked up at once, and a wrong label garbles
+only the tags whose windows contain it.
 
-For timing graphs a label is a time unit (see ``graph.ordinary_graph``); the module ``rounds`` goes between labels and
-rounds (letters and levels).
+For timing graphs, a label is a time unit (see ``graph.ordinary_graph``); the module ``rounds`` converts between labels
+and rounds (letters and levels).
 """
 
 import hashlib
@@ -14,69 +14,94 @@ import itertools
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool, Int, Int32, UInt32
 
 from helix_jax.timing.graph import GraphError
 
-LARGEST_TRIE = 1 << 26  # entries
+LARGEST_TRIE = 1 << 26  # in entries
+
+Arrayish = Array | np.ndarray
 
 
 # ---- tables ---------------------------------------------------------------------------------------
 
 
 class Base(NamedTuple):
-    """The deterministic graph that is split: blocks int32[W, q], distinct, in lexicographic order; source, target
-    (vertices) and block: int64[E], ascending by (source, block)."""
+    """The deterministic graph that is split.
 
-    blocks: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-    block: np.ndarray
+    Attributes:
+        blocks: The distinct label blocks, in lexicographic order.
+        source: The vertex at which each edge begins; the edges ascend by (source, block).
+        target: The vertex at which each edge ends.
+        block: The number of the block of each edge.
+    """
+
+    blocks: Int32[np.ndarray, "W q"]
+    source: Int[np.ndarray, " E"]
+    target: Int[np.ndarray, " E"]
+    block: Int[np.ndarray, " E"]
 
 
 class Round(NamedTuple):
-    """One round of splitting. Edges and children are counted from 1 here; 0 is none.
+    """One round of splitting. Edges and children are counted from 1 here, and 0 stands for none.
 
-    part: int32[E + 1], for each edge before the round the child of its source that it belongs to.
-    copy: int32[E + 1, C + 1], the edge after the round that goes from there to child c of its target.
+    Attributes:
+        part: For each edge before the round (E + 1 entries), the child of its source that it belongs to.
+        copy: The edge after the round that goes from a given edge before it to child c of its target, at [edge, c].
     """
 
-    part: np.ndarray
-    copy: np.ndarray
+    part: Int32[Arrayish, " edges"]
+    copy: Int32[Arrayish, "edges children"]
 
 
 class Split(NamedTuple):
-    """The graph after the last round. edge: int64[E'], numbers of its edges, as in ``Round.copy``. origin: int64[E'],
-    the edge of ``Base`` that each copies. source, target: int64[E'], ascending by source. parent: int64[S'], the vertex
-    of ``Base`` that each vertex is a child of."""
+    """The graph after the last round.
 
-    edge: np.ndarray
-    origin: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-    parent: np.ndarray
+    Attributes:
+        edge: The numbers of its edges, as in ``Round.copy``.
+        origin: The edge of ``Base`` that each edge copies.
+        source: The vertex at which each edge begins, ascending.
+        target: The vertex at which each edge ends.
+        parent: The vertex of ``Base`` that each vertex is a child of.
+    """
+
+    edge: Int[np.ndarray, " E"]
+    origin: Int[np.ndarray, " E"]
+    source: Int[np.ndarray, " E"]
+    target: Int[np.ndarray, " E"]
+    parent: Int[np.ndarray, " S"]
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """Integer tables of an encoder of p bits per q edges.
+    """The integer tables of an encoder of p bits per q edges.
 
-    p, q: bits and edges per block. states: S. anticipation: blocks ahead that reading needs. memory: blocks before
-    that it needs; None when no number is enough, and reading then follows the path from its start.
-    starts: for each vertex of the graph a state from which every path starts at that vertex; -1 where there is none.
-    next: int32[S * 2^p], the state after each (state << p | tag). block: int32[S * 2^p], its block, 1..W.
-    blocks: int32[W + 1, q], the labels of each block; row 0 is not used.
+    The tables from ``lowest`` on are for reading. In them, 0 stands for none throughout.
 
-    For reading (0 stands for none throughout):
-    lowest: smallest label; ``trie`` counts labels from it. trie: int32[nodes, labels], from node 1 the next node, or
-    after q labels the block. places: for each vertex of the graph its set. anywhere: the set of all vertices.
-    step: int32[sets, W + 1], where a block leads from a set of vertices. edge: int32[sets, W + 1], the only edge that a
-    block can be from a set. rounds: the splitting of edges by what follows. tag: int32[edges + 1], after the last
-    round; -1 for an edge without a tag.
+    Attributes:
+        p: The bits of a block.
+        q: The edges of a block.
+        states: The number S of states.
+        anticipation: The number of blocks ahead that reading needs.
+        memory: The number of blocks before that reading needs. It is None when no number is enough; reading then
+            follows the path from its start.
+        starts: For each vertex of the graph, a state from which every path starts at that vertex; -1 where there is
+            none.
+        next: The state after each (state << p | tag).
+        block: The block of each (state << p | tag), counted from 1.
+        blocks: The labels of each block; row 0 is not used.
+        lowest: The smallest label, from which ``trie`` counts the labels.
+        trie: The tree of the blocks, by (node, label): from node 1 on the next node, and after q labels the block.
+        places: For each vertex of the graph, its set.
+        anywhere: The set of all vertices.
+        step: The set to which a block leads from a set of vertices, by (set, block).
+        edge: The only edge that a block can be from a set of vertices, by (set, block).
+        rounds: The rounds in which edges are split by what follows.
+        tag: The tag of each edge after the last round; -1 for an edge without a tag.
     """
 
     p: int
@@ -85,52 +110,67 @@ class Encoder:
     anticipation: int
     memory: int | None
     starts: tuple[int, ...]
-    next: np.ndarray
-    block: np.ndarray
-    blocks: np.ndarray
+    next: Int32[np.ndarray, " entries"]
+    block: Int32[np.ndarray, " entries"]
+    blocks: Int32[np.ndarray, "blocks q"]
     lowest: int
-    trie: np.ndarray
+    trie: Int32[np.ndarray, "nodes labels"]
     places: tuple[int, ...]
     anywhere: int
-    step: np.ndarray
-    edge: np.ndarray
+    step: Int32[np.ndarray, "sets blocks"]
+    edge: Int32[np.ndarray, "sets blocks"]
     rounds: tuple[Round, ...]
-    tag: np.ndarray
+    tag: Int32[np.ndarray, " edges"]
 
     @property
-    def entries(self):
-        """Entries of the writing table: states x 2^p."""
+    def entries(self) -> int:
+        """The number of entries of the writing table: states x 2^p."""
         return len(self.next)
 
     @property
-    def window(self):
-        """Blocks that reading one tag looks at; None when it is not a fixed number."""
+    def window(self) -> int | None:
+        """The number of blocks that determine one tag when it is read; None when it is not a fixed number."""
         return None if self.memory is None else self.memory + 1 + self.anticipation
 
     @property
-    def digest(self):
-        """SHA-256 over the writing tables: encoders of one digest write the same labels."""
+    def digest(self) -> bytes:
+        """SHA-256 over the writing tables; encoders of equal digests write the same labels."""
         blob = hashlib.sha256(repr((self.p, self.q, self.starts)).encode())
         for array in (self.next, self.block, self.blocks):
             blob.update(array.astype("<i4").tobytes())
         return blob.digest()
 
 
-def assemble(p, base, rounds, split, place, home):
+def assemble(
+    p: int,
+    base: Base,
+    rounds: tuple[Round, ...],
+    split: Split,
+    place: Int[np.ndarray, " S"],
+    home: Int[np.ndarray, " V"],
+) -> Encoder:
     """Keep 2^p edges of each state, tag them in the order of their blocks, and make all tables.
 
-    place: int64[S'], for each vertex after the last round the one that stands in for it. home: for each vertex of the
-    graph its vertex in ``base``, or -1. Returns an Encoder.
+    Args:
+        p: The bits of a block.
+        base: The graph that was split.
+        rounds: The rounds of splitting.
+        split: The graph after the last round.
+        place: For each vertex after the last round, the vertex that stands in for it.
+        home: For each vertex of the original graph, its vertex in ``base``, or -1.
+
+    Returns:
+        The encoder.
     """
     stay, state = np.unique(place, return_inverse=True)
     size, block = len(stay), base.block[split.origin]
     key = (state[split.source] * len(base.blocks) + block) * size + state[split.target]
-    like = np.unique(key[place[split.source] == split.source])
-    degree = np.bincount(like // size // len(base.blocks))
-    rank = np.arange(len(like)) - np.repeat(np.cumsum(degree) - degree, degree)
-    like = like[rank < 1 << p]  # 2^p of each state
-    at = np.minimum(np.searchsorted(like, key), len(like) - 1)
-    tagged = like[at] == key
+    kept = np.unique(key[place[split.source] == split.source])
+    degree = np.bincount(kept // size // len(base.blocks))
+    rank = np.arange(len(kept)) - np.repeat(np.cumsum(degree) - degree, degree)
+    kept = kept[rank < 1 << p]  # 2^p edges of each state
+    at = np.minimum(np.searchsorted(kept, key), len(kept) - 1)
+    tagged = kept[at] == key
     edges = int(rounds[-1].copy.max()) if rounds else len(base.source)
     tag = np.full(edges + 1, -1, np.int32)
     tag[split.edge[tagged]] = at[tagged] & (1 << p) - 1
@@ -152,8 +192,8 @@ def assemble(p, base, rounds, split, place, home):
         anticipation=len(rounds),
         memory=memory,
         starts=tuple(int(state[split.parent == vertex][0]) if vertex in split.parent else -1 for vertex in home),
-        next=(like % size).astype(np.int32),
-        block=(np.searchsorted(chosen, like // size % len(base.blocks)) + 1).astype(np.int32),
+        next=(kept % size).astype(np.int32),
+        block=(np.searchsorted(chosen, kept // size % len(base.blocks)) + 1).astype(np.int32),
         blocks=np.concatenate([np.zeros_like(blocks[:1]), blocks]),
         lowest=lowest,
         trie=trie,
@@ -167,9 +207,10 @@ def assemble(p, base, rounds, split, place, home):
 
 
 def _memory(edge, leads):
-    """Fewest blocks after which the next one is at most one edge, from wherever they started; None for no number.
+    """Return the smallest number of blocks after which the next block determines its edge, wherever the path started.
 
-    Two paths that share their blocks so far, and are not at one vertex yet, are followed as pairs of vertices.
+    The result is None if there is no such number. Two paths that share their blocks so far, and have not yet met at one
+    vertex, are followed as pairs of vertices.
     """
     after = {}
     for u, v in itertools.combinations(range(len(edge)), 2):
@@ -186,10 +227,10 @@ def _memory(edge, leads):
 
 
 def _sets(leads, memory):
-    """Sets of vertices, and int32[sets, W + 1], where blocks lead from each.
+    """Return the sets of vertices, and the set to which each block leads from each of them: int32[sets, W + 1].
 
-    The first are the empty set and the single vertices; when the memory is finite, the set of all and those reached
-    from there follow.
+    The first sets are the empty one and the single vertices. When the memory is finite, these are followed by the set
+    of all vertices and by the sets that are reached from there.
     """
     vertices, count = len(leads), leads.shape[1]
     number = {members: n for n, members in enumerate([frozenset(), *(frozenset([v]) for v in range(vertices))])}
@@ -208,7 +249,7 @@ def _sets(leads, memory):
 
 
 def _trie(blocks):
-    """(smallest label, int32[nodes, labels]); see Encoder."""
+    """Return ``lowest`` and ``trie`` of an Encoder."""
     lowest, labels = int(blocks.min()), int(blocks.max()) - int(blocks.min()) + 1
     node, count, entries = np.ones(len(blocks), np.int64), 2, []
     for column in blocks.T[:-1]:
@@ -229,24 +270,27 @@ def _trie(blocks):
 
 
 class Arrays(NamedTuple):
-    """The tables of an Encoder as the kernels take them (a pytree; replicate it over devices), and where every path
-    starts: ``start``, int32, is a state and ``place``, int32, the set of its vertex."""
+    """The tables of an Encoder as the kernels take them: a pytree, to be replicated over devices.
 
-    start: jax.Array
-    place: jax.Array
-    next: jax.Array
-    block: jax.Array
-    blocks: jax.Array
-    trie: jax.Array
-    step: jax.Array
-    edge: jax.Array
+    ``start`` is the state at which every path starts, and ``place`` is the set of its vertex. The other fields are
+    those of Encoder.
+    """
+
+    start: Int32[Array, ""]
+    place: Int32[Array, ""]
+    next: Int32[Array, " entries"]
+    block: Int32[Array, " entries"]
+    blocks: Int32[Array, "blocks q"]
+    trie: Int32[Array, "nodes labels"]
+    step: Int32[Array, "sets blocks"]
+    edge: Int32[Array, "sets blocks"]
     rounds: tuple[Round, ...]
-    tag: jax.Array
+    tag: Int32[Array, " edges"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers of an Encoder that shape the kernels; see there."""
+    """The numbers of an Encoder that shape the kernels; ``Encoder`` explains them."""
 
     p: int
     q: int
@@ -256,46 +300,61 @@ class Shape:
     anywhere: int
 
 
-def on_device(encoder, vertex=0):
-    """(Arrays, Shape) for paths that start at a vertex of the graph. Raises GraphError when no state starts there."""
+def on_device(encoder: Encoder, vertex: int = 0) -> tuple[Arrays, Shape]:
+    """Move the tables to the device, for paths that start at a vertex of the graph: the arrays, and the static numbers.
+
+    Raises GraphError when no state starts at that vertex.
+    """
     if not 0 <= vertex < len(encoder.starts) or encoder.starts[vertex] < 0:
         possible = [v for v, state in enumerate(encoder.starts) if state >= 0]
         raise GraphError(f"no path of the {encoder.p}:{encoder.q} encoder starts at vertex {vertex}: use {possible}")
-    here = np.array([encoder.starts[vertex], encoder.places[vertex]], np.int32)
+    start = np.array([encoder.starts[vertex], encoder.places[vertex]], np.int32)
     tables = [getattr(encoder, name) for name in Arrays._fields[2:]]
     shape = Shape(*(getattr(encoder, field.name) for field in fields(Shape)))
-    return jax.tree.map(jnp.asarray, Arrays(*here, *tables)), shape
+    return jax.tree.map(jnp.asarray, Arrays(*start, *tables)), shape
 
 
-def encode(arrays, tags, *, shape):
-    """Tags -> labels of a path.
+def encode(
+    arrays: Arrays, tags: Int32[Arrayish, "B n"], *, shape: Shape
+) -> Int32[Array, "B {(tags.shape[1]+shape.anticipation)*shape.q}"]:
+    """Encode tags into the labels of a path.
 
-    tags: int32[B, n], 0..2^p - 1. Returns int32[B, (n + anticipation) * q]: blocks of tag 0 come last, so that the
-    reader sees far enough.
+    Blocks of tag 0 come last, so that the reader sees far enough ahead.
+
+    Args:
+        arrays: The tables.
+        tags: The tags, 0..2^p - 1.
+        shape: The numbers of the tables.
+
+    Returns:
+        The (n + anticipation) * q labels.
     """
-    chex.assert_rank(tags, 2)
-    chex.assert_type(tags, jnp.int32)
     tags = jnp.pad(tags, ((0, 0), (0, shape.anticipation)))
 
-    def one(strand):
+    def walk(strand):
         def step(state, tag):
             at = state << shape.p | tag
             return arrays.next[at], at
 
-        return lax.scan(step, strand[0] * 0 + arrays.start, strand)[1]
+        return lax.scan(step, arrays.start, strand)[1]
 
-    return arrays.blocks[arrays.block[jax.vmap(one)(tags)]].reshape(len(tags), -1)
+    return arrays.blocks[arrays.block[jax.vmap(walk)(tags)]].reshape(len(tags), -1)
 
 
-def decode(arrays, labels, *, shape):
-    """Labels -> tags.
+def decode(
+    arrays: Arrays, labels: Int32[Arrayish, "B labels"], *, shape: Shape
+) -> tuple[Int32[Array, "B n"], Bool[Array, " B"]]:
+    """Decode the labels of a path into tags.
 
-    labels: int32[B, (n + anticipation) * q]. Returns (tags int32[B, n], ok bool[B]); ok is False unless ``encode``
-    makes these labels of these tags. A tag whose window is wrong may then be any, the others are right.
+    Args:
+        arrays: The tables.
+        labels: The (n + anticipation) * q labels.
+        shape: The numbers of the tables.
+
+    Returns:
+        The n tags, and whether ``encode`` makes these labels from these tags. If not, a tag whose window is wrong may
+        have any value; the other tags are right.
     """
-    chex.assert_rank(labels, 2)
-    chex.assert_type(labels, jnp.int32)
-    chex.assert_is_divisible(labels.shape[1], shape.q)
     blocks = _look_up_blocks(arrays.trie, labels, shape)
     edges = arrays.edge.reshape(-1)[_sets_before(arrays, blocks, shape) * arrays.edge.shape[1] + blocks]
     for part, copy in arrays.rounds:
@@ -305,57 +364,71 @@ def decode(arrays, labels, *, shape):
 
 
 def _look_up_blocks(trie, labels, shape):
-    """Labels -> int32[B, n], the number of each block of q, or 0."""
+    """Return the number of each block of q labels, or 0 for an unknown block: int32[B, n]."""
     width = trie.shape[1]
     code = labels.reshape(len(labels), -1, shape.q) - shape.lowest
-    known = (code >= 0) & (code < width)
+    valid = (code >= 0) & (code < width)
     node = jnp.ones_like(code[:, :, 0])
     for k in range(shape.q):
-        node = trie.reshape(-1)[jnp.where(known[:, :, k], node * width + code[:, :, k], 0)]
+        node = trie.reshape(-1)[jnp.where(valid[:, :, k], node * width + code[:, :, k], 0)]
     return node
 
 
 def _sets_before(arrays, blocks, shape):
-    """The set of vertices at which each block can start, from ``memory`` blocks before it: int32[B, n]."""
+    """Return the set of vertices at which each block can start, given the ``memory`` blocks before it: int32[B, n]."""
     step, width = arrays.step.reshape(-1), arrays.step.shape[1]
     if shape.memory is None:
 
-        def one(strand):
-            def walk(place, block):
-                return step[place * width + block], place
+        def walk(strand):
+            def follow(vertices, block):
+                return step[vertices * width + block], vertices
 
-            return lax.scan(walk, strand[0] * 0 + arrays.place, strand)[1]
+            return lax.scan(follow, arrays.place, strand)[1]
 
-        return jax.vmap(one)(blocks)
+        return jax.vmap(walk)(blocks)
     number = lax.broadcasted_iota(jnp.int32, blocks.shape, 1)
-    place = jnp.where(number <= shape.memory, arrays.place, shape.anywhere)
+    vertices = jnp.where(number <= shape.memory, arrays.place, shape.anywhere)
     for back in range(shape.memory, 0, -1):
         before = jnp.pad(blocks, ((0, 0), (back, 0)))[:, : blocks.shape[1]]
-        place = jnp.where(number >= back, step[place * width + before], place)
-    return place
+        vertices = jnp.where(number >= back, step[vertices * width + before], vertices)
+    return vertices
 
 
 # ---- bits <-> tags --------------------------------------------------------------------------------
 
 
-def to_tags(words, *, shape, length):
-    """Payload words -> tags.
+def to_tags(words: UInt32[Arrayish, "B words"], *, shape: Shape, length: int) -> Int32[Array, "B {length}"]:
+    """Convert payload words into tags.
 
-    words: uint32[B, W], first bit most significant. length: number of tags; bits past the last word are 0.
-    Returns int32[B, length].
+    Args:
+        words: The payloads, with the first bit most significant.
+        shape: The numbers of the tables.
+        length: The number of tags; the bits past the last word are 0.
+
+    Returns:
+        The tags.
     """
     return _regroup(words, 32, shape.p, length).astype(jnp.int32)
 
 
-def from_tags(tags, *, shape, bits):
-    """Tags -> words: uint32[B, ceil(bits / 32)] of the first ``bits`` bits, zeros after them."""
+def from_tags(tags: Int32[Arrayish, "B n"], *, shape: Shape, bits: int) -> UInt32[Array, "B {-(-bits//32)}"]:
+    """Convert tags into payload words.
+
+    Args:
+        tags: The tags.
+        shape: The numbers of the tables.
+        bits: The number of payload bits; zeros follow them in the last word.
+
+    Returns:
+        The payloads, with the first bit most significant.
+    """
     words = _regroup(tags.astype(jnp.uint32), shape.p, 32, -(-bits // 32))
     last = np.uint32((0xFFFFFFFF << (-bits % 32)) & 0xFFFFFFFF)
     return words.at[:, -1:].set(words[:, -1:] & last)
 
 
 def _regroup(numbers, size, new, length):
-    """uint32[B, n] of ``size`` bits each -> uint32[B, length] of ``new`` bits each, zeros past the end."""
+    """Regroup uint32[B, n] of ``size`` bits each into uint32[B, length] of ``new`` bits each, zeros past the end."""
     shifts = np.arange(size - 1, -1, -1, dtype=np.uint32)
     bits = ((numbers[:, :, None] >> shifts[None, None]) & 1).reshape(len(numbers), -1)
     bits = jnp.pad(bits, ((0, 0), (0, max(0, length * new - bits.shape[1]))))[:, : length * new]

@@ -1,19 +1,20 @@
-"""Layout of a strand: data rounds, and the rounds whose letters alone carry something.
+"""The layout of a strand: its data rounds, and the rounds in which only the letters carry information.
 
     data ... data [check] data ... data [check] ... data | parity | index | check check ... check
 
-Data rounds come from the coder (a path of G). After every ``spacing`` of them, if more follow, stands a check letter:
-which of the three other bases comes next is a hash of all letters before it. Parity and index are base-3 digits, each
-saying which of the three others comes next, and the strand ends in more check letters. All these rounds are written for
-the shortest time of their transition; the base before the first round is A.
+The data rounds come from the coder (a path of G). After every ``spacing`` of them, if more follow, there is a check
+letter: a hash of all letters before it says which of the three other bases comes next. The parity and the index are
+base-3 digits, each of which says which of the three others comes next, and the strand ends in more check letters. All
+these rounds are written for the shortest time of their transition. The base before the first round is A.
 
 The hash makes the letters a tree code: where copies have lost runs, a decoder that follows several strings of letters
-(``alignment``) drops the wrong ones at the next check letter. It guards against accidents, without a key.
+(``alignment``) drops the wrong ones at the next check letter. The hash guards against accidents and has no key.
 
-A check letter stands between two letters of the path, so the data letter after it may equal it. Then the letter that
-the path had before the check is written instead (that one cannot follow in the path), and the reader turns it back. The
-same rule holds one data round later, whose letter may equal what was written instead, and so on. The level is kept as
-it is; its time is that of the transition which is written, so all 12 need the same number of levels.
+A check letter stands between two letters of the path, so the data letter after it may equal it. In that case, the
+letter that the path had before the check is written instead (this letter cannot follow in the path), and the reader
+reverses the exchange. The same rule holds one data round later, whose letter may equal the one that was written
+instead, and so on. The level is kept as it is. Its time is that of the transition which is written, so all 12
+transitions need the same number of levels.
 """
 
 from dataclasses import dataclass
@@ -23,24 +24,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool, Int, Int32, Integer, UInt8, UInt32
 
 from helix_jax.errors import HelixError
 
-DATA, DIGIT, CHECK = range(3)  # kinds of rounds
-HASH_START = 0x811C9DC5  # 32-bit FNV-1a: absorb one letter per round, mix when read
+DATA, DIGIT, CHECK = range(3)  # the kinds of rounds
+HASH_START = 0x811C9DC5  # 32-bit FNV-1a, which absorbs one letter per round and is mixed when it is read
 _HASH_FACTOR = 0x01000193
+
+Arrayish = Array | np.ndarray
 
 
 class FrameError(HelixError):
-    """A strand layout that makes no sense; the message names the field."""
+    """A strand layout makes no sense; the message names the field."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Numbers of rounds of each part of a strand.
+    """The number of rounds in each part of a strand.
 
-    data: data rounds. spacing: data rounds between check letters. parity, index, check: letters at the end.
-    Raises FrameError.
+    Attributes:
+        data: The data rounds.
+        spacing: The data rounds between two check letters.
+        parity: The parity letters.
+        index: The letters of the index.
+        check: The check letters at the end.
+
+    Raises:
+        FrameError: A number is not whole or too small.
     """
 
     data: int
@@ -49,64 +60,76 @@ class Frame:
     index: int
     check: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (("data", 1), ("spacing", 1), ("parity", 0), ("index", 1), ("check", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise FrameError(f"strand layout: {name} is {value}; give a whole number, at least {least}")
 
     @cached_property
-    def kinds(self):
-        """int32[rounds]: kind of each round."""
+    def kinds(self) -> Int32[np.ndarray, " rounds"]:
+        """The kind of each round."""
         spaced = [DATA, *(kind for j in range(1, self.data) for kind in ([CHECK] * (j % self.spacing == 0) + [DATA]))]
         tail = [DIGIT] * (self.parity + self.index) + [CHECK] * self.check
         return np.array(spaced + tail, np.int32)
 
     @property
-    def rounds(self):
-        """Rounds of a strand."""
+    def rounds(self) -> int:
+        """The number of rounds of a strand."""
         return len(self.kinds)
 
     @cached_property
-    def data_rounds(self):
-        """int64[data]: the rounds that hold data."""
+    def data_rounds(self) -> Int[np.ndarray, " data"]:
+        """The numbers of the rounds that hold data."""
         return np.flatnonzero(self.kinds == DATA)
 
     @cached_property
-    def digit_rounds(self):
-        """int64[parity + index]: the rounds that hold parity and index digits."""
+    def digit_rounds(self) -> Int[np.ndarray, " digits"]:
+        """The numbers of the rounds that hold the parity and index digits."""
         return np.flatnonzero(self.kinds == DIGIT)
 
 
-def absorb(state, letter):
-    """Next hash state: uint32."""
+def absorb(state: UInt32[Arrayish, "*strings"], letter: Integer[Arrayish, "*strings"]) -> UInt32[Arrayish, "*strings"]:
+    """Return the state of the hash after one more letter."""
     return (state ^ (letter.astype(jnp.uint32) + 1)) * jnp.uint32(_HASH_FACTOR)
 
 
-def demanded(state, before):
-    """The check letter that must follow ``before`` after ``state``: int32."""
+def demanded(state: UInt32[Arrayish, "*strings"], before: Int32[Arrayish, "*strings"]) -> Int32[Arrayish, "*strings"]:
+    """Return the check letter that must follow the letter ``before`` if the hash has the given state."""
     state = (state ^ (state >> 15)) * jnp.uint32(0x2C1B3C6D)
     state = (state ^ (state >> 12)) * jnp.uint32(0x297A2D39)
     return (before + 1 + ((state >> 8) % jnp.uint32(3)).astype(jnp.int32)) % 4
 
 
-def _places(frame):
-    """For each round, which data letter and which digit it holds (0 where none): int64[rounds] each."""
+def _contents(frame):
+    """Return which data letter and which digit each round holds (0 where it holds none): int64[rounds] each."""
     data, digit = np.zeros(frame.rounds, np.int64), np.zeros(frame.rounds, np.int64)
     data[frame.data_rounds] = np.arange(len(frame.data_rounds))
     digit[frame.digit_rounds] = np.arange(len(frame.digit_rounds))
     return data, digit
 
 
-def write(letters, levels, digits, *, frame):
-    """Parts of strands -> strands; pure, the caller jits.
+def write(
+    letters: Integer[Arrayish, "B data"],
+    levels: Integer[Arrayish, "B data"],
+    digits: Integer[Arrayish, "B digits"],
+    *,
+    frame: Frame,
+) -> tuple[UInt8[Array, "B rounds"], Integer[Array, "B rounds"]]:
+    """Assemble strands from their parts; pure, and jitted by the caller.
 
-    letters, levels: uint8[B, data], paths from base A. digits: uint8[B, parity + index] in 0..2.
-    Returns (letters uint8[B, rounds], levels uint8[B, rounds]).
+    Args:
+        letters: The letters of the paths, which start from base A.
+        levels: The levels of the paths.
+        digits: The parity and index digits, 0..2.
+        frame: The layout.
+
+    Returns:
+        The letters and the levels of all rounds.
     """
-    data, digit = _places(frame)
+    data, digit = _contents(frame)
 
-    def one(letters, levels, digits):
+    def assemble(letters, levels, digits):
         def step(carry, item):
             before, in_path, state = carry
             kind, letter, digit = item
@@ -114,39 +137,49 @@ def write(letters, levels, digits, *, frame):
             chosen = jnp.stack([written, (before + 1 + digit) % 4, demanded(state, before)])[kind]
             return (chosen, jnp.where(kind == DATA, letter, in_path), absorb(state, chosen)), chosen
 
-        zero = letters[0].astype(jnp.int32) * 0
-        start = (zero, zero, zero.astype(jnp.uint32) + jnp.uint32(HASH_START))
+        start = (jnp.int32(0), jnp.int32(0), jnp.uint32(HASH_START))
         items = (jnp.asarray(frame.kinds), letters.astype(jnp.int32)[data], digits.astype(jnp.int32)[digit])
         strand = lax.scan(step, start, items)[1]
         return strand.astype(jnp.uint8), jnp.where(jnp.asarray(frame.kinds) == DATA, levels[data], 0)
 
-    return jax.vmap(one)(letters, levels, digits)
+    return jax.vmap(assemble)(letters, levels, digits)
 
 
-def read(letters, levels, *, frame):
-    """Strands -> parts, the inverse of ``write``; pure, the caller jits.
+def read(
+    letters: Integer[Arrayish, "B rounds"], levels: Integer[Arrayish, "B rounds"], *, frame: Frame
+) -> tuple[UInt8[Array, "B data"], UInt8[Array, "B data"], UInt8[Array, "B digits"]]:
+    """Take strands apart, as the inverse of ``write``; pure, and jitted by the caller.
 
-    letters, levels: uint8[B, rounds]. Returns (letters uint8[B, data], levels uint8[B, data], digits uint8[B, parity +
-    index]). A digit of 3 marks a letter that repeats the one before. Check letters are not looked at.
+    Args:
+        letters: The letters of all rounds.
+        levels: The levels of all rounds.
+        frame: The layout.
+
+    Returns:
+        The letters and the levels of the paths, and the parity and index digits. A digit of 3 marks a letter that
+        repeats the one before it. The check letters are ignored.
     """
 
-    def one(letters, levels):
+    def take_apart(letters, levels):
         def step(carry, item):
             before, in_path = carry
             kind, letter = item
             meant = jnp.where(letter == in_path, before, letter)
             return (letter, jnp.where(kind == DATA, meant, in_path)), (meant, (letter - before - 1) % 4)
 
-        zero = letters[0].astype(jnp.int32) * 0
-        meant, digits = lax.scan(step, (zero, zero), (jnp.asarray(frame.kinds), letters.astype(jnp.int32)))[1]
+        start = (jnp.int32(0), jnp.int32(0))
+        meant, digits = lax.scan(step, start, (jnp.asarray(frame.kinds), letters.astype(jnp.int32)))[1]
         parts = meant[frame.data_rounds], levels[frame.data_rounds], digits[frame.digit_rounds]
         return tuple(part.astype(jnp.uint8) for part in parts)
 
-    return jax.vmap(one)(letters, levels)
+    return jax.vmap(take_apart)(letters, levels)
 
 
-def bits_to_trits(bits):
-    """uint8[B, n] of 0/1 -> base-3 digits uint8[B, trits(n)]: 19 bits in 12 digits, the rest in as few as hold it."""
+def bits_to_trits(bits: Integer[np.ndarray, "B n"]) -> UInt8[np.ndarray, "B digits"]:
+    """Convert n bits (0 or 1) into ``trits(n)`` base-3 digits.
+
+    Every 19 bits go into 12 digits, and the rest into as few as hold it.
+    """
     pieces = []
     for start in range(0, bits.shape[1], 19):
         part = bits[:, start : start + 19].astype(np.int64)
@@ -155,20 +188,25 @@ def bits_to_trits(bits):
     return np.concatenate([np.zeros((len(bits), 0)), *pieces], axis=1).astype(np.uint8)
 
 
-def trits_to_bits(digits, count):
-    """Inverse of ``bits_to_trits``: (uint8[B, count], ok bool[B]); ok is False where the digits are no such number."""
-    pieces, ok, place = [], np.ones(len(digits), bool), 0
+def trits_to_bits(
+    digits: Integer[np.ndarray, "B digits"], count: int
+) -> tuple[UInt8[np.ndarray, "B bits"], Bool[np.ndarray, " B"]]:
+    """Convert base-3 digits back into ``count`` bits, as the inverse of ``bits_to_trits``.
+
+    The second result is False where the digits are not those of any bits.
+    """
+    pieces, ok, position = [], np.ones(len(digits), bool), 0
     for start in range(0, count, 19):
         size = min(19, count - start)
-        part = digits[:, place : place + trits(size)].astype(np.int64)
+        part = digits[:, position : position + trits(size)].astype(np.int64)
         number = part @ 3 ** np.arange(part.shape[1])
         ok &= (part < 3).all(axis=1) & (number < 1 << size)
         pieces.append(number[:, None] >> np.arange(size) & 1)
-        place += trits(size)
+        position += trits(size)
     return np.concatenate([np.zeros((len(digits), 0)), *pieces], axis=1).astype(np.uint8), ok
 
 
-def trits(bits):
-    """Base-3 digits that ``bits`` bits take."""
+def trits(bits: int) -> int:
+    """Return the number of base-3 digits that ``bits`` bits take."""
     full, rest = divmod(bits, 19)
     return 12 * full + next(n for n in range(13) if 3**n >= 1 << rest)

@@ -1,69 +1,97 @@
-"""Schedule: what the synthesiser does for each strand, and its file.
+"""A schedule says what the synthesiser does for each strand; this module also has the format of its file.
 
     # helix_jax timing schedule 1
     # scheme: talk
     # strand  letters  durations
     0	CGTA...	1,2,1,1...
 
-One line per strand, three columns separated by tabs: its number, the base of each round, and the time of each round in
-time units. The base before the first round is A. Lines that begin with # are for people, but for the first two.
+The file has one line per strand, with three columns separated by tabs: the number of the strand, the base of each
+round, and the time of each round in time units. The base before the first round is A. The reader ignores all lines that
+begin with #, except the first two.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import Array, Key, UInt8
 
 from helix_jax import files
 from helix_jax.errors import HelixError
 from helix_jax.timing import channel
-from helix_jax.timing.graph import BASES
+from helix_jax.timing.graph import BASES, TimeTable
 
-_BATCH = 1024  # strands simulated at a time
+_BATCH = 1024  # the number of strands that are simulated at a time
 _DURATIONS = set(range(1, 256))
 _FIRST = "# helix_jax timing schedule 1"
 _SCHEME = "# scheme: "
 
 
 class ScheduleError(HelixError):
-    """A file that is no schedule; the message names file and line."""
+    """A file is no schedule, or a schedule is not one of the time table; the message names what does not fit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Letters and durations of strands that all have the same number of rounds.
+    """The letters and durations of strands that all have the same number of rounds.
 
-    letters: uint8[n, R], 0..3. durations: uint8[n, R], time units. scheme: name of the scheme.
+    Attributes:
+        letters: The base that each round writes, 0..3.
+        durations: The time of each round, in time units.
+        scheme: The name of the scheme.
     """
 
-    letters: np.ndarray
-    durations: np.ndarray
+    letters: UInt8[np.ndarray, "n R"]
+    durations: UInt8[np.ndarray, "n R"]
     scheme: str
 
-    def time(self, overhead=0.0):
-        """Time units that all strands together take, with ``overhead`` per round."""
+    def time(self, overhead: float | int = 0.0) -> float:
+        """Return the time that all strands together take, in time units; every round takes ``overhead`` more."""
         return float(self.durations.sum(dtype=np.int64) + overhead * self.durations.size)
 
-    def levels(self, table):
-        """uint8[n, R]: level of each round. Raises ScheduleError where ``table`` has no such time."""
+    def levels(self, table: TimeTable) -> UInt8[np.ndarray, "n R"]:
+        """Return the level of each round. Raises ScheduleError where the table has no such time."""
         before = np.concatenate([np.zeros_like(self.letters[:, :1]), self.letters[:, :-1]], axis=1)
-        same = table.array()[before, self.letters] == self.durations[..., None]
-        if not same.any(axis=-1).all():
-            strand, j = np.argwhere(~same.any(axis=-1))[0]
+        matches = table.array()[before, self.letters] == self.durations[..., None]
+        if not matches.any(axis=-1).all():
+            strand, j = np.argwhere(~matches.any(axis=-1))[0]
             raise ScheduleError(
                 f"strand {strand}, round {j}: {BASES[before[strand, j]]}->{BASES[self.letters[strand, j]]} for "
                 f"{self.durations[strand, j]} time units is not in the time table; was it written with this scheme?"
             )
-        return same.argmax(axis=-1).astype(np.uint8)
+        return matches.argmax(axis=-1).astype(np.uint8)
 
 
-def simulate(key, schedule, law, table, copies, sequencer, *, progress=None):
-    """What a synthesiser and a sequencer make of a schedule: N copies of each strand, unlabelled and shuffled.
+def simulate(
+    key: Key[Array, ""],
+    schedule: Schedule,
+    law: channel.Law,
+    table: TimeTable,
+    copies: int,
+    sequencer: channel.Sequencer,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[list[UInt8[np.ndarray, " _"]], int, int]:
+    """Simulate what a synthesiser and a sequencer make of a schedule: N copies of each strand, unlabelled and shuffled.
 
-    law: channel.Law. table: TimeTable of the schedule. copies: N. sequencer: channel.Sequencer. progress: called with
-    the number of strands newly done. Returns (reads, a list of uint8 arrays without those that hold no base; how many
-    runs copies lost; how many runs all N copies lost). The same key gives the same reads.
-    Raises ScheduleError for a time that is not in the table, ChannelError for other numbers out of range.
+    Args:
+        key: The source of randomness; the same key gives the same reads.
+        schedule: The schedule.
+        law: The law of the run lengths.
+        table: The time table of the schedule.
+        copies: The number N of copies of each strand.
+        sequencer: The errors of the sequencer.
+        progress: Called with the number of strands that are newly done.
+
+    Returns:
+        The reads, without those that hold no base; the number of runs that copies lost; and the number of runs that
+        all N copies lost.
+
+    Raises:
+        ScheduleError: A time is not in the table.
+        channel.ChannelError: Another number is out of range.
     """
     levels, pmfs = schedule.levels(table), channel.pmf_table(law, table)
     order, writing, reading = jax.random.split(key, 3)
@@ -82,8 +110,8 @@ def simulate(key, schedule, law, table, copies, sequencer, *, progress=None):
     return [reads[i] for i in np.asarray(jax.random.permutation(order, len(reads)))], lost, lost_in_all
 
 
-def write(path, schedule):
-    """Schedule -> file, all or nothing. Raises files.OutputError."""
+def write(path: str | Path, schedule: Schedule) -> None:
+    """Write a schedule to a file, completely or not at all. Raises files.OutputError."""
     letters = np.frombuffer(BASES.encode(), np.uint8)[schedule.letters]
     with files.atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
         print(f"{_FIRST}\n{_SCHEME}{schedule.scheme}\n# strand\tletters\tdurations", file=out)
@@ -91,8 +119,11 @@ def write(path, schedule):
             print(number, row.tobytes().decode(), ",".join(map(str, times)), sep="\t", file=out)
 
 
-def read(path):
-    """File -> Schedule. Raises ScheduleError naming file and line, OSError where the file cannot be read."""
+def read(path: str | Path) -> Schedule:
+    """Read a schedule from a file.
+
+    Raises ScheduleError, which names the file and the line, and OSError where the file cannot be read.
+    """
     with files.opened(path) as source:
         lines = source.read().decode("utf-8", "replace").splitlines()
     if len(lines) < 2 or lines[0] != _FIRST or not lines[1].startswith(_SCHEME):

@@ -1,6 +1,6 @@
-"""Scheme: everything that writer and reader of a timing pool agree on beforehand. It holds no data.
+"""A scheme is everything that the writer and the reader of a timing pool agree on beforehand. It holds no data.
 
-A scheme is a name (``NAMED``) or a JSON file; ``design`` makes one from the law of a channel.
+A scheme is given by a name (``NAMED``) or by a JSON file; ``design`` makes one from the law of a channel.
 """
 
 import contextlib
@@ -21,49 +21,60 @@ from helix_jax.timing.frame import CHECK, DATA, Frame, trits
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
 
 MOST_COPIES = 255
-LONGEST_TIME = 255  # a time is a byte of the schedule
-LONGEST_DURATION = 4096  # keeps the coder's tables small
+LONGEST_TIME = 255  # in the schedule, a time is one byte
+LONGEST_DURATION = 4096  # keeps the tables of the coder small
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
 
 
 class SchemeError(HelixError):
-    """A scheme that cannot be used or read; the message names the field."""
+    """A scheme cannot be used or read; the message names the field."""
 
 
 @dataclass(frozen=True)
 class Scheme:
     """A timing writer and its reader.
 
-    name: for files and messages. law: of the run lengths (channel.Law). table: allowed times; every transition has the
-        same number of levels. copies: N that the quantiser was designed for, and the decoder expects. delta: highest
-        probability of a wrong level. overhead: time of a round beside that of its run, in time units.
-    duration: time units of the data rounds of a strand. data: their number. splitting: (p, q) of the state-splitting
-        coder, or None for the range coder.
-    spacing, index, check: letters of the strand layout (``frame.Frame``). parity: parity bits of a strand, on the level
-        bits. group: strands that share an error-correcting code.
-    redundancy: repair strands as a share of the source strands. beams: strings that alignment follows, one try after
-        the other.
-    Raises SchemeError, and ChannelError where the law lacks a time of the table.
+    Attributes:
+        name: A name for files and messages.
+        law: The law of the run lengths.
+        table: The allowed times; every transition has the same number of levels.
+        copies: The number N of copies that the quantiser was designed for, and that the decoder expects.
+        delta: The highest probability that a level is misread.
+        duration: The time units of the data rounds of a strand.
+        data: The number of the data rounds of a strand.
+        spacing: For the layout of a strand (``frame.Frame``): the number of data rounds before each check letter.
+        parity: The parity bits of a strand, which protect the level bits.
+        overhead: The time of a round beside that of its run, in time units.
+        splitting: (p, q) of the state-splitting coder, or None for the range coder.
+        index: The number of letters of the index (``frame.Frame``).
+        check: The number of check letters at the end (``frame.Frame``).
+        group: The number of strands that share an error-correcting code.
+        redundancy: The number of repair strands as a share of the source strands.
+        beams: The numbers of strings that alignment follows, which it tries one after the other.
+
+    Raises:
+        SchemeError: A field is out of range.
+        ChannelError: The law lacks a time of the table.
     """
 
     name: str
     law: channel.Law
     table: TimeTable
     copies: int
-    delta: float
+    delta: float | int
     duration: int
     data: int
     spacing: int
     parity: int
-    overhead: float = 0.0
+    overhead: float | int = 0.0
     splitting: tuple[int, int] | None = None
     index: int = 8
     check: int = 8
     group: int = 64
-    redundancy: float = 0.1
+    redundancy: float | int = 0.1
     beams: tuple[int, ...] = (64, 512)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         counts = {len(times) for b, row in enumerate(self.table.times) for a, times in enumerate(row) if a != b}
         if len(counts) > 1 or 0 in counts:
             raise SchemeError(
@@ -90,47 +101,53 @@ class Scheme:
         channel.pmf_table(self.law, self.table)
 
     @property
-    def levels(self):
-        """Levels of every transition."""
+    def levels(self) -> int:
+        """The number of levels of every transition."""
         return self.table.levels
 
     @property
-    def level_bits(self):
-        """Bits that name a level."""
+    def level_bits(self) -> int:
+        """The number of bits that name a level."""
         return (self.levels - 1).bit_length()
 
     @cached_property
-    def frame(self):
-        """Layout of a strand."""
+    def frame(self) -> Frame:
+        """The layout of a strand."""
         return Frame(self.data, self.spacing, trits(self.parity), self.index, self.check)
 
     @property
-    def strand_time(self):
-        """About the mean time of a strand, in time units: as if all transitions were as frequent beside the path."""
-        times = self.table.array()[~np.eye(4, dtype=bool)]  # of 12 transitions
+    def strand_time(self) -> float:
+        """The approximate mean time of a strand, in time units.
+
+        It supposes that outside the path all transitions are equally frequent.
+        """
+        times = self.table.array()[~np.eye(4, dtype=bool)]  # one row for each of the 12 transitions
         kinds, rounds = self.frame.kinds, self.frame.rounds
-        turned = np.count_nonzero((kinds[1:] == DATA) & (kinds[:-1] == CHECK))  # data rounds after another letter
+        turned = np.count_nonzero((kinds[1:] == DATA) & (kinds[:-1] == CHECK))  # data rounds that follow a check letter
         share = capacity.chain(self.table, overhead=self.overhead).level_share
         path = self.duration * (1 - turned / self.data) + turned * (times @ share).mean()
         return float(path + (rounds - self.data) * times[:, 0].mean() + rounds * self.overhead)
 
     @property
-    def window(self):
-        """Positions of a copy that alignment keeps: enough for the longest run, twice, and what copies lost."""
+    def window(self) -> int:
+        """The number of positions of a copy that alignment keeps: enough for the longest run, twice, and for losses."""
         longest = channel.pmf_table(self.law, self.table).shape[3] - 1
         return max(24, 8 * math.ceil((2 * longest + 8) / 8))
 
 
-def to_json(scheme):
-    """Scheme -> JSON text."""
+def to_json(scheme: Scheme) -> str:
+    """Write a scheme as JSON text."""
     kind = next(name for name, law in LAWS.items() if isinstance(scheme.law, law))
     fields = {field.name: getattr(scheme, field.name) for field in dataclasses.fields(scheme)}
     fields |= {"law": {"kind": kind} | dataclasses.asdict(scheme.law), "table": str(scheme.table)}
     return json.dumps({"format": "helix_jax timing scheme 1"} | fields, indent=2) + "\n"
 
 
-def from_json(text, origin="scheme"):
-    """Inverse of ``to_json``. Raises SchemeError naming ``origin`` and what is wrong."""
+def from_json(text: str, origin: str = "scheme") -> Scheme:
+    """Read a scheme from JSON text, as ``to_json`` writes it.
+
+    Raises SchemeError, which names ``origin`` and what is wrong.
+    """
     try:
         fields = json.loads(text)
         if fields.pop("format", None) != "helix_jax timing scheme 1":
@@ -155,14 +172,17 @@ def from_json(text, origin="scheme"):
         ) from error
 
 
-def write(path, scheme):
-    """Scheme -> JSON file, all or nothing."""
+def write(path: str | Path, scheme: Scheme) -> None:
+    """Write a scheme to a JSON file, completely or not at all."""
     with files.atomic(path) as temporary:
         temporary.write_text(to_json(scheme))
 
 
-def named(name):
-    """A named scheme, or the one in a JSON file of that name. Raises SchemeError."""
+def named(name: str) -> Scheme:
+    """Return the scheme of that name, or else the one in the JSON file of that name.
+
+    Raises SchemeError where there is neither, and for a file that holds no scheme.
+    """
     if name in NAMED:
         return NAMED[name]
     path = Path(name)
@@ -171,17 +191,45 @@ def named(name):
     return from_json(path.read_text(errors="replace"), name)
 
 
-def design(law, copies, delta, longest, levels, *, name="designed", overhead=0.0, splitting=None, **fields):
-    """Channel law -> Scheme: the times that carry most per time unit, and a strand layout for them.
+def design(
+    law: channel.Law,
+    copies: int,
+    delta: float | int,
+    longest: int,
+    levels: int,
+    *,
+    name: str = "designed",
+    overhead: float | int = 0.0,
+    splitting: tuple[int, int] | None = None,
+    **fields: Any,
+) -> Scheme:
+    """Make a scheme from a channel law: the times that carry most per time unit, and a strand layout for them.
 
-    longest: greatest time M. levels: of every transition. Others: fields of Scheme. The parity is sized for the error
-    that the quantiser achieves, not for delta.
-    Raises quantizer.QuantizerError where no times reach delta, state_splitting.SplittingError for p:q above capacity,
-    SchemeError, and GraphError for a duration that no path has.
+    The parity is sized for the error that the quantiser achieves, and not for ``delta``.
+
+    Args:
+        law: The law of the run lengths.
+        copies: The number N of copies that the reader expects.
+        delta: The highest probability that a level is misread.
+        longest: The greatest allowed time M.
+        levels: The number of levels of every transition.
+        name: The name of the scheme.
+        overhead: The time of a round beside that of its run, in time units.
+        splitting: (p, q) of the state-splitting coder, or None for the range coder.
+        **fields: Other fields of ``Scheme``.
+
+    Returns:
+        The scheme.
+
+    Raises:
+        SchemeError: A field is out of range.
+        quantizer.QuantizerError: No times reach ``delta``.
+        state_splitting.SplittingError: p:q is above the capacity.
+        GraphError: No path has the duration.
     """
     duration = fields.pop("duration", 256)
     for field, value, most in (("copies", copies, MOST_COPIES), ("duration", duration, LONGEST_DURATION)):
-        if not 1 <= value <= most:  # before long searches
+        if not 1 <= value <= most:  # refuse now what would fail only after long searches
             raise SchemeError(f"scheme {name}: {field} is {value}, not 1 to {most}")
     chosen = quantizer.design(law, copies, delta, longest, levels, overhead=overhead, fewest=levels)
     if splitting is None:
@@ -198,8 +246,11 @@ def design(law, copies, delta, longest, levels, *, name="designed", overhead=0.0
 
 
 def _parity(bits, error, fields):
-    """Parity bits of a strand of so many level bits: for the quantiser's error, and a quarter of the strands that the
-    redundancy can replace lost in one group."""
+    """Return the number of parity bits of a strand that has ``bits`` level bits.
+
+    They suffice for the quantiser's error where one group has also lost a quarter of the strands that the redundancy
+    can replace.
+    """
     group, redundancy = (fields.get(name, getattr(Scheme, name)) for name in ("group", "redundancy"))
     wrong = max(error, 1e-6)
     surprise = np.log2((1 - wrong) / wrong)
@@ -208,13 +259,16 @@ def _parity(bits, error, fields):
 
 
 def _rounds(table, duration, overhead):
-    """Rounds in which the range coder uses ``duration`` best: where rounds have a time of their own, fewer of them."""
+    """Return the number of rounds with which the range coder makes the best use of ``duration``.
+
+    Where a round takes time of its own, this is a smaller number.
+    """
     best = block_coder.best_rounds(table, duration)
     if not overhead:
         return best
     wanted = duration / (capacity.chain(table, overhead=overhead).mean_time - overhead)
     for rounds in sorted(range(1, best + 1), key=lambda rounds: abs(rounds - wanted)):
-        with contextlib.suppress(GraphError):  # no path of so many rounds takes this time
+        with contextlib.suppress(GraphError):  # there may be no path of so many rounds that takes this time
             block_coder.build_block(table, rounds, duration)
             return rounds
     return best
@@ -225,7 +279,8 @@ TALK_SCHEME = Scheme(
     name="talk", law=channel.TALK_LAW, table=TALK, copies=5, delta=0.02, duration=236, data=201, spacing=8, parity=14,
     check=10, redundancy=0.04, beams=(64, 512, 4096),
 )  # fmt: skip
-# Two bases per time unit and twenty copies, which together lose a run once in 10^17 rounds: letters need few checks.
+# Two bases per time unit and twenty copies. All copies together lose a run once in 10^17 rounds, so the letters need
+# few checks.
 POISSON_SCHEME = Scheme(
     name="poisson", law=channel.Poisson.uniform(2.0), table=TimeTable.uniform((1, 2, 4)), copies=20, delta=0.005,
     duration=1280, data=1028, spacing=256, parity=57, index=6, check=6, redundancy=0.01, beams=(16, 128),

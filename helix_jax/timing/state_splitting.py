@@ -1,39 +1,42 @@
-"""State splitting: a finite-state encoder of p bits per q edges into a labelled graph.
+"""State splitting: the construction of a finite-state encoder of p bits per q edges into a labelled graph.
 
-After Adler, Coppersmith and Hassner (IEEE Trans. Inf. Theory 29(1), 1983); the approximate eigenvector by Franaszek's
-algorithm; see Lind and Marcus, "Symbolic Dynamics and Coding", ch. 5, and Marcus, Roth and Siegel, "Introduction to
-Coding for Constrained Systems", ch. 4 and 5. The steps of ``build``:
+The method is that of Adler, Coppersmith and Hassner (IEEE Trans. Inf. Theory 29(1), 1983), and the approximate
+eigenvector comes from Franaszek's algorithm; see Lind and Marcus, "Symbolic Dynamics and Coding", ch. 5, and Marcus,
+Roth and Siegel, "Introduction to Coding for Constrained Systems", ch. 4 and 5. The steps of ``build`` are:
 
 1. The graph must be deterministic: the edges of a vertex differ in label.
-2. Power graph: one edge per path of q edges, labelled with its block of q labels. A component of the largest root is
-   taken; when gcd(q, period) > 1 the power graph of an irreducible graph has several, all with the same root.
-3. Approximate eigenvector: whole numbers x, not all 0, with A^q x >= 2^p x. They exist up to capacity, p/q included.
-4. A vertex whose followers are among those of another of the same weight stands in for it.
-5. Rounds of x-consistent splitting until all weights are 1. A part of weight y of the edges of a vertex has targets
-   of total weight 2^p y or more. Each edge keeps its block, and is copied to all children of its target.
-6. Now 2^p edges or more leave every state; 2^p of them get tags. The tag follows from the state and the blocks up to
-   one block ahead for each round of splitting: that is the anticipation.
+2. The power graph has one edge per path of q edges, labelled with its block of q labels. A component with the largest
+   root is taken; when gcd(q, period) > 1, the power graph of an irreducible graph has several, all with the same root.
+3. The approximate eigenvector consists of whole numbers x, not all 0, with A^q x >= 2^p x. It exists up to the
+   capacity, p/q = capacity included.
+4. A vertex whose followers are among those of another vertex of the same weight stands in for the other.
+5. Rounds of x-consistent splitting follow until all weights are 1. A part of weight y of the edges of a vertex has
+   targets of total weight 2^p y or more. Each edge keeps its block, and is copied to all children of its target.
+6. Now at least 2^p edges leave every state, and 2^p of them get tags. The tag follows from the state and the blocks up
+   to one block ahead for each round of splitting; this number of blocks is the anticipation.
 
-All decisions are taken on whole numbers and in a fixed order, so the tables are the same on every machine.
+All decisions are made with whole numbers and in a fixed order, so the tables are the same on every machine.
 """
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from jaxtyping import Int, Int32, Shaped
 
 from helix_jax.errors import HelixError
 from helix_jax.timing import finite_state
 from helix_jax.timing.graph import Graph, GraphError
 
-MOST_EDGES = 1 << 22  # of a power graph
-SEARCH = 16  # approximate eigenvectors followed at a time
+MOST_EDGES = 1 << 22  # the largest number of edges of a power graph
+SEARCH = 16  # the number of approximate eigenvectors that are followed at a time
 
 
 class SplittingError(HelixError):
-    """No such encoder; the message says why and what can be had."""
+    """There is no such encoder; the message says why, and what is possible."""
 
 
 # ---- the power graph ------------------------------------------------------------------------------
@@ -41,21 +44,24 @@ class SplittingError(HelixError):
 
 @dataclass(frozen=True, eq=False)
 class PowerGraph:
-    """Paths of q edges between some vertices of a deterministic graph.
+    """The paths of q edges between some vertices of a deterministic graph.
 
-    vertices: int64[V], ascending, their numbers in the graph. blocks: int32[W, q], the distinct label blocks in
-    lexicographic order. source, target, block: int64[E], ascending by (source, block); the ends are positions in
-    ``vertices``, the blocks rows of ``blocks``.
+    Attributes:
+        vertices: The numbers of the vertices in the graph, ascending.
+        blocks: The distinct label blocks, in lexicographic order.
+        source: The vertex at which each path begins, as an index of ``vertices``; paths ascend by (source, block).
+        target: The vertex at which each path ends, as an index of ``vertices``.
+        block: The block of each path, as a row of ``blocks``.
     """
 
-    vertices: np.ndarray
-    blocks: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-    block: np.ndarray
+    vertices: Int[np.ndarray, " V"]
+    blocks: Int32[np.ndarray, "W q"]
+    source: Int[np.ndarray, " E"]
+    target: Int[np.ndarray, " E"]
+    block: Int[np.ndarray, " E"]
 
 
-def require_deterministic(graph):
+def require_deterministic(graph: Graph) -> None:
     """Raise GraphError unless the edges of every vertex differ in label."""
     pairs, count = np.unique(np.stack([graph.source, graph.label]), axis=1, return_counts=True)
     if (count > 1).any():
@@ -66,15 +72,15 @@ def require_deterministic(graph):
         )
 
 
-def power_matrix(graph, q):
-    """A^q in Python ints (object[V, V]): the number of paths of q edges from u to v."""
+def power_matrix(graph: Graph, q: int) -> Shaped[np.ndarray, "V V"]:
+    """Return A^q, the number of paths of q edges from u to v, as an array of exact Python integers."""
     return np.linalg.matrix_power(graph.adjacency.astype(object), q)
 
 
-def principal_component(matrix):
-    """Vertices (ascending) of the strongly connected component with the largest Perron root; ties go to the first.
+def principal_component(matrix: Shaped[np.ndarray, "V V"]) -> Int[np.ndarray, " n"]:
+    """Return the vertices, ascending, of the strongly connected component with the largest Perron root.
 
-    Raises GraphError when there is no cycle.
+    Of components with equal roots, it is the one with the first vertex. Raises GraphError when there is no cycle.
     """
     source, target = np.nonzero(matrix > 0)
     component = Graph(len(matrix), source, target, np.zeros(len(source), np.int32)).components()
@@ -89,10 +95,19 @@ def _root(matrix):
     return np.abs(np.linalg.eigvals(matrix.astype(np.float64))).max()
 
 
-def power_graph(graph, q, vertices):
-    """The PowerGraph of all paths of q edges of a deterministic graph from and to ``vertices`` (ascending).
+def power_graph(graph: Graph, q: int, vertices: np.ndarray | Sequence[int]) -> PowerGraph:
+    """Return the graph of all paths of q edges of a deterministic graph between some of its vertices.
 
-    Raises SplittingError when there are more than MOST_EDGES.
+    Args:
+        graph: The deterministic graph.
+        q: The number of edges of a path.
+        vertices: The vertices at which paths may begin and end, ascending.
+
+    Returns:
+        The power graph.
+
+    Raises:
+        SplittingError: There are more than MOST_EDGES paths.
     """
     vertices = np.asarray(vertices, np.int64)
     ways = power_matrix(graph, q)[np.ix_(vertices, vertices)].sum()
@@ -102,39 +117,39 @@ def power_graph(graph, q, vertices):
     after, label = graph.target[order].astype(np.int64), graph.label[order]
     degree = np.bincount(graph.source, minlength=graph.vertices)
     first = np.cumsum(degree) - degree
-    onward = np.ones((q + 1, graph.vertices), bool)  # [k, v]: k more edges can lead from v to `vertices`
+    onward = np.ones((q + 1, graph.vertices), bool)  # at [k, v]: k more edges can lead from v to `vertices`
     onward[0] = np.isin(np.arange(graph.vertices), vertices)
     for k in range(1, q + 1):
         onward[k] = (graph.adjacency @ onward[k - 1].astype(np.int64)) > 0
-    source, here = np.arange(len(vertices)), vertices
+    source, end = np.arange(len(vertices)), vertices
     prefix, blocks = np.zeros(len(vertices), np.int64), np.zeros((1, 0), np.int32)
     for k in range(q, 0, -1):
-        edge = np.repeat(first[here], degree[here]) + _ranks(degree[here])
-        origin = np.repeat(np.arange(len(here)), degree[here])
+        edge = np.repeat(first[end], degree[end]) + _ranks(degree[end])
+        origin = np.repeat(np.arange(len(end)), degree[end])
         keep = onward[k - 1][after[edge]]
         edge, origin = edge[keep], origin[keep]
-        source, here = source[origin], after[edge]
+        source, end = source[origin], after[edge]
         pairs = np.stack([prefix[origin], label[edge]])
         distinct, prefix = np.unique(pairs, axis=1, return_inverse=True)
         blocks = np.concatenate([blocks[distinct[0]], distinct[1][:, None].astype(np.int32)], axis=1)
     order = np.lexsort([prefix, source])
-    target = np.searchsorted(vertices, here)
+    target = np.searchsorted(vertices, end)
     return PowerGraph(vertices, blocks, source[order], target[order], prefix[order])
 
 
 def _ranks(counts):
-    """0..c-1 for each c of ``counts``, one after the other."""
+    """Return 0..c-1 for each c of ``counts``, one after the other."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 # ---- the approximate eigenvector ------------------------------------------------------------------
 
 
-def reaches(matrix, n):
-    """Whether the Perron root of a matrix of whole numbers >= 0 is at least n: exact.
+def reaches(matrix: Shaped[np.ndarray, "V V"], n: int) -> bool:
+    """Return whether the Perron root of a matrix of whole numbers, at least 0, is at least n; the answer is exact.
 
-    It is not if and only if all leading principal minors of n I - matrix are positive (M-matrices). They are the
-    pivots of Bareiss's fraction-free elimination.
+    The root is less than n if and only if all leading principal minors of n I - matrix are positive (M-matrices). These
+    are the pivots of Bareiss's fraction-free elimination.
     """
     rest = np.asarray(n * np.eye(len(matrix), dtype=int).astype(object) - matrix)
     last = 1
@@ -147,12 +162,22 @@ def reaches(matrix, n):
     return False
 
 
-def approximate_eigenvector(matrix, n, largest=None):
-    """Small x of whole numbers >= 0, not all 0, with matrix x >= n x; None when the root is less than n.
+def approximate_eigenvector(
+    matrix: Shaped[np.ndarray, "V V"], n: int, largest: int | np.integer | None = None
+) -> Shaped[np.ndarray, " V"] | None:
+    """Find small whole numbers x, at least 0 and not all 0, with matrix x >= n x.
 
-    Franaszek: the greatest such x within 0..L, for the first L that has one. Then entries are lowered one by one, each
-    time down to the greatest x below; of all ways the SEARCH smallest sums are followed. matrix: Python ints
-    (object[V, V]). largest: give up (None) when an entry above it is needed. Returns object[V].
+    This is Franaszek's algorithm: it takes the greatest such x within 0..L, for the first L that has one. Then it
+    lowers entries one by one, each time down to the greatest x below; of all ways, the SEARCH smallest sums are
+    followed.
+
+    Args:
+        matrix: Exact Python integers, at least 0.
+        n: The factor.
+        largest: The search ends without a result when an entry above this one is needed.
+
+    Returns:
+        The vector of Python integers; None when the Perron root is less than n, or when ``largest`` is exceeded.
     """
     if not reaches(matrix, n):
         return None
@@ -167,13 +192,13 @@ def approximate_eigenvector(matrix, n, largest=None):
         smallest = min(smallest, level[0], key=sum)
         below = [_lowered(matrix, n, x, vertex) for x in level for vertex in np.flatnonzero(x)]
         distinct = {tuple(x): x for x in below if x.any()}
-        # of equal sums those that keep the first vertices: paths may then start there
+        # of equal sums, those come first that keep the first vertices: paths may then start there
         level = sorted(distinct.values(), key=lambda x: (sum(x), *-x))[:SEARCH]
     return smallest
 
 
 def _greatest(matrix, n, x):
-    """The greatest y <= x with matrix y >= n y."""
+    """Return the greatest y <= x with matrix y >= n y."""
     while True:
         y = np.minimum(x, matrix @ x // n)
         if np.array_equal(x, y):
@@ -190,38 +215,62 @@ def _lowered(matrix, n, x, vertex):
 # ---- merging and splitting ------------------------------------------------------------------------
 
 
-def merge(source, block, target, x, n):
-    """Vertices that can stand in for others: int64[V], for each the one that takes its place, itself if none does.
+def merge(
+    source: Int[np.ndarray, " E"],
+    block: Int[np.ndarray, " E"],
+    target: Int[np.ndarray, " E"],
+    x: Int[np.ndarray, " V"],
+    n: int,
+) -> Int[np.ndarray, " V"]:
+    """Find vertices that can stand in for others.
 
-    u takes the place of v when they weigh the same and each edge of u has its like (same block, same target) at v, as
-    long as the targets of unlike edges still weigh n x or more everywhere. All that u leads to, v leads to as well: so
-    what is written stays lawful, and can be read as if v were still there.
-    source, block, target: int64[E], source ascending. x: int64[V], >= 1.
+    u takes the place of v when they have the same weight and each edge of u has its like (same block, same target) at
+    v, as long as the targets of unlike edges still weigh n x or more everywhere. Everything that u leads to, v leads to
+    as well; so the labels that are written remain valid, and can be read as if v were still in the graph.
+
+    Args:
+        source: The vertex at which each edge begins, ascending.
+        block: The block of each edge.
+        target: The vertex at which each edge ends.
+        x: The weights of the vertices, at least 1.
+        n: The factor that the weights must satisfy.
+
+    Returns:
+        For each vertex the one that takes its place, which is the vertex itself if none does.
     """
     cuts = np.searchsorted(source, np.arange(1, len(x)))
 
-    def unlike_edges(place):
-        return [set(keys.tolist()) for keys in np.split(block * len(x) + place[target], cuts)]
+    def unlike_edges(substitute):
+        return [set(keys.tolist()) for keys in np.split(block * len(x) + substitute[target], cuts)]
 
-    place, changed = np.arange(len(x)), True
-    edges = unlike_edges(place)
+    substitute, changed = np.arange(len(x)), True
+    edges = unlike_edges(substitute)
     while changed:
         changed = False
-        for u, v in itertools.permutations(np.unique(place), 2):
-            if place[u] == u and place[v] == v and x[u] == x[v] and edges[u] <= edges[v]:
-                trial = np.where(place == v, u, place)
+        for u, v in itertools.permutations(np.unique(substitute), 2):
+            if substitute[u] == u and substitute[v] == v and x[u] == x[v] and edges[u] <= edges[v]:
+                trial = np.where(substitute == v, u, substitute)
                 fewer = unlike_edges(trial)
                 if all(x[np.array([*fewer[w]], int) % len(x)].sum() >= n * x[w] for w in np.unique(trial)):
-                    place, edges, changed = trial, fewer, True
-    return place
+                    substitute, edges, changed = trial, fewer, True
+    return substitute
 
 
-def split_edges(weights, n, x):
+def split_edges(
+    weights: Int[np.ndarray, " E"], n: int, x: int | np.integer
+) -> tuple[Int[np.ndarray, " E"], tuple[int, ...]]:
     """Partition the out-edges of a vertex of weight x into parts with weights y of sum x, x-consistently.
 
-    weights: int64[E], weights of the targets, >= 1, of sum >= n x. Every part has targets of sum >= n y. Small parts
-    are split off one after the other, by subset sums: as many of weight 1 as can be, then of 2, and so on.
-    Returns (part int64[E], y); y = (x,) when there is no such partition but the trivial one.
+    The targets of every part have a sum of at least n y. Small parts are split off one after the other, by subset sums:
+    first as many of weight 1 as possible, then of weight 2, and so on.
+
+    Args:
+        weights: The weights of the targets of the edges, at least 1, with a sum of at least n x.
+        n: The factor that the weights must satisfy.
+        x: The weight of the vertex.
+
+    Returns:
+        The part of each edge, and y; y is (x,) when there is only the trivial partition.
     """
     part, children, left, size = np.full(len(weights), -1), [], int(x), 1
     slack = int(weights.sum()) - n * left
@@ -239,9 +288,10 @@ def split_edges(weights, n, x):
 
 
 def _subset(weights, edges, low, high):
-    """Some of ``edges`` with the smallest sum of weights in [low, high], or None; each weight in its proportion.
+    """Choose some of ``edges`` with the smallest sum of weights in [low, high]; None if there is no such choice.
 
-    Sums that some numbers of edges of the first few weights can make are the set bits of a Python int.
+    Each weight is chosen in its proportion. The sums that edges of the first few weights can make are represented as
+    the set bits of a Python integer.
     """
     distinct, counts = np.unique(weights[edges], return_counts=True)
     pairs = [(int(w), int(c)) for w, c in zip(distinct, counts, strict=True)]
@@ -269,17 +319,25 @@ def _subset(weights, edges, low, high):
     return np.concatenate(chosen)
 
 
-def split_all(source, target, x, n):
-    """Rounds of splitting until all weights are 1.
+def split_all(
+    source: Int[np.ndarray, " E"], target: Int[np.ndarray, " E"], x: Int[np.ndarray, " V"], n: int
+) -> tuple[tuple[finite_state.Round, ...], finite_state.Split]:
+    """Split vertices, in rounds, until all weights are 1.
 
-    source, target: int64[E], source ascending, of a graph in which the targets of u's edges weigh n x_u together, or
-    more, for all u; x: int64[V], >= 1. Returns (rounds, a ``finite_state.Split``).
+    Args:
+        source: The vertex at which each edge begins, ascending.
+        target: The vertex at which each edge ends. The targets of u's edges weigh n x_u or more together, for all u.
+        x: The weights of the vertices, at least 1.
+        n: The factor.
+
+    Returns:
+        The rounds, and the graph after the last one.
     """
     rounds, origin, parent = [], np.arange(len(source)), np.arange(len(x))
     needed = np.ones(len(x), bool)
     while x.max() > 1:
         top = x == x.max()
-        if top[target[top[source]]].all():  # closed and of one weight, so they do with weight 1
+        if top[target[top[source]]].all():  # closed and of one weight, so weight 1 suffices for them
             needed = top
             break
         edges = np.split(np.arange(len(source)), np.searchsorted(source, np.arange(1, len(x))))
@@ -307,24 +365,33 @@ def split_all(source, target, x, n):
 # ---- the encoder ----------------------------------------------------------------------------------
 
 
-def build(graph, p, q):
-    """The finite-state encoder of p bits per q edges.
+def build(graph: Graph, p: int, q: int) -> finite_state.Encoder:
+    """Build the finite-state encoder of p bits per q edges.
 
-    graph: deterministic Graph. p, q: whole numbers >= 1. Returns a ``finite_state.Encoder``. Raises GraphError for a
-    graph that cannot be used, SplittingError for p:q above capacity (with the nearest that is not) or too large.
+    Args:
+        graph: A deterministic graph.
+        p: The bits of a block, at least 1.
+        q: The edges of a block, at least 1.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        GraphError: The graph cannot be used.
+        SplittingError: p:q is above the capacity (the message has the nearest that is not), or too large.
     """
     if min(p, q) < 1:
         raise SplittingError(f"p:q = {p}:{q}: bits and edges are whole numbers, at least 1")
     require_deterministic(graph)
-    found = _weights(graph, p, q)
-    if found is None:
+    weights = _weights(graph, p, q)
+    if weights is None:
         raise SplittingError(_above_capacity(graph, p, q))
-    vertices, x = found
+    vertices, x = weights
     if sum(x) << p > MOST_EDGES:
         raise SplittingError(f"p:q = {p}:{q}: {sum(x)} states with 2^{p} edges each are too many: use a smaller p")
     power, x, n = power_graph(graph, q, vertices[x > 0]), x[x > 0].astype(np.int64), 1 << p
-    place = merge(power.source, power.block, power.target, x, n)
-    stay, number = np.unique(place, return_inverse=True)
+    substitute = merge(power.source, power.block, power.target, x, n)
+    stay, number = np.unique(substitute, return_inverse=True)
     keep = np.isin(power.source, stay)
     base = finite_state.Base(power.blocks, number[power.source[keep]], number[power.target[keep]], power.block[keep])
     rounds, split = split_all(base.source, base.target, x[stay], n)
@@ -335,7 +402,7 @@ def build(graph, p, q):
 
 
 def _weights(graph, p, q, largest=None):
-    """(vertices of a component of the power graph, x on them), or None when there is no x (within 0..largest)."""
+    """Return (vertices of a component of the power graph, x on them); None when there is no x (within 0..largest)."""
     matrix = power_matrix(graph, q)
     vertices = principal_component(matrix)
     x = approximate_eigenvector(matrix[np.ix_(vertices, vertices)], 1 << p, largest)
@@ -363,11 +430,12 @@ def _above_capacity(graph, p, q):
     return f"{claim}: use {fewer}:{q}" if fewer * more >= p * q else f"{claim}: use {p}:{more}"
 
 
-def best(graph, limit):
-    """The p:q of most bits per edge whose table has at most ``limit`` entries (states x 2^p); ties: the smallest.
+def best(graph: Graph, limit: int) -> tuple[int, int]:
+    """Return the (p, q) of most bits per edge whose table has at most ``limit`` entries (states x 2^p).
 
-    States are counted before a vertex may stand in for another, so the table that is built may be smaller. Returns
-    (p, q). Raises GraphError for a graph that cannot be used, SplittingError when no p:q fits.
+    Of equal ones, it is the smallest. States are counted before a vertex may stand in for another, so the table that is
+    built may be smaller.
+    Raises GraphError for a graph that cannot be used, and SplittingError when no p:q fits.
     """
     require_deterministic(graph)
     capacity = _capacity(graph)
@@ -378,8 +446,8 @@ def best(graph, limit):
         for q in itertools.count(max(1, int(p / capacity))):
             if top and Fraction(p, q) < top[0]:
                 break
-            found = _weights(graph, p, q, limit >> p)
-            if found and (entries := int(sum(found[1])) << p) <= limit:
+            weights = _weights(graph, p, q, limit >> p)
+            if weights and (entries := int(sum(weights[1])) << p) <= limit:
                 rank = (Fraction(p, q), -entries, p, q)
                 top = max(top or rank, rank)
                 break

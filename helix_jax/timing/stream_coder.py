@@ -1,28 +1,30 @@
-"""Streams: payloads <-> paths of as many rounds as the payload needs, by the range coder.
+"""Streams: payloads to paths of as many rounds as the payload needs, and back, by the range coder.
 
-The weights are those of the stationary max-entropic chain of the timing graph G: state = base,
+The weights are those of the stationary max-entropic chain of the timing graph G: the state is the base, and
 p(a, i | b) = z^t r_a / r_b, where P(z) r = r for P(z)_ba = sum_i z^t_ba(i) (timing.md 1). Symbols are the edges that
 leave a base, numbered as in ``enumerative``; ``coder_counts`` makes the counts and proves how many rounds suffice. The
-tables are bit-identical on every machine; their SHA-256 is ``digest``.
+tables are bit-identical on every machine, and their SHA-256 is ``digest``.
 """
 
 import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool, Int32, UInt8, UInt32
 
 from helix_jax import range_coder
 from helix_jax.arithmetic import FIRST_BITS, REGISTER_BITS, TOTAL
 from helix_jax.timing.coder_counts import add, align, pack_counts, payloads_proven, read_counts, share_counts, split
 from helix_jax.timing.enumerative import check_first_base, edge_targets, edge_times, path_to_symbols, symbols_to_path
-from helix_jax.timing.graph import GraphError, timing_graph
+from helix_jax.timing.graph import GraphError, TimeTable, timing_graph
 
 PROOF_ROUNDS = 1024  # the bound on the number of rounds is proven for this many at a time
+
+Arrayish = Array | np.ndarray
 
 
 # ---- tables -------------------------------------------------------------------------------------------
@@ -30,27 +32,33 @@ PROOF_ROUNDS = 1024  # the bound on the number of rounds is proven for this many
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """What the coder needs for paths of any length from ``first_base``.
+    """The table of the coder for paths of any length from ``first_base``.
 
-    rows: uint32[5, ceil((3 levels - 1) / 2)], packed by ``pack_counts``: one row per last base, and one in which symbol
-        0 is certain, for rounds past the end. levels: most levels of a transition.
-    bits_proven: bits that PROOF_ROUNDS rounds carry at least, whatever the payload.
-    digest: SHA-256 over all of the above but ``bits_proven``.
+    Attributes:
+        rows: Rows that ``pack_counts`` has packed: one for each last base, and one in which symbol 0 is certain, for
+            the rounds past the end.
+        levels: The largest number of levels of a transition.
+        first_base: The base before the first round.
+        bits_proven: The bits that PROOF_ROUNDS rounds carry at least, whatever the payload.
+        digest: SHA-256 over all of the above but ``bits_proven``.
     """
 
-    rows: np.ndarray
+    rows: UInt32[np.ndarray, "5 words"]
     levels: int
     first_base: int
     bits_proven: int
     digest: bytes
 
-    def longest(self, bits):
-        """Rounds that suffice for every payload of ``bits`` bits."""
+    def longest(self, bits: int) -> int:
+        """Return a number of rounds that suffices for every payload of ``bits`` bits."""
         return -(-(bits + 1) // self.bits_proven) * PROOF_ROUNDS
 
 
-def build_stream(table, first_base=0):
-    """TimeTable -> Stream. Raises GraphError for a reducible table, and for one whose paths carry no bit."""
+def build_stream(table: TimeTable, first_base: int = 0) -> Stream:
+    """Build the table of the coder for paths that start from ``first_base`` (0..3).
+
+    Raises GraphError for a reducible time table, and for one whose paths carry no bit.
+    """
     check_first_base(first_base)
     timing_graph(table).require_irreducible()
     root = _root(table)
@@ -71,19 +79,19 @@ def build_stream(table, first_base=0):
 
 
 def _powers(z, longest):
-    """float64[longest + 1]: z^t, by multiplication alone (a library's power may differ between machines)."""
+    """Return z^t for t = 0..longest, by multiplication alone (a library's power may differ between machines)."""
     return np.multiply.accumulate(np.concatenate([[1.0], np.full(longest, z)]))
 
 
 def _weights(table, z):
-    """P(z), float64[4, 4]."""
+    """Return P(z), float64[4, 4]."""
     times = table.array()
     powers = np.where(times > 0, _powers(z, table.longest)[times], 0.0)
     return add(np.moveaxis(powers, -1, 0))
 
 
 def _eliminate(matrix):
-    """Gaussian elimination without pivoting, from the last row up; False as soon as a pivot is not positive."""
+    """Eliminate in place without pivoting, from the last row up. Return False as soon as a pivot is not positive."""
     for k in (3, 2, 1):
         if not matrix[k, k] > 0:
             return False
@@ -93,7 +101,7 @@ def _eliminate(matrix):
 
 
 def _root(table):
-    """1 / lambda: the greatest z, by bisection, for which the spectral radius of P(z) is below 1.
+    """Return 1 / lambda: the greatest z, by bisection, for which the spectral radius of P(z) is below 1.
 
     It is below 1 if and only if all pivots of I - P(z) are positive (a nonsingular M-matrix).
     """
@@ -109,11 +117,11 @@ def _root(table):
 
 
 def _right_vector(table, z):
-    """r with P(z) r = r and r_A = 1, up to rounding: float64[4], positive for an irreducible table."""
+    """Return r with P(z) r = r and r_A = 1, up to rounding: float64[4], positive for an irreducible table."""
     matrix = np.eye(4) - _weights(table, z)
     _eliminate(matrix)
     right = np.ones(4)
-    for k in (1, 2, 3):  # row k now has nothing to the right of its pivot
+    for k in (1, 2, 3):  # row k now has only zeros to the right of its pivot
         right[k] = -add([matrix[k, j] * right[j] for j in range(k)]) / matrix[k, k]
     return right
 
@@ -122,7 +130,7 @@ def _right_vector(table, z):
 
 
 class StreamShape(NamedTuple):
-    """The numbers of a Stream and of its payloads: static under jit. rounds: at most as many."""
+    """The numbers of a Stream and of its payloads, static under jit; ``rounds`` is the largest number of rounds."""
 
     rounds: int
     levels: int
@@ -130,15 +138,15 @@ class StreamShape(NamedTuple):
     bits: int
 
 
-def stream_on_device(stream, bits):
-    """Stream -> (flat rows, StreamShape) for payloads of ``bits`` bits."""
+def stream_on_device(stream: Stream, bits: int) -> tuple[UInt32[Array, " rows"], StreamShape]:
+    """Move the table to the device: the flattened rows, and the static numbers for payloads of ``bits`` bits."""
     return jnp.asarray(stream.rows.reshape(-1)), StreamShape(
         stream.longest(bits), stream.levels, stream.first_base, bits
     )
 
 
-def _stream_model(rows, shape, zero):
-    """Model of one path for the range coder; x is True in the rounds of the path. zero: uint32 scalar 0."""
+def _stream_model(rows, shape):
+    """Return the model of one path for the range coder; its x is True in the rounds of the path."""
 
     def cumulative(row, inside):
         return read_counts(rows, jnp.where(inside, row, jnp.uint32(4)), 3 * shape.levels)
@@ -146,41 +154,50 @@ def _stream_model(rows, shape, zero):
     def advance(row, _, symbol):
         return row ^ (symbol // shape.levels + 1).astype(jnp.uint32)
 
-    return range_coder.Model(zero + jnp.uint32(shape.first_base), cumulative, advance)
+    return range_coder.Model(jnp.uint32(shape.first_base), cumulative, advance)
 
 
 def _rounds(model, symbols, shape):
-    """Rounds after which the interval of a path, a 32-bit register over 2^position, is surely below 2^-K wide."""
+    """Return the number of rounds after which the interval of a path is certainly less than 2^-K wide.
+
+    The interval is a 32-bit register over 2^position.
+    """
 
     def narrow(carry, symbol):
         row, width, position = carry
         bounds = range_coder.scale(width, model.cumulative(row, True))
-        bounds = jnp.concatenate([width[None] & 0, bounds, width[None]])
+        bounds = jnp.concatenate([jnp.zeros_like(width[None]), bounds, width[None]])
         width = bounds[symbol + 1] - bounds[symbol]
         shift = lax.clz(width)
         return (model.advance(row, None, symbol), width << shift, position + shift), position
 
-    one = model.state * 0 + 1
-    _, positions = lax.scan(narrow, (model.state, one << FIRST_BITS, one * FIRST_BITS), symbols)
+    start = (model.state, jnp.uint32(1 << FIRST_BITS), jnp.uint32(FIRST_BITS))
+    _, positions = lax.scan(narrow, start, symbols)
     return jnp.sum(positions < shape.bits + REGISTER_BITS, dtype=jnp.int32)
 
 
-def encode_stream(rows, words, *, shape):
-    """Payloads -> paths.
+def encode_stream(
+    rows: UInt32[Array, " rows"], words: UInt32[Arrayish, "B {-(-shape.bits//32)}"], *, shape: StreamShape
+) -> tuple[UInt8[Array, "B {shape.rounds}"], UInt8[Array, "B {shape.rounds}"], Int32[Array, " B"]]:
+    """Encode payloads into paths.
 
-    words: uint32[B, ceil(K / 32)], first bit most significant, zeros after bit K. Returns (letters uint8[B, R],
-    levels uint8[B, R], rounds int32[B]) with R = ``shape.rounds``; past a path's own number of rounds both are 0.
+    Args:
+        rows: The flattened rows of the table.
+        words: The payloads of K bits, with the first bit most significant, and zeros after bit K.
+        shape: The numbers of the table and of the payloads.
+
+    Returns:
+        The base that each round writes; its level; and the number of rounds of each path. Past that number, letters and
+        levels are 0.
     """
-    chex.assert_shape(words, (None, -(-shape.bits // 32)))
-    chex.assert_type(words, jnp.uint32)
+    model = _stream_model(rows, shape)
 
-    def one(payload):
-        model = _stream_model(rows, shape, payload[0] & 0)
+    def to_symbols(payload):
         everywhere = np.ones(shape.rounds, bool)
         symbols = range_coder.bits_to_symbols(model, payload, xs=everywhere, length=shape.rounds)
         return symbols, _rounds(model, symbols, shape)
 
-    symbols, rounds = jax.vmap(one)(words)
+    symbols, rounds = jax.vmap(to_symbols)(words)
     letters, levels = symbols_to_path(symbols, shape.levels, shape.first_base)
     inside = _inside(rounds, shape)
     return jnp.where(inside, letters, jnp.uint8(0)), jnp.where(inside, levels, jnp.uint8(0)), rounds
@@ -190,23 +207,34 @@ def _inside(rounds, shape):
     return jnp.arange(shape.rounds, dtype=jnp.int32)[None, :] < rounds[:, None]
 
 
-def decode_stream(rows, letters, levels, rounds, *, shape):
-    """Paths -> payloads.
+def decode_stream(
+    rows: UInt32[Array, " rows"],
+    letters: UInt8[Arrayish, "B {shape.rounds}"],
+    levels: UInt8[Arrayish, "B {shape.rounds}"],
+    rounds: Int32[Arrayish, " B"],
+    *,
+    shape: StreamShape,
+) -> tuple[UInt32[Array, "B {-(-shape.bits//32)}"], Bool[Array, " B"]]:
+    """Decode paths into payloads.
 
-    letters, levels: uint8[B, R], rounds: int32[B], any values; what lies past the rounds of a path is not looked at.
-    Returns (words uint32[B, ceil(K / 32)], ok bool[B]); ok is False for what is no path of G, or has a transition that
-    is never written, or more or fewer rounds than its payload needs; its words mean nothing.
+    Args:
+        rows: The flattened rows of the table.
+        letters: The base of each round, of any value; what lies past the rounds of a path is ignored.
+        levels: The level of each round, likewise.
+        rounds: The number of rounds of each path, of any value.
+        shape: The numbers of the table and of the payloads.
+
+    Returns:
+        The payloads, and whether each path is valid. It is not if it is no path of G, has a transition that is never
+        written, or has more or fewer rounds than its payload needs; its words then mean nothing.
     """
-    chex.assert_shape([letters, levels], (None, shape.rounds))
-    chex.assert_type([letters, levels], jnp.uint8)
-    chex.assert_type(rounds, jnp.int32)
     inside = _inside(rounds, shape)
-    symbols, legal = path_to_symbols(letters, levels, shape.levels, shape.first_base)
+    symbols, valid = path_to_symbols(letters, levels, shape.levels, shape.first_base)
+    model = _stream_model(rows, shape)
 
-    def one(path, here):
-        model = _stream_model(rows, shape, (path[0] & 0).astype(jnp.uint32))
-        words, ok = range_coder.symbols_to_bits(model, path, xs=here, bits=shape.bits)
+    def to_bits(path, inside):
+        words, ok = range_coder.symbols_to_bits(model, path, xs=inside, bits=shape.bits)
         return words, ok, _rounds(model, path, shape)
 
-    words, ok, needed = jax.vmap(one)(jnp.where(inside, symbols, 0), inside)
-    return words, ok & (legal | ~inside).all(axis=1) & (rounds == needed)
+    words, ok, needed = jax.vmap(to_bits)(jnp.where(inside, symbols, 0), inside)
+    return words, ok & (valid | ~inside).all(axis=1) & (rounds == needed)

@@ -12,9 +12,9 @@ so that no float tie decides otherwise on another day: one compilation for every
 Pictures are made with tiles that share the frame evenly (``_evenly``), where less is computed twice or thrown away: in
 CIF three fifths of the time, for a compilation for each size of frame.
 
-On CPUs one tile at a time is encoded, by one device with all cores: two tiles on two devices take 1.2 times as much CPU
-time, four 1.4 times, since they leave the cache. Accelerators encode several tiles each at a time, over all local
-devices, across groups.
+On CPUs one tile at a time is worked on, by one device with all cores: two tiles on two devices take 1.2 times as much
+CPU time, four 1.4 times, since they leave the cache. Accelerators take several tiles each at a time, over all local
+devices, across groups. Both ways, encoding and decoding, the next tiles are at work while one result is waited for.
 """
 
 import dataclasses
@@ -51,13 +51,7 @@ def encode(params, config, blocks, height, width, progress=None, batch=None, spr
     ``grid_shape``; the last frame and the right and bottom edges repeat to fill whole tokens.
     Raises ValueError for an empty clip, or frames of another size or type than stated.
     """
-    on_cpu = parallel.mesh().devices.flat[0].platform == "cpu"
-    network = functools.partial(_encode_tiles, config=config, positions=positions)
-    batch = batch or (1 if on_cpu else ON_ACCELERATOR)
-    if spread if spread is not None else not on_cpu:
-        network = parallel.spread(_encode_tiles, config=config, positions=positions)
-        batch *= parallel.mesh().size
-        params = parallel.replicate(params)
+    network, batch = _on_devices(_encode_tiles, params, batch, spread, config=config, positions=positions)
     core = config.tile[0] * PATCH[0]
     h, w = grid_shape(1, height, width)[1:]
     done, digits = 0, []
@@ -72,7 +66,7 @@ def encode(params, config, blocks, height, width, progress=None, batch=None, spr
             if progress:
                 progress(len(chunk))
 
-    for places, cores in parallel.one_ahead(_encoded(network, params, cut(), batch)):
+    for places, cores in parallel.one_ahead(_started(network, cut(), batch)):
         for (out, y, x), one in zip(places, np.asarray(cores), strict=False):
             _paste(out, one, y, x)
     if not done:
@@ -80,12 +74,12 @@ def encode(params, config, blocks, height, width, progress=None, batch=None, spr
     return np.concatenate(digits)[: math.ceil(done / PATCH[0])]
 
 
-def decode(params, config, levels, frames, height, width, progress=None, batch=1):
+def decode(params, config, levels, frames, height, width, progress=None, batch=None, spread=None):
     """Token digits -> frames, a generator of uint8[n, H, W, 3] blocks that cover exactly the clip.
 
     levels: [t, h, w, k], uint8 digits or float values between them (for tokens that are guessed).
     frames, height, width: of the clip in pixels. progress: called with the number of frames just done.
-    batch: tiles per call, on one device.
+    batch, spread: as for ``encode``.
     Raises ValueError where ``levels`` does not fit the clip or the model.
     """
     expected = (*grid_shape(frames, height, width), config.digits)
@@ -95,32 +89,54 @@ def decode(params, config, levels, frames, height, width, progress=None, batch=1
             f"{config.digits} digits per token need {list(expected)}"
         )
     config = _evenly(config, *levels.shape[1:3])
-    return _decode_blocks(params, config, levels, frames, height, width, progress, batch)
+    return _decode_blocks(params, config, levels, frames, height, width, progress, batch, spread)
 
 
 def squared_error(params, config, levels, blocks, info):
     """Of the decoded clip, over all samples, in 8-bit levels: float. levels: as for ``decode``. blocks: the clip's
     frames. info: video.VideoInfo. What is written may depend on it, so tiles have the model's shape."""
-    decoded = _decode_blocks(params, config, levels, info.frames, info.height, info.width, None, 1)
+    decoded = _decode_blocks(params, config, levels, info.frames, info.height, info.width)
     return sum(
         float(np.square(one.astype(np.float64) - other).sum())
         for one, other in zip(regrouped(blocks, config.tile[0] * PATCH[0]), decoded, strict=True)
     )
 
 
-def _decode_blocks(params, config, levels, frames, height, width, progress, batch):
-    core = config.tile[0]
-    out = np.empty(0, np.uint8)
-    for start, corners, cores in parallel.one_ahead(_decoded(params, config, levels, batch)):
-        if corners[0] == (0, 0):
+def _decode_blocks(params, config, levels, frames, height, width, progress=None, batch=None, spread=None):
+    network, batch = _on_devices(_decode_tiles, params, batch, spread, config=config)
+    core, halo, corners = (
+        config.tile[0],
+        model.receptive_halo(config.decoder_blocks),
+        _corners(config, *levels.shape[1:3]),
+    )
+
+    def cut():
+        for start in range(0, len(levels), core):
+            group = levels[np.minimum(np.arange(start, start + core), len(levels) - 1)].astype(np.float32)
             out = np.empty((core * PATCH[0], height, width, 3), np.uint8)
-        for (y, x), one in zip(corners, np.asarray(cores), strict=True):
-            _paste(out, one, y * PATCH[1], x * PATCH[2])
-        if corners[-1] == _corners(config, *levels.shape[1:3])[-1]:
-            count = min(core * PATCH[0], frames - start * PATCH[0])
-            yield out[:count]
-            if progress:
-                progress(count)
+            count = min(len(out), frames - start * PATCH[0])
+            for y, x in corners:
+                last = (y, x) == corners[-1]
+                yield *_levels_of_tile(config, halo, group, y, x), (out, y * PATCH[1], x * PATCH[2], last and count)
+
+    for places, cores in parallel.one_ahead(_started(network, cut(), batch)):
+        for (out, y, x, count), one in zip(places, np.asarray(cores), strict=False):
+            _paste(out, one, y, x)
+            if count:  # that was the last tile of a group
+                yield out[:count]
+                if progress:
+                    progress(count)
+
+
+def _on_devices(function, params, batch, spread, **static):
+    """function(params, tiles, bounds, **static) -> (the same of tiles and bounds, how many tiles a call takes)."""
+    on_cpu = parallel.mesh().devices.flat[0].platform == "cpu"
+    batch = batch or (1 if on_cpu else ON_ACCELERATOR)
+    if spread if spread is not None else not on_cpu:
+        return functools.partial(parallel.spread(function, **static), parallel.replicate(params)), (
+            batch * parallel.mesh().size
+        )
+    return functools.partial(function, params, **static), batch
 
 
 # ---- one step in time: all tiles of a group -----------------------------------------------
@@ -137,31 +153,21 @@ def _tiles(config, frames, out):
         yield frames[:, rows[:, None], columns], _bounds(config, halo, (y, x), h, w), (out, y, x)
 
 
-def _encoded(network, params, tiles, batch):
-    """Start ``batch`` tiles of ``_tiles`` at a time: yields (where each belongs, their cores); the last tile repeats to
-    fill."""
+def _levels_of_tile(config, halo, group, y, x):
+    """(levels, bounds) of the tile at (y, x) of a group float32[t, h, w, k]."""
+    _, h, w, _ = group.shape
+    rows = _clamped(y - halo, config.tile[1] + 2 * halo, h)
+    columns = _clamped(x - halo, config.tile[2] + 2 * halo, w)
+    return group[:, rows[:, None], columns], _bounds(config, halo, (y, x), h, w)
+
+
+def _started(network, tiles, batch):
+    """Start ``batch`` tiles, (what the network is given, bounds, where the result belongs), at a time: yields (where
+    each belongs, the results); the last tile repeats to fill."""
     while waiting := list(itertools.islice(tiles, batch)):
-        pixels, bounds, places = zip(*waiting, strict=True)
+        given, bounds, places = zip(*waiting, strict=True)
         spare = batch - len(waiting)
-        yield places, network(params, np.stack(pixels + pixels[-1:] * spare), np.stack(bounds + bounds[-1:] * spare))
-
-
-def _decoded(params, config, levels, batch):
-    """Start ``batch`` tiles at a time, group after group: yields (first latent frame, corners, pixels)."""
-    halo = model.receptive_halo(config.decoder_blocks)
-    _, h, w, _ = levels.shape
-    for start in range(0, len(levels), config.tile[0]):
-        at = np.minimum(np.arange(start, start + config.tile[0]), len(levels) - 1)
-        group = levels[at].astype(np.float32)
-
-        def cut(y, x, group=group):
-            rows = _clamped(y - halo, config.tile[1] + 2 * halo, h)
-            columns = _clamped(x - halo, config.tile[2] + 2 * halo, w)
-            return group[:, rows[:, None], columns]
-
-        for corners in _batches(config, h, w, batch):
-            bounds = np.stack([_bounds(config, halo, corner, h, w) for corner in corners])
-            yield start, corners, _decode_tiles(params, np.stack([cut(y, x) for y, x in corners]), bounds, config)
+        yield places, network(np.stack(given + given[-1:] * spare), np.stack(bounds + bounds[-1:] * spare))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "positions"))
@@ -196,13 +202,6 @@ def _evenly(config, h, w):
 
 def _corners(config, h, w):
     return [(y, x) for y in range(0, h, config.tile[1]) for x in range(0, w, config.tile[2])]
-
-
-def _batches(config, h, w, batch):
-    """Top left corners (y, x) of the tiles, ``batch`` at a time; the last corner repeats to fill."""
-    corners = _corners(config, h, w)
-    corners += corners[-1:] * (-len(corners) % batch)
-    return [corners[at : at + batch] for at in range(0, len(corners), batch)]
 
 
 def _bounds(config, halo, corner, h, w):

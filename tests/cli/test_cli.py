@@ -204,6 +204,7 @@ def test_pack_and_unpack(tmp_path, run_cli, size):
     assert (tmp_path / "back").read_bytes() == blob
 
 
+@pytest.mark.usefixtures("cheap_sets")
 def test_key_motifs_and_primers(tmp_path, run_cli):
     (tmp_path / "file").write_bytes(b"with options")
     options = ("--forbid", "gaattc", "--forbid", "GGATCC", "--left-primer", "ACGTTGCA", "--right-primer", "TGACCTGA")

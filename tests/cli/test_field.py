@@ -24,6 +24,8 @@ from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.reads import fastq
 from helix_jax.strands import fasta, header_search, pool, primers, records
 
+OPTIMISED = True  # see tests/conftest.py
+
 CHEAP = ("--constraints", "strand", "--strand-length", "100")
 DONE, WRONG_USE, UNDECODABLE = 0, 2, 4
 BLOB = np.random.default_rng(7).bytes(600)
@@ -307,6 +309,7 @@ def test_a_pool_among_copies_of_something_else(packed, tmp_path, unpacked):
     assert figures["unreadable"] == 6000
 
 
+@pytest.mark.usefixtures("cheap_sets")
 def test_reads_shorter_than_strands_are_called_that(tmp_path, run_cli):
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, left_primer=LEFT, right_primer=RIGHT))
     made = codec.pack(BLOB, config=config)
@@ -401,6 +404,7 @@ def test_without_the_comment_the_options_are_asked_for(primed, unpacked, tmp_pat
     unpacked(bare, *options)
 
 
+@pytest.mark.usefixtures("cheap_sets")
 def test_damaged_comments_cost_nothing_while_others_are_whole(primed, unpacked, tmp_path):
     lines = primed[0].read_text().splitlines()
     for first in (lines[0].split(" forbid=")[0], lines[0].replace("GAATTC", "A"), lines[0].replace(LEFT, "ACGT")):
@@ -472,7 +476,7 @@ def test_options_without_effect_are_refused(run_cli, tmp_path, options, words):
 
 def test_a_fault_of_ours_keeps_its_traceback(tmp_path):
     script = (
-        "from helix_jax import cli\n"
+        "from helix_jax.cli import app as cli\n"
         "def broken(): raise ValueError('shapes (3,) and (4,) do not match')\n"
         "cli.app = broken\ncli.main()"
     )
@@ -487,7 +491,7 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path):
 def test_signals_leave_no_temporary_file(tmp_path, number):
     """A pack that waits for its input, inside the writing of its output."""
     script = (
-        "import signal, time; from helix_jax import cli, files\n"
+        "import signal, time; from helix_jax import files; from helix_jax.cli import app as cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"def app():\n with files.atomic({str(tmp_path / 'out')!r}):\n  print('in', flush=True); time.sleep(60)\n"
         "cli.app = app\ncli.main()"

@@ -18,6 +18,8 @@ from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer.weights import Model
 from tests.test_codec import RATE, grouped
 
+OPTIMISED = True  # see tests/conftest.py
+
 SMALL = TokenizerConfig(width=12, encoder_blocks=1, decoder_blocks=1, digits=4, tile=(4, 8, 8))
 STRANDS = StrandConfig(length=100, redundancy=0.0)
 BARE = StrandConfig(redundancy=0.0)

@@ -23,6 +23,8 @@ from helix_jax.strands import checker
 from helix_jax.tk_scone import constraints
 from helix_jax.tokenizer import weights
 
+OPTIMISED = True  # see tests/conftest.py
+
 FRAMES = 8
 SAME = StrandConfig(redundancy=0.1)
 NAME = "a<b&.mp4"  # what a page must escape

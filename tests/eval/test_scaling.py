@@ -11,7 +11,6 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from eval import collectives, scaling
-from helix_jax import parallel
 from train import sharding
 
 CONFIG = """
@@ -161,7 +160,7 @@ def test_without_collectives_shapes_stay(grid):
         with collectives.left_out():
             assert collectives.operand_bytes(text(deterministic)) == {}
         assert collectives.operand_bytes(text(deterministic))["all-gather"] > 0
-    assert parallel.lax is jax.lax
+    assert sharding.lax is jax.lax
 
 
 # ---- wrong use and the cut -------------------------------------------------------------------------

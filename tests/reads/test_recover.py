@@ -12,6 +12,8 @@ from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.reads import fastq, recover
 from helix_jax.strands.pool import DecodeError
 
+OPTIMISED = True  # see tests/conftest.py
+
 BLOB = np.random.default_rng(7).bytes(600)
 OTHER = np.random.default_rng(8).bytes(600)
 PRIMERS = ("ACACGACGCTCTTCCGATCT", "AGATCGGAAGAGCACACGTC")

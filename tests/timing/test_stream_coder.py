@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from helix_jax import parallel
 from helix_jax.arithmetic import REGISTER_BITS, TOTAL
@@ -283,5 +284,5 @@ def test_impossible_demands_are_refused(build, message):
 )
 def test_wrong_words_are_refused(words, talk_stream):
     rows, shape = stream_coder.stream_on_device(talk_stream, 930)
-    with pytest.raises(AssertionError):
+    with pytest.raises(TypeCheckError):
         stream_coder.encode_stream(rows, words, shape=shape)

@@ -82,8 +82,8 @@ def test_pixels_do_not_depend_on_the_cut(params):
     assert one.dtype == np.uint8
     assert one.std() > 10
     assert np.abs(one.astype(int) - other).max() <= 1
-    batched = decode(params, TINY, digits, shape, batch=3)
-    assert np.abs(one.astype(int) - batched).max() <= 1
+    for options in ({"batch": 3}, {"batch": 1, "spread": True}):
+        assert np.abs(one.astype(int) - decode(params, TINY, digits, shape, **options)).max() <= 1
 
 
 def seams(params, clip):
