@@ -134,12 +134,16 @@ def _check_finite(path, params):
 
 
 def _check_shapes(path, flat, config):
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: net.init(jax.random.key(0), config))
-    )
-    wanted = to_integers(zeros) | tables.to_arrays(*fresh_starts(config.digits))
-    wanted["importance"] = np.ones(config.digits, np.int32)
-    for name in sorted(flat.keys() | wanted.keys()):
-        there, needed = ((t[name].shape, t[name].dtype.name) if name in t else "no tensor" for t in (flat, wanted))
+    params = jax.eval_shape(lambda: net.init(jax.random.key(0), config))
+    wanted = {name: (params[name].shape, "int32") for name in ("phase", "earlier")}
+    for name, layer in _layers(params):
+        wanted[f"{name}.w"] = layer["w"].shape, "int8"
+        wanted[f"{name}.shift"] = layer["w"].shape[-1:], "int8"
+        wanted[f"{name}.b"] = layer["b"].shape, "int32"
+    starts = tables.to_arrays(*fresh_starts(config.digits)) | {"importance": np.ones(config.digits, np.int32)}
+    wanted |= {name: (array.shape, array.dtype.name) for name, array in starts.items()}
+    present = {name: (array.shape, array.dtype.name) for name, array in flat.items()}
+    for name in sorted(present.keys() | wanted.keys()):
+        there, needed = (shapes.get(name, "no tensor") for shapes in (present, wanted))
         if there != needed:
             raise WeightsError(f"{path} is not a weights file of helix_jax's prior: {name} is {there}, not {needed}")
