@@ -269,8 +269,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--large", type=int, default=0, metavar="BYTES", help="pack and unpack a file of this size too")
     parser.add_argument("--json", metavar="FILE", help="write the same figures to FILE")
     args = parser.parse_args(arguments)
-    if args.baseline and not (args.baseline / "helix_jax" / "cli.py").is_file():
-        parser.error(f"--baseline {args.baseline}: no helix_jax/cli.py there; give the folder of a checkout")
+    places = [args.baseline / "helix_jax" / name for name in ("cli/app.py", "cli.py")] if args.baseline else []
+    if places and not any(path.is_file() for path in places):
+        parser.error(f"--baseline {args.baseline}: no helix_jax/cli there; give the folder of a checkout")
     chosen = args.only or [*COMMANDS, *(LARGE if args.large else ())]
     if not args.large and set(chosen) & set(LARGE):
         parser.error(f"{', '.join(LARGE)}: say how many bytes with --large")

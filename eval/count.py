@@ -2,11 +2,11 @@
 
     python -m eval.count [--json FILE] [--length 150 200] [SET ...]
 
-Two formulations, both over absolute GC classes and runs, where the library works with differences of bases:
-sets with a GC window are arrays indexed by the GC bits of the last window - 1 bases, one array per length of
-the current run, and one base more is a few slices; the others are dictionaries over (G and C so far, class, run).
-Array entries are residues modulo primes below 2^57, put together to whole Python integers by the
-Chinese remainder theorem, so that every count is exact.
+There are two formulations, both over absolute GC classes and runs, whereas the library works with differences of bases.
+For sets with a GC window there are arrays indexed by the GC bits of the last window - 1 bases, one array for each
+length of the current run, and a further base is a few slices. For the others there are dictionaries over (G and C so
+far, class, run). Array entries are residues modulo primes below 2^57, which the Chinese remainder theorem combines to
+Python integers, so that every count is exact.
 """
 
 import argparse
@@ -14,22 +14,25 @@ import concurrent.futures
 import json
 import math
 from collections import defaultdict
+from collections.abc import Collection
 from fractions import Fraction
 
 import numpy as np
+from jaxtyping import Int64
 from rich.console import Console
 from rich.table import Table
 
-from helix_jax.tk_scone.constraints import NAMED
+from helix_jax.tk_scone.constraints import NAMED, Constraints
 
-PRIME_BITS = 57  # a step adds at most 4 * (longest run) residues: 63 bits hold those of runs up to LONGEST_RUN
+PRIME_BITS = 57  # a step adds at most 4 * (longest run) residues, which fit into 63 bits for runs up to LONGEST_RUN
 LONGEST_RUN = 15
 
 
-def strands(constraints, lengths):
-    """{L: N(L)} for the given lengths, Python integers.
+def strands(constraints: Constraints, lengths: Collection[int]) -> dict[int, int]:
+    """Return {L: N(L)} for these lengths.
 
-    Raises ValueError for sets with motifs, primers, or a window beside another GC rule: they are not counted here.
+    Raises ValueError for sets with motifs, with primers, or with a window and another GC rule: they are not counted
+    here.
     """
     c = constraints
     if c.motifs or c.left or c.right or (c.window and (c.balance or c.strand_gc)):
@@ -41,13 +44,13 @@ def strands(constraints, lengths):
     return {length: _without_window(c, length) for length in lengths}
 
 
-def whole_numbers(band, length):
-    """Least and greatest number of G + C in ``length`` bases whose share lies in the band."""
+def whole_numbers(band: tuple[float, float], length: int) -> tuple[int, int]:
+    """Return the least and the greatest number of G + C in ``length`` bases whose share lies in the band."""
     return math.ceil(Fraction(str(band[0])) * length), math.floor(Fraction(str(band[1])) * length)
 
 
-def _without_window(c, length):
-    ways = {(gc, gc, 1): 2 for gc in (0, 1)}  # (G and C so far, class of the last base, run): strands
+def _without_window(c: Constraints, length: int) -> int:
+    ways = {(gc, gc, 1): 2 for gc in (0, 1)}  # (G and C so far, class of the last base, run): number of strands
     for size in range(2, length + 1):
         after = defaultdict(int)
         for (total, last, run), count in ways.items():
@@ -70,20 +73,20 @@ def _with_window(longest, window, low, high, lengths):
 
 
 def _modulo(longest, window, low, high, lengths, prime):
-    """{L: N(L) mod prime}. ways[run - 1, history]: strands with that run whose last GC bits are the history."""
+    """Return {L: N(L) mod prime}; ways[run - 1, history] counts strands with that run and these last GC bits."""
     ways = np.zeros((longest, 2), np.int64)
     ways[0] = 2
-    counts, lawful = {}, _lawful(window, low, high)
+    counts, valid = {}, _valid(window, low, high)
     for size in range(1, max(lengths) + 1):
         if size > 1:
-            if size < window:  # no bit leaves yet
+            if size < window:  # no bit leaves the window yet
                 before = np.repeat(ways.reshape(longest, -1, 2, 1), 2, axis=3)
-            else:  # oldest bit (it leaves), the bits between, newest bit, and the bit of the base to come
+            else:  # oldest bit (which leaves), the bits between, newest bit, and the bit of the next base
                 oldest = ways.reshape(longest, 2, -1, 2, 1)
-                before = oldest[:, 0] * lawful[0] + oldest[:, 1] * lawful[1]
+                before = oldest[:, 0] * valid[0] + oldest[:, 1] * valid[1]
             after = np.zeros(before.shape, np.int64)
             after[0] = before.sum(axis=0)
-            after[0, :, 0, 1] *= 2  # a base of the other class: two to choose from
+            after[0, :, 0, 1] *= 2  # two bases of the other class
             after[0, :, 1, 0] *= 2
             for bit in (0, 1):  # the same base again, or the other one of its class (counted above)
                 after[1:, :, bit, bit] = before[:-1, :, bit, bit]
@@ -93,8 +96,8 @@ def _modulo(longest, window, low, high, lengths, prime):
     return counts
 
 
-def _lawful(window, low, high):
-    """int64[oldest bit, bits between, newest bit, coming bit]: 1 where that window holds low..high ones."""
+def _valid(window: int, low: int, high: int) -> Int64[np.ndarray, "2 n 2 2"]:
+    """Return [oldest bit, bits between, newest bit, next bit]: 1 where that window holds low to high ones."""
     ones = np.bitwise_count(np.arange(1 << window, dtype=np.int64))
     return ((ones >= low) & (ones <= high)).astype(np.int64).reshape(2, -1, 2, 2)
 
@@ -109,8 +112,8 @@ def _primes(bits):
     return found
 
 
-def _is_prime(n):
-    """Miller and Rabin's test for odd n above 37; these twelve bases decide it below 2^64."""
+def _is_prime(n: int) -> bool:
+    """Return whether odd n above 37 is prime, by Miller and Rabin's test; these bases are exact below 2^64."""
     odd, twos = n - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1
@@ -123,9 +126,10 @@ def _is_prime(n):
     return True
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(description="Exact number of strands that obey each constraint set.")
-    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(NAMED)} (default: all)")
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"sets to count, of {', '.join(NAMED)} (default: all)")
     parser.add_argument("--length", type=int, nargs="+", default=[150, 200], help="nucleotides per strand")
     parser.add_argument("--json", metavar="FILE", help="write the same figures to FILE")
     options = parser.parse_args()

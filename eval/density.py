@@ -1,10 +1,10 @@
-"""Density of every named set beside its exact limit, its capacity, and the published figures.
+"""Density of every named set, compared with its exact limit, its capacity, and published figures.
 
     python -m eval.density [--json FILE]
 
-K is the payload that the coder carries in every strand, index and check among it; the limit is log2 N(L), with N(L)
-counted in exact integers by ``eval.count``, which shares no code with the coder; the capacity is for long strands.
-No K may exceed its limit: the program fails if one does.
+K is the number of bits that the coder carries in each strand, including index and check. The limit is log2 N(L), where
+``eval.count``, which shares no code with the coder, counts N(L) in exact integers. The capacity is for long strands. No
+K may exceed its limit; the program fails if one does.
 """
 
 import argparse
@@ -50,7 +50,19 @@ PUBLISHED = [
 
 @dataclass(frozen=True)
 class Density:
-    """One set at one length. bits: K. Bits per strand where not said otherwise."""
+    """The density of one set at one length.
+
+    Attributes:
+        set: name of the set.
+        rules: the set in words.
+        length: nucleotides of a strand.
+        bits: K, the bits of a strand.
+        gross_bits_per_nt: K / length.
+        limit_bits: log2 N(L), in bits per strand.
+        limit_bits_per_nt: the same per nucleotide.
+        share_of_limit: K as a share of it.
+        capacity: capacity of the set, in bits per nucleotide.
+    """
 
     set: str
     rules: str
@@ -63,8 +75,8 @@ class Density:
     capacity: float
 
 
-def measure():
-    """A Density for every named set and length."""
+def measure() -> list[Density]:
+    """Return the density of each named set at each length."""
     rows = []
     for name, constraints in NAMED.items():
         asymptotic, rules = capacity(constraints), constraints.describe()
@@ -75,7 +87,8 @@ def measure():
     return rows
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(description="Bits per nucleotide of each constraint set, and its limits.")
     parser.add_argument("--json", metavar="FILE", help="write the same figures to FILE")
     options = parser.parse_args()

@@ -1,9 +1,10 @@
-"""Pools through the channels of `dt4dds` (Gimpel et al. 2023): photolithographic synthesis, and decay by breakage.
+"""Send pools through the channels of `dt4dds` (Gimpel et al. 2023): photolithographic synthesis, decay by breakage.
 
     python -m eval.dt4dds_channels [--program PATH/dt4dds-scenario] [--redundancy 0.3] [--halflives 2] [--depth 50]
 
-`dt4dds` is GPL, and so a program of its own here: install it in another environment (`pip install dt4dds`) and name its
-`dt4dds-scenario`. It writes paired reads; the first ones are read, with the sequencing adapter cut off their ends.
+`dt4dds` is GPL, and therefore run as a separate program here: install it in another environment (`pip install dt4dds`)
+and pass its `dt4dds-scenario`. It writes paired reads, of which the first ones are used, with the sequencing adapter
+removed from their ends.
 """
 
 import argparse
@@ -11,9 +12,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int, UInt8
 from rich.console import Console
 from rich.table import Table
 
@@ -22,11 +25,11 @@ from helix_jax import codec, parallel
 from helix_jax.reads import fastq, orient, recover
 
 ADAPTER = b"GATCGGAAGAGCACACGTCT"  # what the scenarios ligate to the end of a strand
-LEAST = 4  # bases of the adapter that are taken for it at the very end of a read
+LEAST = 4  # least number of its first bases that are recognised as the adapter at the very end of a read
 
 
-def scenarios(args):
-    """{name: arguments of dt4dds-scenario after the two files}."""
+def scenarios(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the arguments of dt4dds-scenario after the two files, by the name of the scenario."""
     depth = ["-d", str(args.depth)]
     return {
         "photolithographic-synthesis": ["-c", "200", *depth],
@@ -34,21 +37,35 @@ def scenarios(args):
     }
 
 
-def without_adapter(bases, lengths):
-    """Lengths int32[n] of reads uint8[n, W] up to the adapter."""
-    letters, found = np.frombuffer(b"ACGTN", np.uint8)[np.minimum(bases, fastq.UNKNOWN)], lengths.copy()
+def without_adapter(bases: UInt8[np.ndarray, "n W"], lengths: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Return the lengths of reads up to the adapter."""
+    letters, ends = np.frombuffer(b"ACGTN", np.uint8)[np.minimum(bases, fastq.UNKNOWN)], lengths.copy()
     for number, (row, length) in enumerate(zip(letters, lengths, strict=True)):
         text = row[:length].tobytes()
         place = orient.find(ADAPTER, text)[1]
         if place is None:
-            ends = (size for size in range(len(ADAPTER) - 1, LEAST - 1, -1) if text.endswith(ADAPTER[:size]))
-            place = (length - next(ends, 0), length)
-        found[number] = place[0]
-    return found
+            sizes = (size for size in range(len(ADAPTER) - 1, LEAST - 1, -1) if text.endswith(ADAPTER[:size]))
+            place = (length - next(sizes, 0), length)
+        ends[number] = place[0]
+    return ends
 
 
-def run(program, name, arguments, data, pool):
-    """One scenario: (strands found, every bit came back, recover.ReadReport or None)."""
+def run(
+    program: str, name: str, arguments: Sequence[str], data: bytes, pool: codec.Pool
+) -> tuple[int, bool, recover.ReadReport | None]:
+    """Run one scenario.
+
+    Args:
+        program: the program dt4dds-scenario.
+        name: name of the scenario.
+        arguments: its arguments after the two files.
+        data: the content of the pool.
+        pool: the pool.
+
+    Returns:
+        The number of strands that were recovered, whether every bit came back, and the report of the reads, or None if
+        they could not be decoded.
+    """
     with tempfile.TemporaryDirectory() as folder:
         design = Path(folder) / "design.txt"
         letters = np.frombuffer(b"ACGT", np.uint8)[pool.strands]
@@ -68,13 +85,16 @@ def run(program, name, arguments, data, pool):
     return right, recovery.comes_back(data, strands), report
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", default="dt4dds-scenario", help="default: the one on the path")
-    parser.add_argument("--bytes", type=int, default=20_000, help="of the pool (default 20,000)")
+    parser.add_argument(
+        "--program", default="dt4dds-scenario", help="path of dt4dds-scenario (default: the one on the path)"
+    )
+    parser.add_argument("--bytes", type=int, default=20_000, help="content of the pool in bytes (default 20,000)")
     parser.add_argument("--redundancy", type=float, default=0.3)
     parser.add_argument("--depth", type=float, default=50, help="reads per strand (default 50)")
-    parser.add_argument("--halflives", type=float, default=2, help="of decay (default 2)")
+    parser.add_argument("--halflives", type=float, default=2, help="half-lives of decay (default 2)")
     args = parser.parse_args()
     if not shutil.which(args.program):
         sys.exit(f"{args.program}: no such program; `pip install dt4dds` in another environment and name it here")

@@ -1,22 +1,23 @@
-"""Is it worth training tokenizer and prior together? The same nets both ways, at equal compute, over seeds and rates.
+"""Compare joint and separate training of tokenizer and prior: the same nets, at equal compute, over seeds and rates.
 
     python -m eval.joint VIDEOS --data SHARDS --out FOLDER [--config configs/joint_cpu.py] [--digits 4 6 8] [--seeds 3]
 
-    separate        the tokenizer for distortion alone, then a prior for its tokens: so many steps each
-    joint           both at once, all terms as configured: so many steps, which are as many FLOP (printed)
-    no rate, no masked, no concealment, constraint     joint with one term left out, or the penalty switched on, at the
-                    middle number of digits (--ablate)
+    separate        the tokenizer for distortion alone, then a prior for its tokens, with the configured steps each
+    joint           both at once, with all terms as configured, and the configured steps, which take as many FLOP
+    no rate, no masked, no concealment, constraint     joint training with one term left out, or with the penalty
+                    switched on, at the middle number of digits (--ablate)
 
-Every run is measured on all clips of VIDEOS: the first 32 frames, pictures of 240 lines and more at half size. Quality:
-PSNR and MS-SSIM of all digits. Nucleotides per pixel: bytes of mode `prior` (the real coder, its counts without
-knowledge) by the capacity of the constraint set; index, check and repair packets, alike for all, left out. Concealment:
-PSNR of mode `raw` after 10 and 30 % of the strands are lost and the prior has filled the gaps, no outer code; there
-nucleotides follow from the number of digits alone. Means over clips, then mean and standard deviation over seeds.
-BD-rate of each seed by itself, separate being the anchor.
+Every run is measured on all clips of VIDEOS: the first 32 frames, at half size for pictures of 240 lines or more.
+Quality is PSNR and MS-SSIM with all digits. Nucleotides per pixel are the bytes of mode `prior` (the real coder, whose
+counts start without knowledge) divided by the capacity of the constraint set; index, check and repair packets, which
+are alike for all, are left out. Concealment is the PSNR of mode `raw` after 10 and 30 % of the strands are lost and the
+prior has filled the gaps, without an outer code; there the nucleotides follow from the number of digits alone. Figures
+are means over clips, then mean and standard deviation over seeds. BD-rates are computed for each seed on its own, with
+separate training as the anchor.
 
-Runs that are done are not done again, and one that was stopped goes on, so FOLDER can be filled little by little. It
-gets results.json, joint.png and a folder for each run. Losses over the last tenth of the steps against the tenth before
-tell whether a run had come to rest.
+Finished runs are not repeated, and a run that was stopped is resumed, so that FOLDER can be filled step by step. It
+gets results.json, joint.png and a folder for each run. The loss over the last tenth of the steps, compared with the
+tenth before, shows whether a run had converged.
 """
 
 import argparse
@@ -24,11 +25,15 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -43,20 +48,29 @@ from helix_jax.prior import weights as prior_weights
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import tiles, weights
 from train import joint, loop
+from train.config import JointTraining
 
 LOST = (0.1, 0.3)
 TOKENS_PER_STRAND = 16
-LINES = 240  # from so many on a clip is taken at half size
+LINES = 240  # clips of at least this height are measured at half size
 ABLATED = ("no rate", "no masked", "no concealment", "constraint")
-CONSTRAINT = 0.01  # its weight where it is switched on
+CONSTRAINT = 0.01  # weight of the penalty, when it is switched on
 NO_TERMS = {"rate": 0.0, "masked": 0.0, "concealment": 0.0, "constraint": 0.0}
+
+Results = Sequence[dict[str, Any]]
 
 
 # ---- runs --------------------------------------------------------------------------------------------------
 
 
-def phases(arm, cfg, folder):
-    """[(folder, config)] of the runs that make an arm, one after the other."""
+def phases(arm: str, cfg: JointTraining, folder: Path) -> list[tuple[Path, JointTraining]]:
+    """Return the runs of an arm, one after the other, as (folder, configuration).
+
+    Args:
+        arm: "separate", "joint" or one of ABLATED.
+        cfg: configuration of the joint run.
+        folder: folder of the arm.
+    """
     if arm == "separate":
         frozen = [dataclasses.replace(cfg.optimiser, frozen=(part,)) for part in ("^prior", "^tokenizer")]
         first = dataclasses.replace(cfg, optimiser=frozen[0], **NO_TERMS)
@@ -71,16 +85,16 @@ def phases(arm, cfg, folder):
     return [(folder / "joint", dataclasses.replace(cfg, **change))]
 
 
-def with_digits(cfg, digits, seed):
-    """The configuration with both nets for so many digits, and a seed."""
+def with_digits(cfg: JointTraining, digits: int, seed: int) -> JointTraining:
+    """Return the configuration with another number of digits for both nets, and another seed."""
     return dataclasses.replace(
         cfg, model=dataclasses.replace(cfg.model, digits=digits),
         prior=dataclasses.replace(cfg.prior, digits=digits), seed=seed,
     )  # fmt: skip
 
 
-def settled(folder):
-    """Loss over the last tenth of a run's log lines less that over the tenth before; None with too few lines."""
+def settled(folder: Path) -> float | None:
+    """Return the loss over the last tenth of a run's log minus that over the tenth before; None with too few lines."""
     losses = [json.loads(line).get("loss") for line in (folder / "log.jsonl").read_text().splitlines()]
     losses = [loss for loss in losses if loss is not None]
     tenth = len(losses) // 10
@@ -89,8 +103,17 @@ def settled(folder):
     return float(np.mean(losses[-tenth:]) - np.mean(losses[-2 * tenth : -tenth]))
 
 
-def trained(arm, cfg, shards, folder):
-    """Train an arm, where it is not done, and return (tokenizer, prior, [settled of each phase])."""
+def trained(
+    arm: str, cfg: JointTraining, shards: str | os.PathLike, folder: Path
+) -> tuple[weights.Model, prior_weights.Prior, list[float | None]]:
+    """Train an arm unless it is done, and return its tokenizer, its prior, and ``settled`` for each phase.
+
+    Args:
+        arm: the arm.
+        cfg: configuration of the joint run.
+        shards: folder of shards to train on.
+        folder: folder of the arm.
+    """
     runs = phases(arm, cfg, folder)
     for run, each in runs:
         done, wanted = run / "done.json", json.loads(json.dumps(dataclasses.asdict(each)))
@@ -106,8 +129,8 @@ def trained(arm, cfg, shards, folder):
     )  # fmt: skip
 
 
-def small(path, frames):
-    """clips.Clip of a file, at half size where it has LINES lines or more."""
+def small(path: Path, frames: int) -> clips_module.Clip:
+    """Load the first frames of a clip, at half size if it has LINES lines or more."""
     clip = clips_module.load(path, frames)
     return clips_module.load(path, frames, half=True) if clip.info.height >= LINES else clip
 
@@ -115,18 +138,35 @@ def small(path, frames):
 # ---- measures ----------------------------------------------------------------------------------------------
 
 
-def lost_tokens(grid, share, generator):
-    """bool[t, h, w]: what is missing when ``share`` of the strands of TOKENS_PER_STRAND tokens are lost."""
+def lost_tokens(grid: tuple[int, ...], share: float, generator: np.random.Generator) -> Bool[np.ndarray, "t h w"]:
+    """Return the mask of the missing tokens when a share of the strands is lost, with TOKENS_PER_STRAND tokens each.
+
+    Args:
+        grid: (t, h, w).
+        share: share of the strands that is lost.
+        generator: source of the random numbers.
+    """
     order = mixing.token_order(grid, TOKENS_PER_STRAND, MixingConfig())
     missing = np.zeros(order.size, bool)
     missing[order[generator.permutation(len(order))[: round(share * len(order))]].reshape(-1)] = True
     return missing[: np.prod(grid)].reshape(grid)
 
 
-def measure(clip, model, prior, unit, seed):
-    """Figures of one clip: {"psnr", "ms_ssim", "bits", "nt_per_pixel", "lost 10%", "lost 30%"}.
+def measure(
+    clip: clips_module.Clip, model: weights.Model, prior: prior_weights.Prior, unit: float, seed: int
+) -> dict[str, float]:
+    """Return the figures of one clip.
 
-    clip: clips.Clip. unit: bits per nucleotide."""
+    Args:
+        clip: the clip.
+        model: the tokenizer.
+        prior: the prior.
+        unit: bits per nucleotide.
+        seed: seed of the losses.
+
+    Returns:
+        "raw_nt_per_pixel", "psnr", "ms_ssim", "bits" (per token), "nt_per_pixel", "lost 10%" and "lost 30%" (PSNR).
+    """
     shape = clip.frames.shape[:3]
     tokens = tiles.encode(model.params, model.config, [clip.frames], *shape[1:])
 
@@ -145,88 +185,117 @@ def measure(clip, model, prior, unit, seed):
     return {name: float(value) for name, value in row.items()}
 
 
-def settings_of(cfg, shards, clips):
-    """What a result depends on, as JSON keeps it: configuration, shards, and clips by name and content."""
+def settings_of(cfg: JointTraining, shards: str | os.PathLike, clips: Sequence[clips_module.Clip]) -> dict[str, Any]:
+    """Return what a result depends on, as JSON keeps it: configuration, shards, and clips by name and content.
+
+    Args:
+        cfg: configuration of the run.
+        shards: folder of shards.
+        clips: the clips.
+    """
     index = hashlib.sha256((Path(shards) / "index.json").read_bytes()).hexdigest()[:16]
     frames = {clip.name: hashlib.sha256(clip.frames.tobytes()).hexdigest()[:16] for clip in clips}
     return {"config": json.loads(json.dumps(dataclasses.asdict(cfg))), "shards": index, "clips": frames}
 
 
-def result_of(arm, cfg, args, clips):
-    """Figures of one arm, digits and seed; from its file where that is there and of the same settings."""
+def result_of(
+    arm: str, cfg: JointTraining, args: argparse.Namespace, clips: Sequence[clips_module.Clip]
+) -> dict[str, Any]:
+    """Return the figures of one arm, number of digits and seed, from its file if that has the same settings.
+
+    Args:
+        arm: the arm.
+        cfg: configuration of the joint run.
+        args: the program's arguments.
+        clips: the clips to measure.
+    """
     folder = args.out / f"{arm.replace(' ', '_')}-{cfg.model.digits}-{cfg.seed}"
     path, settings = folder / "result.json", settings_of(cfg, args.data, clips)
     if path.exists():
-        found = json.loads(path.read_text())
-        other = [name for name in settings if found["settings"].get(name) != settings[name]]
+        kept = json.loads(path.read_text())
+        other = [name for name in settings if kept["settings"].get(name) != settings[name]]
         if other:
             sys.exit(f"{path} is of another {', '.join(other)}: take another --out, or remove {folder}")
-        return found
+        return kept
     model, prior, rest = trained(arm, cfg, args.data, folder)
     unit = joint.bits_per_unit(cfg)
     rows = {clip.name: measure(clip, model, prior, unit, cfg.seed) for clip in clips}
     mean = {name: float(np.mean([row[name] for row in rows.values()])) for name in next(iter(rows.values()))}
-    found = {
+    result = {
         "arm": arm, "digits": cfg.model.digits, "seed": cfg.seed, "settings": settings, "settled": rest, "mean": mean,
         "clips": rows,
     }  # fmt: skip
-    path.write_text(json.dumps(found, indent=1))
-    return found
+    path.write_text(json.dumps(result, indent=1))
+    return result
 
 
-# ---- what comes out ------------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------------------
 
 
 COLUMNS = ("nt_per_pixel", "bits", "psnr", "ms_ssim", *(f"lost {share:.0%}" for share in LOST))
 
 
-def spread(results, arm, digits):
-    """{column: (mean, standard deviation over seeds)}, and the number of seeds; None without a run."""
-    rows = [found["mean"] for found in results if found["arm"] == arm and found["digits"] == digits]
+def spread(results: Results, arm: str, digits: int) -> tuple[dict[str, tuple[float, float]], int] | None:
+    """Return {column: (mean, standard deviation over seeds)} and the number of seeds; None without a run.
+
+    Args:
+        results: all results.
+        arm: the arm.
+        digits: the number of digits.
+    """
+    rows = [result["mean"] for result in results if result["arm"] == arm and result["digits"] == digits]
     if not rows:
         return None
     values = {name: [row[name] for row in rows] for name in COLUMNS}
     return {name: (np.mean(each), np.std(each, ddof=len(each) > 1)) for name, each in values.items()}, len(rows)
 
 
-def gains(results, key):
-    """dB of joint less separate at equal digits, [(digits, mean, standard deviation over seeds)]."""
-    found = []
-    for digits in sorted({one["digits"] for one in results}):
+def gains(results: Results, key: str) -> list[tuple[int, float, float]]:
+    """Return the dB of joint minus separate at equal digits, as (digits, mean, standard deviation over seeds)."""
+    rows = []
+    for digits in sorted({each["digits"] for each in results}):
         both = [
-            {one["seed"]: one["mean"][key] for one in results if (one["arm"], one["digits"]) == (arm, digits)}
+            {each["seed"]: each["mean"][key] for each in results if (each["arm"], each["digits"]) == (arm, digits)}
             for arm in ("separate", "joint")
         ]
         apart = [both[1][seed] - both[0][seed] for seed in both[0].keys() & both[1].keys()]
         if apart:
-            found.append((digits, float(np.mean(apart)), float(np.std(apart, ddof=len(apart) > 1))))
-    return found
+            rows.append((digits, float(np.mean(apart)), float(np.std(apart, ddof=len(apart) > 1))))
+    return rows
 
 
-def bd_rates(results, key):
-    """BD-rate of joint against separate by ``key``, of each seed that has both at two numbers of digits or more."""
-    found = {}
-    for seed in sorted({one["seed"] for one in results}):
+def bd_rates(results: Results, key: str) -> dict[int, float]:
+    """Return the BD-rate of joint against separate by the quality ``key``, by seed.
+
+    Only the seeds that have both at two or more numbers of digits are included.
+    """
+    rates = {}
+    for seed in sorted({each["seed"] for each in results}):
         separate, both = (
-            [one["mean"] | {"preset": arm, "scale": 1} for one in results if (one["arm"], one["seed"]) == (arm, seed)]
+            [
+                each["mean"] | {"preset": arm, "scale": 1}
+                for each in results
+                if (each["arm"], each["seed"]) == (arm, seed)
+            ]
             for arm in ("separate", "joint")
         )
         rate = bd_rate(separate, both, key) if separate and both else None
         if rate is not None:
-            found[seed] = rate
-    return found
+            rates[seed] = rate
+    return rates
 
 
-def show(out, results):
+def show(out: Console, results: Results) -> None:
+    """Print all results."""
     table = Table(
         "", "digits", "seeds", "nt/pixel", "bit/token", "PSNR dB", "MS-SSIM", *(f"{s:.0%} lost, dB" for s in LOST)
     )
-    for digits, arm in itertools.product(sorted({one["digits"] for one in results}), ("separate", "joint", *ABLATED)):
-        found = spread(results, arm, digits)
-        if found:
+    for digits, arm in itertools.product(sorted({each["digits"] for each in results}), ("separate", "joint", *ABLATED)):
+        figures = spread(results, arm, digits)
+        if figures:
             cells = [f"{mean:.{4 if name == 'ms_ssim' else 5 if name == 'nt_per_pixel' else 2}f} ± {deviation:.2g}"
-                     for name, (mean, deviation) in found[0].items()]  # fmt: skip
-            table.add_row(arm, str(digits), str(found[1]), *cells)
+                     for name, (mean, deviation) in figures[0].items()]  # fmt: skip
+            table.add_row(arm, str(digits), str(figures[1]), *cells)
     out.print(table)
     for key in ("psnr", "ms_ssim"):
         rates = bd_rates(results, key)
@@ -235,20 +304,20 @@ def show(out, results):
             out.print(f"BD-rate of joint against separate by {key}: {mean:+.1f} % (seeds: {each})")
     for share in LOST:
         each = ", ".join(
-            f"{digits} digits {mean:+.2f} ± {spread:.2f} dB"
-            for digits, mean, spread in gains(results, f"lost {share:.0%}")
+            f"{digits} digits {mean:+.2f} ± {deviation:.2f} dB"
+            for digits, mean, deviation in gains(results, f"lost {share:.0%}")
         )
         out.print(f"mode raw, {share:.0%} of strands lost, joint less separate: {each}")
-    rest = {arm: [one["settled"] for one in results if one["arm"] == arm] for arm in ("separate", "joint")}
+    rest = {arm: [result["settled"] for result in results if result["arm"] == arm] for arm in ("separate", "joint")}
     for arm, each in rest.items():
-        if each and all(value is not None for one in each for value in one):
+        if each and all(value is not None for changes in each for value in changes):
             out.print(
                 f"{arm}: loss of the last tenth less the tenth before, by phase: {np.mean(each, axis=0).round(4)}"
             )
 
 
-def draw(path, results):
-    """Quality, and quality after losses, against nucleotides per pixel: a line through the means, a point each seed."""
+def draw(path: str | os.PathLike, results: Results) -> None:
+    """Draw quality, and quality after losses, against nucleotides per pixel, with a point for each seed."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     panels = (
@@ -257,7 +326,7 @@ def draw(path, results):
     )
     for axis, rate, key, title in panels:
         for arm, colour in (("separate", "#888888"), ("joint", "#cc3311")):
-            rows = [one for one in results if one["arm"] == arm]
+            rows = [result for result in results if result["arm"] == arm]
             axis.plot([r["mean"][rate] for r in rows], [r["mean"][key] for r in rows], ".", color=colour, alpha=0.6)
             means = [
                 [np.mean([r["mean"][name] for r in rows if r["digits"] == digits]) for name in (rate, key)]
@@ -270,21 +339,26 @@ def draw(path, results):
     figure.savefig(path, dpi=110)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program; ``argv`` replaces the arguments of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="folder of clips to measure on (.mp4, .y4m)")
-    parser.add_argument("--data", required=True, metavar="SHARDS", help="to train on: shards of train.prepare")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="for runs and results; goes on there")
-    parser.add_argument("--config", default="configs/joint_cpu.py", help="of the joint runs (%(default)s)")
-    parser.add_argument("--digits", type=int, nargs="+", default=[4, 6, 8], help="digits per token: the rates (4 6 8)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each (%(default)s)")
+    parser.add_argument("--data", required=True, metavar="SHARDS", help="shards to train on, from train.prepare")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FOLDER", help="folder for runs and results, which is continued"
+    )
+    parser.add_argument(
+        "--config", default="configs/joint_cpu.py", help="configuration of the joint runs (%(default)s)"
+    )
+    parser.add_argument("--digits", type=int, nargs="+", default=[4, 6, 8], help="numbers of digits per token (4 6 8)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds of each run (%(default)s)")
     parser.add_argument(
         "--ablate", action="store_true", help="also leave out each term, at the middle number of digits"
     )
-    parser.add_argument("--frames", type=int, default=32, help="of each clip (%(default)s)")
-    parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="these clips of the folder only")
+    parser.add_argument("--frames", type=int, default=32, help="frames of each clip (%(default)s)")
+    parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="use only these clips of the folder")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="override, for example steps=100"
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="change an option, for example steps=100"
     )
     args = parser.parse_args(argv)
     parallel.use_all_cores()

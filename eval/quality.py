@@ -1,11 +1,13 @@
-"""PSNR and MS-SSIM of the tokenizer on every clip of a folder, at full digits and at shorter prefixes.
+"""PSNR and MS-SSIM of the tokenizer on every clip of a folder, with all digits and with fewer.
 
 python -m eval.quality VIDEOS [--model FILE] [--frames N] [--digits 8 4] [--json FILE]
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -17,10 +19,17 @@ from helix_jax import parallel
 from helix_jax.tokenizer import tiles, weights
 
 
-def measure(path, model, digits, frames, half=False):
-    """Figures of one clip, decoded from the first ``digits`` of each token (the others set to the middle).
+def measure(
+    path: Path, model: weights.Model, digits: Sequence[int], frames: int, half: bool = False
+) -> list[dict[str, Any]]:
+    """Return the figures of one clip, one dict for each number of digits.
 
-    half: measure the clip at half size (the mean of 2 x 2 pixels), which takes most of an earlier coder's traces out.
+    Args:
+        path: the clip.
+        model: the tokenizer.
+        digits: how many of the first digits of each token to decode from; the others are set to the middle level.
+        frames: number of frames; 0 means all.
+        half: whether to halve the size by means of 2 x 2 pixels, which removes most traces of an earlier coder.
     """
     original = clips.load(path, frames, half).frames
     _, height, width, _ = original.shape
@@ -42,12 +51,17 @@ def measure(path, model, digits, frames, half=False):
     return figures
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
-    parser.add_argument("--model", default=weights.DEFAULT, help="weights file; default: the shipped one")
-    parser.add_argument("--frames", type=int, default=0, help="use the first N frames only (0: all)")
-    parser.add_argument("--digits", type=int, nargs="+", default=[8], help="digits per token to decode from")
+    parser.add_argument(
+        "--model", default=weights.DEFAULT, help="weights file of the tokenizer (default: the shipped one)"
+    )
+    parser.add_argument("--frames", type=int, default=0, help="use only the first N frames (default 0: all)")
+    parser.add_argument(
+        "--digits", type=int, nargs="+", default=[8], help="numbers of digits per token to decode from (default 8)"
+    )
     parser.add_argument("--half", nargs="*", default=[], metavar="CLIP", help="clips to measure at half size too")
     parser.add_argument("--json", help="also write the figures to this file")
     args = parser.parse_args()

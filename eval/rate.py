@@ -2,20 +2,24 @@
 
     python -m eval.rate VIDEOS [--frames 32] [--clips NAME ...] [--half] [--effort 1 2 3] [--out FOLDER]
 
-Each clip is written at several qualities (`encode --quality`), in mode raw (fewer digits) and in mode prior (dropping
-first, then fewer digits); beside them mode prior with fewer digits alone, to show what dropping brings. With --effort
-modes raw and prior again with those efforts, at every other quality, and the nucleotides that each takes more or less
-than without, at the same PSNR (BD-rate, over the clips' common range, mean and range over clips). Nucleotides are
-all of a pool's (helix, 150 nt, redundancy 0.1, header strands included); short clips pay much for those. PSNR of RGB,
-mean over frames. With --out rate.json and rate.png.
+Each clip is written at several qualities (`encode --quality`), in mode raw (fewer digits) and in mode prior (first
+dropping, then fewer digits), and in mode prior with fewer digits alone, to show what dropping brings. With --effort the
+modes raw and prior are also measured with those efforts, at every other quality. The program then prints how many more
+or fewer nucleotides each takes than without effort at the same PSNR (BD-rate over the common range of each clip, mean
+and range over the clips). Nucleotides are all those of a pool (helix, 150 nt, redundancy 0.1, including header strands,
+which cost short clips much). PSNR is that of RGB, averaged over frames. --out writes rate.json and rate.png.
 """
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -38,20 +42,39 @@ WAYS = {"raw": "raw, fewer digits", "digits": "prior, fewer digits", "prior": "p
 
 COLOURS = {"raw": "#888888", "digits": "#4477aa", "prior": "#cc3311"}
 
+Points = list[dict[str, Any]]
+Results = dict[str, dict[str, Points]]
 
-def rungs_of(way, digits):
-    """(label, rate.Rung) of a way, best first."""
+
+def rungs_of(way: str, digits: int) -> list[tuple[str, ladder.Rung]]:
+    """Return (label, rung) of a way for tokens with so many digits, the best first."""
     if way == "prior":
         rungs = ladder.ladder(digits, True)
         return [(f"quality {quality}", ladder.rung_of(rungs, quality)) for quality in QUALITIES]
     return [(f"{rung.digits} digits", rung) for rung in ladder.ladder(digits, False) if rung.digits > 2]
 
 
-def curve(way, effort, clip, positions, model, prior, table, config):
-    """Points of one clip: [{"label", "nt_per_pixel", "bits_per_token", "psnr", "dropped"}].
+def curve(
+    way: str,
+    effort: int,
+    clip: clips.Clip,
+    positions: Float32[np.ndarray, "t h w k"],
+    model: weights.Model,
+    prior: prior_weights.Prior,
+    table: tables.Tables,
+    config: CodecConfig,
+) -> Points:
+    """Return the points of one clip, [{"label", "nt_per_pixel", "bits_per_token", "psnr", "dropped"}].
 
-    way: of WAYS. effort: 0 to 3. clip: clips.Clip. positions: of its tokens, ``tiles.encode(positions=True)``. table:
-    tables.Tables.
+    Args:
+        way: a key of WAYS.
+        effort: 0 to 3.
+        clip: the clip.
+        positions: positions of its tokens, from ``tiles.encode(positions=True)``.
+        model: the tokenizer.
+        prior: the prior.
+        table: tables of the coder.
+        config: configuration of the codec.
     """
     points, original = [], clip.frames
     frames, height, width, _ = original.shape
@@ -73,8 +96,8 @@ def curve(way, effort, clip, positions, model, prior, table, config):
     return points
 
 
-def means(curves):
-    """Points averaged over clips."""
+def means(curves: Sequence[Points]) -> Points:
+    """Return the points, averaged over clips."""
     return [
         {"label": points[0]["label"]}
         | {key: float(np.mean([p[key] for p in points])) for key in points[0] if key != "label"}
@@ -82,21 +105,23 @@ def means(curves):
     ]
 
 
-def title_of(way):
+def title_of(way: str) -> str:
+    """Return the title of a way, or of a way with its effort ("raw 2")."""
     return WAYS[way] if way in WAYS else "{}, effort {}".format(*way.split(" "))
 
 
-def saved(results, way):
-    """BD-rate in percent of a way with effort against the same without, of each clip: list of float."""
-    plain, found = results[way.split(" ")[0]], []
+def saved(results: Results, way: str) -> list[float]:
+    """Return the BD-rate in percent of a way with effort against the same way without, for each clip."""
+    plain, percents = results[way.split(" ")[0]], []
     for name, points in results[way].items():
         both = [[point | {"preset": "", "scale": 1} for point in some] for some in (plain[name], points)]
         percent = bd_rate(both[0], both[1], "psnr")
-        found += [] if percent is None else [percent]
-    return found
+        percents += [] if percent is None else [percent]
+    return percents
 
 
-def show(out, results):
+def show(out: Console, results: Results) -> None:
+    """Print a table for each way, and what effort saves."""
     for way in results:
         title = title_of(way)
         table = Table("", "nt/pixel", "bits per token", "PSNR dB", "left to the prior", title=title)
@@ -107,15 +132,15 @@ def show(out, results):
             )  # fmt: skip
         out.print(table)
     for way in results:
-        if way not in WAYS and (found := saved(results, way)):
+        if way not in WAYS and (percents := saved(results, way)):
             out.print(
-                f"{title_of(way)}: {np.mean(found):+.1f} % nucleotides at equal PSNR against none "
-                f"({min(found):+.1f} to {max(found):+.1f} over {len(found)} clips)"
+                f"{title_of(way)}: {np.mean(percents):+.1f} % nucleotides at equal PSNR against none "
+                f"({min(percents):+.1f} to {max(percents):+.1f} over {len(percents)} clips)"
             )
 
 
-def draw(path, results):
-    """PSNR against nucleotides per pixel, a line for each way: the mean, and thin ones for the clips."""
+def draw(path: str | os.PathLike, results: Results) -> None:
+    """Draw PSNR against nucleotides per pixel, with a line for the mean of each way, and thin lines for the clips."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     for way in results:
@@ -131,15 +156,18 @@ def draw(path, results):
     figure.savefig(path, dpi=110)
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
-    parser.add_argument("--frames", type=int, default=32, help="use the first N frames only (0: all; default 32)")
-    parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="these clips of the folder only")
-    parser.add_argument("--half", action="store_true", help="clips at half size")
+    parser.add_argument("--frames", type=int, default=32, help="use only the first N frames (0: all; default 32)")
+    parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="use only these clips of the folder")
+    parser.add_argument("--half", action="store_true", help="use the clips at half size")
     parser.add_argument("--effort", type=int, nargs="+", default=[], choices=(1, 2, 3), help="also with these efforts")
-    parser.add_argument("--model", default=weights.DEFAULT, help="tokenizer; default: the shipped one")
-    parser.add_argument("--prior", default=prior_weights.DEFAULT, help="prior; default: the shipped one")
+    parser.add_argument("--model", default=weights.DEFAULT, help="weights of the tokenizer (default: the shipped ones)")
+    parser.add_argument(
+        "--prior", default=prior_weights.DEFAULT, help="weights of the prior (default: the shipped ones)"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write rate.json and rate.png into FOLDER")
     args = parser.parse_args()
     parallel.use_all_cores()

@@ -1,25 +1,29 @@
-"""Real reads of DNA strands: what they look like beside simulated ones, and whether they decode.
+"""Compare real reads of DNA strands with simulated ones, and measure whether they can be decoded.
 
     python -m eval.real_reads FOLDER [--copies 1 2 3 4 6 8 10] [--out FOLDER]
 
-FOLDER holds pairs of strand and read, `nanopore_*.tsv.gz` with columns strand, read, quality (Phred+33), and
-`nanopore_raw.fastq.gz`, untouched reads with primers. Nothing of it is shipped.
-  pairs     errors by kind, their spread over reads, how close they stand, and reads without any: of the pairs, and of
-            the shipped preset `nanopore`, which was fitted to them
-  decode    the edits and qualities of real reads, put on strands of ours (`helix`, 150 nt): share of strands that come
-            back from n reads, by all that ``strands.recover`` does, and by the most likely strand alone
-  pools     whole pools at Poisson coverage, redundancy 0.1
-  primers   of the untouched reads, those in which both primers of the design are found, by direction
+FOLDER holds pairs of strand and read, `nanopore_*.tsv.gz` with the columns strand, read and quality (Phred+33), and
+`nanopore_raw.fastq.gz`, untouched reads with primers. None of it is shipped.
+  pairs     errors by kind, their spread over reads, how close they are to each other, and reads without errors: for the
+            pairs, and for the shipped preset `nanopore`, which was fitted to them
+  decode    the errors and qualities of real reads, put on strands of ours (`helix`, 150 nt): the share of strands that
+            come back from n reads, by all that ``recover.recover`` does, and by the most likely strand alone
+  pools     whole pools at Poisson coverage, with redundancy 0.1
+  primers   the untouched reads in which both primers of the design are found, by direction
 """
 
 import argparse
 import gzip
 import json
+import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int, UInt8
 from rich.console import Console
 from rich.table import Table
 
@@ -30,16 +34,19 @@ from helix_jax.cli import console
 from helix_jax.reads import fastq, orient, recover
 
 STRANDS = 500
-NEAR = 1, 2, 3, 5  # bases from an error to the next
+NEAR = 1, 2, 3, 5  # distances from an error to the next, in bases
 BASE = np.full(256, 0, np.uint8)
 BASE[np.frombuffer(b"ACGT", np.uint8)] = np.arange(4)
-# what stands on both sides of the design's 140 nt: Illumina's Nextera adapters
+# the sequences on both sides of the design's 140 nt: Illumina's Nextera adapters
 LEFT, RIGHT = b"TCGTCGGCAGCGTCAGATGTGTATAAGAGACAG", b"CTGTCTCTTATACACATCTCCGAGCCCACGAGAC"
 DESIGN = 140
 
+Pair = tuple[UInt8[np.ndarray, " L"], UInt8[np.ndarray, " m"], UInt8[np.ndarray, " m"]]
+Step = Callable[[str, int, int], None]
 
-def pairs_of(folder):
-    """[(strand uint8[L], read uint8[m], quality uint8[m])] of all files of pairs."""
+
+def pairs_of(folder: str | os.PathLike) -> list[Pair]:
+    """Return (strand, read, quality) for each line of all files of pairs."""
     pairs = []
     for path in sorted(Path(folder).glob("nanopore_*.tsv.gz")):
         with gzip.open(path, "rt") as lines:
@@ -53,8 +60,8 @@ def pairs_of(folder):
     return pairs
 
 
-def compare(pairs, seed=0):
-    """Statistics of the real pairs and of as many simulated ones: {"real": fit.Statistics, "simulated": ...}."""
+def compare(pairs: Sequence[Pair], seed: int = 0) -> dict[str, fit.Statistics]:
+    """Return the statistics of the "real" pairs, and of as many "simulated" ones."""
     strands = np.stack([strand for strand, _, _ in pairs])
     channel = model.named("nanopore")
     reads = simulate.read_copies(channel, strands, np.full(len(strands), 4), jax.random.key(seed))
@@ -67,8 +74,17 @@ def compare(pairs, seed=0):
     return {name: fit.statistics(*zip(*those, strict=True)) for name, those in (("real", pairs), ("simulated", rows))}
 
 
-def on_our_strands(pairs, strands, copies, seed):
-    """Chunk for ``recover.recover``: strands uint8[n, L], each with the errors of copies int[n] real reads."""
+def on_our_strands(
+    pairs: Sequence[Pair], strands: UInt8[np.ndarray, "n L"], copies: int | Int[np.ndarray, " n"], seed: int
+) -> tuple[UInt8[np.ndarray, "m R"], Int[np.ndarray, " m"], UInt8[np.ndarray, "m R"]]:
+    """Return (bases, lengths, qualities) for ``recover.recover``: our strands with the errors of real reads.
+
+    Args:
+        pairs: the real pairs.
+        strands: our strands.
+        copies: number of reads of each strand.
+        seed: seed of the random numbers.
+    """
     generator = np.random.default_rng(seed)
     origin = generator.permutation(np.repeat(np.arange(len(strands)), copies))
     picks = generator.integers(0, len(pairs), len(origin))
@@ -87,9 +103,16 @@ def on_our_strands(pairs, strands, copies, seed):
     return bases, lengths, np.where(back, orient.backwards(qualities, lengths), qualities)
 
 
-def decode(pairs, copies, step):
-    """[{copies, found, at_once, wrong}], shares of strands, by the number of real reads of each; of header strands 20
-    (without a header nothing can be checked)."""
+def decode(pairs: Sequence[Pair], copies: Sequence[int], step: Step) -> list[dict[str, Any]]:
+    """Return [{"copies", "found", "at_once", "wrong"}], shares of the strands by the number of real reads of each.
+
+    Header strands are read 20 times, as nothing can be checked without a header.
+
+    Args:
+        pairs: the real pairs.
+        copies: the numbers of reads to measure.
+        step: reports the progress.
+    """
     _, pool = recovery.pool_of(32 * STRANDS, 0.0)
     header = np.arange(len(pool.strands)) < pool.header_strands
     written = {row.tobytes() for row in pool.strands[~header]}
@@ -109,8 +132,18 @@ def decode(pairs, copies, step):
     return results
 
 
-def pools(pairs, coverages, redundancy, trials, step):
-    """[{coverage, redundancy, net, returned, trials}]: whole pools from Poisson-many real reads' errors a strand."""
+def pools(
+    pairs: Sequence[Pair], coverages: Sequence[float], redundancy: float, trials: int, step: Step
+) -> list[dict[str, Any]]:
+    """Return [{"coverage", "net", "returned", "trials"}] for whole pools with the errors of real reads.
+
+    Args:
+        pairs: the real pairs.
+        coverages: means of the Poisson-distributed number of reads of a strand.
+        redundancy: redundancy of the pools.
+        trials: number of pools at each coverage.
+        step: reports the progress.
+    """
     data, pool = recovery.pool_of(32 * STRANDS, redundancy)
     net, results = codec.densities(pool.nucleotides, 1, 1, len(data))[1], []
     for coverage in coverages:
@@ -127,8 +160,8 @@ def pools(pairs, coverages, redundancy, trials, step):
     return results
 
 
-def primers(folder):
-    """{reads, found, turned, right_length}: the untouched reads between their adapters."""
+def primers(folder: str | os.PathLike) -> dict[str, int]:
+    """Count "reads", and those "found" between their adapters, "turned" (reversed) and of the "right_length"."""
     counts = {"reads": 0, "found": 0, "turned": 0, "right_length": 0}
     for bases, lengths, _ in fastq.read(Path(folder) / "nanopore_raw.fastq.gz"):
         for row, length in zip(np.frombuffer(b"ACGTN", np.uint8)[np.minimum(bases, 4)], lengths, strict=True):
@@ -143,7 +176,8 @@ def primers(folder):
     return counts
 
 
-def show(out, results):
+def show(out: Console, results: dict[str, Any]) -> None:
+    """Print all results."""
     table = Table("", "real", "simulated", title="pairs beside the preset `nanopore`")
     for name in results["pairs"]["real"]:
         table.add_row(name, *(results["pairs"][which][name] for which in ("real", "simulated")))
@@ -163,8 +197,8 @@ def show(out, results):
     )
 
 
-def in_words(seen):
-    """fit.Statistics -> {what: text}."""
+def in_words(seen: fit.Statistics) -> dict[str, str]:
+    """Return statistics as text, by their names."""
     substitutions, insertions, deletions = seen.rates
     quantiles = seen.quantiles((0.25, 0.5, 0.75, 0.9))
     return {
@@ -177,12 +211,15 @@ def in_words(seen):
     }
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="folder of real reads")
-    parser.add_argument("--copies", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6, 8, 10], help="of part decode")
-    parser.add_argument("--coverages", type=float, nargs="+", default=[4, 5, 6, 8, 10], help="of part pools")
-    parser.add_argument("--trials", type=int, default=3, help="pools at each coverage (default 3)")
+    parser.add_argument(
+        "--copies", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6, 8, 10], help="reads of each strand in part decode"
+    )
+    parser.add_argument("--coverages", type=float, nargs="+", default=[4, 5, 6, 8, 10], help="coverages in part pools")
+    parser.add_argument("--trials", type=int, default=3, help="number of pools at each coverage (default 3)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write real_reads.json into FOLDER")
     args = parser.parse_args()
     parallel.use_all_cores()

@@ -1,25 +1,29 @@
-"""From reads back to bits: how many reads it takes, at which error rates and redundancies, how long, and how it looks.
+"""Measure the way from reads back to bits: reads needed, error rates, redundancies, time, and picture quality.
 
     python -m eval.recovery [--part unread coverage aims scale video] [--trials 3] [--out FOLDER]
 
-Simulated reads (``helix_jax.channel``) of pools in `helix`, 150 nt, no primers, both directions; errors are a third
-each substituted, inserted and deleted unless said, qualities flat: the reader learns nothing from them.
-  unread    share of strands that n reads leave unread, n = 0, 1, 2, ..: what ``strands.survival`` plans with
-  coverage  smallest mean coverage (Poisson) that returns every bit, by error rate and redundancy: where the model of
-            ``strands.survival`` first says 99 %, and how many of the trials there and at 0.7 of it do return them
+The reads are simulated (``helix_jax.channel``) from pools in `helix`, 150 nt, without primers, in both directions.
+Unless stated otherwise, errors are a third each substitutions, insertions and deletions, and qualities are flat, so
+that the reader learns nothing from them.
+  unread    the share of strands that n reads leave unread, n = 0, 1, 2, ..., which ``strands.survival`` plans with
+  coverage  the smallest mean coverage (Poisson) that returns every bit, by error rate and redundancy: where the model
+            of ``strands.survival`` first gives 99 %, and how many trials return all bits there and at 0.7 of it
   aims      5 % errors at coverage 10 above 1.4 bit/nt; 1 % substitutions at coverage 5 above 1.6; Poisson and
-            log-normal; everything counted but primers. Beside them what peers report (research of others, by name)
-  scale     seconds and peak memory by the number of reads, one process each
-  video     a shipped clip at low coverage, nanopore preset: what comes back, and the PSNR
-With --out results.json and recovery.png.
+            log-normal; everything counted but primers. Beside them, what others report (by name)
+  scale     seconds and peak memory by the number of reads, in a process for each number
+  video     a shipped clip at low coverage, with the preset nanopore: what comes back, and its PSNR
+--out writes results.json and recovery.png.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -45,11 +49,11 @@ ERRORS = (0.001, 0.01, 0.02, 0.05, 0.1)
 REDUNDANCIES = (0.05, 0.1, 0.2, 0.5)
 COPIES = range(15)
 PARTS = ("unread", "coverage", "aims", "scale", "video")
-AIMS = (  # name, errors per base, share of substitutions, coverage, redundancy, net bit/nt asked
+AIMS = (  # name, errors per base, share of substitutions, coverage, redundancy, required net bit/nt
     ("5 % errors, coverage 10", 0.05, 1 / 3, 10, 0.1, 1.4),
     ("1 % substitutions, coverage 5", 0.01, 1.0, 5, 0.05, 1.6),
 )
-# net bit/nt and what was survived, as measured or reported elsewhere: see docs/recovery.md for the sources
+# net bit/nt and the errors survived, as measured or reported elsewhere: see docs/recovery.md for the sources
 PEERS = (
     ("Wukong, 150 nt", 1.800, "no errors, no losses"),
     ("SPIDER-WEB 07", 1.680, "1 edit in 45 to 60 % of single reads"),
@@ -62,22 +66,25 @@ PEERS = (
 )
 
 
+Row = dict[str, Any]
+Step = Callable[[str, int, int], None]
+
 # ---- a pool, its reads, and back --------------------------------------------------------------------------
 
 
-def pool_of(size, redundancy, seed=0):
-    """(random bytes, codec.Pool of them)."""
+def pool_of(size: int, redundancy: float, seed: int = 0) -> tuple[bytes, codec.Pool]:
+    """Return random bytes, and a pool that holds them."""
     data = np.random.default_rng(seed).bytes(size)
     return data, codec.pack(data, config=CodecConfig(strands=StrandConfig(redundancy=redundancy)))
 
 
-def chunks_of(reads, rows=slice(None)):
-    """simulate.Reads -> what ``recover.recover`` takes."""
+def chunks_of(reads: simulate.Reads, rows: Any = slice(None)) -> list[tuple[Any, Any, Any]]:
+    """Return simulated reads, or some rows of them, as ``recover.recover`` takes them."""
     return [(reads.bases[rows], reads.lengths[rows], reads.qualities[rows])]
 
 
-def comes_back(data, strands):
-    """Whether strands unpack to the bytes; other bytes are an error of ours."""
+def comes_back(data: bytes, strands: Any) -> bool:
+    """Return whether strands unpack to the bytes. Raises AssertionError for other bytes, which are a fault of ours."""
     try:
         back, _ = codec.unpack(strands)
     except codec.DecodeError:
@@ -87,8 +94,23 @@ def comes_back(data, strands):
     return True
 
 
-def trial(data, pool, channel, coverage, seed, progress=None):
-    """(every bit came back, seconds, recover.ReadReport or None)."""
+def trial(
+    data: bytes, pool: codec.Pool, channel: channels.Channel, coverage: float, seed: int, progress: Step | None = None
+) -> tuple[bool, float, recover.ReadReport | None]:
+    """Simulate the reads of a pool, and decode them.
+
+    Args:
+        data: content of the pool.
+        pool: the pool.
+        channel: the channel.
+        coverage: mean number of reads of a strand.
+        seed: seed of the reads.
+        progress: called as progress(station, done, total).
+
+    Returns:
+        Whether every bit came back, the seconds of decoding, and the report of the reads, or None if they could not be
+        decoded.
+    """
     reads = simulate.reads_of(channel, pool.strands, coverage, jax.random.key(seed))
     begin = time.perf_counter()
     try:
@@ -101,30 +123,37 @@ def trial(data, pool, channel, coverage, seed, progress=None):
 # ---- parts -----------------------------------------------------------------------------------------------
 
 
-def unread(args, step):
-    """{errors: [share left unread by n reads]}; header strands are read often enough."""
+def unread(args: argparse.Namespace, step: Step) -> dict[float, list[float]]:
+    """Return {errors: [share of the strands that n reads leave unread]}; header strands are read often enough."""
     strands, results = args.strands, {}
     _, pool = pool_of(32 * strands, 0.0)
     written = {row.tobytes() for row in pool.strands[pool.header_strands :]}
     for errors in ERRORS:
         channel = channels.uniform(errors, reverse=0.5)
-        found = [1.0]
+        shares = [1.0]
         for copies in COPIES[1:]:
             step("unread", 1, len(ERRORS) * (len(COPIES) - 1))
-            if found[-1] <= 1 / (strands + 1):  # more reads leave no more unread
-                found.append(found[-1])
+            if shares[-1] <= 1 / (strands + 1):  # no strand is unread, and none will be with more reads
+                shares.append(shares[-1])
                 continue
             numbers = np.where(np.arange(len(pool.strands)) < pool.header_strands, 20, copies)
             reads = simulate.read_copies(channel, pool.strands, numbers, jax.random.key(copies))
             back, _ = recover.recover(chunks_of(reads))
             right = sum(row.tobytes() in written for row in back[pool.strands.shape[1]])
-            found.append((strands - right + 1) / (strands + 1))
-        results[errors] = found
+            shares.append((strands - right + 1) / (strands + 1))
+        results[errors] = shares
     return results
 
 
-def smallest_coverage(redundancy, errors, sources, chance=0.99):
-    """Least coverage, in tenths, at which a block comes back with that probability by the model of ``survival``."""
+def smallest_coverage(redundancy: float, errors: float, sources: int, chance: float = 0.99) -> float:
+    """Return the least coverage, in tenths, at which a block comes back by the model of ``survival``.
+
+    Args:
+        redundancy: redundancy of the pool.
+        errors: errors per base.
+        sources: number of source packets.
+        chance: the probability with which the block must come back.
+    """
     for tenths in range(1, 1000):
         target = Survival(coverage=tenths / 10, errors=errors, failure=1 - chance)
         try:
@@ -135,8 +164,11 @@ def smallest_coverage(redundancy, errors, sources, chance=0.99):
     return 100.0
 
 
-def coverage(args, step):
-    """[{errors, redundancy, coverage, returned, below}]: of args.trials at that coverage and at 0.7 of it."""
+def coverage(args: argparse.Namespace, step: Step) -> list[Row]:
+    """Return [{"errors", "redundancy", "coverage", "returned", "below"}].
+
+    The last two are the numbers of trials that come back at that coverage and at 0.7 of it.
+    """
     results = []
     for redundancy in REDUNDANCIES:
         data, pool = pool_of(args.bytes, redundancy)
@@ -152,21 +184,21 @@ def coverage(args, step):
     return results
 
 
-def aims(args, step):
-    """[{name, skew, net, asked, returned, trials, missing}]."""
+def aims(args: argparse.Namespace, step: Step) -> list[Row]:
+    """Return [{"name", "skew", "redundancy", "net", "asked", "returned", "trials", "missing"}] for AIMS."""
     results = []
     for name, errors, share, mean, redundancy, asked in AIMS:
         data, pool = pool_of(args.large, redundancy)
         net = codec.densities(pool.nucleotides, 1, 1, len(data))[1]
         for skew in (0.0, 0.4):
             channel = channels.uniform(errors, substitution_share=share, reverse=0.5, skew=skew)
-            returned, found = 0, []
+            returned, strands = 0, []
             for seed in range(args.trials):
                 whole, _, report = trial(data, pool, channel, mean, seed)
                 returned += whole
-                found.append(report.at_once + report.repaired if report else 0)
+                strands.append(report.at_once + report.repaired if report else 0)
                 step("aims", 1, 2 * len(AIMS) * args.trials)
-            missing = 1 - float(np.mean(found)) / len(pool.strands)
+            missing = 1 - float(np.mean(strands)) / len(pool.strands)
             results.append({
                 "name": name, "skew": skew, "redundancy": redundancy, "net": net, "asked": asked, "returned": returned,
                 "trials": args.trials, "missing": missing,
@@ -174,8 +206,8 @@ def aims(args, step):
     return results
 
 
-def scale(args, step):
-    """[{reads, seconds, memory_bytes, whole}], each in a process of its own."""
+def scale(args: argparse.Namespace, step: Step) -> list[Row]:
+    """Return the results of ``one_size`` for each number of reads, each from a process of its own."""
     results = []
     for reads in args.reads:
         command = [sys.executable, "-m", "eval.recovery", "--one", str(reads)]
@@ -185,8 +217,11 @@ def scale(args, step):
     return results
 
 
-def one_size(reads):
-    """{reads, seconds, memory_bytes, whole} of nanopore reads at coverage 10, compiling included."""
+def one_size(reads: int) -> Row:
+    """Return {"reads", "strands", "seconds", "memory_bytes", "memory_before_bytes", "whole"} for nanopore reads.
+
+    The coverage is 10, and the seconds include compilation.
+    """
     data, pool = pool_of(round(29 * reads / 10 / 1.1), 0.1)
     simulated = simulate.reads_of(channels.named("nanopore"), pool.strands, 10, jax.random.key(0))
     before, begin = peak_memory(), time.perf_counter()
@@ -198,8 +233,11 @@ def one_size(reads):
     }  # fmt: skip
 
 
-def pictures(args, step):
-    """[{mode, coverage, shown, psnr, concealed}], means over args.trials; psnr None where nothing was shown."""
+def pictures(args: argparse.Namespace, step: Step) -> list[Row]:
+    """Return [{"mode", "coverage", "shown", "psnr", "concealed"}], means over the trials.
+
+    The last two are None if nothing could be shown.
+    """
     model = weights.load(weights.DEFAULT)
     prior = prior_weights.load(prior_weights.DEFAULT)
     reader = video.open_video(CLIP)
@@ -219,18 +257,19 @@ def pictures(args, step):
                     continue
                 shown.append(float(np.mean(metrics.psnr(original, np.concatenate(list(blocks))))))
                 guessed.append(report.lost_tokens)
-            some = bool(shown)
             results.append({
-                "mode": mode, "coverage": mean, "shown": len(shown), "psnr": float(np.mean(shown)) if some else None,
-                "concealed": float(np.mean(guessed)) if some else None,
+                "mode": mode, "coverage": mean, "shown": len(shown),
+                "psnr": float(np.mean(shown)) if shown else None,
+                "concealed": float(np.mean(guessed)) if shown else None,
             })  # fmt: skip
     return results
 
 
-# ---- what is shown ------------------------------------------------------------------------------------------
+# ---- output -------------------------------------------------------------------------------------------------
 
 
-def show(out, results):
+def show(out: Console, results: dict[str, Any]) -> None:
+    """Print the parts that were measured."""
     if "unread" in results:
         table = Table("errors", *map(str, COPIES), title="share of strands left unread by so many reads")
         for errors, shares in results["unread"].items():
@@ -270,7 +309,8 @@ def show(out, results):
         out.print(table)
 
 
-def draw(path, results):
+def draw(path: str | os.PathLike, results: dict[str, Any]) -> None:
+    """Draw the parts that were measured."""
     figure = Figure(figsize=(14, 4.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for errors, shares in results.get("unread", {}).items():
@@ -295,15 +335,20 @@ def draw(path, results):
     figure.savefig(path, dpi=110)
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="these parts only")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="measure only these parts")
     parser.add_argument("--trials", type=int, default=3, help="pools or reads drawn for each figure (default 3)")
-    parser.add_argument("--strands", type=int, default=1000, help="of part unread")
-    parser.add_argument("--bytes", type=int, default=20_000, help="of the pools of part coverage")
-    parser.add_argument("--large", type=int, default=200_000, help="bytes of the pools of part aims")
-    parser.add_argument("--reads", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="of part scale")
-    parser.add_argument("--coverages", type=float, nargs="+", default=[2, 3, 4, 5, 6, 8], help="of part video")
+    parser.add_argument("--strands", type=int, default=1000, help="number of strands in part unread")
+    parser.add_argument("--bytes", type=int, default=20_000, help="content of a pool in part coverage, in bytes")
+    parser.add_argument("--large", type=int, default=200_000, help="content of a pool in part aims, in bytes")
+    parser.add_argument(
+        "--reads", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="numbers of reads in part scale"
+    )
+    parser.add_argument(
+        "--coverages", type=float, nargs="+", default=[2, 3, 4, 5, 6, 8], help="coverages in part video"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write results.json and recovery.png into FOLDER")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -316,7 +361,7 @@ def main():
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
     results = {}
-    for name in args.part:  # each is shown and kept as soon as it is there
+    for name in args.part:  # each part is shown and saved as soon as it is measured
         with console.progress(False) as step:
             results[name] = parts[name](args, step)
         show(out, {name: results[name]})

@@ -1,17 +1,18 @@
-"""Scaling: steps per second and efficiency of training over 1, 2, 4, 8 devices, and what the time of a step goes to.
+"""Measure scaling: the speed and efficiency of training over 1, 2, 4, 8 devices, and where the time of a step goes.
 
     python -m eval.scaling --config configs/tokenizer_cpu.py [--data SHARDS] [--devices 1 2 4 8] [--json FILE]
 
-The step is that of training (``loop.build``), on random parameters. weak: the configuration's batch on each device.
-strong: the configuration's batch over all of them. Efficiency: images/s of N devices over N times those of one.
-On CPU each number of devices has a process of its own, and devices share the cores: N of them on C cores can reach
-min(N, C) / N. On GPU and TPU the first N devices of this machine are taken.
+The step is that of training (``loop.build``), on random parameters. In weak scaling each device has the configuration's
+batch, in strong scaling all devices share it. Efficiency is the images/s of N devices divided by N times those of one.
+On CPU each number of devices has a process of its own, and the devices share the cores, so that N of them on C cores
+can reach min(N, C) / N. On GPU and TPU the first N devices of this machine are used.
 
-data: one batch, read alone as fast as it comes. waits: share of its time that the training loop stands still for data.
-compute: the same step, on the same devices, without its collectives. communication: the rest of the step's time, at
-least 0. So neither is traced, and what overlaps with compute is not counted. bytes: operands of the collectives in
-the compiled program, of one device and step. What the compiler itself adds to the optimiser under fsdp stays in
-compute. Times are the best of --steps after one that is not counted; data and waits are means.
+"data" is the time to read a batch, alone and as fast as possible. "waits" is the share of its time that the training
+loop waits for data. "compute" is the time of the same step, on the same devices, without its collectives, and
+"communication" is the rest of the step's time, at least 0; neither is traced, and communication that overlaps with
+compute is not counted. The bytes are the operands of the collectives in the compiled program, for one device and step.
+Collectives that the compiler itself adds to the optimiser under fsdp stay in compute. Times are the best of --steps
+after one that is not counted; data and waits are means.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import runpy
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -40,20 +42,39 @@ from eval import collectives
 from helix_jax import config as configuration
 from helix_jax import video
 from train import data, loop, sharding, tokenizer
-from train.config import TokenizerTraining
+from train.config import TokenizerTraining, Training
 from train.metrics import peak_flops
 
 TASKS = {TokenizerTraining: tokenizer.task}
 SCALINGS = ("weak", "strong")
-BATCHES = 12  # read for the time of one: more than are read ahead
+BATCHES = 12  # batches that are read to measure the time of one; more than are read ahead
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of devices. Seconds and bytes are of one step; bytes of one device, by kind of collective.
+    """The figures of one number of devices. Seconds and bytes are those of one step.
 
-    left_bytes: of collectives that the compute program still has. cores: CPU time over time, None on GPU and TPU.
-    mfu: None where the peak is not known.
+    Attributes:
+        scaling: "weak" or "strong".
+        devices: number of devices.
+        mesh: size of the mesh's axes, data and fsdp.
+        batch: rows of the global batch.
+        step_seconds: time of a step.
+        steps_per_second: its inverse.
+        images_per_second: frames per second.
+        efficiency: images per second and device, as a share of those of the fewest devices.
+        ceiling: the efficiency that the cores allow.
+        compute_seconds: time of a step without collectives.
+        communication_seconds: the rest of the time.
+        collectives: bytes of one device, by kind of collective.
+        left_bytes: bytes of the collectives that the compute program still has.
+        data_seconds: time to read a batch.
+        wait_share: share of the time that the loop waits for data.
+        loop_images_per_second: frames per second of the loop.
+        flops: FLOP of a step.
+        flops_per_second: FLOP per second.
+        mfu: model FLOP utilisation; None if the peak is not known.
+        cores: CPU time divided by time; None on GPU and TPU.
     """
 
     scaling: str
@@ -81,8 +102,11 @@ class Row:
 # ---- measuring -------------------------------------------------------------------------------------
 
 
-def configured(path, assignments=()):
-    """(configuration, task) of a file of ``configs/``. Raises ValueError: not a configuration, or a wrong override."""
+def configured(path: str, assignments: Sequence[str] = ()) -> tuple[Training, loop.Task]:
+    """Return the configuration and the task of a file in ``configs/``, with ``path=value`` assignments applied.
+
+    Raises ValueError if the file gives no configuration, or if an assignment is wrong.
+    """
     get = runpy.run_path(path).get("get")
     if get is None:
         raise ValueError(f"{path} has no function get() that returns a configuration")
@@ -94,11 +118,18 @@ def configured(path, assignments=()):
     return cfg, TASKS[type(built)](cfg)
 
 
-def cut(cfg, scaling, count):
-    """The configuration for ``count`` devices. Raises ParallelError where they cannot share its batch.
+def cut(cfg: Training, scaling: str, count: int) -> Training:
+    """Return the configuration for a number of devices.
 
-    weak: ``batch`` and ``micro`` of the configuration on each device; strong: over all. fsdp is the greatest common
-    divisor of the configuration's and ``count``.
+    Its fsdp is the greatest common divisor of the configuration's and of that number.
+
+    Args:
+        cfg: the configuration.
+        scaling: "weak" for its ``batch`` and ``micro`` on each device, "strong" for them over all devices.
+        count: number of devices.
+
+    Raises:
+        ParallelError: if the devices cannot share the batch.
     """
     times = count if scaling == "weak" else 1
     split = dataclasses.replace(cfg.parallel, fsdp=math.gcd(cfg.parallel.fsdp, count), micro=times * cfg.parallel.micro)
@@ -110,12 +141,23 @@ def cut(cfg, scaling, count):
     return cfg
 
 
-def measure(config, assignments, scalings, count, shards, steps):
-    """A Row for each of ``scalings`` on the first ``count`` devices; efficiency and ceiling are left at 1."""
+def measure(
+    config: str, assignments: Sequence[str], scalings: Sequence[str], count: int, shards: Path, steps: int
+) -> list[Row]:
+    """Measure each scaling on the first devices; efficiency and ceiling are left at 1.
+
+    Args:
+        config: file of the configuration.
+        assignments: ``path=value`` assignments to it.
+        scalings: of SCALINGS.
+        count: number of devices.
+        shards: folder of shards.
+        steps: number of steps to measure.
+    """
     cfg, task = configured(config, assignments)
     rows, state = [], None
     for scaling in scalings:
-        if count == 1 and rows:  # the same batch
+        if count == 1 and rows:  # both scalings have the same batch
             rows.append(dataclasses.replace(rows[0], scaling=scaling))
             continue
         tell(f"{count} device{'s' * (count > 1)}, {scaling}: compiling")
@@ -126,7 +168,7 @@ def measure(config, assignments, scalings, count, shards, steps):
 
 
 def _row(cfg, task, scaling, count, shards, steps, state):
-    """(Row, state); state: of another row with as many devices, or None."""
+    """Return the row, and the state for another row with as many devices; ``state`` is such a state, or None."""
     devices = jax.local_devices()[:count]
     grid = sharding.training_mesh(cfg.parallel.fsdp, devices)
     create, step, abstract, _ = loop.build(cfg, task, grid)
@@ -169,9 +211,9 @@ def _row(cfg, task, scaling, count, shards, steps, state):
 
 
 def _loop(cfg, step, state, grid, shards, steps):
-    """(state, seconds to read a batch alone, seconds waited in ``steps`` turns of the loop, seconds of those turns).
+    """Return (state, seconds to read a batch alone, seconds waited in ``steps`` iterations, seconds of those).
 
-    Reading alone leaves nothing read ahead, so that the few turns after it wait as those of a long run do.
+    Reading alone leaves nothing read ahead, so that the few iterations after it wait as those of a long run do.
     """
     with data.batches(
         shards, seed=cfg.seed, batch=cfg.batch, frames=cfg.data.frames, size=cfg.data.size, speeds=cfg.data.speeds,
@@ -187,9 +229,9 @@ def _loop(cfg, step, state, grid, shards, steps):
             if turn == 1:  # the first is not counted
                 jax.block_until_ready(pending)
                 waited, begin = 0.0, time.perf_counter()
-            asked = time.perf_counter()
+            requested = time.perf_counter()
             batch = next(batches)
-            waited += time.perf_counter() - asked
+            waited += time.perf_counter() - requested
             state, metrics = step(state, sharding.to_global(batch.clips, grid))
             jax.block_until_ready(pending)  # the step before, as the loop does
             pending = metrics
@@ -197,41 +239,56 @@ def _loop(cfg, step, state, grid, shards, steps):
         return state, reading, waited, time.perf_counter() - begin
 
 
-def with_efficiency(rows):
-    """The rows with efficiency, over the least number of devices of each scaling, and its ceiling."""
+def with_efficiency(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with their efficiency, relative to the fewest devices of each scaling, and its ceiling."""
     base, cores = {}, usable_cores()
     for row in rows:
         base.setdefault(row.scaling, row)
     return [
         dataclasses.replace(
             row,
-            efficiency=row.images_per_second / row.devices * one.devices / one.images_per_second,
-            ceiling=_share(row.devices, cores) / _share(one.devices, cores) if on_cpu() else 1.0,
+            efficiency=row.images_per_second / row.devices * fewest.devices / fewest.images_per_second,
+            ceiling=_share(row.devices, cores) / _share(fewest.devices, cores) if on_cpu() else 1.0,
         )
-        for row, one in ((row, base[row.scaling]) for row in rows)
+        for row, fewest in ((row, base[row.scaling]) for row in rows)
     ]
 
 
-def _share(count, cores):
+def _share(count: int, cores: int) -> float:
     return min(count, cores) / count
 
 
-def usable_cores():
-    """Cores that this process may use."""
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def on_cpu():
+def on_cpu() -> bool:
+    """Return whether the devices are CPU cores."""
     return jax.default_backend() == "cpu"
 
 
-def run(config, assignments, scalings, counts, shards, steps):
-    """All Rows, the smallest number of devices first."""
+def run(
+    config: str, assignments: Sequence[str], scalings: Sequence[str], counts: Sequence[int], shards: Path, steps: int
+) -> list[Row]:
+    """Measure all numbers of devices, the smallest first.
+
+    Args:
+        config: file of the configuration.
+        assignments: ``path=value`` assignments to it.
+        scalings: of SCALINGS.
+        counts: numbers of devices, ascending.
+        shards: folder of shards.
+        steps: number of steps to measure.
+
+    Raises:
+        OSError: if the process of a number of devices dies.
+    """
     if not on_cpu():
-        found = (measure(config, assignments, scalings, count, shards, steps) for count in counts)
-        return with_efficiency([row for rows in found for row in rows])
+        measured = (measure(config, assignments, scalings, count, shards, steps) for count in counts)
+        return with_efficiency([row for rows in measured for row in rows])
     rows, spawn = [], multiprocessing.get_context("spawn")
-    for count in counts:  # how many CPU devices there are is settled when the first is touched
+    for count in counts:  # the number of CPU devices is fixed when the first of them is used
         with concurrent.futures.ProcessPoolExecutor(1, spawn, _start, (count,)) as process:
             try:
                 rows += process.submit(measure, config, assignments, scalings, count, shards, steps).result()
@@ -240,12 +297,12 @@ def run(config, assignments, scalings, counts, shards, steps):
     return with_efficiency(rows)
 
 
-def _start(count):
+def _start(count: int) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def synthetic(folder, cfg):
-    """Write a moving picture from which pieces for ``cfg`` can be cut. Returns its folder."""
+def synthetic(folder: Path, cfg: Training) -> Path:
+    """Write a moving picture from which pieces for ``cfg`` can be cut, and return its folder."""
     size, frames = 2 * cfg.data.size, 4 * cfg.data.frames * max(cfg.data.speeds)
     y, x = np.mgrid[:size, :size]
     with video.VideoWriter(folder / "waves.mp4", video.VideoInfo(frames, size, size, Fraction(25))) as out:
@@ -255,25 +312,26 @@ def synthetic(folder, cfg):
     return folder
 
 
-def tell(text):
+def tell(text: str) -> None:
+    """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
-# ---- telling ---------------------------------------------------------------------------------------
+# ---- output ----------------------------------------------------------------------------------------
 
 
-def speed_table(rows):
-    """Steps and images per second beside the fewest devices."""
+def speed_table(rows: Sequence[Row]) -> Table:
+    """Return a table of steps and images per second, compared with the fewest devices."""
     work = "GFLOP/s" if rows[0].mfu is None else "MFU"
     table = Table("scaling", "devices", "mesh", "batch", "steps/s", "images/s", "ratio", "efficiency", "ceiling",
                   "of ceiling", work, *["cores"] * on_cpu())  # fmt: skip
     base = {}
     for row in rows:
-        one = base.setdefault(row.scaling, row)
+        fewest = base.setdefault(row.scaling, row)
         table.add_row(
             row.scaling, str(row.devices), "x".join(map(str, row.mesh)), str(row.batch),
             f"{row.steps_per_second:.3g}", f"{row.images_per_second:,.1f}",
-            f"{row.images_per_second / one.images_per_second:.2f}", f"{row.efficiency:.0%}", f"{row.ceiling:.0%}",
+            f"{row.images_per_second / fewest.images_per_second:.2f}", f"{row.efficiency:.0%}", f"{row.ceiling:.0%}",
             f"{row.efficiency / row.ceiling:.0%}",
             f"{row.flops_per_second / 1e9:,.1f}" if row.mfu is None else f"{row.mfu:.1%}",
             *([] if row.cores is None else [f"{row.cores:.2f}"]),
@@ -281,8 +339,8 @@ def speed_table(rows):
     return table
 
 
-def time_table(rows):
-    """What a step's time goes to, and what its collectives are given."""
+def time_table(rows: Sequence[Row]) -> Table:
+    """Return a table of where the time of a step goes, and of the bytes of its collectives."""
     kinds = sorted({kind for row in rows for kind in row.collectives})
     table = Table("scaling", "devices", "step, ms", "compute, ms", "communication, ms", "data, ms", "waits",
                   *(f"{kind}, bytes" for kind in kinds or ["collectives"]))  # fmt: skip
@@ -296,8 +354,8 @@ def time_table(rows):
     return table
 
 
-def remarks(rows):
-    """Lines for people: what the figures may not be taken for."""
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """Return lines that explain the figures and their limits."""
     lines = ["weak: the same batch on each device; strong: the same batch over all. images: frames of crops",
              "communication: step minus the same step without collectives, at least 0"]  # fmt: skip
     cores, most = usable_cores(), max(row.devices for row in rows)
@@ -311,33 +369,42 @@ def remarks(rows):
     return lines
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program; ``argv`` replaces the arguments of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE", help="a file of configs/, for example configs/tokenizer_cpu.py")
-    add("--data", metavar="FOLDER", help="shards of train.prepare, or videos; default: a picture made for it")
-    add("--devices", type=int, nargs="+", metavar="N", help="default: 1 2 4 8 on CPU, else powers of 2 up to all")
-    add("--scaling", nargs="+", choices=SCALINGS, default=list(SCALINGS), help="default: both")
-    add("--steps", type=int, default=5, metavar="N", help="measured of each program (%(default)s)")
-    add("--set", action="append", default=[], metavar="PATH=VALUE", help="override, for example parallel.fsdp=2")
+    add("--config", required=True, metavar="FILE", help="configuration file, for example configs/tokenizer_cpu.py")
+    add("--data", metavar="FOLDER", help="shards from train.prepare, or videos (default: synthetic)")
+    add(
+        "--devices",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="numbers of devices (default: 1 2 4 8 on CPU, else powers of 2)",
+    )
+    add("--scaling", nargs="+", choices=SCALINGS, default=list(SCALINGS), help="which scaling (default: both)")
+    add("--steps", type=int, default=5, metavar="N", help="steps to measure of each program (%(default)s)")
+    add(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="change an option, for example parallel.fsdp=2"
+    )
     add("--json", metavar="FILE", help="write the same figures to FILE")
     args = parser.parse_args(argv)
-    there = jax.local_device_count()
-    powers = [1 << k for k in range(there.bit_length())]
+    present = jax.local_device_count()
+    powers = [1 << k for k in range(present.bit_length())]
     counts = sorted(set(args.devices or ([1, 2, 4, 8] if on_cpu() else powers)))
     try:
         if args.steps < 1 or counts[0] < 1:
             raise ValueError("--steps and --devices are 1 or more")
-        if counts[-1] > there and not on_cpu():
-            raise ValueError(f"--devices {counts[-1]}: there are {there} on this machine")
+        if counts[-1] > present and not on_cpu():
+            raise ValueError(f"--devices {counts[-1]}: there are {present} on this machine")
         cfg, task = configured(args.config, args.set)
-        for count in counts:  # before minutes are spent on others
+        for count in counts:  # raises before minutes are spent on the others
             for scaling in args.scaling:
                 cut(cfg, scaling, count)
         with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(sys.stderr):
             folder = Path(temporary)
             shards = loop.shards_of(args.data or synthetic(folder, cfg), folder / "shards", cfg)
-            loop.probe_clips(cfg, shards)  # raises where they do not fit
+            loop.probe_clips(cfg, shards)  # raises if the shards do not fit
             rows = run(args.config, args.set, args.scaling, counts, shards, args.steps)
     except (OSError, ValueError) as error:
         parser.error(" ".join(str(error).split()))

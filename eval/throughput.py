@@ -1,9 +1,10 @@
-"""Speed: bits to bases and back, beside the NumPy reference and a plain loop; the timing coders; the tokenizer.
+"""Measure speed: bits to bases and back, compared with plain programs; the timing coders; the tokenizer.
 
     python -m eval.throughput [--json FILE]
 
-The batch is spread over all local devices (CPU cores are devices here), as the library does it. Each figure is the
-best of several runs after one that compiles. The plain programs run in the same process on the same machine.
+The batch is spread over all local devices (CPU cores are devices here), as in the library. Each figure is the best of
+several runs, after one that compiles. The plain programs, the NumPy reference and a loop over the bases, run in the
+same process on the same machine.
 """
 
 import argparse
@@ -13,7 +14,9 @@ import resource
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,43 +29,52 @@ from helix_jax.arithmetic import TOTAL
 from helix_jax.config import TokenizerConfig
 from helix_jax.reference import kernels
 from helix_jax.tk_scone import coder, tables
-from helix_jax.tk_scone.constraints import NAMED
+from helix_jax.tk_scone.constraints import NAMED, Constraints
 from helix_jax.tokenizer import model, tiles, weights
 
 SET, LENGTH = "helix", 150
 BATCHES = [1, 100, 1_000, 20_000, 100_000]
-SECONDS = 1.5  # of measuring per figure
+SECONDS = 1.5  # measuring time of each figure
 CLIP = (64, 360, 640)  # frames, height, width of the tokenizer's clip
 
 
-# ---- a plain per-base loop: mask what is forbidden, share the rest evenly --------------------------
+# ---- a plain per-base loop: exclude what is forbidden, and give the rest equal probabilities -------
 
 
 class PlainLoop:
-    """Arithmetic coding driven by a rule check per base, in the manner of SCONE: one strand, one base at a time.
+    """Arithmetic coding with a rule check for each base, in the manner of SCONE: one strand, one base at a time.
 
-    It keeps the last 19 bases' GC bits in a deque, tries the four bases against runs and window, and codes uniformly
-    over those that remain. Lower rate than maximum entropy (1.86 bit/nt here), and no proof that a payload fits.
+    It keeps the GC bits of the last 19 bases in a deque, checks the four bases against runs and window, and codes
+    uniformly over those that remain. Its rate is lower than that of maximum entropy (1.86 bit/nt here), and there is no
+    proof that a payload fits.
     """
 
-    def __init__(self, constraints):
+    def __init__(self, constraints: Constraints) -> None:
         self.longest, self.window = constraints.longest_run, constraints.window
         self.low, self.high = (round(share * self.window) for share in constraints.window_gc)
 
-    def allowed(self, recent, gc, last, run):
-        """Bases that may follow; the last 19 bases' bits are in ``recent``, their sum is ``gc``."""
+    def allowed(self, recent: deque, gc: int, last: int, run: int) -> list[int]:
+        """Return the bases that may follow.
+
+        Args:
+            recent: GC bits of the last 19 bases.
+            gc: their sum.
+            last: the last base.
+            run: length of its run.
+        """
         room = self.window - 1 - len(recent)
         bases = []
         for base in range(4):
             if base == last and run == self.longest:
                 continue
             count = gc + (base in (1, 2))
-            # of a window not yet full, enough places must be left; the same test then holds when it is full
+            # a window that is not yet full must have enough positions left; this is also the test for a full one
             if count <= self.high and count + room >= self.low:
                 bases.append(base)
         return bases
 
-    def edges(self, state, _):
+    def edges(self, state: tuple, _: Any) -> list[int]:
+        """Return the boundaries of the bases' intervals in a state, from 0 to TOTAL."""
         recent, gc, last, run = state
         bases = self.allowed(recent, gc, last, run)
         share, extra = divmod(TOTAL, len(bases))
@@ -71,29 +83,33 @@ class PlainLoop:
             cut.append(cut[-1] + (share + (base == bases[0]) * extra if base in bases else 0))
         return cut
 
-    def advance(self, state, _, base):
-        recent, gc, last, run = state  # the deque is of this strand alone and moves on in place
+    def advance(self, state: tuple, _: Any, base: int) -> tuple:
+        """Return the state after a base."""
+        recent, gc, last, run = state  # the deque belongs to this strand only, and is changed in place
         recent.append(base in (1, 2))
         gc += base in (1, 2)
         if len(recent) == self.window:
             gc -= recent.popleft()
         return recent, gc, base, run + 1 if base == last else 1
 
-    def model(self):
+    def model(self) -> tuple:
+        """Return the model that ``kernels.bits_to_symbols`` takes."""
         return (deque(), 0, -1, 0), self.edges, self.advance
 
-    def write(self, payload, bits, length):
+    def write(self, payload: int, bits: int, length: int) -> Any:
+        """Return a strand of ``length`` bases that holds the bits of a payload."""
         return kernels.bits_to_symbols(self.model(), payload, bits, length)
 
-    def read(self, bases, bits):
+    def read(self, bases: Any, bits: int) -> Any:
+        """Return the payload of a strand."""
         return kernels.symbols_to_bits(self.model(), bases, bits)[0]
 
 
 # ---- measuring -------------------------------------------------------------------------------------
 
 
-def seconds_per_call(call):
-    """Best time of one call, after one call that is not counted."""
+def seconds_per_call(call: Callable[[], Any]) -> float:
+    """Return the best time of a call, after one call that is not counted."""
     call()
     best, spent = float("inf"), 0.0
     while spent < SECONDS:
@@ -104,15 +120,15 @@ def seconds_per_call(call):
     return best
 
 
-def peak_memory():
-    """Highest resident memory of this process so far, in bytes."""
+def peak_memory() -> int:
+    """Return the peak of this process's resident memory so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Nucleotides per second of one program, both ways."""
+    """The speed of one program, in nucleotides per second in both directions."""
 
     program: str
     batch: int
@@ -120,8 +136,8 @@ class Speed:
     read_nt_per_s: float
 
 
-def coder_rows():
-    """One Speed per program and batch, the plain loop first."""
+def coder_rows() -> list[Speed]:
+    """Return the speed of each program and batch, the plain loop first."""
     table = tables.load(NAMED[SET], LENGTH)
     generator = np.random.default_rng(0)
     payloads = [int.from_bytes(generator.bytes(40), "big") >> (320 - table.bits) for _ in range(20)]
@@ -130,7 +146,7 @@ def coder_rows():
 
 
 def _plain_row(payloads, bits):
-    # 287 bits are more than it can carry in every strand: only its speed is of interest, and none is compared
+    # 287 bits are more than it can carry in every strand: only its speed matters, and the payloads are not compared
     loop = PlainLoop(NAMED[SET])
     strands = [loop.write(p, bits, LENGTH) for p in payloads]
     write = seconds_per_call(lambda: [loop.write(p, bits, LENGTH) for p in payloads])
@@ -148,7 +164,7 @@ def _reference_row(payloads, table):
 
 
 def _device_row(table, batch, generator):
-    """One batch through helix_jax, on as many devices as divide it."""
+    """Measure one batch of helix_jax, on all devices if their number divides the batch, and else on one."""
     count = len(jax.local_devices())
     count = count if batch % count == 0 else 1
     devices = tuple(jax.local_devices()[:count])
@@ -169,8 +185,8 @@ def _device_row(table, batch, generator):
     return Speed(program, batch, batch * LENGTH / writing, batch * LENGTH / reading)
 
 
-def tokenizer_row():
-    """What was coded, and frames per second to tokens and back: a clip of noise, one tile after the other."""
+def tokenizer_row() -> tuple[str, float, float]:
+    """Return what was coded (a clip of noise), and the frames per second to tokens and back."""
     if weights.DEFAULT.exists():
         shipped = weights.load()
         params, config, origin = shipped.params, shipped.config, "shipped weights"
@@ -186,13 +202,14 @@ def tokenizer_row():
     return f"{frames} frames of {width}x{height}, {origin}", frames / encode, frames / decode
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Nucleotides and frames per second, with plain programs beside.")
+def main() -> None:
+    """Run the program."""
+    parser = argparse.ArgumentParser(description="Nucleotides and frames per second, compared with plain programs.")
     parser.add_argument("--json", metavar="FILE", help="write the same figures to FILE")
     options = parser.parse_args()
     parallel.use_all_cores()
     clip, encode, decode = tokenizer_row()
-    memory = peak_memory()  # of the tokenizer: the coders come after
+    memory = peak_memory()  # that of the tokenizer, as the coders run later
     rows = coder_rows()
     timed = throughput.rows(seconds_per_call)
     console = Console()

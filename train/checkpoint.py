@@ -80,7 +80,7 @@ class Checkpoints:
         self._signalled = threading.Event()
         self._previous = None
         if not read_only and jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            # with several hosts jax.distributed takes the signal and tells all of them
+            # with several hosts, jax.distributed receives the signal and informs all of them
             self._previous = signal.signal(signal.SIGTERM, lambda *_: self._signalled.set())
 
     def _set_aside(self) -> None:

@@ -165,7 +165,7 @@ def _kind_of(fields: dict[str, Any]) -> tuple[type[Training], Callable[[Any], lo
 
 
 def _chosen(kept: checkpoint.Checkpoints, step: str, run: Path) -> int:
-    """Return the number of the step that was asked for. Raises ValueError if there is none."""
+    """Return the number of the requested step. Raises ValueError if there is none."""
     if not kept.steps:
         raise ValueError(f"{run} has no finished checkpoint yet")
     if step in ("last", "best"):

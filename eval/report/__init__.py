@@ -1,1 +1,1 @@
-"""What the project is worth beside ordinary codecs and other ways to write DNA: figures, plots, one HTML page."""
+"""The project compared with ordinary codecs and other ways to write DNA: figures, plots, and one HTML page."""

@@ -1,14 +1,14 @@
 """Ordinary video codecs as one would use them for DNA: H.264, H.265 and AV1 by PyAV.
 
-All code one closed group of pictures: an I picture, then P and B as the encoder likes best (no cut detection, no other
-key frame), 4:2:0, BT.709, tuned for PSNR. What counts is the elementary stream, not a container: the parameter sets
-and the coded pictures. Messages that the picture does not need are left out too: the SEI of H.264 and H.265 (x264
-writes its options there), and AV1's temporal delimiters, metadata and padding (the OBUs that the AV1 specification,
-section 7.5, lets a container drop). Size in pixels, frame rate and number of frames are in the header strands that all
-pools have.
+Each codes one closed group of pictures: an I picture, then P and B as the encoder chooses (no cut detection and no
+other key frame), 4:2:0, BT.709, tuned for PSNR. The size is that of the elementary stream, not of a container: the
+parameter sets and the coded pictures. Messages that the picture does not need are removed too: the SEI of H.264 and
+H.265 (x264 writes its options there), and AV1's temporal delimiters, metadata and padding (the OBUs that a container
+may drop by section 7.5 of the AV1 specification). Size in pixels, frame rate and number of frames are in the header
+strands that all pools have.
 
-At a low budget a small picture scaled up looks better than a coarse large one; ``compress`` takes a scale for that. The
-decoder is FFmpeg's (dav1d for AV1); what it can make of a damaged stream is in ``damaged`` and ``expand``.
+At a low budget a small picture scaled up looks better than a coarse large one; ``compress`` has a scale for that. The
+decoder is FFmpeg's (dav1d for AV1); ``damaged`` and ``expand`` say what it can make of a damaged stream.
 """
 
 import dataclasses
@@ -17,29 +17,39 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 from av.codec.context import Flags
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from jaxtyping import Bool, UInt8
 
 from helix_jax.video.pictures import PRECISE
 
-FILLED = 0.98  # of the bytes that a stream may take: near enough
+FILLED = 0.98  # share of the allowed bytes at which a stream is large enough
 SCALING = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-LEAST = 64  # pixels a side of a scaled picture, one coding tree unit: below it x265 4.2 may write past its memory
-GREY = 128  # shown where nothing came
-os.environ.setdefault("SVT_LOG", "1")  # errors alone: it greets on standard error otherwise
+# Least side of a scaled picture in pixels, one coding tree unit. Below it x265 4.2 may write past its memory.
+LEAST = 64
+GREY = 128  # level that is shown where no picture was decoded
+os.environ.setdefault("SVT_LOG", "1")  # print errors only; otherwise SVT prints a greeting on standard error
 
 
 @dataclass(frozen=True)
 class Codec:
     """One way to code video.
 
-    name: for files and rows. title: for people. encoder, decoder: FFmpeg's names. presets: quick and thorough.
-    largest: CRF. step: between two CRFs that differ. halving: steps of CRF by which the bytes halve, about. ladder:
-    (scale, CRFs) of the points of a curve.
+    Attributes:
+        name: name in files and rows.
+        title: name in tables.
+        encoder: FFmpeg's name of the encoder.
+        decoder: FFmpeg's name of the decoder.
+        presets: a quick and a thorough preset.
+        largest: the largest CRF.
+        step: least difference of two CRFs.
+        halving: increase of the CRF that halves the bytes, approximately.
+        ladder: (scale, CRFs) of the points of a curve.
     """
 
     name: str
@@ -52,8 +62,8 @@ class Codec:
     halving: float
     ladder: tuple[tuple[float, tuple[float, ...]], ...]
 
-    def options(self, preset, crf):
-        """FFmpeg's options. Threads change the stream of x264 and x265 by their number; here it is fixed."""
+    def options(self, preset: str, crf: float) -> dict[str, str]:
+        """Return FFmpeg's options. The number of threads, which changes the streams of x264 and x265, is fixed."""
         value = {"preset": preset, "crf": f"{crf:.3f}" if self.step < 1 else f"{crf:.0f}"}
         if self.encoder == "libx264":
             return value | {"tune": "psnr", "x264-params": "keyint=infinite:scenecut=0:threads=1"}
@@ -63,18 +73,18 @@ class Codec:
         # tune 1 is PSNR, which is SVT's default too; scd is cut detection
         return value | {"svtav1-params": "keyint=-1:tune=1:scd=0:lp=1"}
 
-    def scales(self, height, width):
-        """The part of ``ladder`` that serves pictures of that size."""
+    def scales(self, height: int, width: int) -> tuple[tuple[float, tuple[float, ...]], ...]:
+        """Return the part of ``ladder`` that is possible for pictures of that size."""
         return tuple(step for step in self.ladder if step[0] == 1 or step[0] * min(height, width) >= LEAST)
 
-    def bare(self, data):
-        """Bytes of one picture, or of parameter sets, without what the picture does not need."""
+    def bare(self, data: bytes) -> bytes:
+        """Return the bytes of one picture, or of parameter sets, without what the picture does not need."""
         if self.encoder == "libsvtav1":
             return _without_obus(data)
         return _without_sei(data, self.decoder)
 
 
-# From far better than helix_jax to as coarse as it gets; scaled ones where they are the better choice on some clip.
+# From far better than helix_jax to as coarse as possible; scaled ones where they are better on some clip.
 _TO_51 = ((1.0, (24, 29, 34, 39, 44, 48, 51)), (0.5, (28, 34, 40, 46, 51)), (0.25, (28, 34, 40, 46)))
 _TO_63 = ((1.0, (30, 40, 48, 54, 58, 61, 63)), (0.5, (35, 45, 53, 59, 63)), (0.25, (40, 50, 57, 63)))
 H264 = Codec("h264", "H.264", "libx264", "h264", ("medium", "veryslow"), 51.0, 0.05, 6, _TO_51)
@@ -85,8 +95,15 @@ CODECS = (H264, H265, AV1)
 
 @dataclass(frozen=True)
 class Stream:
-    """A clip as one codec writes it. header: parameter sets (AV1 has them with its first picture). pictures: (number of
-    the frame, bytes) in the order of the stream. crf: of the encoder. scale: of both sides, before coding."""
+    """A clip as one codec writes it.
+
+    Attributes:
+        codec: the codec.
+        header: the parameter sets (AV1 has them with its first picture).
+        pictures: (number of the frame, bytes) in the order of the stream.
+        crf: CRF of the encoder.
+        scale: scale of height and width before coding.
+    """
 
     codec: Codec
     header: bytes
@@ -95,21 +112,36 @@ class Stream:
     scale: float = 1.0
 
     @property
-    def size(self):
-        """Bytes, the header's among them."""
+    def size(self) -> int:
+        """The number of bytes, including the header."""
         return len(self.header) + sum(len(data) for _, data in self.pictures)
 
-    def to_bytes(self):
-        """The elementary stream."""
+    def to_bytes(self) -> bytes:
+        """Return the elementary stream."""
         return self.header + b"".join(data for _, data in self.pictures)
 
 
 # ---- coding ----------------------------------------------------------------------------------------------
 
 
-def compress(frames, fps, crf, codec=H265, preset="medium", scale=1.0):
-    """Frames uint8[T, H, W, 3] -> Stream. fps: Fraction. scale: the sides are coded that much smaller. Odd sizes are
-    filled up with the last row or column."""
+def compress(
+    frames: UInt8[np.ndarray, "T H W 3"],
+    fps: Fraction,
+    crf: float,
+    codec: Codec = H265,
+    preset: str = "medium",
+    scale: float = 1.0,
+) -> Stream:
+    """Code a clip. Pictures of odd size are padded with the last row or column.
+
+    Args:
+        frames: the clip.
+        fps: its frame rate.
+        crf: CRF of the encoder.
+        codec: the codec.
+        preset: preset of the encoder.
+        scale: factor of height and width before coding.
+    """
     _, height, width, _ = frames.shape
     if scale == 1:
         frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -120,7 +152,7 @@ def compress(frames, fps, crf, codec=H265, preset="medium", scale=1.0):
     context.height, context.width = height, width
     context.pix_fmt, context.time_base, context.framerate = "yuv420p", 1 / fps, fps
     if codec.encoder != "libsvtav1":
-        context.flags |= Flags.global_header  # the parameter sets by themselves
+        context.flags |= Flags.global_header  # the parameter sets separate from the pictures
     context.options = codec.options(preset, crf)
     reformatter, packets = VideoReformatter(), []
     for number, rgb in enumerate(frames):
@@ -136,10 +168,28 @@ def compress(frames, fps, crf, codec=H265, preset="medium", scale=1.0):
     return Stream(codec, codec.bare(context.extradata or b""), pictures, crf, scale)
 
 
-def fit(frames, fps, most, codec=H265, preset="medium", scale=1.0, crf=32.0):
-    """The Stream of at most ``most`` bytes that comes near them: within 2 %, or one step of CRF.
+def fit(
+    frames: UInt8[np.ndarray, "T H W 3"],
+    fps: Fraction,
+    most: int,
+    codec: Codec = H265,
+    preset: str = "medium",
+    scale: float = 1.0,
+    crf: float = 32.0,
+) -> Stream:
+    """Return a stream of at most ``most`` bytes, and less than that by at most 2 % or one step of CRF.
 
-    crf: to begin with. Raises ValueError where even the largest CRF takes more.
+    Args:
+        frames: the clip.
+        fps: its frame rate.
+        most: greatest number of bytes.
+        codec: the codec.
+        preset: preset of the encoder.
+        scale: factor of height and width before coding.
+        crf: CRF to begin the search with.
+
+    Raises:
+        ValueError: if even the largest CRF takes more bytes.
     """
     low, high, best = 0.0, codec.largest, None
     while best is None or (best.size < FILLED * most and high - low > codec.step):
@@ -153,7 +203,7 @@ def fit(frames, fps, most, codec=H265, preset="medium", scale=1.0, crf=32.0):
             high, best = crf, stream
         else:
             low = crf
-        # bytes halve with some steps of CRF; past the bounds, half way
+        # the bytes halve with some steps of CRF; outside the bounds, bisection is used instead
         crf += codec.halving * math.log2(stream.size / (0.99 * most))
         if best is None:
             crf = min(max(crf, low + 0.5), codec.largest)
@@ -164,10 +214,15 @@ def fit(frames, fps, most, codec=H265, preset="medium", scale=1.0, crf=32.0):
     return best
 
 
-def damaged(stream, lost, width):
-    """What a receiver can use where packets ``lost``, bool[n], of ``width`` bytes are gone: two Streams.
+def damaged(stream: Stream, lost: Bool[np.ndarray, " n"], width: int) -> list[Stream]:
+    """Return the two streams that a receiver can use after a loss.
 
-    What comes before the first picture that lost a byte; all pictures that lost none.
+    The first has the pictures before the first one that lost a byte, the second all pictures that lost none.
+
+    Args:
+        stream: the stream, whose header is not lost.
+        lost: mask of the lost packets of the pictures' bytes.
+        width: bytes of a packet.
     """
     kept = ~np.repeat(lost, width)[: stream.size - len(stream.header)]
     ends = np.cumsum([len(data) for _, data in stream.pictures])[:-1]
@@ -178,13 +233,16 @@ def damaged(stream, lost, width):
     ]
 
 
-def expand(stream, shape):
-    """Stream, or some of its pictures -> (uint8[T, H, W, 3], pictures that the decoder gave). shape: (T, H, W)."""
+def expand(stream: Stream, shape: tuple[int, ...]) -> tuple[UInt8[np.ndarray, "T H W 3"], int]:
+    """Decode a stream, or some of its pictures, to a clip of ``shape`` = (T, H, W).
+
+    Returns the clip, in which a missing picture repeats the one before, and the number of pictures that were decoded.
+    """
     count, height, width = shape
     context = av.CodecContext.create(stream.codec.decoder, "r")
     context.extradata = stream.header
-    context.thread_count = 1  # with several, what follows a missing picture may depend on their timing
-    reformatter, came = VideoReformatter(), {}
+    context.thread_count = 1  # with several, the result after a missing picture may depend on their timing
+    reformatter, decoded = VideoReformatter(), {}
     for number, data in (*stream.pictures, (0, None)):
         packet = None
         if data is not None:
@@ -193,26 +251,26 @@ def expand(stream, shape):
         try:
             frames = context.decode(packet)
         except av.error.InvalidDataError:
-            continue  # nothing comes of this picture, as those it is told from are missing: what is measured here
+            continue  # the picture cannot be decoded, as its references are missing: that is what is measured here
         for frame in frames:
             rgb = reformatter.reformat(
                 frame, *((None, None) if stream.scale == 1 else (width, height)), format="rgb24",
                 src_colorspace=Colorspace.ITU709, src_color_range=ColorRange.MPEG,
                 interpolation=PRECISE if stream.scale == 1 else SCALING, threads=1,
             )  # fmt: skip
-            came[frame.pts] = rgb.to_ndarray()[:height, :width]
+            decoded[frame.pts] = rgb.to_ndarray()[:height, :width]
     shown, last = [], np.full((height, width, 3), GREY, np.uint8)
     for number in range(count):
-        last = came.get(number, last)
+        last = decoded.get(number, last)
         shown.append(last)
-    return np.stack(shown), len(came)
+    return np.stack(shown), len(decoded)
 
 
 # ---- what a picture does not need ------------------------------------------------------------------------
 
 
-def _without_sei(data, decoder):
-    """NAL units of Annex B (H.264 and H.265), without supplemental enhancement information."""
+def _without_sei(data: bytes, decoder: str) -> bytes:
+    """Return NAL units of Annex B (H.264 and H.265) without supplemental enhancement information."""
     starts = [match.start() for match in re.finditer(b"\x00?\x00\x00\x01", data)]
     kept = []
     for begin, end in itertools.pairwise([*starts, len(data)]):
@@ -225,9 +283,11 @@ def _without_sei(data, decoder):
     return b"".join(kept)
 
 
-def _without_obus(data):
-    """A temporal unit of AV1 without temporal delimiter (OBU type 2), metadata (5) and padding (15). Every OBU has its
-    size with it (section 5.3), as FFmpeg's encoders write them."""
+def _without_obus(data: bytes) -> bytes:
+    """Return a temporal unit of AV1 without temporal delimiter (OBU type 2), metadata (5) and padding (15).
+
+    Every OBU contains its size (section 5.3), as FFmpeg's encoders write them.
+    """
     kept, place = [], 0
     while place < len(data):
         begin = place

@@ -1,14 +1,15 @@
-"""helix_jax beside what one would use instead: nucleotides, quality, losses and times, as a page to read.
+"""Compare helix_jax with what one would use instead: nucleotides, quality, losses and times, as a page to read.
 
     python -m eval.report VIDEOS --out FOLDER [--frames 32] [--clips NAME ...] [--half CLIP ...] [--lpips FILE]
 
-What is measured of each clip is in ``eval.report.compare``; how codecs are asked and strands are written in
-``eval.report.codecs`` and ``eval.report.writers``. Clips are told apart by whether they are clean
-(``eval.clips.load``); --half measures clips at half size too, which counts as clean.
+``eval.report.compare`` says what is measured of each clip; ``eval.report.codecs`` and ``eval.report.writers`` say how
+the codecs are used and how strands are written. The clips are grouped by whether they are clean (``eval.clips.load``);
+--half measures clips at half size too, which counts as clean.
 
-FOLDER gets report.html (everything in one file: tables, plots, pictures, a video of each clip), report.csv (a row for
-each clip, method, writer and point), losses.csv, report.md (the tables for a README) and clips/, where each finished
-clip is kept. Run again, finished clips are not measured again; results of other settings are refused.
+FOLDER gets report.html (everything in one file: tables, plots, pictures, and a video of each clip), report.csv (a row
+for each clip, method, writer and point), losses.csv, report.md (the tables for a README) and clips/, where each
+finished clip is kept. If the program is run again, finished clips are not measured again; results of other settings are
+refused.
 """
 
 import argparse
@@ -17,11 +18,16 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import sys
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from eval import clips, lpips
@@ -32,14 +38,16 @@ from helix_jax.files import atomic
 from helix_jax.prior import weights as prior_weights
 from helix_jax.tokenizer import weights
 
-FIRST = ("clip", "source", "frames", "height", "width", "method", "writer", "preset", "scale", "setting")  # of a row
+FIRST = ("clip", "source", "frames", "height", "width", "method", "writer", "preset", "scale", "setting")  # columns
 IN_VIDEO = ("original", "helix_jax prior", "H.265")
 GAP = 4  # white columns between the pictures of a video
 
+Result = dict[str, Any]
 
-def settings_of(args, nets):
-    """What the figures depend on besides the clip: dict of name -> JSON value."""
-    found = {
+
+def settings_of(args: argparse.Namespace, nets: compare.Judged) -> dict[str, Any]:
+    """Return what the figures depend on besides the clip, as JSON values by name."""
+    settings = {
         "frames": args.frames,
         "redundancy": args.redundancy,
         "seeds": list(range(args.seed, args.seed + args.seeds)),
@@ -51,15 +59,24 @@ def settings_of(args, nets):
         "lpips": _digest(args.lpips) if args.lpips else None,
         "PyAV": av.__version__,
     }
-    return json.loads(json.dumps(found))
+    return json.loads(json.dumps(settings))
 
 
-def _digest(path):
+def _digest(path: str | os.PathLike) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
-def finished(folder, path, half, settings):
-    """Result of a clip that was measured before, or None. Exits where it was with other settings."""
+def finished(folder: Path, path: Path, half: bool, settings: dict[str, Any]) -> Result | None:
+    """Return the result of a clip that was measured before, or None.
+
+    The program exits if the clip was measured with other settings.
+
+    Args:
+        folder: folder of the results.
+        path: the clip.
+        half: whether it is measured at half size.
+        settings: the settings of this run.
+    """
     kept = folder / f"{clips.name_of(path, half)}.json"
     if not kept.exists():
         return None
@@ -76,8 +93,24 @@ def finished(folder, path, half, settings):
     return result
 
 
-def measure(path, half, args, nets, settings, step):
-    """Measure a clip and keep it in args.out/clips: the result, last, as JSON. Returns the result."""
+def measure(
+    path: Path,
+    half: bool,
+    args: argparse.Namespace,
+    nets: compare.Judged,
+    settings: dict[str, Any],
+    step: Callable[[str, int, int], Any],
+) -> Result:
+    """Measure a clip, write its files to args.out/clips, with the result as JSON last, and return the result.
+
+    Args:
+        path: the clip.
+        half: whether to measure it at half size.
+        args: the program's arguments.
+        nets: the nets.
+        settings: the settings of this run.
+        step: called as step(station, done, total).
+    """
     clip = clips.load(path, args.frames, half)
     figures, pictures, videos = compare.measure(clip, nets, args.redundancy, settings["seeds"], step)
     folder = args.out / "clips"
@@ -103,10 +136,16 @@ def measure(path, half, args, nets, settings, step):
     return result
 
 
-def write_video(path, shown, fps):
-    """Clips uint8[T, H, W, 3] side by side -> H.264 as browsers play it."""
+def write_video(path: str | os.PathLike, shown: Sequence[UInt8[np.ndarray, "T H W 3"]], fps: Fraction) -> None:
+    """Write clips side by side as H.264 that browsers play.
+
+    Args:
+        path: the file to write.
+        shown: the clips, of the same height and number of frames.
+        fps: the frame rate.
+    """
     gap = np.full((*shown[0].shape[:2], GAP, 3), 255, np.uint8)
-    frames = np.concatenate([part for one in shown for part in (one, gap)][:-1], axis=2)
+    frames = np.concatenate([part for clip in shown for part in (clip, gap)][:-1], axis=2)
     height, width = (side + side % 2 for side in frames.shape[1:3])
     frames = np.pad(frames, ((0, 0), (0, height - frames.shape[1]), (0, width - frames.shape[2]), (0, 0)), mode="edge")
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
@@ -118,8 +157,8 @@ def write_video(path, shown, fps):
         container.mux(stream.encode())
 
 
-def table_of(rows):
-    """Dicts -> CSV text; the columns are theirs, those of FIRST in front."""
+def table_of(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as CSV text; the columns are their keys, those of FIRST first."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     names = [name for name in FIRST if name in names] + [name for name in names if name not in FIRST]
     out = io.StringIO()
@@ -129,14 +168,20 @@ def table_of(rows):
     return out.getvalue()
 
 
-def rows_of(results, part):
-    """The rows of "points" or "losses", each with what says which clip it is of."""
+def rows_of(results: Sequence[Result], part: str) -> list[dict[str, Any]]:
+    """Return the rows of a part, "points" or "losses", each with the description of its clip."""
     about = ("clip", "source", "frames", "height", "width")
     return [{name: result[name] for name in about} | row for result in results for row in result[part]]
 
 
-def write_report(results, out, settings):
-    """All files but clips/ from the results of the clips."""
+def write_report(results: Sequence[Result], out: Path, settings: dict[str, Any]) -> None:
+    """Write all files except clips/.
+
+    Args:
+        results: results of the clips.
+        out: the folder to write to.
+        settings: the settings of this run.
+    """
     made = tables.tables_of(results)
     sentences = tables.sentences(results)
     files = {
@@ -150,19 +195,22 @@ def write_report(results, out, settings):
             temporary.write_text(text, encoding="utf-8")
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the report goes")
-    parser.add_argument("--frames", type=int, default=32, help="use the first N frames only (0: all; default 32)")
-    parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="these clips of the folder only")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the report")
+    parser.add_argument("--frames", type=int, default=32, help="use only the first N frames (0: all; default 32)")
+    parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="use only these clips of the folder")
     parser.add_argument("--half", nargs="+", default=[], metavar="NAME", help="clips to measure at half size too")
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="weights for LPIPS: see eval/lpips.py")
-    parser.add_argument("--model", default=weights.DEFAULT, help="tokenizer; default: the shipped one")
-    parser.add_argument("--prior", default=prior_weights.DEFAULT, help="prior; default: the shipped one")
+    parser.add_argument("--model", default=weights.DEFAULT, help="weights of the tokenizer (default: the shipped ones)")
+    parser.add_argument(
+        "--prior", default=prior_weights.DEFAULT, help="weights of the prior (default: the shipped ones)"
+    )
     parser.add_argument("--redundancy", type=float, default=0.1, help="repair packets as a share of the source packets")
-    parser.add_argument("--seed", type=int, default=0, help="of losses (default 0)")
-    parser.add_argument("--seeds", type=int, default=1, help="losses drawn at each share of strands (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the losses (default 0)")
+    parser.add_argument("--seeds", type=int, default=1, help="number of losses drawn at each share (default 1)")
     args = parser.parse_args()
     parallel.use_all_cores()
     parallel.keep_compiled()
@@ -175,12 +223,13 @@ def main():
         sys.exit(str(error))
 
 
-def run(args, nets):
+def run(args: argparse.Namespace, nets: compare.Judged) -> None:
+    """Measure the clips that are not finished, and write the report."""
     settings = settings_of(args, nets)
     halved = [(path, True) for path in clips.clips_of(args.folder, args.half)] if args.half else []
     jobs = [(path, False) for path in clips.clips_of(args.folder, args.clips)] + halved
     (args.out / "clips").mkdir(parents=True, exist_ok=True)
-    have = [finished(args.out / "clips", *job, settings) for job in jobs]  # refused before anything is measured
+    have = [finished(args.out / "clips", *job, settings) for job in jobs]  # exits before anything is measured
     results, new = [], have.count(None)
     with console.progress(False) as step:
         for job, before in zip(jobs, have, strict=True):

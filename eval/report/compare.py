@@ -2,61 +2,68 @@
 
     points    every way at every setting: helix_jax in its modes and qualities through ``codec.encode`` and
               ``codec.decode``; H.264, H.265 and AV1 in their presets, sizes and CRFs, each with every writer of
-              ``eval.report.writers``. All strands are really written, read back, and shown to the checker.
-    equal     the codecs again, each searched to fill the strands that helix_jax takes at its best quality
-    losses    strands lost at random, header strands among them: what is shown of the rest. An ordinary stream is
-              read as ``eval.report.codecs.damaged`` says, the parameter sets not lost; where nothing can be shown, a
-              grey picture counts. The codecs fill as many strands as mode raw takes; H.265 also with less picture and
-              more repair packets in them (MORE).
+              ``eval.report.writers``. All strands are actually written, read back, and passed to the checker.
+    equal     the codecs again, each with the settings that fill the strands that helix_jax takes at its best quality
+    losses    strands lost at random, including header strands, and what is shown from the rest. An ordinary stream is
+              read as ``eval.report.codecs.damaged`` says, and its parameter sets are not lost; if nothing can be shown,
+              a grey picture counts. The codecs fill as many strands as mode raw takes; H.265 is also measured with a
+              worse picture and more repair packets in these strands (MORE).
 
-Times are of this machine, once compiled, and without the check of the coded tokens by the NumPy reference that
+Times are those of this machine, once compiled, and without the check of the coded tokens by the NumPy reference that
 ``encode`` makes before writing (``verify``).
 """
 
 import itertools
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from eval import lpips, metrics
-from eval.clips import generator
+from eval.clips import Clip, generator
 from eval.report import codecs, writers
 from helix_jax import codec
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.nets import Nets
 from helix_jax.tk_scone import constraints
 
-SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)  # of strands lost
-EVERY = 8  # frames from one MS-SSIM or LPIPS to the next, as eval.quality
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)  # shares of lost strands
+EVERY = 8  # MS-SSIM and LPIPS are measured on every 8th frame, as in eval.quality
 RULES = constraints.named("helix")
 MORE = 0.8  # repair packets as a share of the source packets, in the same strands
 SAFE = "H.265, 80 % repair"
-LOST = 0.2  # share of which pictures are kept
+LOST = 0.2  # share for which pictures are kept
 PICTURED = ("helix_jax raw", "helix_jax prior", "H.265")  # the others look like H.265: grey
+
+Row = dict[str, Any]
+Video = UInt8[np.ndarray, "T H W 3"]
 
 
 @dataclass(frozen=True)
 class Way:
-    """How helix_jax is asked. mode, effort: of CodecConfig. qualities: of CodecConfig, the best first."""
+    """How helix_jax is used: ``mode`` and ``effort`` of CodecConfig, and its ``qualities``, the best first."""
 
     mode: str
     qualities: tuple[int, ...]
     effort: int = 0
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """The name of the method."""
         return f"helix_jax {self.mode}" + (f", effort {self.effort}" if self.effort else "")
 
-    def config(self, quality, redundancy):
+    def config(self, quality: int, redundancy: float) -> CodecConfig:
+        """Return the configuration of the codec."""
         return CodecConfig(
             mode=self.mode, quality=quality, effort=self.effort, verify=False, constraints=RULES.name,
             strands=StrandConfig(redundancy=redundancy),
         )  # fmt: skip
 
 
-WAYS = (  # of mode raw: 8, 7, 6, 5, 4 and 3 digits
+WAYS = (  # in mode raw these are 8, 7, 6, 5, 4 and 3 digits
     Way("raw", (10, 9, 7, 6, 4, 3)),
     Way("context", (10, 8, 6, 4, 2, 0)),
     Way("raw", (10, 6, 3), 2),
@@ -67,33 +74,47 @@ WAYS = (  # of mode raw: 8, 7, 6, 5, 4 and 3 digits
 
 @dataclass(frozen=True, eq=False)
 class Judged(Nets):
-    """The nets that are measured, and how pictures are judged. lpips: weights as ``lpips.load`` gives them, or None."""
+    """The nets that are measured, and the weights of LPIPS, as ``lpips.load`` gives them, or None."""
 
     lpips: Any = None
 
-    def quality(self, original, shown):
-        """Both uint8[T, H, W, 3] -> {"psnr", "ms_ssim"} and "lpips" where there are weights."""
+    def quality(self, original: Video, shown: Video) -> dict[str, float]:
+        """Return {"psnr", "ms_ssim"}, and "lpips" if there are weights."""
         parts = original[::EVERY], shown[::EVERY]
-        found = {"psnr": metrics.psnr(original, shown), "ms_ssim": metrics.ms_ssim(*parts)}
-        return found | ({"lpips": lpips.distance(self.lpips, *parts)} if self.lpips else {})
+        figures = {"psnr": metrics.psnr(original, shown), "ms_ssim": metrics.ms_ssim(*parts)}
+        return figures | ({"lpips": lpips.distance(self.lpips, *parts)} if self.lpips else {})
 
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """A clip on strands, and how it comes back. shown: uint8[T, H, W, 3]. stream: codecs.Stream and its pool, or
-    None and a codec.Pool."""
+    """A clip on strands, and how it comes back.
+
+    Attributes:
+        pool: a codec.Pool, or a writers.BytePool for a stream.
+        shown: the decoded clip.
+        stream: the stream of an ordinary codec, or None.
+    """
 
     pool: Any
-    shown: np.ndarray
-    stream: Any = None
+    shown: Video
+    stream: codecs.Stream | None = None
 
 
-def measure(clip, nets, redundancy, seeds, step):
-    """clip: clips.Clip. redundancy: repair packets as a share of the source packets. seeds: list of int, of losses.
-    step: called as step(station, done, total). Returns (figures, pictures, videos).
+def measure(
+    clip: Clip, nets: Judged, redundancy: float, seeds: Sequence[int], step: Callable[[str, int, int], Any]
+) -> tuple[dict[str, list[Row]], dict[str, UInt8[np.ndarray, "H W 3"]], dict[str, Video]]:
+    """Measure one clip.
 
-    figures: {"points", "equal", "losses"}, lists of dicts. pictures: dict of title -> uint8[H, W, 3], the middle frame.
-    videos: dict of name -> uint8[T, H, W, 3] at equal nucleotides, the original first.
+    Args:
+        clip: the clip.
+        nets: the nets.
+        redundancy: repair packets as a share of the source packets.
+        seeds: seeds of the losses.
+        step: called as step(station, done, total).
+
+    Returns:
+        The rows {"points", "equal", "losses"}; pictures of the middle frame by their titles; and videos at equal
+        nucleotides by their names, the original first.
     """
     points, best = [], {}
     total = sum(len(way.qualities) for way in WAYS)
@@ -114,7 +135,7 @@ def measure(clip, nets, redundancy, seeds, step):
     coded, raw = PICTURED[1], PICTURED[0]
     videos, equal = {"original": clip.frames, coded: best[coded].shown}, []
     equal.append(_row(coded, best[coded].pool.strands, nets.quality(clip.frames, best[coded].shown)))
-    contenders = {name: best[name] for name in (raw, coded)}  # mode context loses what prior loses
+    contenders = {name: best[name] for name in (raw, coded)}  # mode context loses the same as prior
     for kind in codecs.CODECS:
         for budget in (coded, raw):
             most = len(best[budget].pool.strands)
@@ -123,7 +144,7 @@ def measure(clip, nets, redundancy, seeds, step):
                 continue
             if budget == raw:
                 contenders[kind.title] = written
-                if kind == codecs.CODECS[1]:  # what one would do who expects losses: a worse picture, and more repair
+                if kind == codecs.CODECS[1]:  # as if losses were expected: a worse picture, and more repair
                     safe = filled(clip, kind, points, most, MORE)
                     contenders |= {SAFE: safe} if safe else {}
             else:
@@ -146,8 +167,16 @@ def measure(clip, nets, redundancy, seeds, step):
 # ---- points ----------------------------------------------------------------------------------------------
 
 
-def helix_point(clip, nets, way, quality, redundancy):
-    """One quality of helix_jax -> (row, Written). Times at the first quality only, where all is compiled first."""
+def helix_point(clip: Clip, nets: Judged, way: Way, quality: int, redundancy: float) -> tuple[Row, Written]:
+    """Measure one quality of helix_jax. Times are measured at the first quality only, in a second run.
+
+    Args:
+        clip: the clip.
+        nets: the nets.
+        way: how helix_jax is used.
+        quality: the quality.
+        redundancy: repair packets as a share of the source packets.
+    """
     config = way.config(quality, redundancy)
 
     def there_and_back():
@@ -169,14 +198,26 @@ def helix_point(clip, nets, way, quality, redundancy):
     return _point(clip, row, writers.OURS) | nets.quality(clip.frames, shown) | times, Written(pool, shown)
 
 
-def read_helix(nets, strands):
-    """Strands uint8[n, L] -> uint8[T, H, W, 3]. Raises DecodeError where nothing can be shown."""
+def read_helix(nets: Nets, strands: UInt8[np.ndarray, "n L"]) -> Video:
+    """Decode strands to a clip. Raises DecodeError if nothing can be shown."""
     _, blocks, _ = codec.decode({strands.shape[1]: strands}, nets)
     return np.concatenate(list(blocks))
 
 
-def codec_points(clip, nets, kind, preset, scale, crf, redundancy):
-    """One setting of an ordinary codec, with every writer: a list of rows, which show the same."""
+def codec_points(
+    clip: Clip, nets: Judged, kind: codecs.Codec, preset: str, scale: float, crf: float, redundancy: float
+) -> list[Row]:
+    """Measure one setting of an ordinary codec: a row for each writer, all with the same picture.
+
+    Args:
+        clip: the clip.
+        nets: the nets.
+        kind: the codec.
+        preset: preset of the encoder.
+        scale: factor of height and width before coding.
+        crf: CRF of the encoder.
+        redundancy: repair packets as a share of the source packets.
+    """
     begin = time.perf_counter()
     stream = codecs.compress(clip.frames, clip.info.fps, crf, kind, preset, scale)
     encode = time.perf_counter() - begin
@@ -188,22 +229,22 @@ def codec_points(clip, nets, kind, preset, scale, crf, redundancy):
         begin = time.perf_counter()
         pool = writers.pool_of(data, writer, redundancy)
         middle = time.perf_counter()
-        payload, gone = writers.read_pool(pool, pool.strands)
+        payload, missing = writers.read_pool(pool, pool.strands)
         times = {"encode_s": encode + middle - begin, "decode_s": decode + time.perf_counter() - middle}
-        if gone.any() or payload[: len(data)] != data:
+        if missing.any() or payload[: len(data)] != data:
             raise AssertionError(f"{kind.title}, {writer.name}: other bytes come back; please report this")
         row = {"method": kind.title, "writer": writer.name, **_setting(stream, preset), "content_bytes": len(data)}
         rows.append(_point(clip, row | {"pool": pool, "claims": writer.claims}, writer) | quality | times)
     return rows
 
 
-def _setting(stream, preset=None):
-    found = {"scale": stream.scale, "setting": f"CRF {stream.crf:g}"}
-    return {"preset": preset, **found} if preset else found
+def _setting(stream: codecs.Stream, preset: str | None = None) -> Row:
+    setting = {"scale": stream.scale, "setting": f"CRF {stream.crf:g}"}
+    return {"preset": preset, **setting} if preset else setting
 
 
-def _point(clip, row, writer):
-    """What can be counted on the strands themselves, in place of "pool" and "claims"."""
+def _point(clip: Clip, row: Row, writer: Any) -> Row:
+    """Return the row with figures that are counted on the strands, in place of its "pool" and "claims"."""
     row = dict(row)
     strands, claims = row.pop("pool").strands, row.pop("claims")
     return row | {
@@ -217,40 +258,55 @@ def _point(clip, row, writer):
     }
 
 
-def _row(name, strands, quality):
+def _row(name: str, strands: UInt8[np.ndarray, "n L"], quality: dict[str, float]) -> Row:
     return {"method": name, "nucleotides": strands.size, **quality}
 
 
 # ---- equal nucleotides, and losses -----------------------------------------------------------------------
 
 
-def filled(clip, kind, points, most, redundancy):
-    """A codec in at most so many strands, by our writer -> Written; None where it never gets so small.
+def filled(clip: Clip, kind: codecs.Codec, points: Sequence[Row], most: int, redundancy: float) -> Written | None:
+    """Write a clip by a codec in a limited number of strands, with our writer; None if it does not get so small.
 
-    Thorough preset, the scale that promises the best PSNR between the measured points, and the CRF searched.
+    It uses the thorough preset and the scale with the best PSNR by interpolation between the measured points, and
+    searches the CRF.
+
+    Args:
+        clip: the clip.
+        kind: the codec.
+        points: the measured points.
+        most: greatest number of strands.
+        redundancy: repair packets as a share of the source packets.
     """
-    size, found = writers.most_bytes(writers.OURS, most, redundancy), []
+    size, candidates = writers.most_bytes(writers.OURS, most, redundancy), []
     for scale, crfs in kind.scales(*clip.frames.shape[1:3]):
         wanted = (kind.title, writers.OURS.name, kind.presets[-1], scale)
-        here = [p for p in points if (p["method"], p["writer"], p["preset"], p["scale"]) == wanted]
-        here = sorted((p["content_bytes"], p["psnr"], crf) for p, crf in zip(here, crfs, strict=True))
-        sizes = [np.log(bytes_) for bytes_, _, _ in here]
+        rows = [p for p in points if (p["method"], p["writer"], p["preset"], p["scale"]) == wanted]
+        curve = sorted((p["content_bytes"], p["psnr"], crf) for p, crf in zip(rows, crfs, strict=True))
+        sizes = [np.log(bytes_) for bytes_, _, _ in curve]
         if size < 1 or np.log(size) < sizes[0]:
             continue
-        promise, crf = (float(np.interp(np.log(size), sizes, [p[n] for p in here])) for n in (1, 2))
-        found.append((promise, scale, float(round(crf)) if kind.step == 1 else crf))
-    if not found:
+        promise, crf = (float(np.interp(np.log(size), sizes, [p[n] for p in curve])) for n in (1, 2))
+        candidates.append((promise, scale, float(round(crf)) if kind.step == 1 else crf))
+    if not candidates:
         return None
-    _, scale, crf = max(found)
+    _, scale, crf = max(candidates)
     stream = codecs.fit(clip.frames, clip.info.fps, size, kind, kind.presets[-1], scale, crf)
     shown, _ = codecs.expand(stream, clip.frames.shape[:3])
     return Written(writers.pool_of(stream.to_bytes(), writers.OURS, redundancy), shown, stream)
 
 
-def lost(clip, nets, written, share, seed):
-    """What is shown where a share of all strands is lost: (uint8[T, H, W, 3], whether every byte came back).
+def lost(clip: Clip, nets: Judged, written: Written, share: float, seed: int) -> tuple[Video, bool]:
+    """Lose a share of all strands, and return what is shown, and whether every byte came back.
 
-    From one seed, what a smaller share loses is among what a larger one loses.
+    With the same seed, the strands lost at a smaller share are among those lost at a larger one.
+
+    Args:
+        clip: the clip.
+        nets: the nets.
+        written: the clip on strands.
+        share: share of the strands that is lost.
+        seed: seed of the loss.
     """
     strands = written.pool.strands
     order = generator(seed, clip.name).permutation(len(strands))
@@ -262,10 +318,10 @@ def lost(clip, nets, written, share, seed):
         except codec.DecodeError:
             return grey, False
         return shown, bool(np.array_equal(shown, written.shown))
-    _, gone = writers.read_pool(written.pool, left)
+    _, missing = writers.read_pool(written.pool, left)
     stream = written.stream
-    gone = np.repeat(gone, written.pool.layout.symbol_bytes)[len(stream.header) : stream.size]
-    if not gone.any():
+    missing = np.repeat(missing, written.pool.layout.symbol_bytes)[len(stream.header) : stream.size]
+    if not missing.any():
         return written.shown, True
-    tries = [codecs.expand(some, clip.frames.shape[:3])[0] for some in codecs.damaged(stream, gone, 1)]
+    tries = [codecs.expand(some, clip.frames.shape[:3])[0] for some in codecs.damaged(stream, missing, 1)]
     return max(tries, key=lambda shown: metrics.psnr(clip.frames, shown)), False

@@ -1,32 +1,57 @@
-"""The page of the report: plots, pictures and videos, all of them inside one HTML file."""
+"""The page of the report: plots, pictures and videos, all inside one HTML file."""
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
+from jaxtyping import Float64
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from eval.bd_rate import front
+from eval.bd_rate import Points, front
 from eval.report import codecs, compare, writers
-from eval.report.tables import BETTER_LESS, GROUPS, OURS, QUALITIES, curve, groups_of, qualities_of
+from eval.report.tables import (
+    BETTER_LESS,
+    GROUPS,
+    OURS,
+    QUALITIES,
+    Results,
+    Table,
+    curve,
+    groups_of,
+    qualities_of,
+)
 
 OF_OURS = (("#f0a040", "o"), ("#e06030", "s"), ("#c09000", "P"), ("#801080", "*"), ("#b01020", "D"))
-STYLES = {  # ours in warm colours and whole lines
+STYLES = {  # ours in warm colours and solid lines
     **dict(zip(OURS, ({"color": color, "marker": marker} for color, marker in OF_OURS), strict=True)),
     codecs.H264.title: {"color": "#80b1d3", "marker": "v", "ls": "--"},
     codecs.H265.title: {"color": "#2070b0", "marker": "^", "ls": "--"},
     codecs.AV1.title: {"color": "#20804a", "marker": "x", "ls": "--"},
     compare.SAFE: {"color": "#2070b0", "marker": "s", "ls": ":"},
 }
-COLUMNS = 3  # of panels
-GRID = 30  # nucleotides at which clips are averaged
+COLUMNS = 3  # columns of panels
+GRID = 30  # number of rates at which clips are averaged
+
+Plot = dict[str, str]
 
 
-def page(results, tables, sentences, settings, folder):
-    """Everything -> HTML text that asks for nothing outside itself. folder: pictures and videos of the clips."""
+def page(
+    results: Results, tables: Sequence[Table], sentences: Sequence[str], settings: dict[str, Any], folder: Path
+) -> str:
+    """Return the report as HTML text that loads nothing from outside.
+
+    Args:
+        results: results of the clips.
+        tables: the tables.
+        sentences: what the figures say, in words.
+        settings: the settings of the run.
+        folder: folder with the pictures and videos of the clips.
+    """
     plots = [mean_curves(results)]
     plots += [clip_curves(results, key) for key in qualities_of(results)]
     plots.append(loss_curves(results))
@@ -49,30 +74,30 @@ def page(results, tables, sentences, settings, folder):
     )
 
 
-def inline(path, kind):
-    """File -> data URI."""
+def inline(path: Path, kind: str) -> str:
+    """Return a file as a data URI of this media type."""
     return _uri(path.read_bytes(), kind)
 
 
-def _uri(data, kind):
+def _uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _plot(title, note, figure):
+def _plot(title: str, note: str, figure: Figure) -> Plot:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=100)
     return {"title": title, "note": note, "data": _uri(out.getvalue(), "image/png")}
 
 
-def _front(points, key):
-    """As ``bd_rate.front``; of LPIPS, which is better the less it is, too."""
+def _front(points: Points, key: str) -> list[dict[str, float]]:
+    """Return ``bd_rate.front``, also for LPIPS, of which less is better."""
     if key not in BETTER_LESS:
         return front(points, key)
     return [p | {key: -p[key]} for p in front([p | {key: -p[key]} for p in points], key)]
 
 
-def clip_curves(results, key):
-    """A panel for each clip."""
+def clip_curves(results: Results, key: str) -> Plot:
+    """Plot a quality against nucleotides, with a panel for each clip."""
     columns = min(COLUMNS, len(results))
     rows = -(-len(results) // columns)
     figure = Figure(figsize=(max(8, 4 * columns), 3.2 * rows + 0.6), layout="constrained")
@@ -98,12 +123,12 @@ def _rate_axis(axis, label):
     axis.set(xlabel="nucleotides per pixel", ylabel=label, xscale="log")
     axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axis.xaxis.set_minor_formatter(ticker.NullFormatter())  # they would run into each other
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())  # minor labels would overlap
     axis.grid(alpha=0.3, which="both")
 
 
-def mean_curves(results):
-    """A row for each figure of quality, a column for each group."""
+def mean_curves(results: Results) -> Plot:
+    """Plot the mean quality against nucleotides, with a row for each measure and a column for each group."""
     groups, keys = groups_of(results), qualities_of(results)
     figure = Figure(figsize=(5.5 * len(groups), 3.8 * len(keys) + 0.5), layout="constrained")
     axes = figure.subplots(len(keys), len(groups), squeeze=False)
@@ -123,8 +148,8 @@ def mean_curves(results):
     return _plot("Quality against nucleotides", note, figure)
 
 
-def mean_curve(fronts, key):
-    """Fronts of several clips -> (rates, mean quality) over the rates that all of them have; empty without such."""
+def mean_curve(fronts: Sequence[Points], key: str) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Return rates, and the mean quality of several clips at them; empty if no rate is on the fronts of all clips."""
     if not all(fronts):
         return np.array([]), np.array([])
     low = max(points[0]["nt_per_pixel"] for points in fronts)
@@ -136,16 +161,16 @@ def mean_curve(fronts, key):
     return rates, np.mean(values, axis=0)
 
 
-def loss_curves(results):
-    """Quality against the share of strands lost, means over all clips."""
+def loss_curves(results: Results) -> Plot:
+    """Plot the quality against the share of lost strands, as means over all clips."""
     keys = qualities_of(results)
     figure = Figure(figsize=(5.5 * len(keys), 4.2), layout="constrained")
     rows = [row for result in results for row in result["losses"]]
     shares = sorted({row["share"] for row in rows})
     for key, axis in zip(keys, figure.subplots(1, len(keys), squeeze=False)[0], strict=True):
         for method in dict.fromkeys(row["method"] for row in rows):
-            here = [[r[key] for r in rows if (r["method"], r["share"]) == (method, share)] for share in shares]
-            axis.plot([100 * share for share in shares], [np.mean(h) for h in here], label=method, **STYLES[method])
+            values = [[r[key] for r in rows if (r["method"], r["share"]) == (method, share)] for share in shares]
+            axis.plot([100 * share for share in shares], [np.mean(v) for v in values], label=method, **STYLES[method])
         axis.set(xlabel="strands lost, %", ylabel=QUALITIES[key][0])
         axis.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=9)

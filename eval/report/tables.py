@@ -1,5 +1,6 @@
 """Tables of the report, for its page and for a README, from the results of ``eval.report.compare``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,24 @@ ANCHOR = (codecs.H265.title, writers.OURS.name)  # method and writer that others
 OURS = [way.name for way in compare.WAYS]
 GROUPS = {"clean": "clean sources", "compressed": "already compressed sources"}
 QUALITIES = {"psnr": ("PSNR dB", ".2f"), "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f")}
-BETTER_LESS = ("lpips",)  # of these, no BD-rate: its front is of what grows
+BETTER_LESS = ("lpips",)  # measures of which less is better; there is no BD-rate of these
 WRITERS = {writer.name: writer for writer in writers.WRITERS}
 NONE = "-"
 Rows = list[tuple[str, ...]]
+Results = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """title, note: sentences. columns: names, the first of them of rows. rows: of strings. brief: for a README too."""
+    """A table of strings.
+
+    Attributes:
+        title: the title.
+        note: sentences that explain the table.
+        columns: names of the columns, of which the first has the names of the rows.
+        rows: the cells of each row.
+        brief: whether the table is shown in a README too.
+    """
 
     title: str
     note: str
@@ -29,37 +39,37 @@ class Table:
     brief: bool = True
 
 
-def groups_of(results):
-    """{group: its results}, of groups that have clips."""
-    found = {group: [result for result in results if result["source"] == group] for group in GROUPS}
-    return {group: some for group, some in found.items() if some}
+def groups_of(results: Results) -> dict[str, list[dict[str, Any]]]:
+    """Return the results of each group that has clips."""
+    groups = {group: [result for result in results if result["source"] == group] for group in GROUPS}
+    return {group: some for group, some in groups.items() if some}
 
 
-def qualities_of(results):
-    """Names of the figures of quality that were taken."""
+def qualities_of(results: Results) -> list[str]:
+    """Return the names of the quality measures that were taken."""
     return [name for name in QUALITIES if name in results[0]["points"][0]]
 
 
-def curve(result, method, writer):
-    """Points of one clip."""
+def curve(result: dict[str, Any], method: str, writer: str) -> list[dict[str, Any]]:
+    """Return the points of one clip by this method and writer."""
     return [p for p in result["points"] if (p["method"], p["writer"]) == (method, writer)]
 
 
-def methods():
-    """(method, writer) of every curve, ours first."""
+def methods() -> list[tuple[str, str]]:
+    """Return (method, writer) of every curve, ours first."""
     return [(name, writers.OURS.name) for name in OURS] + [
         (kind.title, writer.name) for kind in codecs.CODECS for writer in writers.WRITERS
     ]
 
 
-def tables_of(results):
-    """All tables of the report."""
-    found = [equal(results), rates(results), densities(results), losses(results), times(results), each(results)]
-    return [table for table in found if table.rows]
+def tables_of(results: Results) -> list[Table]:
+    """Return all tables of the report that have rows."""
+    tables = [equal(results), rates(results), densities(results), losses(results), times(results), each(results)]
+    return [table for table in tables if table.rows]
 
 
-def equal(results):
-    """Quality at the nucleotides of the best quality of mode prior, means of each group."""
+def equal(results: Results) -> Table:
+    """Return the quality at the nucleotides of the best quality of mode prior, as means of each group."""
     names, groups = list(dict.fromkeys(r["method"] for one in results for r in one["equal"])), []
     for group, some in groups_of(results).items():
         some = [result for result in some if len(result["equal"]) == len(names)]
@@ -69,8 +79,8 @@ def equal(results):
     for name in names:
         cells = []
         for _, some in groups:
-            here = [next(row for row in result["equal"] if row["method"] == name) for result in some]
-            cells += [f"{np.mean([row[key] for row in here]):{QUALITIES[key][1]}}" for key in keys]
+            selected = [next(row for row in result["equal"] if row["method"] == name) for result in some]
+            cells += [f"{np.mean([row[key] for row in selected]):{QUALITIES[key][1]}}" for key in keys]
         rows.append((name, *cells))
     columns = [f"{QUALITIES[key][0]}, {GROUPS[group]} ({len(some)})" for group, some in groups for key in keys]
     note = (
@@ -80,8 +90,8 @@ def equal(results):
     return Table("Quality at equal nucleotides, nothing lost", note, ("", *columns), rows if groups else [])
 
 
-def rates(results):
-    """BD-rate against the anchor."""
+def rates(results: Results) -> Table:
+    """Return the BD-rates against the anchor."""
     keys = [key for key in qualities_of(results) if key not in BETTER_LESS]
     groups = groups_of(results)
     rows: Rows = []
@@ -92,9 +102,9 @@ def rates(results):
         cells = []
         for some in groups.values():
             for key in keys:
-                found = [bd_rate(curve(r, *ANCHOR), curve(r, method, writer), key) for r in some]
-                known = [value for value in found if value is not None]
-                cell = f"{np.mean(known):+.0f} % ({len(known)} of {len(some)})" if known else "no overlap"
+                percents = [bd_rate(curve(r, *ANCHOR), curve(r, method, writer), key) for r in some]
+                valid = [value for value in percents if value is not None]
+                cell = f"{np.mean(valid):+.0f} % ({len(valid)} of {len(some)})" if valid else "no overlap"
                 cells.append(cell)
         rows.append((method, WRITERS[writer].title, *cells))
     columns = [f"{QUALITIES[key][0].removesuffix(' dB')}, {GROUPS[group]}" for group in groups for key in keys]
@@ -106,8 +116,8 @@ def rates(results):
     return Table("Nucleotides for the same quality", note, ("", "written by", *columns), rows)
 
 
-def densities(results):
-    """Bit per nucleotide and violations of each writer, over all points of the codecs."""
+def densities(results: Results) -> Table:
+    """Return bits per nucleotide and violations of each writer, over all points of the codecs."""
     rows: Rows = []
     for name, writer in WRITERS.items():
         points = [p for r in results for p in r["points"] if p["writer"] == name and p["method"] not in OURS]
@@ -129,16 +139,17 @@ def densities(results):
     return Table("Writers", note, columns, rows)
 
 
-def losses(results):
-    """Quality by the share of strands lost, means over all clips."""
+def losses(results: Results) -> Table:
+    """Return the quality by the share of lost strands, as means over all clips."""
     rows: Rows = []
     shares = sorted({row["share"] for result in results for row in result["losses"]})
     for name in dict.fromkeys(row["method"] for result in results for row in result["losses"]):
         cells = []
         for share in shares:
-            here = [row for r in results for row in r["losses"] if (row["method"], row["share"]) == (name, share)]
-            whole = np.mean([row["whole"] for row in here])
-            figures = [f"{np.mean([row[key] for row in here]):{QUALITIES[key][1]}}" for key in qualities_of(results)]
+            selected = [r for result in results for r in result["losses"] if (r["method"], r["share"]) == (name, share)]
+            whole = np.mean([row["whole"] for row in selected])
+            keys = qualities_of(results)
+            figures = [f"{np.mean([row[key] for row in selected]):{QUALITIES[key][1]}}" for key in keys]
             cells.append(" / ".join(figures) + (f" ({whole:.0%} whole)" if 0 < whole < 1 else ""))
         rows.append((name, *cells))
     what = " / ".join(QUALITIES[key][0] for key in qualities_of(results))
@@ -151,17 +162,17 @@ def losses(results):
     return Table("Strands lost", note, ("", *(f"{share:.0%} lost" for share in shares)), rows)
 
 
-def times(results):
-    """Megapixels per second of each method and preset at full size."""
-    found: dict[Any, list] = {}
+def times(results: Results) -> Table:
+    """Return the megapixels per second of each method and preset at full size."""
+    measured: dict[Any, list] = {}
     for result in results:
         pixels = result["frames"] * result["height"] * result["width"]
         for point in result["points"]:
             if point["encode_s"] and point["writer"] == writers.OURS.name and point["scale"] == 1:
                 label = " ".join(filter(None, (point["method"], point["preset"])))
-                found.setdefault(label, []).append((pixels, point["encode_s"], point["decode_s"]))
+                measured.setdefault(label, []).append((pixels, point["encode_s"], point["decode_s"]))
     rows: Rows = []
-    for label, all_times in found.items():
+    for label, all_times in measured.items():
         pixels, encode, decode = np.transpose(all_times)
         rows.append((label, *(f"{np.median(pixels / seconds) / 1e6:.2f}" for seconds in (encode, decode))))
     note = (
@@ -172,8 +183,8 @@ def times(results):
     return Table("Speed", note, ("", "to strands, megapixel/s", "back, megapixel/s"), rows)
 
 
-def each(results):
-    """Every clip at equal nucleotides."""
+def each(results: Results) -> Table:
+    """Return the quality of every clip at equal nucleotides."""
     names = list(dict.fromkeys(row["method"] for result in results for row in result["equal"]))
     rows: Rows = []
     for result in results:
@@ -187,14 +198,14 @@ def each(results):
     return Table("Every clip at equal nucleotides", "PSNR dB / MS-SSIM.", columns, rows, brief=False)
 
 
-def sentences(results):
-    """What the figures say, in words."""
-    found = []
+def sentences(results: Results) -> list[str]:
+    """Return what the figures say, in words."""
+    texts = []
     whole = [{row["method"]: row["psnr"] for row in result["equal"]} for result in results]
     ours, other = compare.WAYS[-1].name, codecs.H265.title
     apart = [have[other] - have[ours] for have in whole if other in have]
     if apart:
-        found.append(
+        texts.append(
             f"With nothing lost, {other} shows {np.mean(apart):+.1f} dB against {ours} at the same nucleotides "
             f"({min(apart):+.1f} to {max(apart):+.1f} dB over {len(apart)} clips)."
         )
@@ -205,12 +216,12 @@ def sentences(results):
         if all(both):
             parts.append(f"{np.mean(both[0]):.1f} and {np.mean(both[1]):.1f} dB at {share:.0%}")
     if parts:
-        found.append(f"With strands lost, {OURS[0]} and {other} in as many strands show " + ", ".join(parts) + ".")
-    return found
+        texts.append(f"With strands lost, {OURS[0]} and {other} in as many strands show " + ", ".join(parts) + ".")
+    return texts
 
 
-def markdown(tables, sentences):
-    """The brief tables, for a README."""
+def markdown(tables: Sequence[Table], sentences: Sequence[str]) -> str:
+    """Return the sentences and the brief tables as Markdown, for a README."""
     parts = [" ".join(sentences)] if sentences else []
     for table in tables:
         if table.brief:
@@ -222,5 +233,5 @@ def markdown(tables, sentences):
     return "\n\n".join(parts) + "\n"
 
 
-def _number(cell):
+def _number(cell: str) -> bool:
     return cell == NONE or cell[:1].isdigit() or cell[:1] in "+-"

@@ -1,15 +1,16 @@
 """Three ways to write the words of strands as bases, and pools of bytes that differ in nothing else.
 
-    Screened     two bits per base, and a seed to try again with until the strand looks right (as DNA Fountain screens)
-    Ternary      Goldman's rotating code: never the same base twice in a row
+    Screened     two bits per base, with a seed that is changed until the strand is acceptable (screening, as in DNA
+                 Fountain)
+    Ternary      Goldman's rotating code, which never repeats a base
     Constrained  ours, ``tk_scone``: constraints at capacity
 
-Each writer has ``bits`` (K of a strand), ``claims`` (the constraints that it means to keep; the checker counts where it
-does not), ``write`` (words uint32[n, ceil(K / 32)], first bit most significant, zeros after bit K -> bases uint8[n, L])
-and ``read`` (back: words, and ok bool[n], False where a strand cannot have been written so).
+Each writer has ``bits`` (K of a strand), ``claims`` (the constraints that it is meant to obey; the checker counts
+violations), ``write`` (words to bases; the first bit of a word is the most significant, with zeros after bit K) and
+``read`` (bases to words, and a mask that is False where a strand cannot have been written this way).
 
-``pool_of`` puts bytes on strands: header, packets, RaptorQ repair as ``codec.pack`` has them, whatever the writer.
-``read_pool`` says which source packets stay lost when strands are.
+``pool_of`` puts bytes on strands, with header, packets and RaptorQ repair as in ``codec.pack``, by any writer.
+``read_pool`` says which source packets stay lost if strands are lost.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, UInt8, UInt32, UInt64
 
 from helix_jax import keyed, parallel
 from helix_jax.config import MixingConfig
@@ -27,14 +29,21 @@ from helix_jax.strands.pool import BATCH
 from helix_jax.tk_scone import coder, constraints, tables
 from helix_jax.tk_scone.constraints import Constraints
 
+Words = UInt32[np.ndarray, "n words"]
+Bases = UInt8[np.ndarray, "n L"]
+Bits = UInt8[np.ndarray, "n bits"]
+Valid = Bool[np.ndarray, " n"]
+
 
 @dataclass(frozen=True)
 class Screened:
-    """Two bits per base behind a seed of one byte (4 bases), which is xored in as a keyed stream: the first of the 256
-    seeds counts with which the whole strand, seed and all, has runs <= 3 and 45 to 55 % G + C. Those are the limits of
-    Erlich and Zielinski ("DNA Fountain enables a robust and efficient storage architecture", Science 2017), whose seeds
-    of 4 bytes also say which droplet it is; here the packet says that. Where no seed does, seed 0 is written all the
-    same, and the checker counts it. length: L of a strand, in nucleotides.
+    """Two bits per base after a seed of one byte (4 bases), whose keyed stream is xored with them.
+
+    The first of the 256 seeds is used with which the whole strand, including the seed, has runs <= 3 and 45 to 55 % G +
+    C. Those are the limits of Erlich and Zielinski ("DNA Fountain enables a robust and efficient storage architecture",
+    Science 2017), whose seeds of 4 bytes also identify the droplet; here the packet does that. If no seed is
+    acceptable, seed 0 is written nevertheless, and the checker counts the strand. ``length`` is L, the nucleotides of a
+    strand.
     """
 
     length: int = 150
@@ -45,14 +54,17 @@ class Screened:
     KEY = b"screened"
 
     @property
-    def bits(self):
+    def bits(self) -> int:
+        """K, the bits of a strand."""
         return 2 * self.length - 8
 
     @property
-    def claims(self):
+    def claims(self) -> Constraints:
+        """The constraints that the strands are meant to obey."""
         return constraints.named("strand")
 
-    def write(self, words):
+    def write(self, words: Words) -> Bases:
+        """Write words as strands."""
         payload = _bits_of(words, self.bits)
         bases = self._with_seed(payload, 0)
         left = np.flatnonzero(~self._good(bases))
@@ -65,22 +77,23 @@ class Screened:
             left = left[~good]
         return bases
 
-    def read(self, bases):
+    def read(self, bases: Bases) -> tuple[Words, Valid]:
+        """Read the words of strands, and return a mask of the strands that are valid."""
         bits = _from_bases(bases)
         seeds = np.packbits(bits[:, :8], axis=1)[:, 0]
         streams = np.stack([self._stream(seed) for seed in range(self.SEEDS)])
         return _words_of(bits[:, 8:] ^ streams[seeds]), np.ones(len(bases), bool)
 
-    def _with_seed(self, payload, seed):
+    def _with_seed(self, payload: Bits, seed: int) -> Bases:
         first = np.broadcast_to(np.unpackbits(np.array([seed], np.uint8)), (len(payload), 8))
         return _to_bases(np.concatenate([first, payload ^ self._stream(seed)], axis=1))
 
-    def _stream(self, seed):
+    def _stream(self, seed: int) -> UInt8[np.ndarray, " bits"]:
         number = -(-self.bits // 64)
         stream = keyed.stream(self.KEY, seed * number + np.arange(number))
         return np.unpackbits(stream.astype(">u8").view(np.uint8))[: self.bits]
 
-    def _good(self, bases):
+    def _good(self, bases: Bases) -> Valid:
         gc = ((bases == 1) | (bases == 2)).sum(axis=1)
         low, high = 0.45 * self.length - 1e-9, 0.55 * self.length + 1e-9
         same = bases[:, 1:] == bases[:, :-1]
@@ -90,31 +103,36 @@ class Screened:
 
 @dataclass(frozen=True)
 class Ternary:
-    """The code of Goldman et al. ("Towards practical, high-capacity, low-maintenance information storage in synthesized
-    DNA", Nature 2013): a trit says which of the three bases other than the last one follows, in the order of their
-    figure 1 (after A: C G T, after C: G T A, after G: T A C, after T: A C G); before the first base stands an A.
+    """The rotating ternary code of Goldman et al.
 
-    They make trits of bytes with a ternary Huffman code of 5 or 6 trits a byte, 5.08 on average where all bytes are
-    equally likely: 1.575 bit/nt. That is of no fixed length. Here the K = floor(L log2 3) bits of a strand are one
-    number in base 3, most significant trit first: 1.58 bit/nt, so this is kinder to the code than its authors' way.
-    Their fourfold overlap of strands and their parity trit are left out, as all writers share our outer code.
+    ("Towards practical, high-capacity, low-maintenance information storage in synthesized DNA", Nature 2013.) A trit
+    says which of the three bases other than the last one follows, in the order of their figure 1 (after A: C G T, after
+    C: G T A, after G: T A C, after T: A C G); the first base follows an imaginary A.
+
+    They turn bytes into trits with a ternary Huffman code of 5 or 6 trits per byte, 5.08 on average if all bytes are
+    equally likely, which is 1.575 bit/nt, but has no fixed length. Here the K = floor(L log2 3) bits of a strand are
+    one number in base 3, most significant trit first, with 1.58 bit/nt, which favours the code over its authors'
+    version. Their fourfold overlap of strands and their parity trit are left out, as all writers share our outer code.
     """
 
     length: int = 150
     name: str = "goldman"
     title: str = "Goldman's ternary code"
 
-    TRITS = 20  # in one step: 3^20 is the largest power of three below 2^32
+    TRITS = 20  # trits in one step: 3^20 is the largest power of three below 2^32
 
     @property
-    def bits(self):
+    def bits(self) -> int:
+        """K, the bits of a strand."""
         return math.floor(self.length * math.log2(3))
 
     @property
-    def claims(self):
+    def claims(self) -> Constraints:
+        """The constraints that the strands are meant to obey."""
         return constraints.named("goldman")
 
-    def write(self, words):
+    def write(self, words: Words) -> Bases:
+        """Write words as strands."""
         limbs = self._right_aligned(words)
         trits = np.zeros((len(words), -(-self.length // self.TRITS) * self.TRITS), np.uint8)
         for end in range(trits.shape[1], 0, -self.TRITS):
@@ -128,12 +146,13 @@ class Ternary:
         steps = trits[:, trits.shape[1] - self.length :] + np.uint8(1)
         return (np.cumsum(steps, axis=1, dtype=np.int64) % 4).astype(np.uint8)
 
-    def read(self, bases):
+    def read(self, bases: Bases) -> tuple[Words, Valid]:
+        """Read the words of strands, and return a mask of the strands that are valid."""
         steps = np.diff(bases.astype(np.int64), axis=1, prepend=0) % 4
         ok = (steps > 0).all(axis=1)
         trits = np.maximum(steps - 1, 0).astype(np.uint64)
         trits = np.pad(trits, ((0, 0), (-self.length % self.TRITS, 0)))
-        limbs = np.zeros((len(bases), -(-self.bits // 32) + 1), np.uint64)  # one more: 3^L is more than 2^K
+        limbs = np.zeros((len(bases), -(-self.bits // 32) + 1), np.uint64)  # one limb more, as 3^L is more than 2^K
         for start in range(0, trits.shape[1], self.TRITS):
             carry = np.zeros(len(bases), np.uint64)
             for trit in trits[:, start : start + self.TRITS].T:
@@ -145,8 +164,8 @@ class Ternary:
         ok &= ~bits[:, : -self.bits].any(axis=1)
         return _words_of(bits[:, -self.bits :]), ok
 
-    def _right_aligned(self, words):
-        """uint32 words, first bit first -> uint64[n, limbs] of 32 bits each, the number at the right."""
+    def _right_aligned(self, words: Words) -> UInt64[np.ndarray, "n limbs"]:
+        """Return words as numbers in limbs of 32 bits each, aligned at the right."""
         bits = _bits_of(words, self.bits)
         bits = np.pad(bits, ((0, 0), (-self.bits % 32, 0)))
         return np.packbits(bits, axis=1).view(">u4").astype(np.uint64)
@@ -160,61 +179,67 @@ class Constrained:
     length: int = 150
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """The name in files and rows."""
         return f"tk_scone_{self.set}"
 
     @property
-    def title(self):
+    def title(self) -> str:
+        """The name in tables."""
         return f"TK-SCONE, {self.set}"
 
     @property
-    def bits(self):
+    def bits(self) -> int:
+        """K, the bits of a strand."""
         return self._tables.bits
 
     @property
-    def claims(self):
+    def claims(self) -> Constraints:
+        """The constraints that the strands are meant to obey."""
         return constraints.named(self.set)
 
     @property
-    def _tables(self):
+    def _tables(self) -> tables.Tables:
         return _tables(self.set, self.length)
 
-    def write(self, words):
+    def write(self, words: Words) -> Bases:
+        """Write words as strands."""
         arrays, shape = coder.on_device(self._tables)
         return np.asarray(parallel.map_batches(coder.write, arrays, words, batch=BATCH, shape=shape))
 
-    def read(self, bases):
+    def read(self, bases: Bases) -> tuple[Words, Valid]:
+        """Read the words of strands, and return a mask of the strands that are valid."""
         arrays, shape = coder.on_device(self._tables)
         words, ok = parallel.map_batches(coder.read, arrays, bases, batch=BATCH, shape=shape)
         return np.asarray(words), np.asarray(ok)
 
 
 @functools.cache
-def _tables(name, length):
+def _tables(name: str, length: int) -> tables.Tables:
     return tables.load(constraints.named(name), length)
 
 
 OURS = Constrained()
-WRITERS = (Screened(), Ternary(), OURS, Constrained("strand"))  # the last: what Screened claims, at capacity
+WRITERS = (Screened(), Ternary(), OURS, Constrained("strand"))  # the last one has the claims of Screened, at capacity
 
 
-def _bits_of(words, bits):
-    """uint32[n, W] -> uint8[n, bits] of zeros and ones."""
+def _bits_of(words: Words, bits: int) -> Bits:
+    """Return the first bits of words as zeros and ones."""
     return np.unpackbits(np.ascontiguousarray(words).astype(">u4").view(np.uint8), axis=1)[:, :bits]
 
 
-def _words_of(bits):
-    """uint8[n, K] of zeros and ones -> uint32[n, ceil(K / 32)]."""
+def _words_of(bits: Bits) -> Words:
+    """Return zeros and ones as words, padded with zeros."""
     bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 32)))
     return np.packbits(bits, axis=1).view(">u4").astype(np.uint32)
 
 
-def _to_bases(bits):
-    """uint8[n, 2 L] of zeros and ones -> uint8[n, L]: 00 A, 01 C, 10 G, 11 T."""
+def _to_bases(bits: Bits) -> Bases:
+    """Return a base for each two bits: 00 A, 01 C, 10 G, 11 T."""
     return bits[:, ::2] << 1 | bits[:, 1::2]
 
 
-def _from_bases(bases):
+def _from_bases(bases: Bases) -> Bits:
     return np.stack([bases >> 1, bases & 1], axis=2).reshape(len(bases), -1)
 
 
@@ -223,19 +248,33 @@ def _from_bases(bases):
 
 @dataclass(frozen=True, eq=False)
 class BytePool:
-    """Bytes on strands. strands: uint8[n, L], header strands first. header_strands: how many. layout, key: of the
-    packets in the others. digest: of the payload."""
+    """Bytes on strands.
+
+    Attributes:
+        writer: the writer of the strands.
+        strands: the strands, header strands first.
+        header_strands: number of header strands.
+        layout: layout of the packets in the other strands.
+        key: key of the packets.
+        digest: digest of the payload.
+    """
 
     writer: Screened | Ternary | Constrained
-    strands: np.ndarray
+    strands: Bases
     header_strands: int
     layout: packets.PacketLayout
     key: bytes
     digest: bytes
 
 
-def pool_of(data, writer, redundancy):
-    """Bytes -> BytePool. redundancy: repair packets as a share of the source packets."""
+def pool_of(data: bytes, writer: Screened | Ternary | Constrained, redundancy: float) -> BytePool:
+    """Write bytes as a pool.
+
+    Args:
+        data: the bytes.
+        writer: the writer.
+        redundancy: repair packets as a share of the source packets.
+    """
     layout = packets.plan(writer.bits, len(data), redundancy)
     payload = data.ljust(layout.sources * layout.symbol_bytes, b"\0")
     layout = dataclasses.replace(layout, payload_bytes=len(payload))
@@ -254,19 +293,25 @@ def pool_of(data, writer, redundancy):
     return BytePool(writer, writer.write(words), len(first), layout, key, digest)
 
 
-def read_pool(pool, strands):
-    """Strands of a pool, uint8[n, L], in any order -> (payload bytes, lost bool[sources]).
+def read_pool(pool: BytePool, strands: Bases) -> tuple[bytes, Bool[np.ndarray, " sources"]]:
+    """Read some strands of a pool, in any order: the payload, and a mask of the source packets that are lost.
 
-    The header is taken to be known: header strands are as good as never lost all (``strands.header``).
+    The header is assumed to be known, as it is practically impossible to lose all header strands (``strands.header``).
     """
     words, ok = pool.writer.read(strands)
     index, symbols, good = packets.unpack(pool.layout, pool.key, words[ok])
-    found = outer.decode(pool.layout, index[good], symbols[good], outer.matching(pool.digest))
-    return found.payload, found.lost | found.suspect
+    recovered = outer.decode(pool.layout, index[good], symbols[good], outer.matching(pool.digest))
+    return recovered.payload, recovered.lost | recovered.suspect
 
 
-def most_bytes(writer, strands, redundancy):
-    """The most bytes that a pool of so many strands carries, header strands among them; 0: none."""
+def most_bytes(writer: Screened | Ternary | Constrained, strands: int, redundancy: float) -> int:
+    """Return the greatest number of bytes that fits into a pool.
+
+    Args:
+        writer: the writer.
+        strands: number of strands, including header strands.
+        redundancy: repair packets as a share of the source packets.
+    """
     low, high = 0, strands * writer.bits // 8
     while low < high:
         middle = (low + high + 1) // 2
@@ -277,6 +322,6 @@ def most_bytes(writer, strands, redundancy):
     return low
 
 
-def violations(strands, rules: Constraints):
-    """How many strands break one of the rules, by the independent checker."""
+def violations(strands: Bases, rules: Constraints) -> int:
+    """Return how many strands break one of the rules, by the independent checker."""
     return checker.check(strands, rules).violations

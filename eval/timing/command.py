@@ -1,9 +1,10 @@
-"""The timing channel: the talk's example, coders against capacity, curves, and real data through the simulated channel.
+"""Measure the timing channel: the talk's example, coders against capacity, curves, and data through the channel.
 
     python -m eval.timing [--out FOLDER] [--bits N] [--quick] [--json FILE] [--figure FILE]
 
-Prints tables, and with --out draws the curves into FOLDER. --quick: small grids and short payloads. --figure: only draw
-the figure of docs/timing.md. Everything but the end-to-end pools takes about two minutes on two cores.
+The program prints tables; --out also draws the curves into FOLDER. --quick uses small grids and short payloads.
+--figure only draws the figure of docs/timing.md. Everything but the end-to-end pools takes about two minutes on two
+cores.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Key
 from rich.console import Console
 from rich.table import Table
 
@@ -42,14 +45,26 @@ SPLITTING = ((5, 3), (7, 4), (9, 5))
 ENUMERATIVE = (20, 128, 512)
 BLOCKS = (236, 472, 1024)
 STREAM_BITS, STREAM_PATHS = 8192, 32
-WIDTH = 150  # of tables that do not go to a terminal
-NEAR = 0.97  # of the theorem: what the issue asks of measured data
+WIDTH = 150  # width of tables that do not go to a terminal
+NEAR = 0.97  # share of the theorem's rate that measured data should reach
+
+Step = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. rates: n / (n + m) of codes of n level bits. copies, losses: the alignment grid; aligned:
-    strands in each cell of it. bits: of a payload, end to end."""
+    """How much is measured.
+
+    Attributes:
+        grid: the grid of the curves.
+        n: level bits of a code.
+        rates: n / (n + m) of the codes.
+        blocks: number of blocks for each code.
+        copies: numbers of copies of the alignment grid.
+        losses: losses of the alignment grid.
+        aligned: strands in each cell of that grid.
+        bits: bits of a payload, end to end.
+    """
 
     grid: dict
     n: int
@@ -68,8 +83,8 @@ QUICK = Size(curves.QUICK, 2000, (0.8,), 4, (5,), (0.1,), 8, 4_000)
 # ---- the talk's example ---------------------------------------------------------------------------------
 
 
-def example():
-    """The talk's example, computed: dict of figures, and a list of them for each delta."""
+def example() -> dict[str, Any]:
+    """Compute the talk's example: its figures, and in "at" those for each delta."""
     chain = capacity.chain(TALK)
 
     def at(delta):
@@ -98,8 +113,17 @@ def example():
 
 @dataclass(frozen=True)
 class Coder:
-    """A coder on the talk's example. share: of the capacity. states, anticipation (time units), window (time units that
-    reading a tag looks at) where it has them. entries of its table."""
+    """A coder on the talk's example.
+
+    Attributes:
+        name: name of the coder.
+        bits_per_time: bits per time unit.
+        share: the same as a share of the capacity.
+        states: number of states, if it has states.
+        anticipation: anticipation in time units, if it has one.
+        window: time units that are needed to read a tag, if it has such a window.
+        entries: entries of its table.
+    """
 
     name: str
     bits_per_time: float
@@ -110,8 +134,8 @@ class Coder:
     entries: int
 
 
-def coders(key, step=None):
-    """One Coder for each, the bits per time unit counted or measured on random payloads."""
+def coders(key: Key[Array, ""], step: Step | None = None) -> list[Coder]:
+    """Return all coders, with their bits per time unit counted, or measured on random payloads."""
     limit, rows = capacity.capacity(TALK), []
     total = len(SPLITTING) + len(ENUMERATIVE) + len(BLOCKS) + 1
 
@@ -147,8 +171,8 @@ def coders(key, step=None):
     return rows
 
 
-def _come_back(encoder, key):
-    """Raise unless random tags come back through letters and levels."""
+def _come_back(encoder: Any, key: Key[Array, ""]) -> None:
+    """Raise RuntimeError unless random tags come back through letters and levels."""
     arrays, shape = finite_state.on_device(encoder)
     edges = rounds.edges_of(TALK)
 
@@ -168,8 +192,15 @@ def _come_back(encoder, key):
 # ---- printing --------------------------------------------------------------------------------------------
 
 
-def show(out, title, columns, rows):
-    """Print a table; the first column is flush left, the others right."""
+def show(out: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; the first column is flush left, the others are flush right.
+
+    Args:
+        out: where to print.
+        title: the title.
+        columns: names of the columns.
+        rows: cells of each row: strings, numbers, or None.
+    """
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
@@ -178,7 +209,8 @@ def show(out, title, columns, rows):
     out.print(table)
 
 
-def show_example(out, figures):
+def show_example(out: Console, figures: dict[str, Any]) -> None:
+    """Print the talk's example."""
     names = {
         "lambda": "lambda", "capacity": "capacity, bits per time unit", "baseline": "letters alone, log2 3",
         "alpha": "alpha, rounds per time unit", "bits_per_round": "bits per round",
@@ -190,7 +222,8 @@ def show_example(out, figures):
     show(out, "bits per time unit against delta, talk's example", columns, rows)
 
 
-def show_coders(out, rows):
+def show_coders(out: Console, rows: Sequence[Coder]) -> None:
+    """Print the coders."""
     columns = ("coder", "bits per time unit", "of capacity", "states", "anticipation", "window", "table entries")
     cells = [
         (r.name, f"{r.bits_per_time:.5f}", f"{r.share:.4%}", r.states, r.anticipation, r.window, r.entries)
@@ -199,7 +232,8 @@ def show_coders(out, rows):
     show(out, "coders against capacity, talk's example; anticipation and window in time units", columns, cells)
 
 
-def show_curves(out, measured):
+def show_curves(out: Console, measured: dict[str, list[curves.Point]]) -> None:
+    """Print the curves."""
     for varied, points in measured.items():
         columns = ("law", varied, *(label for label, _ in curves.CURVES.values()))
         cells = [
@@ -213,11 +247,12 @@ def show_curves(out, measured):
     )
 
 
-def _number(value):
+def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
-def show_corrections(out, rows):
+def show_corrections(out: Console, rows: Sequence[end_to_end.Correction]) -> None:
+    """Print the error-correcting codes."""
     columns = ("channel", "n", "m", "level bits wrong", "H per bit", "n / (n + m)", "1 / (1 + H)", "1 - H", "failed")
     cells = [
         (
@@ -229,13 +264,15 @@ def show_corrections(out, rows):
     show(out, "error-correcting code: n level bits, m parity bits in letters", columns, cells)
 
 
-def show_alignments(out, rows):
+def show_alignments(out: Console, rows: Sequence[end_to_end.Aligned]) -> None:
+    """Print the alignment grid."""
     cells = [(str(r.copies), f"{r.loss:g}", f"{r.right} of {r.strands}") for r in rows]
     columns = ("copies", "loss of a run of time 1", "strands right")
     show(out, f"alignment, {end_to_end.BEAM} strings followed, layout of talk", columns, cells)
 
 
-def show_trials(out, rows):
+def show_trials(out: Console, rows: Sequence[end_to_end.Trial]) -> None:
+    """Print the pools, end to end."""
     parts = [name for name, _ in rows[0].parts]
     titles = [f"{r.scheme}, no run lost in all" if r.mended else r.scheme for r in rows]
     cells = [(name, *(f"{r.parts[n][1]:.4f}" for r in rows)) for n, name in enumerate(parts)]
@@ -272,7 +309,8 @@ def show_trials(out, rows):
     )
 
 
-def main():
+def main() -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="draw the curves into FOLDER")
     parser.add_argument("--bits", type=int, help=f"bits of a payload, end to end (default {FULL.bits:,})")

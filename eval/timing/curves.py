@@ -1,12 +1,15 @@
 """Bits per time unit of the timing channel against delta, copies and the fixed time of a round. For ``eval.timing``.
 
-Two laws of run lengths, both with one strength per transition, on the transitions of the talk's example: binomial
-(p = .85, .70, .58) and Poisson (mean 6, 2.5, 1.3 bases per time unit). For each point the times are designed anew.
+There are two laws of run lengths, both with one strength per transition, on the transitions of the talk's example:
+binomial (p = .85, .70, .58) and Poisson (mean 6, 2.5, 1.3 bases per time unit). The times are designed anew for each
+point.
 """
 
 import functools
 import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,8 +21,8 @@ POISSON = channel.Poisson(
     tuple(tuple({2: 6.0, 3: 2.5, 4: 1.3}[times[-1]] if times else 0.0 for times in row) for row in TALK.times)
 )
 LAWS = {"binomial": channel.TALK_LAW, "Poisson": POISSON}
-LONGEST, LEVELS = 6, 3  # times and levels to choose from
-AT = {"delta": 0.02, "copies": 5, "overhead": 0.0}  # where a curve does not vary it
+LONGEST, LEVELS = 6, 3  # longest time and most levels of a design
+AT = {"delta": 0.02, "copies": 5, "overhead": 0.0}  # values of the quantities that a curve does not vary
 GRID = {
     "delta": (0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
     "copies": (1, 2, 3, 5, 8, 12),
@@ -39,7 +42,10 @@ CURVES = {
 
 @dataclass(frozen=True)
 class Point:
-    """Bits per time unit at one setting; nan where no times keep delta. See ``CURVES``; times: the table designed."""
+    """Bits per time unit at one setting, as described in ``CURVES``; NaN if no times keep delta.
+
+    ``times`` is the designed table.
+    """
 
     law: str
     delta: float
@@ -54,8 +60,10 @@ class Point:
     letters: float
 
 
-def measure(grid, step=None):
-    """Points of all curves, law by law: dict of varied quantity -> list of Point."""
+def measure(
+    grid: Mapping[str, Sequence[float]], step: Callable[[str, int, int], None] | None = None
+) -> dict[str, list[Point]]:
+    """Return the points of all curves, law by law, by the quantity that is varied."""
     total = len(LAWS) * sum(map(len, grid.values()))
     out = {}
     for varied, values in grid.items():
@@ -68,7 +76,7 @@ def measure(grid, step=None):
 
 
 @functools.cache
-def _point(name, delta, copies, overhead):
+def _point(name: str, delta: float, copies: int, overhead: float) -> Point:
     law, nan = LAWS[name], float("nan")
     letters = capacity.letters_capacity(TimeTable.uniform((1,)), overhead=overhead)
     common = _common(law, delta, copies, overhead)
@@ -91,11 +99,11 @@ def _point(name, delta, copies, overhead):
     )  # fmt: skip
 
 
-def _common(law, delta, copies, overhead):
-    """The precision-resolution baseline: the best set of times that serves all transitions; nan if none keeps delta."""
+def _common(law: channel.Law, delta: float, copies: int, overhead: float) -> float:
+    """Return the precision-resolution baseline: the best times that all transitions share; NaN if none keep delta."""
     sets = (s for n in range(1, LEVELS + 1) for s in itertools.combinations(range(1, LONGEST + 1), n))
-    fits = [found for found in (_quantizer(law, copies, times) for times in sets) if found.error <= delta]
-    # each is charged with its largest error: without memory, one rule serves all transitions
+    fits = [fit for fit in (_quantizer(law, copies, times) for times in sets) if fit.error <= delta]
+    # each is charged with its largest error, as one rule serves all transitions without memory
     return max(
         (capacity.precision_resolution_rate(q.table.times[0][1], q.error, overhead=overhead) for q in fits),
         default=float("nan"),
@@ -103,12 +111,12 @@ def _common(law, delta, copies, overhead):
 
 
 @functools.cache
-def _quantizer(law, copies, times):
+def _quantizer(law: channel.Law, copies: int, times: tuple[int, ...]) -> quantizer.Quantizer:
     return quantizer.quantizer(law, TimeTable.uniform(times), copies)
 
 
-def plot(curves, folder):
-    """One PNG per varied quantity into ``folder`` (a Path); returns their paths."""
+def plot(curves: Mapping[str, Iterable[Point]], folder: Path) -> list[Path]:
+    """Draw a PNG file for each varied quantity into ``folder``, and return their paths."""
     out = []
     for varied, points in curves.items():
         figure = Figure(figsize=(11, 5), layout="constrained")

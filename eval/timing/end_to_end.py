@@ -1,14 +1,16 @@
-"""Data through the simulated timing channel: error correction, alignment, and all of it. For ``eval.timing``."""
+"""Data through the simulated timing channel: error correction, alignment, and end to end. For ``eval.timing``."""
 
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Key
 
 from helix_jax import parallel
 from helix_jax.strands import packets
@@ -26,10 +28,14 @@ from helix_jax.timing import (
     scheme,
 )
 from helix_jax.timing.graph import GraphError, TimeTable
+from helix_jax.timing.schedule import Schedule
 
-BEAM = 64  # of the alignment grid
+BEAM = 64  # beam width of the alignment grid
 ALIGNED = 8  # strands per call and device
 CROSSOVER = 0.02
+
+Step = Callable[[str, int, int], None]
+PRNGKey = Key[Array, ""]
 
 
 # ---- error correction ----------------------------------------------------------------------------------
@@ -37,7 +43,17 @@ CROSSOVER = 0.02
 
 @dataclass(frozen=True)
 class Correction:
-    """Blocks through a code of n level bits and m parity bits. entropy: bits of a level bit, given what was read."""
+    """Blocks through a code of n level bits and m parity bits.
+
+    Attributes:
+        channel: name of the channel.
+        n: level bits of a block.
+        m: parity bits of a block.
+        entropy: bits of a level bit, given what was read.
+        share_wrong: share of the level bits that were read wrong.
+        failures: blocks that failed.
+        blocks: number of blocks.
+    """
 
     channel: str
     n: int
@@ -48,18 +64,26 @@ class Correction:
     blocks: int
 
     @property
-    def rate(self):
+    def rate(self) -> float:
         """n / (n + m)."""
         return self.n / (self.n + self.m)
 
     @property
-    def limit(self):
-        """The same with parity of the entropy alone, which no code falls short of."""
+    def limit(self) -> float:
+        """The rate with only as much parity as the entropy, which no code can exceed."""
         return 1 / (1 + self.entropy)
 
 
-def correction(key, n, rates, blocks, step=None):
-    """Corrections on the symmetric channel of CROSSOVER, one for each n / (n + m) in ``rates``."""
+def correction(key: PRNGKey, n: int, rates: Sequence[float], blocks: int, step: Step | None = None) -> list[Correction]:
+    """Measure codes on the symmetric channel of CROSSOVER.
+
+    Args:
+        key: PRNG key.
+        n: level bits of a block.
+        rates: n / (n + m) of the codes.
+        blocks: number of blocks for each code.
+        step: reports the progress.
+    """
     entropy = -(CROSSOVER * math.log2(CROSSOVER) + (1 - CROSSOVER) * math.log2(1 - CROSSOVER))
     certain = math.log(1 / CROSSOVER - 1)
     rows = []
@@ -72,8 +96,8 @@ def correction(key, n, rates, blocks, step=None):
             bits = np.asarray(jax.random.bernoulli(draw, 0.5, (n,))).astype(np.uint8)
             flips = np.asarray(jax.random.bernoulli(flip, CROSSOVER, (n,)))
             llr = np.where(flips ^ (bits > 0), -certain, certain).astype(np.float32)
-            found, ok = ecc.decode(code, llr, ecc.encode(code, bits))
-            failures += not (ok and np.array_equal(found, bits))
+            decoded, ok = ecc.decode(code, llr, ecc.encode(code, bits))
+            failures += not (ok and np.array_equal(decoded, bits))
             wrong += int(flips.sum())
             if step:
                 step("parity", 1, blocks * len(rates))
@@ -81,9 +105,16 @@ def correction(key, n, rates, blocks, step=None):
     return rows
 
 
-def correction_of(key, known, blocks):
-    """The Correction of a scheme: runs of random paths through its channel, the letters taken as read; None without
-    parity. Lost runs are in."""
+def correction_of(key: PRNGKey, known: scheme.Scheme, blocks: int) -> Correction | None:
+    """Measure the code of a scheme, on the runs of random paths through its channel; None without parity.
+
+    The letters are assumed to be read correctly. Lost runs are included.
+
+    Args:
+        key: PRNG key.
+        known: the scheme.
+        blocks: number of blocks.
+    """
     if not (known.parity and known.level_bits):
         return None
     n, m, group = known.group * known.data * known.level_bits, known.group * known.parity, known.group
@@ -104,8 +135,8 @@ def correction_of(key, known, blocks):
         doubt -= np.take_along_axis(likelihood, levels[..., None].astype(int), axis=-1).sum() / math.log(2)
         wrong += int((likelihood.argmax(axis=-1) != levels).sum())
         bits = ecc.level_bits(levels, known.levels).reshape(-1)
-        found, ok = ecc.decode(code, ecc.bit_llr(likelihood).reshape(-1), ecc.encode(code, bits))
-        failures += not (ok and np.array_equal(found, bits))
+        decoded, ok = ecc.decode(code, ecc.bit_llr(likelihood).reshape(-1), ecc.encode(code, bits))
+        failures += not (ok and np.array_equal(decoded, bits))
     rounds = group * known.data * blocks
     return Correction(
         f"{known.name}, N = {known.copies}", n, m, doubt / rounds / known.level_bits, wrong / rounds, failures, blocks
@@ -117,7 +148,14 @@ def correction_of(key, known, blocks):
 
 @dataclass(frozen=True)
 class Aligned:
-    """Strands of which all letters came back, of those aligned. loss: chance that a copy loses a run of time 1."""
+    """One cell of the alignment grid.
+
+    Attributes:
+        copies: number of copies.
+        loss: probability that a copy loses a run of time 1.
+        right: strands whose letters all came back.
+        strands: number of strands.
+    """
 
     copies: int
     loss: float
@@ -126,16 +164,32 @@ class Aligned:
 
 
 def _align(known, copies, lengths, *, layout, window):
-    """Strands one after the other, as the codec does it."""
+    """Align the strands one after the other, as the codec does."""
 
-    def one(pair):
+    def align(pair):
         return alignment.align(known, *pair, layout=layout, beam=BEAM, window=window)
 
-    return lax.map(one, (copies, lengths))
+    return lax.map(align, (copies, lengths))
 
 
-def alignments(key, known, copies, losses, strands, step=None):
-    """``Aligned`` for each number of copies and loss, binomial laws, on the strand layout of a scheme."""
+def alignments(
+    key: PRNGKey,
+    known: scheme.Scheme,
+    copies: Sequence[int],
+    losses: Sequence[float],
+    strands: int,
+    step: Step | None = None,
+) -> list[Aligned]:
+    """Measure the alignment for each number of copies and loss, with binomial laws, on the strand layout of a scheme.
+
+    Args:
+        key: PRNG key.
+        known: the scheme.
+        copies: numbers of copies.
+        losses: probabilities that a copy loses a run of time 1.
+        strands: number of strands in each cell.
+        step: reports the progress.
+    """
     draw, digits, key = jax.random.split(key, 3)
     symbols = np.asarray(jax.random.bits(draw, (strands, codec.symbol_bytes(known)), np.uint8))
     places = len(known.frame.digit_rounds)
@@ -150,11 +204,11 @@ def alignments(key, known, copies, losses, strands, step=None):
             runs = channel.simulate(writing, letters, levels, channel.pmf_table(law, known.table), count)
             reads, lengths = (np.asarray(part) for part in channel.to_reads(reading, letters, runs))
             reads = np.pad(reads, ((0, 0), (0, 0), (0, -reads.shape[2] % 512)))
-            found = parallel.map_batches(
+            aligned = parallel.map_batches(
                 _align, alignment.model(law, known.table), reads, lengths, batch=ALIGNED * len(jax.local_devices()),
                 layout=known.frame, window=known.window,
             )  # fmt: skip
-            rows.append(Aligned(count, loss, int((found[0] == letters).all(axis=1).sum()), strands))
+            rows.append(Aligned(count, loss, int((aligned[0] == letters).all(axis=1).sum()), strands))
             if step:
                 step("alignment", 1, len(copies) * len(losses))
     return rows
@@ -165,14 +219,26 @@ def alignments(key, known, copies, losses, strands, step=None):
 
 @dataclass(frozen=True)
 class Trial:
-    """One pool there and back.
+    """One pool, written and read.
 
-    scheme, mended: whether runs lost in all copies were given one base. bits of the payload. bits_per_time: all in.
-    parts: (name, bits per time unit with this part and those before it in), from the capacity to ``bits_per_time``.
-    theorem: its bits per time unit at the scheme's delta. with_errors: capacity with index errors of delta. letters:
-    capacity of the letters alone. lost, lost_in_all: share of runs in a copy, and in all of them.
-    strands of the pool, repairs among them. failed: strands that were not aligned, None where not even the length came
-    back; back: the payload came back exactly. encode_s, decode_s: seconds.
+    Attributes:
+        scheme: name of the scheme.
+        mended: whether each run that was lost in all copies was given one base in one of them.
+        bits: bits of the payload.
+        bits_per_time: bits per time unit, everything included.
+        parts: (name, bits per time unit with this part and those before it), from the capacity to ``bits_per_time``.
+        theorem: the theorem's bits per time unit at the scheme's delta.
+        with_errors: capacity with index errors of delta.
+        letters: capacity of the letters alone.
+        lost: share of the runs that are lost in a copy.
+        lost_in_all: share of the runs that are lost in all copies.
+        strands: strands of the pool, including repair strands.
+        repairs: number of repair strands.
+        failed: strands that were not aligned; None if not even the length came back.
+        back: whether the payload came back exactly.
+        message: why it did not.
+        encode_s: seconds to encode.
+        decode_s: seconds to decode.
     """
 
     scheme: str
@@ -194,13 +260,13 @@ class Trial:
     decode_s: float
 
     @property
-    def pool_fails(self):
-        """Chance that more strands fail than there are repair strands, each failing as often as they did here."""
+    def pool_fails(self) -> float | None:
+        """Probability that more strands fail than there are repair strands, if each fails as often as here."""
         return None if self.failed is None else _tail(self.strands, self.failed / self.strands, self.repairs)
 
 
-def _tail(n, p, most):
-    """Chance that Binomial(n, p) exceeds ``most``."""
+def _tail(n: int, p: float, most: int) -> float:
+    """Return the probability that Binomial(n, p) exceeds ``most``."""
     if p in (0, 1):
         return float(p)
     log = [
@@ -210,8 +276,16 @@ def _tail(n, p, most):
     return math.fsum(map(math.exp, log))
 
 
-def trial(key, known, count, *, mended=False, step=None):
-    """``count`` random bytes through a scheme and its channel, the reads unlabelled and shuffled."""
+def trial(key: PRNGKey, known: scheme.Scheme, count: int, *, mended: bool = False, step: Step | None = None) -> Trial:
+    """Send random bytes through a scheme and its channel, with unlabelled and shuffled reads.
+
+    Args:
+        key: PRNG key.
+        known: the scheme.
+        count: number of bytes.
+        mended: whether each run that is lost in all copies gets one base in one of them.
+        step: reports the progress.
+    """
     drawing, key = jax.random.split(key)
     data = np.asarray(jax.random.bits(drawing, (count,), np.uint8)).tobytes()
     begin = time.perf_counter()
@@ -242,7 +316,7 @@ def trial(key, known, count, *, mended=False, step=None):
 
 
 def _reads(key, known, schedule, mended):
-    """(reads, share of runs lost in a copy, share lost in all). mended: a run that all lost gets a base in one copy."""
+    """Return (reads, share of the runs that are lost in a copy, share of those that are lost in all copies)."""
     writing, reading, order = jax.random.split(key, 3)
     pmfs = channel.pmf_table(known.law, known.table)
     runs = channel.simulate(writing, schedule.letters, schedule.levels(known.table), pmfs, known.copies)
@@ -257,10 +331,16 @@ def _reads(key, known, schedule, mended):
     return [reads[i] for i in order], float(missing.mean()), float(in_all.mean())
 
 
-def waterfall(known, schedule, count):
-    """What each part of a schedule of ``count`` bytes costs: pairs (name, bits per time unit), as in ``Trial``."""
+def waterfall(known: scheme.Scheme, schedule: Schedule, count: int) -> tuple[tuple[str, float], ...]:
+    """Return what each part of a schedule costs, as pairs (name, bits per time unit); see ``Trial.parts``.
+
+    Args:
+        known: the scheme.
+        schedule: the schedule.
+        count: bytes of its content.
+    """
     layout, strands = known.frame, len(schedule.letters)
-    each = schedule.durations.mean(axis=0) + known.overhead  # time of each round
+    each = schedule.durations.mean(axis=0) + known.overhead  # mean time of each round
     data, digits = layout.data_rounds, layout.digit_rounds
     parity, index = each[digits[: layout.parity]].sum(), each[digits[layout.parity :]].sum()
     coded = known.duration + known.overhead * known.data
@@ -279,13 +359,13 @@ def waterfall(known, schedule, count):
     )
 
 
-def _sources(known, strands):
-    """Source strands of a pool of so many."""
+def _sources(known: scheme.Scheme, strands: int) -> int:
+    """Return the number of source strands in a pool of this many strands."""
     return next(n for n in range(1, strands + 1) if n + packets.repairs_of(known.redundancy, n) >= strands)
 
 
-def letters_only(known):
-    """A scheme of the same layout and number of rounds whose transitions have their shortest time alone."""
+def letters_only(known: scheme.Scheme) -> scheme.Scheme:
+    """Return a scheme of the same layout and number of rounds whose transitions only have their shortest time."""
     table = TimeTable(tuple(tuple(times[:1] for times in row) for row in known.table.times))
     best = round(known.data * capacity.chain(table).mean_time)
     for duration in sorted(range(1, 2 * best), key=lambda duration: abs(duration - best)):
@@ -299,8 +379,15 @@ def letters_only(known):
     raise scheme.SchemeError(f"scheme {known.name}: its shortest times alone carry nothing")
 
 
-def trials(key, schemes, count, step=None):
-    """Each scheme as it is, without the runs that all copies lost, and its letters alone: list of Trial."""
+def trials(key: PRNGKey, schemes: Sequence[scheme.Scheme], count: int, step: Step | None = None) -> list[Trial]:
+    """Try each scheme as it is, with mended runs, and with its letters alone.
+
+    Args:
+        key: PRNG key.
+        schemes: the schemes.
+        count: bytes of the payload.
+        step: reports the progress.
+    """
     rows = []
     for number, known in enumerate(schemes):
         run = partial(trial, jax.random.fold_in(key, number), count=count, step=step)

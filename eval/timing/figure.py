@@ -1,20 +1,24 @@
 """The figure of docs/timing.md: rounds, copies that lost runs, and what a time unit carries. For ``eval.timing``."""
 
+import os
+
 import jax
 import numpy as np
+from jaxtyping import Integer
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helix_jax.timing import capacity, channel, error_capacity, paths
 from helix_jax.timing.graph import BASES
-from helix_jax.timing.scheme import TALK_SCHEME
+from helix_jax.timing.scheme import TALK_SCHEME, Scheme
 
 ROUNDS = 14
 COLOURS = ("#4c9f70", "#3b6fb6", "#e0a030", "#c8553d")  # A C G T
 FADED = "#999999"
 
 
-def draw(path, seed=20):
-    """Draw the figure into a file."""
+def draw(path: str | os.PathLike, seed: int = 20) -> None:
+    """Draw the figure into a file, with random data and runs by the seed."""
     key, known = jax.random.key(seed), TALK_SCHEME
     symbols = np.asarray(jax.random.bits(key, (1, paths.coder(known).bits // 8), np.uint8))
     letters, levels = (array[:, :ROUNDS] for array in paths.write(paths.coder(known), symbols))
@@ -29,8 +33,14 @@ def draw(path, seed=20):
     figure.savefig(path, dpi=110)
 
 
-def _rounds(axis, letters, levels, times, runs):
-    """The writer's rounds along time, and under each what every copy got of it."""
+def _rounds(
+    axis: Axes,
+    letters: Integer[np.ndarray, " n"],
+    levels: Integer[np.ndarray, " n"],
+    times: Integer[np.ndarray, " n"],
+    runs: Integer[np.ndarray, "copies n"],
+) -> None:
+    """Draw the writer's rounds along time, and below each of them the runs of all copies."""
     starts = np.cumsum(times) - times
     for letter, level, start, time, column in zip(letters, levels, starts, times, runs.T, strict=True):
         colour, middle = COLOURS[letter], start + time / 2
@@ -56,8 +66,8 @@ def _rounds(axis, letters, levels, times, runs):
     axis.spines[["top", "right", "bottom"]].set_visible(False)
 
 
-def _bars(axis, known):
-    """What a time unit carries at most, under several rules."""
+def _bars(axis: Axes, known: Scheme) -> None:
+    """Draw how much a time unit can carry, under several rules."""
     table, delta = known.table, known.delta
     values = {
         "letters alone, log2 3": capacity.letters_capacity(table),

@@ -1,10 +1,12 @@
-"""Speed of the timing coders, bits to rounds and back, beside a plain Python walk through the same tables.
+"""Speed of the timing coders, bits to rounds and back, compared with a plain Python walk through the same tables.
 
-For ``eval.throughput``. Both coders are on the talk's example: state splitting at 9:5, whose strands have about as many
-rounds as those of the other, and the range coder in blocks of 472 time units.
+For ``eval.throughput``. Both coders are those of the talk's example: state splitting at 9:5, whose strands have about
+as many rounds as those of the other, and the range coder in blocks of 472 time units.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,12 +19,12 @@ from helix_jax.timing.graph import TALK, ordinary_graph
 P, Q = 9, 5
 DURATION = 472
 STRANDS = 20_000
-PLAIN = 8  # strands of the plain walks
+PLAIN = 8  # number of strands of the plain walks
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Rounds per second, both ways, of one coder on all devices and of its plain walk on one core."""
+    """Rounds per second in both directions, of one coder on all devices, and of its plain walk on one core."""
 
     coder: str
     strands: int
@@ -32,8 +34,16 @@ class Speed:
     plain_decode: float
 
 
-def rows(seconds_per_call, strands=STRANDS, plain=PLAIN):
-    """One Speed per coder. seconds_per_call(function): how long a call takes."""
+def rows(
+    seconds_per_call: Callable[[Callable[[], Any]], float], strands: int = STRANDS, plain: int = PLAIN
+) -> list[Speed]:
+    """Measure both coders.
+
+    Args:
+        seconds_per_call: measures the seconds that a call of a function takes.
+        strands: number of strands on the devices.
+        plain: number of strands of the plain walks.
+    """
     return [_splitting(seconds_per_call, strands, plain), _range_coder(seconds_per_call, strands, plain)]
 
 
@@ -44,7 +54,7 @@ def _random_words(count, bits):
 
 
 def _spread(function, arrays, strands, **static):
-    """``function`` over as many devices as divide the strands, its constants in place."""
+    """Spread ``function`` over all devices if their number divides the strands, and else over one."""
     count = len(jax.local_devices())
     devices = tuple(jax.local_devices()[: count if strands % count == 0 else 1])
     call, arrays = parallel.spread(function, devices, **static), jax.device_put(arrays, jax.local_devices()[0])
@@ -102,21 +112,22 @@ def _splitting(seconds_per_call, strands, plain):
 
 
 class PlainSplitting:
-    """An encoder's tables walked in Python: a path is (letters, levels), lists of one entry per round."""
+    """A walk through an encoder's tables in Python. A path is (letters, levels), lists with one entry per round."""
 
-    def __init__(self, encoder):
+    def __init__(self, encoder: Any) -> None:
         self.p, self.q, self.start = encoder.p, encoder.q, encoder.starts[0]
         self.anticipation, self.times = encoder.anticipation, TALK.times
         self.next, self.block = encoder.next.tolist(), encoder.block.tolist()
         self.blocks = [tuple(row) for row in encoder.blocks.tolist()]
         self.edges = TALK.edges().tolist()
         self.number = {(b, a, level): n for n, (b, a, level, _) in enumerate(self.edges)}
-        self.ways = [{} for _ in range(encoder.states)]  # of each state: block -> (tag, next state) of its edges
+        self.ways = [{} for _ in range(encoder.states)]  # for each state: block -> (tag, next state) of its edges
         for at, (following, block) in enumerate(zip(self.next, self.block, strict=True)):
             state, tag = at >> self.p, at & (1 << self.p) - 1
             self.ways[state].setdefault(self.blocks[block], []).append((tag, following))
 
-    def write(self, payload, blocks):
+    def write(self, payload: int, blocks: int) -> tuple[list[int], list[int]]:
+        """Return the path of a payload of ``blocks`` tags."""
         state, letters, levels = self.start, [], []
         tags = [payload >> self.p * (blocks - 1 - n) & (1 << self.p) - 1 for n in range(blocks)]
         for tag in tags + [0] * self.anticipation:
@@ -128,23 +139,24 @@ class PlainSplitting:
                     levels.append(self.edges[label][2])
         return letters, levels
 
-    def read(self, path):
+    def read(self, path: tuple[list[int], list[int]]) -> int:
+        """Return the payload of a path."""
         labels, before = [], 0
         for letter, level in zip(*path, strict=True):
             labels += [self.number[before, letter, level]] + [-1] * (self.times[before][letter][level] - 1)
             before = letter
-        # all states that the blocks so far lead to, each with the way there
+        # all states that the blocks so far lead to, each with the step that leads there
         ends, steps = {self.start}, []
         for n in range(0, len(labels) // self.q * self.q, self.q):
-            block, came = tuple(labels[n : n + self.q]), {}
+            block, reached = tuple(labels[n : n + self.q]), {}
             for state in ends:
                 for tag, following in self.ways[state].get(block, ()):
-                    came[following] = state, tag
-            ends = came.keys()
-            steps.append(came)
+                    reached[following] = state, tag
+            ends = reached.keys()
+            steps.append(reached)
         state, payload = next(iter(ends)), 0
-        for n, came in enumerate(reversed(steps)):
-            state, tag = came[state]
+        for n, reached in enumerate(reversed(steps)):
+            state, tag = reached[state]
             if n >= self.anticipation:
                 payload |= tag << self.p * (n - self.anticipation)
         return payload
@@ -187,8 +199,8 @@ def _range_coder(seconds_per_call, strands, plain):
     )  # fmt: skip
 
 
-def plain_block(block):
-    """Model of ``kernels.bits_to_symbols`` over the rows of a Block, unpacked to lists."""
+def plain_block(block: block_coder.Block) -> tuple[int, Callable, Callable]:
+    """Return the model that ``kernels.bits_to_symbols`` takes for the rows of a block coder, unpacked to lists."""
     symbols = 3 * block.levels
     halves = np.stack([block.rows & 0xFFFF, block.rows >> 16], axis=2).reshape(len(block.rows), -1)
     inner = halves[:, : symbols - 1].astype(int)
