@@ -111,7 +111,7 @@ def find_clips(paths: Iterable[str | os.PathLike]) -> list[Clip]:
     path, and for a folder without videos.
     """
     files_found, roots = set(), []
-    for path in map(os.path.abspath, paths):
+    for path in (os.path.abspath(os.fspath(path)) for path in paths):
         if os.path.isdir(path):
             below = _search(path)
             if not below:
@@ -223,7 +223,7 @@ def _is_same(path, stamp):
 # ---- the work ----------------------------------------------------------------------------------------------
 
 
-def encode_clip(clip: Clip, task: Task, progress: Callable[[str, int, int], object] | None = None) -> dict[str, Any]:
+def encode_clip(clip: Clip, task: Task, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
     """Encode one clip, and write its pool and its record.
 
     Args:
@@ -272,7 +272,7 @@ def run(
     host: int = 0,
     hosts: int = 1,
     at_once: int | None = None,
-    progress: Callable[[str, int, int], object] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Encode the clips that are not done; write and return the summary, ``OUT/summary-<host>.json``.
 

@@ -254,7 +254,7 @@ def _total_length(strands: StrandConfig) -> int:
 
 def _at(progress: Progress | None, station: str, total: int) -> Callable[[int], None] | None:
     """The progress callback of one station, which is called with how many more of ``total`` are done."""
-    return progress and (lambda done: progress(station, done, total))
+    return None if progress is None else lambda done: progress(station, done, total)
 
 
 __all__ = [

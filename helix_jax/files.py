@@ -45,7 +45,7 @@ def safetensors_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -
     """
     import safetensors.numpy  # imported here, as most commands read no weights
 
-    blob = safetensors.numpy.save(tensors, metadata=metadata)
+    blob = safetensors.numpy.save(dict(tensors), metadata=dict(metadata))
     end = 8 + int.from_bytes(blob[:8], "little")
     header = json.loads(blob[8:end])
     header["__metadata__"] = dict(sorted(metadata.items()))

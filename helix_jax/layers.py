@@ -41,7 +41,7 @@ def functional(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Callable, Callab
 def rms_norm(x: Float[Array | np.ndarray, "*axes"]) -> Float[Array, "*axes"]:
     """Scale the last axis to unit root mean square. The mean is taken in float32 whatever the type of x is."""
     power = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(power + 1e-6).astype(x.dtype)
+    return jnp.asarray(x) * jax.lax.rsqrt(power + 1e-6).astype(x.dtype)
 
 
 class Linear(nnx.Module):

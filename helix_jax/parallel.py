@@ -122,7 +122,7 @@ def map_batches(
     constants: PyTree,
     *batched: Shaped[Array | np.ndarray, "n ..."],
     batch: int,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
     **static: Hashable,
 ) -> PyTree:
     """Apply ``function`` (see ``spread``) to arrays of any length in batches of one padded shape.

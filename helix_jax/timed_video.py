@@ -46,7 +46,7 @@ def encode(video: Any, model: Model, scheme: Scheme, *, progress: codec.Progress
         HelixError: The video cannot be encoded; the message has the reason.
     """
     info, digits = video.info, model.config.digits
-    step = progress and (lambda done: progress("tokens", done, info.frames))
+    step = None if progress is None else lambda done: progress("tokens", done, info.frames)
     tokens = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step)
     size = _symbol_bytes(scheme, digits)
     symbols = mixing.interleave(tokens, 4 * size // digits, _MIXING)
@@ -120,7 +120,7 @@ def decode(
         raise DecodeError("no token came back: more copies of each strand are needed")
     if missing.any():
         tokens = conceal.fill_lost(tokens, missing)
-    step = progress and (lambda done: progress("pictures", done, info.frames))
+    step = None if progress is None else lambda done: progress("pictures", done, info.frames)
     blocks = tiles.decode(model.params, model.config, tokens, info.frames, info.height, info.width, step)
     return info, blocks, received.report, float(missing.mean())
 

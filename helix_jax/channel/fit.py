@@ -291,7 +291,7 @@ def fit(
     lengths = {len(strand) for strand in strands}
     if rounds and len(lengths) > 1:
         raise ChannelError(f"strands: lengths {sorted(lengths)}; give strands of one length, or rounds=0")
-    pool = np.stack(strands) if rounds else np.zeros((0, 0), np.uint8)
+    pool = np.stack(list(strands)) if rounds else np.zeros((0, 0), np.uint8)
     for number in range(rounds):
         made = simulate.reads_of(channel, pool, copies, jax.random.key(number))
         rows = [made.bases[i, :length] for i, length in enumerate(made.lengths.tolist())]

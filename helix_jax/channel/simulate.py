@@ -325,7 +325,7 @@ def reads_of(
     key: PRNGKeyArray,
     *,
     batch: int = BATCH,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Reads:
     """Read strands of one length through a channel, in shuffled order.
 
@@ -359,7 +359,7 @@ def read_copies(
     key: PRNGKeyArray,
     *,
     batch: int = BATCH,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Reads:
     """Read strands as ``reads_of`` does, with the number of reads of each strand given.
 

@@ -176,7 +176,7 @@ def _expand(
     start, shared, params = constants
     n, t, h, w = there.shape
     model = context.model(start, t * h * w, digits)
-    windows = jax.vmap(range_coder.windows)(words)
+    windows = jax.vmap(range_coder.windows)(jnp.asarray(words))
     decoder = jax.vmap(lambda words: range_coder.start(model.state, words))(words)
 
     def step(decoder, x, here, logits=None):

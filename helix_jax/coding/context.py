@@ -208,8 +208,8 @@ def model(start: tables.Start, places: int, digits: int) -> range_coder.Model:
         return after._replace(strayed=jnp.where(last, 0, state.strayed + (symbol != choice(x.logits)[0])))
 
     state = State(
-        cells=start.cells,
-        weights=start.weights,
+        cells=jnp.asarray(start.cells),
+        weights=jnp.asarray(start.weights),
         known=jnp.zeros(places + 1, jnp.uint32),
         token=jnp.uint32(0),
         strayed=jnp.int32(0),

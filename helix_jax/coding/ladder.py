@@ -86,7 +86,7 @@ def tokens_at(
         return np.asarray(fsq.digits(jnp.asarray(positions))), 0.0
     assert prior is not None
     plan = segments.plan(positions.shape[:3])
-    step = progress and (lambda done: progress("dropping", done, plan.number))
+    step = None if progress is None else lambda done: progress("dropping", done, plan.number)
     tokens, dropped, _ = drop(prior, plan, positions, rung.damage, progress=step)
     return tokens, dropped
 

@@ -171,9 +171,9 @@ def _coded(tokens: UInt8[np.ndarray, "t h w k"], mode: str, prior: Prior | None,
         raise CodingError(f"mode {mode} needs a prior that belongs to the tokenizer: give one with --prior")
     plan = segments.plan(tokens.shape[:3])
     coded = coder.compress(prior, mode, plan, tokens, progress=_at(progress, "coding", plan.number))
-    if any(piece is None for piece in coded):
+    pieces = tuple(payload.seal(piece) for piece in coded if piece is not None)
+    if len(pieces) < len(coded):
         raise CodingError(f"mode {mode}: a segment takes over an eighth more than its raw digits: use mode raw")
-    pieces = tuple(map(payload.seal, coded))
     if max(map(len, pieces)) > payload.MOST:
         raise CodingError(f"mode {mode}: a segment takes more than {payload.MOST:,} bytes: use mode raw")
     return Coding(mode, tokens, pieces)
@@ -222,4 +222,4 @@ def decode(
 
 
 def _at(progress: Progress | None, station: str, total: int) -> Callable[[int], None] | None:
-    return progress and (lambda done: progress(station, done, total))
+    return None if progress is None else lambda done: progress(station, done, total)

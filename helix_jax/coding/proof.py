@@ -161,7 +161,7 @@ def _queries(
         def at(back, dy, dx, f=f):
             return known[:, f + 2 - back, 2 + dy : 2 + dy + h, 2 + dx : 2 + dx + w]
 
-        frame = Tokens(at, digits, f % GROUP == 0, net, net and net.features)
+        frame = Tokens(at, digits, f % GROUP == 0, net, net.features if net else None)
         for j in range(digits):
             answers.append(frame.ask(j))
             frame.tell(j, tokens[f, ..., j][None].astype(np.int64))

@@ -210,7 +210,7 @@ def improve(
     price = max(damage, PRICE * before / (info.frames * info.height * info.width * 3))
     frames, steps = len(coded.tokens), STEPS[effort]
     windows = -(-frames // _length(tokenizer.config, frames))
-    step = progress and (lambda done: progress("search", done, windows * steps))
+    step = None if progress is None else lambda done: progress("search", done, windows * steps)
     for thrift, droppings in ({1: (1,)} if raw else THRIFT).items():
         dearer = 0.0 if raw else thrift * price
         places = refine(
@@ -252,7 +252,7 @@ def tune(
     """
     config, info, sent = tokenizer.config, video.info, coded.tokens.shape[-1]
     levels = ladder.whole_tokens(coded.tokens, config.digits)
-    step = progress and (lambda done, total: progress("tuning", done, total))
+    step = None if progress is None else lambda done, total: progress("tuning", done, total)
     before = tiles.squared_error(tokenizer.params, config, levels, video.blocks(), info)
     data, code, after = update.fit(levels, sent, video, tokenizer, step)
     price = max(damage, SLOPE * before / (info.frames * info.height * info.width * 3))
@@ -282,7 +282,8 @@ def _step(
 ) -> tuple[Float32[Array, "t h w d"], Any]:
     """One step of the search: new positions and the state of the optimiser."""
     slope = jax.grad(_cost)(places, params, window, temperature, key, configs)
-    change, state = optax.adam(LEARNING_RATE).update(slope, state)
+    updated: Any = optax.adam(LEARNING_RATE).update(slope, state)
+    change, state = updated
     places = jnp.clip(places + change, middle - 1, middle + 1)
     return jnp.clip(places, 0, fsq.LEVELS - 1), state
 

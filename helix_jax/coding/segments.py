@@ -38,11 +38,10 @@ class Plan:
 
 def plan(grid: Sequence[int]) -> Plan:
     """Decide how a clip with the latent grid (t, h, w) is cut."""
-    _, h, w = grid
+    t, h, w = grid
     tiles = [max(1, round(size / TILE)) for size in (h, w)]
     shape = (FRAMES, -(-h // tiles[0]), -(-w // tiles[1]))
-    counts = tuple(-(-size // part) for size, part in zip(grid, shape, strict=True))
-    return Plan(tuple(grid), shape, counts)
+    return Plan((t, h, w), shape, (-(-t // shape[0]), -(-h // shape[1]), -(-w // shape[2])))
 
 
 def cut(plan: Plan, values: Shaped[np.ndarray, "T H W *rest"]) -> Shaped[np.ndarray, "n t h w *rest"]:

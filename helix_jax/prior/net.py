@@ -28,6 +28,7 @@ token, and ``d`` the number of channels.
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,8 @@ def _taps(
 ) -> Float[Array, "B t h w d"]:
     """Sum of one matrix product for each shifted copy: three times as fast as one product of all copies together."""
     parts = jnp.split(layer.w[...], count)[: len(shifted)]
-    return sum(x @ w for x, w in zip(shifted, parts, strict=True)) + layer.b[...].reshape(1, 1, 1, 1, -1)
+    products: Any = sum(x @ w for x, w in zip(shifted, parts, strict=True))
+    return products + layer.b[...].reshape(1, 1, 1, 1, -1)
 
 
 class Net(nnx.Module):
@@ -200,7 +202,7 @@ class Net(nnx.Module):
         self, total: Float[Arrayish, "*axes hidden"], digit: int | Int32[Array, ""], value: Integer[Arrayish, "*axes"]
     ) -> Float[Array, "*axes hidden"]:
         """Add a digit of the token to the running sum, once its value is known."""
-        return total + self.earlier[...][LEVELS * digit + value.astype(jnp.int32)]
+        return jnp.asarray(total) + self.earlier[...][LEVELS * digit + value.astype(jnp.int32)]
 
     def causal(self, hot: Float[Arrayish, "B t h w k 4"]) -> Float[Array, "B t h w k 3"]:
         """Compute the logits of every digit from all digits before it in the coder's order.

@@ -58,7 +58,7 @@ def fresh(mode: str, digits: int) -> Start:
 
 def to_arrays(context: Start, mixed: Start) -> dict[str, np.ndarray]:
     """Convert the starts of the modes `context` and `prior` to arrays of the weights file."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, start in (("context", context), ("mixed", mixed)):
         arrays[f"{name}.p"] = (start.cells >> 8).astype(np.uint16)
         arrays[f"{name}.n"] = (start.cells & 255).astype(np.uint8)

@@ -30,7 +30,7 @@ def cluster(
     reads: UInt8[np.ndarray, "n R"],
     lengths: Int[np.ndarray, " n"],
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Int64[np.ndarray, " n"]:
     """Group reads by the strand that they copy.
 

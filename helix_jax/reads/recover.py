@@ -87,7 +87,7 @@ def recover(
     primers_exempt: bool = False,
     key: bytes | None = None,
     left_out: Mapping[str, int] | None = None,
-    progress: Callable[[str, int, int | None], object] | None = None,
+    progress: Callable[[str, int, int | None], None] | None = None,
 ) -> tuple[dict[int, UInt8[np.ndarray, "_ _"]], ReadReport]:
     """Recover strands from reads.
 

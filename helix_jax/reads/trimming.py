@@ -65,7 +65,7 @@ class Tally:
 
 
 def cut(
-    chunks: Iterable[tuple], primers: Sequence[str], progress: Callable[[str, int, int | None], object] | None
+    chunks: Iterable[tuple], primers: Sequence[str], progress: Callable[[str, int, int | None], None] | None
 ) -> tuple[Copies, Tally]:
     """Cut reads to their strands.
 

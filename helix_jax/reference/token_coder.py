@@ -242,6 +242,7 @@ class Tokens:
         self.token = np.full((*shape, digits + 2), NONE)  # two entries of NONE before the first digit
         self.strayed, self.differ = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         if net:
+            assert features is not None
             around = (self.left, self.up, self.up_left, self.up_right, at(0, 0, -2), at(0, -2, 0))
             past = (self.past_left, self.past_up, at(1, -1, -1), at(1, -1, 1))
             self.total = net.begin(features, *([_whole(a, net.digits) for a in part] for part in (around, past)))
@@ -382,7 +383,8 @@ def inner(known: Int[np.ndarray, "n t H W k"]) -> Int[np.ndarray, "n t h w k"]:
 
 def take_up(net: Net, known: Int[np.ndarray, "n t H W k"], f: int) -> None:
     """Let the net compute its features of frame f from what ``known`` holds of the frames before it."""
-    net.next_frame(*(_whole(inner(known)[:, f + 2 - back], net.digits) for back in (1, 2)), f)
+    before, earlier = (_whole(inner(known)[:, f + 2 - back], net.digits) for back in (1, 2))
+    net.next_frame(before, earlier, f)
 
 
 def _choice(logits: Int[np.ndarray, "*axes 3"]) -> tuple[Int[np.ndarray, "*axes"], Int[np.ndarray, "*axes"]]:

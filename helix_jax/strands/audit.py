@@ -89,6 +89,7 @@ def _blame(sources, ids, used, rest, difference):
         columns = np.arange(start, min(start + step, used))
         units[columns, columns - start] = 1
         data, _ = solve(sources, ids[:used], units)
+        assert data is not None  # as many packets as were enough before
         effect = repair_symbols(data, rest[-1] - sources + 1)[rest - sources][:, : columns.size]
         visible[columns] = effect.any(axis=0)
         for row, line in enumerate(effect):

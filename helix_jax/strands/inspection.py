@@ -21,7 +21,7 @@ def inspect(
     primers: Sequence[str] = ("", ""),
     primers_exempt: bool = False,
     key: bytes | None = None,
-    progress: Callable[[str, int, int], object] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> dict:
     """Check every strand of a pool and count what it holds.
 

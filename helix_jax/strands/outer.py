@@ -123,7 +123,7 @@ def decode(
     index: Integer[np.ndarray, " n"],
     symbols: UInt8[np.ndarray, "m width"],
     genuine: Callable[[Buffer], bool],
-    progress: Callable[[int, int], object] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Recovered:
     """Recover the payload from packets that passed their check.
 
@@ -190,7 +190,7 @@ class Packets:
         return int(np.count_nonzero(self.copies))
 
     def recover(
-        self, genuine: Callable[[Buffer], bool], progress: Callable[[int, int], object] | None = None
+        self, genuine: Callable[[Buffer], bool], progress: Callable[[int, int], None] | None = None
     ) -> Recovered:
         """Repair what can be repaired. The packets are used up.
 

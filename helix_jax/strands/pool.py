@@ -38,7 +38,7 @@ from helix_jax.tk_scone import coder, constraints, tables
 SMALL_POOL = 1 << 25  # bytes of packets that a header may always claim
 MOST_MISSING = 256  # packets that a header may claim for each strand received, where the pool is larger
 SPILL = 1 << 26  # bytes of repair packets that wait in memory; more wait in a temporary file
-Progress = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], None]
 
 
 # ---- writing -------------------------------------------------------------------------------------------------
@@ -205,12 +205,11 @@ def draft(
     Returns:
         The draft.
     """
-    array = rows
-    rows = rows if callable(rows) else lambda begin, end: array[begin:end]
+    symbols: Callable = (lambda begin, end: rows[begin:end]) if isinstance(rows, np.ndarray) else rows
     layout = dataclasses.replace(layout, payload_bytes=layout.sources * layout.symbol_bytes)
     digest = hashlib.sha256()
     for begin in range(0, layout.sources, PORTION):
-        digest.update(np.ascontiguousarray(rows(begin, min(begin + PORTION, layout.sources))).data)
+        digest.update(np.ascontiguousarray(symbols(begin, min(begin + PORTION, layout.sources))).data)
     head = headers.Header(
         constraints=chosen.name,
         tables_hash=table.digest[:8],
@@ -225,7 +224,7 @@ def draft(
         mixing=config.mixing,
         **fields,
     )
-    return Draft(head, layout, chosen, table, headers.header_strands(table.bits), rows, progress)
+    return Draft(head, layout, chosen, table, headers.header_strands(table.bits), symbols, progress)
 
 
 def write(made: Draft) -> Pool:
@@ -328,7 +327,7 @@ def read_pool(
             f"the header speaks of {layout.packets:,} packets, and {everything:,} strands are there: forged, or nearly "
             "all of the strands are missing"
         )
-    step = progress and (lambda done: progress("strands", done, everything))
+    step = None if progress is None else lambda done: progress("strands", done, everything)
     collected = outer.Packets(layout)
     first, unreadable, reverse, good = set(), 0, 0, 0
     for part in portions(strands):
@@ -344,7 +343,7 @@ def read_pool(
     received = collected.received
     if key is None:
         check_alone(found, first)
-    at = progress and (lambda _, blocks: progress("repair", 1, blocks))
+    at = None if progress is None else lambda _, blocks: progress("repair", 1, blocks)
     recovered = collected.recover(outer.matching(head.digest), at)
     report = Report(
         strands=everything,

@@ -69,7 +69,7 @@ class Binomial:
             ChannelError: b -> a is no transition, or the time is not a whole number of at least 1.
         """
         _check_transition(b, a, time)
-        p = self.p[b][a]
+        p, time = self.p[b][a], int(time)
         return np.array([math.comb(time, r) * p**r * (1 - p) ** (time - r) for r in range(time + 1)])
 
 
@@ -161,7 +161,7 @@ class Tabulated:
             ChannelError: b -> a is no transition, or the table lacks the time.
         """
         _check_transition(b, a, time)
-        rows = self.pmfs[b][a]
+        rows, time = self.pmfs[b][a], int(time)
         if time > len(rows) or not rows[time - 1]:
             times = [t for t, row in enumerate(rows, 1) if row]
             raise ChannelError(f"{BASES[b]}->{BASES[a]} time {time}: the table has times {times}; add this one to it")

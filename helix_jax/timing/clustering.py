@@ -33,7 +33,7 @@ class ClusteringError(HelixError):
 
 
 def cluster(
-    reads: Sequence[Shaped[np.ndarray, "..."]], *, progress: Callable[[int], object] | None = None
+    reads: Sequence[Shaped[np.ndarray, "..."]], *, progress: Callable[[int], None] | None = None
 ) -> Int64[np.ndarray, " n"]:
     """Group reads by the strand that they copy.
 

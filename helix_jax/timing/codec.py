@@ -42,7 +42,7 @@ _MOST_COPIES = 2  # multiple of the copies that the scheme expects; the decoder 
 _SUREST = 12.0  # largest log-likelihood ratio of a level bit: a misread strand must not be certain of itself
 _DOUBT = (8.0, 0.5)  # largest doubt with which an alignment is accepted: nats, and nats for each check letter
 
-Progress = Callable[[str, int, int], object] | None
+Progress = Callable[[str, int, int], None] | None
 Reads = Sequence[UInt8[np.ndarray, " _"]]
 
 

@@ -80,7 +80,7 @@ def symbols_to_path(
     """
     differences = (symbols // count + 1).astype(jnp.uint8)
     letters = lax.associative_scan(jnp.bitwise_xor, differences, axis=1) ^ jnp.uint8(first_base)
-    return letters, (symbols % count).astype(jnp.uint8)
+    return letters, jnp.asarray(symbols % count).astype(jnp.uint8)
 
 
 def path_to_symbols(
@@ -101,7 +101,7 @@ def path_to_symbols(
     differences = (letters ^ jnp.concatenate([first, letters[:, :-1]], axis=1)).astype(jnp.int32)
     valid = (differences > 0) & (differences < 4) & (levels < count)
     symbols = (differences - 1) * count + levels.astype(jnp.int32)
-    return jnp.where(valid, symbols, 0), valid
+    return jnp.where(valid, symbols, 0), jnp.asarray(valid)
 
 
 # ---- tables -------------------------------------------------------------------------------------------

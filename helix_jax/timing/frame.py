@@ -169,8 +169,8 @@ def read(
 
         start = (jnp.int32(0), jnp.int32(0))
         meant, digits = lax.scan(step, start, (jnp.asarray(frame.kinds), letters.astype(jnp.int32)))[1]
-        parts = meant[frame.data_rounds], levels[frame.data_rounds], digits[frame.digit_rounds]
-        return tuple(part.astype(jnp.uint8) for part in parts)
+        data, path_levels, rest = meant[frame.data_rounds], levels[frame.data_rounds], digits[frame.digit_rounds]
+        return data.astype(jnp.uint8), path_levels.astype(jnp.uint8), rest.astype(jnp.uint8)
 
     return jax.vmap(take_apart)(letters, levels)
 

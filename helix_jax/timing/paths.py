@@ -106,7 +106,7 @@ def typical_rounds(table: TimeTable, splitting: tuple[int, int], duration: int) 
 
 
 def write(
-    coder: Coder, symbols: UInt8[np.ndarray, "n s"], step: Callable[[int], object] | None = None
+    coder: Coder, symbols: UInt8[np.ndarray, "n s"], step: Callable[[int], None] | None = None
 ) -> tuple[UInt8[np.ndarray, "n data"], UInt8[np.ndarray, "n data"]]:
     """Encode payloads into paths.
 

@@ -72,7 +72,7 @@ def simulate(
     copies: int,
     sequencer: channel.Sequencer,
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[list[UInt8[np.ndarray, " _"]], int, int]:
     """Simulate what a synthesiser and a sequencer make of a schedule: N copies of each strand, unlabelled and shuffled.
 

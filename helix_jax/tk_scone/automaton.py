@@ -9,7 +9,7 @@ A part is an ``Automaton``, and ``product`` intersects two of them.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,9 +183,9 @@ def last_base() -> Automaton:
     return _all_accepting(np.arange(4)[:, None] ^ np.arange(4)[None, :], A)
 
 
-def reverse_complement(bases: Integer[np.ndarray, " n"] | Sequence[int]) -> Integer[np.ndarray, " n"]:
+def reverse_complement(bases: Iterable[int | np.integer]) -> Integer[np.ndarray, " n"]:
     """Return the reverse complement of a word of bases."""
-    return 3 - np.asarray(bases)[::-1]
+    return 3 - np.array([*bases])[::-1]
 
 
 def forbid(motifs: Iterable[Iterable[int | np.integer]]) -> Automaton:

@@ -113,7 +113,7 @@ def keep(path: Path, **arrays: np.ndarray | np.generic) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic(path) as temporary, open(temporary, "wb") as out:
-            np.savez(out, **arrays)
+            np.savez(out, allow_pickle=False, **arrays)
     except OSError as error:
         logging.info("%s is not kept: %s", path, error)
 

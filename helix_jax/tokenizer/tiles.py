@@ -278,10 +278,9 @@ def _core(grid: Shaped[Array, "n t H W k"], start: Any, size: Any) -> Shaped[Arr
 
 def _evenly(config: TokenizerConfig, h: int, w: int) -> TokenizerConfig:
     """The same configuration with cores about a quarter larger, which share a frame of h x w latents evenly."""
-    sides = [
-        -(-size // max(1, round(size / (1.25 * side)))) for size, side in zip((h, w), config.tile[1:], strict=True)
-    ]
-    return dataclasses.replace(config, tile=(config.tile[0], *sides))
+    length, *sides = config.tile
+    height, width = (-(-size // max(1, round(size / (1.25 * side)))) for size, side in zip((h, w), sides, strict=True))
+    return dataclasses.replace(config, tile=(length, height, width))
 
 
 def _corners(config: TokenizerConfig, h: int, w: int) -> list[tuple[int, int]]:

@@ -144,7 +144,10 @@ def quantised(change: Float32[np.ndarray, " n"], code: int) -> UInt8[np.ndarray,
 
 def _shapes(config: TokenizerConfig, digits: int) -> dict[tuple, tuple[int, ...]]:
     """Path and shape of the parameters that change, in the order of an update."""
-    first = {("from_digits", "b"): (config.width,), ("from_digits", "w"): (digits, config.width)}
+    first: dict[tuple, tuple[int, ...]] = {
+        ("from_digits", "b"): (config.width,),
+        ("from_digits", "w"): (digits, config.width),
+    }
     return first | {("decoder", n, "gain"): (config.width,) for n in range(config.decoder_blocks)}
 
 
@@ -189,5 +192,6 @@ def _step(
         error = jnp.square(decoded[:, :height, :width] - model.to_float(frames))
         return jnp.sum(error * shown[:, None, None, None]) / (jnp.sum(shown) * height * width * 3)
 
-    step, state = optax.scale_by_adam().update(jax.grad(cost)(change), state)
+    updated: Any = optax.scale_by_adam().update(jax.grad(cost)(change), state)
+    step, state = updated
     return change - pace * step, state

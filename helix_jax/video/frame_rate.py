@@ -44,15 +44,15 @@ def constant(timestamps: Sequence[int], tick: Fraction, announced: Iterable[Frac
     if slope <= 0:
         return None
     measured = 1 / (slope * float(tick))
-    announced = [Fraction(rate) for rate in announced if rate and rate > 0]
-    exact = [rate for rate in announced if (1 / (rate * tick)).denominator == 1]
-    meant = [standard for rate in announced if (standard := _meant(rate)) in STANDARD]
-    whole = [rate for rate in announced if rate.denominator == 1]
+    stated = [Fraction(rate) for rate in announced if rate and rate > 0]
+    exact = [rate for rate in stated if (1 / (rate * tick)).denominator == 1]
+    meant = [standard for rate in stated if (standard := _meant(rate)) in STANDARD]
+    whole = [rate for rate in stated if rate.denominator == 1]
     near = sorted((rate for rate in STANDARD if abs(rate / measured - 1) < 0.5), key=lambda rate: abs(rate - measured))
     simple = [Fraction(round(measured * parts), parts) for parts in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 1001)]
     slow = [Fraction(1, max(1, round(1 / measured)))]
     ends = [Fraction(len(pts) - 1) / (Fraction(int(pts[-1])) * tick)] if pts[-1] >= 1 else []
-    candidates = [rate for rate in (*exact, *meant, *whole, *near, *announced, *slow, *simple, *ends) if rate > 0]
+    candidates = [rate for rate in (*exact, *meant, *whole, *near, *stated, *slow, *simple, *ends) if rate > 0]
     for slack in (0.0, JITTER):
         for rate in candidates:
             if _explains(pts, tick, rate, slack):

@@ -5,6 +5,7 @@ Colours follow the file's own matrix and range; where the file states none, FFmp
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -111,7 +112,8 @@ def orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
     Raises PictureError for a rotation that is no multiple of 90 degrees.
     """
-    side_data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    every: Any = frame.side_data
+    side_data = every.get(SideData.DISPLAYMATRIX)
     if side_data is None:
         return UPRIGHT
     matrix = np.frombuffer(side_data, np.int32)[[0, 1, 3, 4]] / 65536  # 16.16 fixed point
