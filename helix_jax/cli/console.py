@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -52,7 +52,7 @@ class problems:
     Any other error passes with its traceback: it is a fault of ours, which ``app.main`` reports.
     """
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "problems":
         return self
 
     def __exit__(
