@@ -79,7 +79,7 @@ def phases(arm: str, cfg: JointTraining, folder: Path) -> list[tuple[Path, Joint
             (folder / "tokenizer", first),
             (folder / "prior", dataclasses.replace(first, optimiser=frozen[1], init_from=start)),
         ]
-    change = {"constraint": CONSTRAINT} if arm == "constraint" else {}
+    change: dict[str, Any] = {"constraint": CONSTRAINT} if arm == "constraint" else {}
     if arm.startswith("no "):
         change = {arm.removeprefix("no "): 0.0}
     return [(folder / "joint", dataclasses.replace(cfg, **change))]

@@ -35,6 +35,7 @@ SMALLEST = 31  # least height and width in pixels; with fewer, the window of the
 BATCH = 4  # frames at a time
 
 Weights = Mapping[str, Float32[np.ndarray, "..."]]
+OnDevice = Mapping[str, Float32[Array, "..."]]
 
 
 def load(path: str | os.PathLike) -> dict[str, Float32[np.ndarray, "..."]]:
@@ -88,7 +89,7 @@ def distance(weights: Weights, original: UInt8[np.ndarray, "T H W 3"], decoded: 
 
 @jax.jit
 def _distances(
-    weights: Weights, original: UInt8[Array, "B H W 3"], decoded: UInt8[Array, "B H W 3"]
+    weights: OnDevice, original: UInt8[Array, "B H W 3"], decoded: UInt8[Array, "B H W 3"]
 ) -> Float32[Array, " B"]:
     """Return the LPIPS of each pair of frames."""
     total = jnp.zeros(len(original), jnp.float32)
@@ -98,7 +99,7 @@ def _distances(
     return total
 
 
-def _features(weights: Weights, pictures: UInt8[Array, "B H W 3"]) -> list[Float32[Array, "B h w c"]]:
+def _features(weights: OnDevice, pictures: UInt8[Array, "B H W 3"]) -> list[Float32[Array, "B h w c"]]:
     """Return the five feature maps, normalised to length 1 along the channels."""
     x = (pictures.astype(jnp.float32) / 127.5 - 1 - SHIFT.reshape(1, 1, 1, 3)) / SCALE.reshape(1, 1, 1, 3)
     maps = []

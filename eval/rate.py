@@ -76,13 +76,14 @@ def curve(
         table: tables of the coder.
         config: configuration of the codec.
     """
-    points, original = [], clip.frames
+    points, original, redundancy = [], clip.frames, config.strands.redundancy
+    assert redundancy is not None
     frames, height, width, _ = original.shape
     for label, rung in rungs_of(way, positions.shape[-1])[:: 2 if effort else 1]:
         tokens, dropped = ladder.tokens_at(rung, positions, prior)
         coded = modes.encode(tokens, "raw" if way == "raw" else "prior", prior)
         coded, decoder = search.best(coded, positions, clip, model, prior, effort=effort, damage=rung.damage)
-        layout = coded.layout(table.bits, config.strands.redundancy)
+        layout = coded.layout(table.bits, redundancy)
         strands = layout.packets + header.header_strands(table.bits)
         levels = ladder.whole_tokens(coded.tokens, model.config.digits)
         back = np.concatenate(list(tiles.decode(decoder.params, model.config, levels, frames, height, width)))

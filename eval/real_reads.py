@@ -200,12 +200,13 @@ def show(out: Console, results: dict[str, Any]) -> None:
 def in_words(seen: fit.Statistics) -> dict[str, str]:
     """Return statistics as text, by their names."""
     substitutions, insertions, deletions = seen.rates
-    quantiles = seen.quantiles((0.25, 0.5, 0.75, 0.9))
+    quantiles = np.atleast_1d(seen.quantiles((0.25, 0.5, 0.75, 0.9)))
+    ends = np.atleast_1d(seen.quantiles((0.1, 0.95, 0.99)))
     return {
         "substitutions, insertions, deletions": f"{substitutions:.2%}, {insertions:.2%}, {deletions:.2%}",
         "errors of a read, quartiles and 90 %": ", ".join(f"{q:.1%}" for q in quantiles),
         "reads without an error": f"{seen.free:.1%}",
-        "errors of a read, 10, 95 and 99 %": ", ".join(f"{q:.1%}" for q in seen.quantiles((0.1, 0.95, 0.99))),
+        "errors of a read, 10, 95 and 99 %": ", ".join(f"{q:.1%}" for q in ends),
         "spread (sigma of the log-normal)": f"{seen.spread:.2f}",
         "errors with the next within 1, 2, 3, 5 nt": ", ".join(f"{seen.followed(n):.1%}" for n in NEAR),
     }

@@ -67,7 +67,7 @@ PEERS = (
 
 
 Row = dict[str, Any]
-Step = Callable[[str, int, int], None]
+Step = Callable[[str, int, int | None], None]
 
 # ---- a pool, its reads, and back --------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tokens = tokens_of(args.data, tokenizer, args.pieces)
     except (OSError, ValueError) as error:
         parser.error(" ".join(str(error).split()))
-    starts = tuple(start_of(mode, known, tokens) for mode in ("context", "prior"))
+    starts = start_of("context", known, tokens), start_of("prior", known, tokens)
     importance, notes = importance_of(tokenizer, tokens[:SOME]), {"pieces": str(len(tokens))}
     prior_weights.save(args.out, known.params, known.config, tokenizer.digest, notes, starts, importance)
     print(f"{args.out}: {len(tokens)} pieces, {tokens.size // tokens.shape[-1]:,} tokens; importance {importance}")

@@ -11,6 +11,7 @@ from helix_jax.tokenizer import haar
 from train.config import DistortionWeights
 
 Pixels = Float[Array, "B T H W 3"]
+Target = Pixels | Float[np.ndarray, "B T H W 3"]
 PerExample = Float[Array, " B"]
 
 MSE_FLOOR = 1e-4  # in units of [-1, 1], 46 dB: smaller errors are not worth reducing further
@@ -21,17 +22,17 @@ TAPS, SIGMA = 11, 1.5  # size and standard deviation of the window, in pixels
 STABLE = ((0.01 * 255) ** 2, (0.03 * 255) ** 2)
 
 
-def mse(decoded: Pixels, target: Pixels) -> PerExample:
+def mse(decoded: Pixels, target: Target) -> PerExample:
     """Return the mean squared error."""
     return jnp.mean(jnp.square(decoded - target), axis=(1, 2, 3, 4))
 
 
-def log_mse(decoded: Pixels, target: Pixels) -> PerExample:
+def log_mse(decoded: Pixels, target: Target) -> PerExample:
     """Return the logarithm of the mean squared error, as PSNR has it: an easy clip weighs as much as a hard one."""
     return jnp.log(mse(decoded, target) + MSE_FLOOR)
 
 
-def haar_l1(decoded: Pixels, target: Pixels) -> PerExample:
+def haar_l1(decoded: Pixels, target: Target) -> PerExample:
     """Return the mean absolute error of the Haar coefficients.
 
     Each coefficient is in units of its band (``haar.band_scale``), so that fine detail counts as much as coarse.
@@ -40,7 +41,7 @@ def haar_l1(decoded: Pixels, target: Pixels) -> PerExample:
     return jnp.mean(jnp.abs(error), axis=(1, 2, 3, 4))
 
 
-def ms_ssim(decoded: Pixels, target: Pixels) -> PerExample:
+def ms_ssim(decoded: Pixels, target: Target) -> PerExample:
     """Return the multi-scale SSIM of the luma, averaged over frames.
 
     It is that of ``eval.metrics.ms_ssim``, with as many scales as fit into the picture.
@@ -87,7 +88,7 @@ def _halved(x):
     return jnp.mean(x.reshape(n, height // 2, 2, width // 2, 2), axis=(2, 4))
 
 
-def weighted(decoded: Pixels, target: Pixels, weights: DistortionWeights) -> PerExample:
+def weighted(decoded: Pixels, target: Target, weights: DistortionWeights) -> PerExample:
     """Return log MSE plus the other measures, multiplied by their weights.
 
     Args:

@@ -19,6 +19,7 @@ RUN is as in ``train.tokenizer``, with tokenizer.safetensors and prior.safetenso
 import functools
 import os
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -164,7 +165,7 @@ def loss_fn(
         terms |= {
             "masked": jnp.mean(ours[0][0] / ours[0][1]),
             "rate": jnp.mean(ours[1][0]) / (tokens * PIXELS * unit),
-            "prior": sum(own),
+            "prior": cast(Array, sum(own)),
             "bits": own[1] * cfg.model.digits,  # bits of a token, at the mean over the digits that are sent
         }
         # the prior's own part moves the prior alone, as no gradient flows through the digits
@@ -183,7 +184,7 @@ def concealed(
     prior: PyTree,
     levels: Levels,
     digits: UInt8[Array, "B t h w k"],
-    target: distortion.Pixels,
+    target: distortion.Target,
     key: Key[Array, ""],
     cfg: JointTraining,
 ) -> Scalar:

@@ -10,6 +10,7 @@ takes.
 """
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def loss_of_tokens(
     for each, counted in zip(logits, (sent & ~known, sent), strict=True):
         total = jnp.sum(cross_entropy(each, digits) * counted, axis=(1, 2, 3, 4))
         bits.append(jnp.mean(total / jnp.maximum(jnp.sum(counted, axis=(1, 2, 3, 4)), 1)))
-    return sum(bits), {"masked": bits[0], "causal": bits[1]}
+    return cast(Array, sum(bits)), {"masked": bits[0], "causal": bits[1]}
 
 
 def loss_fn(

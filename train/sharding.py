@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree, Shaped
 
 from helix_jax.errors import HelixError
@@ -223,7 +223,7 @@ def gradients(
     return call
 
 
-def check_parts(batch: int, parts: int, grid: Mesh) -> None:
+def check_parts(batch: int, parts: int, grid: Mesh | AbstractMesh) -> None:
     """Raise ParallelError if a batch cannot be cut into equal parts, or if the devices cannot share the parts evenly.
 
     Args:

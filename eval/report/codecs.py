@@ -23,6 +23,7 @@ from typing import Any
 import av
 import numpy as np
 from av.codec.context import Flags
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from jaxtyping import Bool, UInt8
 
@@ -240,6 +241,7 @@ def expand(stream: Stream, shape: tuple[int, ...]) -> tuple[UInt8[np.ndarray, "T
     """
     count, height, width = shape
     context = av.CodecContext.create(stream.codec.decoder, "r")
+    assert isinstance(context, VideoCodecContext)
     context.extradata = stream.header
     context.thread_count = 1  # with several, the result after a missing picture may depend on their timing
     reformatter, decoded = VideoReformatter(), {}

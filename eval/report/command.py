@@ -47,6 +47,7 @@ Result = dict[str, Any]
 
 def settings_of(args: argparse.Namespace, nets: compare.Judged) -> dict[str, Any]:
     """Return what the figures depend on besides the clip, as JSON values by name."""
+    assert nets.prior is not None
     settings = {
         "frames": args.frames,
         "redundancy": args.redundancy,

@@ -149,6 +149,7 @@ def measure(
                     contenders |= {SAFE: safe} if safe else {}
             else:
                 videos[kind.title] = written.shown
+                assert written.stream is not None  # it is one of ``filled``
                 row = _row(kind.title, written.pool.strands, nets.quality(clip.frames, written.shown))
                 equal.append(row | _setting(written.stream))
     pictures = {title: shown[middle] for title, shown in videos.items()}

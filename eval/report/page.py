@@ -93,7 +93,7 @@ def _front(points: Points, key: str) -> list[dict[str, float]]:
     """Return ``bd_rate.front``, also for LPIPS, of which less is better."""
     if key not in BETTER_LESS:
         return front(points, key)
-    return [p | {key: -p[key]} for p in front([p | {key: -p[key]} for p in points], key)]
+    return [{**p, key: -p[key]} for p in front([{**p, key: -p[key]} for p in points], key)]
 
 
 def clip_curves(results: Results, key: str) -> Plot:

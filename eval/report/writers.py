@@ -149,7 +149,7 @@ class Ternary:
     def read(self, bases: Bases) -> tuple[Words, Valid]:
         """Read the words of strands, and return a mask of the strands that are valid."""
         steps = np.diff(bases.astype(np.int64), axis=1, prepend=0) % 4
-        ok = (steps > 0).all(axis=1)
+        ok: Valid = np.all(steps > 0, axis=1)
         trits = np.maximum(steps - 1, 0).astype(np.uint64)
         trits = np.pad(trits, ((0, 0), (-self.length % self.TRITS, 0)))
         limbs = np.zeros((len(bases), -(-self.bits // 32) + 1), np.uint64)  # one limb more, as 3^L is more than 2^K
@@ -161,7 +161,7 @@ class Ternary:
                 value = limbs[:, column] * np.uint64(3**self.TRITS) + carry
                 limbs[:, column], carry = value & np.uint64(0xFFFFFFFF), value >> np.uint64(32)
         bits = np.unpackbits(limbs.astype(">u4").view(np.uint8), axis=1)
-        ok &= ~bits[:, : -self.bits].any(axis=1)
+        ok &= ~np.any(bits[:, : -self.bits], axis=1)
         return _words_of(bits[:, -self.bits :]), ok
 
     def _right_aligned(self, words: Words) -> UInt64[np.ndarray, "n limbs"]:

@@ -100,20 +100,20 @@ class progress:
         self.bars = Progress(*columns, console=console, disable=not console.is_terminal or as_json)
         self.tasks = {}
 
-    def __enter__(self) -> Callable[[str, int, int], None]:
+    def __enter__(self) -> Callable[[str, int, int | None], None]:
         self.bars.start()
         return self.step
 
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    def step(self, station: str, done: int, total: int) -> None:
+    def step(self, station: str, done: int, total: int | None) -> None:
         """Advance the bar of a station, which appears with its first step.
 
         Args:
             station: the name beside the bar.
             done: the number of items done since the last call.
-            total: the number of items in all, as far as it is known.
+            total: the number of items in all, as far as it is known, or None.
         """
         if station not in self.tasks:
             self.tasks[station] = self.bars.add_task(station, total=total)
@@ -130,7 +130,7 @@ def strands_of(
     primers: tuple[str, str],
     primers_exempt: bool,
     key: bytes | None,
-    progress: Callable[[str, int, int], None] | None,
+    progress: Callable[[str, int, int | None], object] | None,
 ) -> Iterator[tuple[Any, Any]]:
     """Context manager that opens a FASTA or FASTQ file and gives its strands.
 

@@ -291,11 +291,12 @@ def codec_config(
 
     if redundancy is not None and not 0 <= redundancy <= 100:
         raise HelixError(f"redundancy {redundancy}: a share of the source strands, for example 0.1")
+    planned: float | Survival | None = redundancy
     if survive is not None:
-        redundancy = Survival(loss=survive, coverage=coverage, errors=read_errors, failure=failure)
+        planned = Survival(loss=survive, coverage=coverage, errors=read_errors, failure=failure)
     strands = StrandConfig(
         length=length,
-        redundancy=redundancy,
+        redundancy=planned,
         left_primer=left.upper(),
         right_primer=right.upper(),
         primers_exempt=exempt,
@@ -308,7 +309,7 @@ def given(context: typer.Context) -> set[str]:
     return {
         parameter.name
         for parameter in context.command.params
-        if context.get_parameter_source(parameter.name).name == "COMMANDLINE"
+        if (source := context.get_parameter_source(parameter.name)) is not None and source.name == "COMMANDLINE"
     }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,7 @@ def pack(
                 constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers,
                 survive=survive, coverage=coverage, read_errors=read_errors, failure=failure,
             )  # fmt: skip
+            assert isinstance(content, io.BufferedIOBase)  # ``local`` gives the path of a regular file
             pool = packing.pack_draft(
                 content, config=config, motifs=tuple(forbid), key=options.parse_key(key), progress=step
             )

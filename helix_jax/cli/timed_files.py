@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ Progress = Callable[[str, int, int], None] | None
 
 
 def encode(
-    output: str | os.PathLike, reader: Any, model: weights.Model, scheme: str, *, progress: Progress = None
+    output: str | Path, reader: Any, model: weights.Model, scheme: str, *, progress: Progress = None
 ) -> dict[str, Any]:
     """Write a video as a schedule file, and return the figures to show.
 
@@ -75,7 +76,7 @@ def decode(
     return timed_video.decode(copies, model, chosen, progress=progress)
 
 
-def pack(output: str | os.PathLike, data: bytes, scheme: str, *, progress: Progress = None) -> dict[str, Any]:
+def pack(output: str | Path, data: bytes, scheme: str, *, progress: Progress = None) -> dict[str, Any]:
     """Write ``data`` as a schedule file, and return the figures to show; the other parameters are as in ``encode``."""
     chosen = schemes.named(scheme)
     return _write(output, codec.encode(data, chosen, progress=progress), chosen, 8 * len(data))
@@ -92,7 +93,7 @@ def unpack(copies: Sequence[np.ndarray], scheme: str, *, progress: Progress = No
     return data, report
 
 
-def _write(output: str | os.PathLike, plan: schedule.Schedule, scheme: schemes.Scheme, bits: int) -> dict[str, Any]:
+def _write(output: str | Path, plan: schedule.Schedule, scheme: schemes.Scheme, bits: int) -> dict[str, Any]:
     """Write a schedule that holds ``bits`` bits of content, and return the figures to show."""
     schedule.write(output, plan)
     time = plan.time(scheme.overhead)

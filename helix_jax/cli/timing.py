@@ -153,8 +153,11 @@ def capacity(
     with problems():
         if scheme is not None and times is not None:
             raise HelixError("--scheme and --times: give one of them")
-        chosen = None if times is not None else schemes.named("talk" if scheme is None else scheme)
-        table = chosen.table if chosen else TimeTable.parse(times)
+        if times is None:
+            chosen = schemes.named("talk" if scheme is None else scheme)
+            table = chosen.table
+        else:
+            chosen, table = None, TimeTable.parse(times)
         overhead = (chosen.overhead if chosen else 0.0) if overhead is None else overhead
         delta = (chosen.delta if chosen else 0.02) if delta is None else delta
         figures = {
