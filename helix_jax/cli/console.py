@@ -130,7 +130,7 @@ def strands_of(
     primers: tuple[str, str],
     primers_exempt: bool,
     key: bytes | None,
-    progress: Callable[[str, int, int | None], object] | None,
+    progress: Callable[[str, int, int | None], None] | None,
 ) -> Iterator[tuple[Any, Any]]:
     """Context manager that opens a FASTA or FASTQ file and gives its strands.
 
