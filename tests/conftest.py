@@ -34,7 +34,9 @@ def compiler_effort(request):
     ``OPTIMISED = True`` because they run longer than they compile. What runs in processes of its own (the tour, several
     hosts, commands), and `make slow`, is optimised too, so that both kinds of program are tested."""
     full = os.environ.get("OPTIMISED") or getattr(request.module, "OPTIMISED", False)
-    jax.config.update("jax_disable_most_optimizations", not full)
+    if jax.config.values["jax_disable_most_optimizations"] == bool(full):
+        jax.clear_caches()  # programs that were compiled the other way
+        jax.config.update("jax_disable_most_optimizations", not full)
 
 
 LONGEST = ("tests/train", "tests/multihost", "tests/test_readme", "tests/test_tour")

@@ -146,9 +146,8 @@ def test_encode_with_effort(model, clip, prior_of):
     assert sum(done for done, _ in searched) == searched[0][1] == 2 * search.STEPS[1]
 
 
-@pytest.mark.parametrize(
-    "quality", [pytest.param(10, marks=pytest.mark.slow), 6, pytest.param(3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("quality", [10, 6, 3])
 def test_effort_never_takes_more(quality):
     """With the shipped weights: no more nucleotides, and a better picture for them, at all qualities."""
     model, prior = weights.load(), prior_weights.load()

@@ -75,6 +75,7 @@ def test_seeds_are_summed_up():
     assert joint.spread(results, "no rate", 6) is None
 
 
+@pytest.mark.slow
 def test_a_tiny_comparison(tmp_path, make_clip, capsys, monkeypatch):
     """Both arms train, are measured, and are not trained again; other settings are refused by name."""
     monkeypatch.setattr("helix_jax.parallel.use_all_cores", lambda: None)

@@ -16,7 +16,7 @@ OPTIMISED = True  # see tests/conftest.py
 
 @pytest.fixture(scope="module")
 def written():
-    return recovery.pool_of(1500, 0.2)
+    return recovery.pool_of(600, 0.2)
 
 
 def test_comes_back_says_no_to_too_few_and_cries_out_at_wrong_bytes(written):
@@ -35,7 +35,7 @@ def test_trial(written):
     assert back
     assert seconds > 0
     assert report.at_once + report.repaired <= len(pool.strands)
-    back, _, report = recovery.trial(data, pool, channel, 0.7, seed=1)
+    back, _, report = recovery.trial(data, pool, channel, 1.5, seed=1)
     assert not back
 
 
