@@ -48,6 +48,19 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
+def one_shape(monkeypatch):
+    """Batches of 64 rows, so that the tests share what is compiled."""
+    from helix_jax import parallel
+
+    plain = parallel.map_batches
+
+    def fixed(function, constants, *batched, batch, **options):
+        return plain(function, constants, *batched, batch=64, **options)
+
+    monkeypatch.setattr(parallel, "map_batches", fixed)
+
+
+@pytest.fixture
 def cheap_sets(monkeypatch):
     """Only those named sets whose tables are built in no time, also with motifs and primers: a pool of an unknown set
     is looked for in all of them."""

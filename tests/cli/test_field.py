@@ -18,7 +18,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from helix_jax import codec, files, packing, parallel
+from helix_jax import codec, files, packing
 from helix_jax.cli import app
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.reads import fastq
@@ -32,15 +32,7 @@ BLOB = np.random.default_rng(7).bytes(600)
 LEFT, RIGHT = "ACACGACGCTCTTCCGATCT", "AGATCGGAAGAGCACACGTC"
 
 
-@pytest.fixture(autouse=True)
-def one_shape(monkeypatch):
-    """Batches of 64 rows, so that the tests share what is compiled."""
-    plain = parallel.map_batches
-
-    def fixed(function, constants, *batched, batch, **options):
-        return plain(function, constants, *batched, batch=64, **options)
-
-    monkeypatch.setattr(parallel, "map_batches", fixed)
+pytestmark = pytest.mark.usefixtures("one_shape")
 
 
 @pytest.fixture(scope="module")

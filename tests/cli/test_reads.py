@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from helix_jax import parallel, video
+from helix_jax import video
 from helix_jax.reads import fastq
 from helix_jax.strands import fasta
 
@@ -21,15 +21,7 @@ READ_FIELDS = {
 POOL_FIELDS = {"output", "strands", "packets_received", "source_packets", "lost_packets", "verified"}
 
 
-@pytest.fixture(autouse=True)
-def one_shape(monkeypatch):
-    """Batches of 64 rows, so that the tests share what is compiled."""
-    plain = parallel.map_batches
-
-    def fixed(function, constants, *batched, batch, **options):
-        return plain(function, constants, *batched, batch=64, **options)
-
-    monkeypatch.setattr(parallel, "map_batches", fixed)
+pytestmark = pytest.mark.usefixtures("one_shape")
 
 
 @pytest.fixture(scope="module")
