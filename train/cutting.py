@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
-from helix_jax.video.pictures import PRECISE
+from helix_jax import video
 from train import shards
 from train.data import halve
 
@@ -28,10 +27,6 @@ THUMB = 32  # side of the thumbnails that cuts and stillness are measured on, in
 CUT_JUMP, CUT_RATIO, CUT_START, CUT_MEMORY = 10.0, 2.0, 4.0, 8
 CUT_SHARE, CUT_BINS = 0.12, 8
 STILL = 0.1  # mean difference below which a stretch is still, in levels; the slowest of the training videos has 0.15
-
-
-class Broken(Exception):
-    """A clip cannot be decoded any further; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -84,53 +79,6 @@ class Report:
     bytes: int = 0
     broken: str | None = None
     dropped: str | None = None
-
-
-def _decoded(path: Path, report: Report) -> Iterator[av.VideoFrame]:
-    """Yield the frames of a video and count them in the report. Raises Broken if they end early."""
-    try:
-        # absolute: a name such as "pipe:0" must not be taken for a protocol
-        with av.open(str(path.absolute())) as container:
-            if not container.streams.video:
-                raise Broken("no picture")
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"  # whole clips are already decoded in parallel
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-            # frames that edit lists remove are missing from the index, but not from the header's count
-            announced = min(stream.frames, len(stream.index_entries) or stream.frames)
-            packets, frame_time = 0, None
-            for packet in container.demux(stream):
-                packets += packet.size > 0
-                for frame in packet.decode():
-                    if frame.is_corrupt:
-                        raise Broken("a frame is damaged")
-                    if not report.frames:
-                        report.width, report.height = frame.width, frame.height
-                    if (frame.width, frame.height) != (report.width, report.height):
-                        raise Broken(f"the size changes to {frame.width}x{frame.height}")
-                    report.frames += 1
-                    report.seconds, frame_time = report.frames / rate, frame.time
-                    yield frame
-                if packet.is_corrupt:
-                    raise Broken("the data end inside a frame")
-            if packets < announced:
-                raise Broken(f"the header announces {announced} frames")
-            missing = _duration(stream) - (frame_time or 0.0)
-            if missing * rate > 3:
-                raise Broken(f"the header announces {missing:.1f} s more")
-    except (av.FFmpegError, OSError) as error:
-        raise Broken(error.strerror or str(error)) from error
-    if not report.frames:
-        raise Broken("no frame")
-
-
-def _duration(stream) -> float:
-    """Return the seconds that Matroska and WebM state in a tag of the stream, hh:mm:ss.fraction; 0 without the tag."""
-    try:
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    except (KeyError, ValueError):
-        return 0.0
 
 
 @dataclass
@@ -203,9 +151,12 @@ def cut(path: Path, clip: str, cutting: Cutting, report: Report) -> Iterator[sha
     reformatter = VideoReformatter()
     level, last, stretch = CUT_START, None, None
     try:
-        for number, frame in enumerate(_decoded(path, report)):
+        for number, frame in enumerate(video.frames(path)):
+            height, width, _ = frame.rgb.shape
+            report.frames, report.seconds, report.height, report.width = number + 1, frame.seconds, height, width
+            # as it is stored: how much thumbnails and histograms differ does not depend on the orientation
             thumb = reformatter.reformat(
-                frame, width=THUMB, height=THUMB, format="gray", interpolation=Interpolation.AREA, threads=1
+                frame.decoded, width=THUMB, height=THUMB, format="gray", interpolation=Interpolation.AREA, threads=1
             )
             thumb = thumb.to_ndarray().astype(np.int16)
             histogram = np.bincount(thumb.ravel() * CUT_BINS // 256, minlength=CUT_BINS) / thumb.size
@@ -222,13 +173,12 @@ def cut(path: Path, clip: str, cutting: Cutting, report: Report) -> Iterator[sha
                 yield from stretch.finish(clip, cutting, report)
                 stretch = None
             if stretch is None:
-                stretch = _Stretch(number, _places(frame.height, frame.width, clip, number, cutting))
+                stretch = _Stretch(number, _places(height, width, clip, number, cutting))
             else:
                 stretch.moved += difference
-            rgb = reformatter.reformat(frame, format="rgb24", interpolation=PRECISE, threads=1).to_ndarray()
-            stretch.add(rgb)
-    except (Broken, av.FFmpegError) as error:  # the latter for pixel formats that cannot be converted
-        report.broken = f"broken after {report.frames} frames: {error}"
+            stretch.add(frame.rgb)
+    except video.VideoError as error:
+        report.broken = f"broken after {report.frames} frames: {error.reason}"
     if stretch:
         yield from stretch.finish(clip, cutting, report)
     if not report.pieces:

@@ -8,7 +8,8 @@ that breaks half way keeps the frames before. A piece is smaller where its scene
 --smallest, so that training crops of that size always fit.
 
 The same videos, options and seed give the same records, whatever --workers is. A file MANIFEST.csv (columns file,
-licence, source) beside the videos gives their licences. A rotation in the metadata of a video is not applied.
+licence, source) beside the videos gives their licences. Frames are those that the encoder is given: turned as the
+metadata say, and with what is transparent over black.
 """
 
 import argparse
@@ -29,14 +30,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from helix_jax.video import SUFFIXES
 from train import shards
 from train.cutting import Cutting, Report, cut
-
-# the suffixes that are searched for in folders; a file that is passed itself may have any suffix
-SUFFIXES = (
-    ".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
-    ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-)  # fmt: skip
 
 
 class Stopped(Exception):

@@ -1,20 +1,24 @@
 """Video files <-> uint8 RGB frames, and clips in memory.
 
 A clip is anything with ``info`` (a VideoInfo) and ``blocks(n)``, which yields its frames from the start each time it is
-called: ``open_video`` gives the clip of a file, ``Clip`` that of an array.
+called: ``open_video`` gives the clip of a file, ``Clip`` that of an array. ``frames`` reads a file only once, and
+without the promise that all of it can be read.
 """
 
-from helix_jax.video.clip import Clip, VideoError, VideoInfo
-from helix_jax.video.reading import Preparation, VideoReader, open_video
+from helix_jax.video.clip import SUFFIXES, Clip, VideoError, VideoInfo
+from helix_jax.video.reading import Frame, Preparation, VideoReader, frames, open_video
 from helix_jax.video.writing import VideoWriter, check_output
 
 __all__ = [
+    "SUFFIXES",
     "Clip",
+    "Frame",
     "Preparation",
     "VideoError",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
     "check_output",
+    "frames",
     "open_video",
 ]

@@ -10,9 +10,23 @@ from jaxtyping import UInt8
 
 from helix_jax.errors import HelixError
 
+# The suffixes that are searched for in folders. A file that is passed itself may have any suffix.
+SUFFIXES = (
+    ".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
+    ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+)  # fmt: skip
+
 
 class VideoError(HelixError):
-    """A clip that cannot be read, or cannot be kept as it is; the message names the file and the remedy."""
+    """A clip that cannot be read, or cannot be kept as it is; the message names the file and the remedy.
+
+    Attributes:
+        reason: What is wrong, in a few words without the file and the remedy where there are such, else the message.
+    """
+
+    def __init__(self, message: str, reason: str | None = None):
+        super().__init__(message)
+        self.reason = message if reason is None else reason
 
 
 @dataclass(frozen=True)

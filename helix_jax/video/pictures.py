@@ -97,14 +97,19 @@ def is_opaque(frame: av.VideoFrame) -> bool:
 
 def pictures(frames: Iterator[av.VideoFrame], look: Look) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Yield as many RGB pictures as there are frames. Raises PictureError."""
-    reformatter, pixels = VideoReformatter(), "rgba" if look.blend else "rgb24"
+    reformatter = VideoReformatter()
     if look.deinterlace or look.tone_map:
-        frames = _filtered(frames, look, pixels)
+        frames = _filtered(frames, look)
     for frame in frames:
-        picture = _rgb(reformatter, frame, pixels)
-        if look.blend:
-            picture = ((picture[..., :3].astype(np.uint16) * picture[..., 3:] + 127) // 255).astype(np.uint8)
-        yield upright(picture, look.orientation)
+        yield picture(reformatter, frame, look)
+
+
+def picture(reformatter: VideoReformatter, frame: av.VideoFrame, look: Look) -> UInt8[np.ndarray, "H W 3"]:
+    """Return one RGB picture; the frame must have been through the filters that the look needs. Raises PictureError."""
+    rgb = _rgb(reformatter, frame, _pixels(look))
+    if look.blend:
+        rgb = ((rgb[..., :3].astype(np.uint16) * rgb[..., 3:] + 127) // 255).astype(np.uint8)
+    return upright(rgb, look.orientation)
 
 
 def orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
@@ -139,6 +144,10 @@ def upright(
     return rgb[::d, ::a]
 
 
+def _pixels(look):
+    return "rgba" if look.blend else "rgb24"
+
+
 def _rgb(reformatter, frame, pixels):
     if frame.colorspace in _RESERVED[1:]:  # 0 is RGB
         frame.colorspace = _UNSPECIFIED
@@ -151,9 +160,9 @@ def _rgb(reformatter, frame, pixels):
         ) from error
 
 
-def _filtered(frames, look, pixels):
+def _filtered(frames, look):
     """Yield the same number of frames, passed through FFmpeg's filters."""
-    graph = form = None
+    graph, form, pixels = None, None, _pixels(look)
     for frame in frames:
         if look.tone_map:
             _state_colours(frame)

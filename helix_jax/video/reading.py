@@ -19,6 +19,7 @@ from typing import Any
 import av
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from helix_jax.video import frame_rate, not_kept, pictures
@@ -102,6 +103,44 @@ class VideoReader:
             raise VideoError(f"{self.source}: changed while it was read ({count} frames, {len(self.shown)} before)")
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame that ``frames`` has read.
+
+    Attributes:
+        rgb: The picture as it is shown.
+        decoded: What the decoder gave, not turned and in the file's own colours.
+        seconds: When its time is over, if all frames last as long as the file's average rate says.
+    """
+
+    rgb: UInt8[np.ndarray, "H W 3"]
+    decoded: av.VideoFrame
+    seconds: float
+
+
+def frames(path: str | os.PathLike) -> Iterator[Frame]:
+    """Yield the frames of a file while it is decoded, one at a time and each as ``VideoReader.blocks`` shows it.
+
+    The frame rate may vary. One thread decodes, so that a caller with many files reads several in parallel. After
+    a VideoError, whose ``reason`` is short, the frames before it are good.
+
+    Raises:
+        VideoError: As for ``open_video``, as soon as it is known.
+    """
+    source = _Source(Path(path), str(path))
+    reformatter, orientation = VideoReformatter(), None
+    with _reading(source) as container, _named(source):
+        streams, chosen = _video_streams(source, container)
+        stream = streams[chosen]
+        stream.thread_type = "NONE"
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        for number, frame in enumerate(_frames(source, container, stream)):
+            orientation = orientation or pictures.orientation(frame)
+            # Where no pixel is transparent, blending changes nothing.
+            look = pictures.Look(orientation, blend=pictures.traits(frame).alpha)
+            yield Frame(pictures.picture(reformatter, frame, look), frame, (number + 1) / rate)
+
+
 def open_video(
     path: str | os.PathLike, prepare: Preparation = Preparation(), *, name: str | None = None
 ) -> VideoReader:
@@ -141,17 +180,11 @@ def open_video(
     with _named(source):
         for frame in _decoded(source):
             first = first or frame
-            if (frame.height, frame.width) != (first.height, first.width):
-                raise VideoError(
-                    f"{source}: the size changes from {first.width}x{first.height} to {frame.width}x{frame.height} at "
-                    f"frame {len(timestamps)}; {_reencode(source, f'-vf scale={first.width}:{first.height}')}"
-                )
             alpha = alpha or (pictures.traits(frame).alpha and not pictures.is_opaque(frame))
             flagged = flagged or frame.interlaced_frame
             timestamps.append(frame.pts)
             length = frame.duration or 0  # after the loop: of the last frame
-    if first is None:
-        raise VideoError(f"{source}: no frame can be decoded; {_reencode(source)}")
+    assert first is not None, "_frames gives one or raises"
     fps, shown = _timing(source, timestamps, first.time_base, length, rates, guessed, prepare.fps)
     traits = pictures.traits(first)
     interlaced = "interlaced" if flagged else "all" if fields else ""
@@ -187,7 +220,7 @@ def _reading(source):
             yield container
     except av.FFmpegError as error:
         raise VideoError(
-            f"{source}: not a readable video ({error.strerror}); give a video file such as MP4 or MKV"
+            f"{source}: not a readable video ({error.strerror}); give a video file such as MP4 or MKV", error.strerror
         ) from error
 
 
@@ -200,41 +233,53 @@ def _video_streams(source, container):
     streams = [stream for stream in container.streams.video if not stream.disposition & stills]
     if not streams:
         what = "has sound but no picture" if container.streams.audio else "has no picture"
-        raise VideoError(f"{source}: {what}; give a file with a video stream")
+        raise VideoError(f"{source}: {what}; give a file with a video stream", "no picture")
     return streams, next((n for n, stream in enumerate(streams) if stream.disposition & Disposition.default), 0)
 
 
 def _decoded(source):
-    """Yield every frame as an av.VideoFrame. Raises VideoError where the file turns out damaged or cut short."""
-    packets = frames = 0
-    last, longest = None, 0.0
+    """Yield every frame as an av.VideoFrame. Raises VideoError, see ``_frames``."""
     with _reading(source) as container:
         streams, chosen = _video_streams(source, container)
-        stream = streams[chosen]
-        stream.thread_type = "AUTO"
-        decode = _decoder(stream)
-        try:
-            for packet in container.demux(stream):
-                packets += packet.size > 0
-                for frame in decode(packet):
-                    if frame.is_corrupt:
-                        raise _damaged(source, frames, "a frame is incomplete")
-                    yield frame
-                    frames += 1
-                    longest = max(longest, _gap(last, frame))
-                    last = frame
-                if packet.is_corrupt:
-                    raise _damaged(source, frames, "the data end inside a frame")
-        except av.FFmpegError as error:
-            raise _damaged(source, frames, error.strerror) from error
-        # Frames that edit lists cut away are missing from the index, not from the header's count.
-        announced = min(stream.frames, len(stream.index_entries) or stream.frames)
-        if packets < announced:
-            raise _damaged(source, frames, f"its header announces {announced} frames")
-        if last is not None and last.pts is not None and "matroska" in container.format.name:
-            missing = _seconds(stream.metadata.get("DURATION")) - float(last.pts * last.time_base)
-            if missing > 3 * (longest or 1 / (stream.average_rate or 25)):
-                raise _damaged(source, frames, f"its header announces {missing:.1f} s more")
+        streams[chosen].thread_type = "AUTO"
+        yield from _frames(source, container, streams[chosen])
+
+
+def _frames(source, container, stream):
+    """Yield the frames of a stream, one at least.
+
+    Raises VideoError where the stream turns out damaged, cut short or without a frame, or where the size changes.
+    """
+    packets = frames = 0
+    first, last, longest = None, None, 0.0
+    decode = _decoder(stream)
+    try:
+        for packet in container.demux(stream):
+            packets += packet.size > 0
+            for frame in decode(packet):
+                if frame.is_corrupt:
+                    raise _damaged(source, frames, "a frame is incomplete")
+                first = first or frame
+                if (frame.height, frame.width) != (first.height, first.width):
+                    raise _resized(source, frames, first, frame)
+                yield frame
+                frames += 1
+                longest = max(longest, _gap(last, frame))
+                last = frame
+            if packet.is_corrupt:
+                raise _damaged(source, frames, "the data end inside a frame")
+    except av.FFmpegError as error:
+        raise _damaged(source, frames, error.strerror) from error
+    # Frames that edit lists cut away are missing from the index, not from the header's count.
+    announced = min(stream.frames, len(stream.index_entries) or stream.frames)
+    if packets < announced:
+        raise _damaged(source, frames, f"the header announces {announced} frames")
+    if last is not None and last.pts is not None and "matroska" in container.format.name:
+        missing = _seconds(stream.metadata.get("DURATION")) - float(last.pts * last.time_base)
+        if missing > 3 * (longest or 1 / (stream.average_rate or 25)):
+            raise _damaged(source, frames, f"the header announces {missing:.1f} s more")
+    if last is None:
+        raise VideoError(f"{source}: no frame can be decoded; {_reencode(source)}", "no frame")
 
 
 def _decoder(stream):
@@ -265,7 +310,17 @@ def _seconds(text):
 def _damaged(source, frames, reason):
     return VideoError(
         f"{source}: damaged or cut short after {frames} frames ({reason}); copy it again from its source, or keep what "
-        f"is there: {_reencode(source)}"
+        f"is there: {_reencode(source)}",
+        reason,
+    )
+
+
+def _resized(source, frames, first, frame):
+    before, after = f"{first.width}x{first.height}", f"{frame.width}x{frame.height}"
+    return VideoError(
+        f"{source}: the size changes from {before} to {after} at frame {frames}; "
+        f"{_reencode(source, f'-vf scale={first.width}:{first.height}')}",
+        f"the size changes to {after}",
     )
 
 
@@ -280,7 +335,7 @@ def _named(source):
     try:
         yield
     except pictures.PictureError as error:
-        raise VideoError(f"{source}: {error}; {_reencode(source, error.options)}") from error
+        raise VideoError(f"{source}: {error}; {_reencode(source, error.options)}", str(error)) from error
 
 
 def _timing(source, timestamps, tick, last, rates, guessed, wanted):

@@ -10,7 +10,9 @@ import av
 import numpy as np
 import pytest
 
+from helix_jax import video
 from helix_jax.video import open_video
+from tests.video.test_video import turned
 from train import cutting, prepare, shards
 from train.data import halve
 
@@ -74,6 +76,23 @@ def test_pieces_are_crops_of_the_video(tmp_path, videos):
     assert (summary["pieces"], summary["frames"], summary["scenes"], summary["short"]) == (18, 21, 1, 0)
     assert summary["bytes"] == 21 * 6 * 16 * 16 * 3
     assert summary["seconds"] == pytest.approx(21 * 1001 / 30000)
+
+
+def test_a_rotated_video_is_cut_upright(tmp_path, make_clip):
+    """A phone's clip, which is stored sideways, is trained on as it is encoded; its cuts stay where they are."""
+    sideways = run(make_clip(tmp_path / "a.mp4", 21, 16, 40), tmp_path / "stored", size=40, smallest=(4, 16))
+    path = turned(tmp_path / "a.mp4", (0, 1, -1, 0))
+    summary = run(path, tmp_path / "out", size=40, smallest=(4, 16))
+    whole = np.concatenate(list(open_video(path).blocks()))
+    assert whole.shape == (21, 40, 16, 3)
+    opened = shards.open_shards(tmp_path / "out")
+    times = [[0, 8], [8, 8], [16, 5]]
+    assert [row[1:] for row in opened.rows] == [[start, 1, t, 40, 16] for start, t in times for _ in range(3)]
+    for index, (_, start, _, t, _, _) in enumerate(opened.rows):
+        np.testing.assert_array_equal(opened.read(index).frames, whole[start : start + t])
+    (clip,), (stored,) = summary["each"], sideways["each"]
+    assert (clip["height"], clip["width"]) == (40, 16)
+    assert {**clip, "height": 16, "width": 40} == stored
 
 
 def test_smaller_videos_give_smaller_pieces(tmp_path, videos):
@@ -169,12 +188,12 @@ def test_still_stretches_are_left_out(tmp_path):
 def test_memory_does_not_grow_with_the_video(monkeypatch):
     """400 frames are 92 MB."""
 
-    def long_video(path, report):
+    def long_video(path):
         for number in range(400):
-            report.frames, report.width, report.height = number + 1, 320, 240
-            yield av.VideoFrame.from_ndarray(np.full((240, 320, 3), number % 256, np.uint8), format="rgb24")
+            rgb = np.full((240, 320, 3), number % 256, np.uint8)
+            yield video.Frame(rgb, av.VideoFrame.from_ndarray(rgb, format="rgb24"), number / 25)
 
-    monkeypatch.setattr(cutting, "_decoded", long_video)
+    monkeypatch.setattr(cutting.video, "frames", long_video)
     report = cutting.Report("film")
     tracemalloc.start()
     count = sum(1 for _ in cutting.cut(None, "film", cutting.Cutting(8, 32, (4, 16), 2, 0), report))

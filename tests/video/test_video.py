@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import helix_jax
+from helix_jax import video
 from helix_jax.video import Preparation, VideoError, VideoInfo, VideoWriter, check_output, open_video
 
 NTSC = Fraction(30000, 1001)
@@ -226,6 +227,73 @@ def test_rotation_written_by_ffmpeg(tmp_path):
         rotation = next(container.decode(video=0)).rotation
     np.testing.assert_array_equal(read(open_video(path)), np.rot90(stored, rotation // 90, (1, 2)))
     assert rotation % 180 == 90
+
+
+# ---- read once -----------------------------------------------------------------------------
+
+
+def once(path):
+    """The frames that ``video.frames`` gives, and the VideoError that it ends with, or None."""
+    found = []
+    try:
+        for frame in video.frames(path):
+            found.append(frame)
+    except VideoError as error:
+        return found, error
+    return found, None
+
+
+@pytest.mark.parametrize("matrix", TURNS)
+def test_frames_that_are_read_once_are_those_of_the_blocks(tmp_path, matrix):
+    path = turned(make(tmp_path / "a.mp4", ramp(5, 18, 31)), matrix)
+    found, error = once(path)
+    assert error is None
+    np.testing.assert_array_equal([frame.rgb for frame in found], read(open_video(path)))
+    assert {(frame.decoded.height, frame.decoded.width) for frame in found} == {(18, 31)}
+    assert [frame.seconds for frame in found] == pytest.approx([n / NTSC for n in range(1, 6)])
+
+
+@pytest.mark.parametrize(("pix_fmt", "codec"), [("argb", "qtrle"), ("yuva420p", "libvpx-vp9"), ("rgb8", "gif")])
+@pytest.mark.parametrize("alphas", [(255, 255), (255, 76)])
+def test_frames_that_are_read_once_have_the_same_alpha(tmp_path, pix_fmt, codec, alphas):
+    """Put over black where something is transparent, although later frames are not known yet."""
+    path = tmp_path / {"qtrle": "a.mov", "gif": "a.gif"}.get(codec, "a.webm")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
+        for number, (rgb, alpha) in enumerate(zip(ramp(2), alphas, strict=True)):
+            rgba = np.concatenate([rgb, np.full((48, 64, 1), alpha, np.uint8)], axis=-1)
+            frame = av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    found, error = once(path)
+    assert error is None
+    np.testing.assert_array_equal([frame.rgb for frame in found], read(open_video(path)))
+    assert (found[1].rgb.max() < 100) == (alphas[1] == 76 and codec != "gif")
+
+
+def test_what_is_wrong_comes_when_it_is_met_and_in_a_few_words(tmp_path):
+    """The frames before it are good, and the rate may vary."""
+    late = make(tmp_path / "late.mkv", ramp(20), rate=Fraction(25), pts=[40 * n + 20 * (n > 6) for n in range(20)])
+    found, error = once(late)
+    assert (len(found), error) == (20, None)
+    whole = make(tmp_path / "a.mkv", ramp(60)).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: int(0.6 * len(whole))])
+    found, error = once(tmp_path / "cut.mkv")
+    assert 0 < len(found) < 60
+    assert len(error.reason) < 60
+    assert f"cut.mkv: damaged or cut short after {len(found)} frames ({error.reason}); copy it again" in str(error)
+    found, error = once(make_sound(tmp_path / "sound.m4a"))
+    assert (found, error.reason) == ([], "no picture")
+    found, error = once(turned(make(tmp_path / "b.mp4", ramp()), (0.8, 0.6, -0.6, 0.8)))
+    assert found == []
+    assert error.reason.startswith("turned by ")
+    assert "ffmpeg" not in error.reason
+
+
+def test_an_error_without_a_shorter_reason_is_its_own():
+    assert VideoError("a.mp4: no such file").reason == "a.mp4: no such file"
 
 
 # ---- refused -------------------------------------------------------------------------------
