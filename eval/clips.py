@@ -14,7 +14,6 @@ from jaxtyping import UInt8
 from helix_jax import video
 from train.data import halve
 
-SUFFIXES = (".mp4", ".y4m")
 CLEAN_BITS = 1.0  # bits of the file per pixel; with fewer, an earlier coder has already removed much of the detail
 
 
@@ -36,11 +35,11 @@ def clips_of(folder: str | os.PathLike, names: Sequence[str]) -> list[Path]:
 
     The program exits if one of them does not exist.
     """
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix in SUFFIXES)
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in video.SUFFIXES)
     known = {name for path in paths for name in (path.name, path.stem)}
     missing = ", ".join(name for name in names if name not in known)
     if missing or not paths:
-        have = ", ".join(path.name for path in paths) or "no clips: give a folder with .mp4 or .y4m files"
+        have = ", ".join(path.name for path in paths) or "no clips: give a folder with videos, such as .mp4 or .y4m"
         sys.exit(f"{folder} has {have}" + (f", and not {missing}: name those with --clips" if paths else ""))
     return [path for path in paths if not names or path.name in names or path.stem in names]
 

@@ -342,7 +342,7 @@ def draw(path: str | os.PathLike, results: Results) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program; ``argv`` replaces the arguments of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="folder of clips to measure on (.mp4, .y4m)")
+    parser.add_argument("folder", help="folder of clips to measure on")
     parser.add_argument("--data", required=True, metavar="SHARDS", help="shards to train on, from train.prepare")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FOLDER", help="folder for runs and results, which is continued"

@@ -304,7 +304,7 @@ def _colour(n: int, count: int) -> tuple[float, ...]:
 def main() -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
+    parser.add_argument("folder", help="folder of clips")
     parser.add_argument("--frames", type=int, default=96, help="use only the first N frames (0: all; default 96)")
     parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="use only these clips of the folder")
     parser.add_argument("--model", default=weights.DEFAULT, help="weights of the tokenizer (default: the shipped ones)")

@@ -54,7 +54,7 @@ def measure(
 def main() -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
+    parser.add_argument("folder", help="folder of clips")
     parser.add_argument(
         "--model", default=weights.DEFAULT, help="weights file of the tokenizer (default: the shipped one)"
     )
@@ -67,7 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     parallel.use_all_cores()
     model = weights.load(args.model)
-    paths = sorted(p for p in Path(args.folder).iterdir() if p.suffix in (".mp4", ".y4m"))
+    paths = clips.clips_of(args.folder, [])
     figures = []
     for path in track(paths, description="clips", console=Console(stderr=True)):
         figures += measure(path, model, args.digits, args.frames)

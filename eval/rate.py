@@ -160,7 +160,7 @@ def draw(path: str | os.PathLike, results: Results) -> None:
 def main() -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
+    parser.add_argument("folder", help="folder of clips")
     parser.add_argument("--frames", type=int, default=32, help="use only the first N frames (0: all; default 32)")
     parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="use only these clips of the folder")
     parser.add_argument("--half", action="store_true", help="use the clips at half size")

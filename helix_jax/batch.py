@@ -39,7 +39,6 @@ from helix_jax.nets import Nets
 from helix_jax.strands import fasta, primers
 
 FORMAT = 4  # of records; raise it when the same settings give other strands
-VIDEO_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv y4m"  # searched for in folders
 MOST_AT_ONCE = 8
 
 
@@ -107,7 +106,7 @@ def find_clips(paths: Iterable[str | os.PathLike]) -> list[Clip]:
     """Find clips among files and folders, in the order of their names.
 
     Files are taken whatever their name. Folders are searched all the way down for files named like videos
-    (``VIDEO_NAMES``), hidden ones left out. A file that is found twice counts once. Raises BatchError for a missing
+    (``video.SUFFIXES``), hidden ones left out. A file that is found twice counts once. Raises BatchError for a missing
     path, and for a folder without videos.
     """
     files_found, roots = set(), []
@@ -115,7 +114,7 @@ def find_clips(paths: Iterable[str | os.PathLike]) -> list[Clip]:
         if os.path.isdir(path):
             below = _search(path)
             if not below:
-                raise BatchError(f"{path}: no file in this folder is named like a video ({VIDEO_NAMES})")
+                raise BatchError(f"{path}: no file in this folder is named like a video ({' '.join(video.SUFFIXES)})")
             files_found.update(below)
             roots.append(path)
         elif os.path.exists(path):
@@ -144,7 +143,7 @@ def _search(folder):
 
 def _is_video(folder, name):
     suffix = os.path.splitext(name)[1].lower()
-    return suffix[1:] in VIDEO_NAMES.split() and os.path.isfile(os.path.join(folder, name))
+    return suffix in video.SUFFIXES and os.path.isfile(os.path.join(folder, name))
 
 
 def share(clips: Iterable[Clip], host: int, hosts: int) -> list[Clip]:

@@ -199,7 +199,7 @@ def write_report(results: Sequence[Result], out: Path, settings: dict[str, Any])
 def main() -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="folder of clips (.mp4, .y4m)")
+    parser.add_argument("folder", help="folder of clips")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the report")
     parser.add_argument("--frames", type=int, default=32, help="use only the first N frames (0: all; default 32)")
     parser.add_argument("--clips", nargs="+", default=[], metavar="NAME", help="use only these clips of the folder")
