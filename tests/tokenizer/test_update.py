@@ -101,6 +101,29 @@ def test_a_fit_shows_the_clip_better(model, clip, monkeypatch):
         assert update.fit(levels, 4, clip, model)[2] >= squares
 
 
+def test_a_small_clip_is_read_once(model, clip, monkeypatch):
+    """One that is larger is read in every pass and for every code, with the same result to the bit."""
+    levels = tiles.encode(model.params, SMALL, clip.blocks(), 44, 60).astype(np.float32)
+    readings = []
+
+    class Counted:
+        info = clip.info
+
+        def blocks(self):
+            readings.append(self)
+            return clip.blocks()
+
+    monkeypatch.setattr(update, "STEPS", 6)
+    monkeypatch.setattr(update, "KEPT", clip.frames.nbytes)
+    data, *kept = update.fit(levels, 4, Counted(), model)
+    assert len(readings) == 1
+    monkeypatch.setattr(update, "KEPT", clip.frames.nbytes - 1)
+    again, *walked = update.fit(levels, 4, Counted(), model)
+    assert len(readings) == 1 + 6 // 2 + len(update.CODES)
+    np.testing.assert_array_equal(again, data)
+    assert walked == kept
+
+
 def test_digits_that_are_not_sent_are_not_updated(model, clip, monkeypatch):
     """Their rows are not in the update, and stay."""
     levels = ladder.whole_tokens(tiles.encode(model.params, SMALL, clip.blocks(), 44, 60)[..., :2], 4)
