@@ -118,7 +118,8 @@ def recover(
     reads = tally.reads
     if not len(copies.read):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.left_out.most_common())
-        remedy = "; give the primers that were written" if tally.left_out[trimming.NO_PRIMER] else ""
+        doubtful = tally.left_out[trimming.NO_PRIMER] or (any(primers) and tally.left_out[trimming.TOO_SHORT])
+        remedy = "; give the primers that were written" if doubtful else ""
         raise DecodeError(
             f"none of {tally.total:,} reads can be used"
             + (f": {reasons}{remedy}" if reasons else ": there are no reads")

@@ -12,13 +12,16 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64, UInt8
 
 from helix_jax.reads import orient
+from helix_jax.strands import header as headers
 from helix_jax.strands.records import PAD
 
 NEAR = 0.3  # share by which a read may be shorter or longer than the commonest length
 LONGEST = 4096  # bases; longer reads are not of strands
+SHORTEST = headers.SHORTEST // 4  # bases, of at most two bits each: half of the shortest strand that carries a header
 DOUBT = 0.02  # probability that a base is wrong, where no quality states it
 LOWEST_QUALITY = 2  # Phred up to which a read's qualities are a placeholder
-TOO_LONG, NO_PRIMER, FAR = f"longer than {LONGEST:,} bases", "without a primer", "far from the usual length"
+TOO_LONG, TOO_SHORT = f"longer than {LONGEST:,} bases", f"shorter than {SHORTEST} bases without primers"
+NO_PRIMER, FAR = "without a primer", "far from the usual length"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +90,18 @@ def cut(
         doubt, placeholders = _doubt(bases, lengths, qualities)
         tally.placeholders += placeholders
         bases = np.where(bases > 3, 0, bases).astype(np.uint8)
-        keep = (lengths > 0) & (lengths <= LONGEST)
-        tally.left_out[TOO_LONG] += int((~keep).sum())
+        keep = (lengths >= SHORTEST) & (lengths <= LONGEST)
+        tally.left_out[TOO_SHORT] += int((lengths < SHORTEST).sum())
+        tally.left_out[TOO_LONG] += int((lengths > LONGEST).sum())
         part = Copies(bases[keep], lengths[keep], doubt[keep], numbers[keep])
         if left or right:
             part, both = _between(part, left, right)
             tally.left_out[NO_PRIMER] += int(keep.sum()) - len(part.read)
-            whole.append(both)
+            # Primers that were joined without a strand are left out here, lest they decide what length is usual.
+            keep = part.lengths >= SHORTEST
+            tally.left_out[TOO_SHORT] += int((~keep).sum())
+            part = Copies(part.bases[keep], part.lengths[keep], part.doubt[keep], part.read[keep])
+            whole.append(both[keep])
         parts.append(part)
     if not any(len(part.read) for part in parts):
         none = Copies(np.zeros((0, 1), np.uint8), np.zeros(0, np.int32), np.zeros((0, 1), np.float32), np.zeros(0, int))
@@ -161,7 +169,7 @@ def _between(part, left, right):
     letters = np.frombuffer(b"ACGT", np.uint8)[part.bases]
     for number, (row, length) in enumerate(zip(letters, part.lengths, strict=True)):
         span = orient.between(row[:length].tobytes(), left, right)
-        if span and span[1] > span[0]:
+        if span:
             rows.append((number, *span))
     number, begin, end, turned = np.array(rows, np.int64).reshape(-1, 4).T
     bases, lengths, doubt = part.bases[number], part.lengths[number], part.doubt[number]
