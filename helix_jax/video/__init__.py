@@ -4,8 +4,9 @@ A clip is anything with ``info`` (a VideoInfo) and ``blocks(n)``, which yields i
 called: ``open_video`` gives the clip of a file, ``Clip`` that of an array.
 """
 
+from helix_jax.config import Preparation
 from helix_jax.video.clip import Clip, VideoError, VideoInfo
-from helix_jax.video.reading import Preparation, VideoReader, open_video
+from helix_jax.video.reading import VideoReader, open_video
 from helix_jax.video.writing import VideoWriter, check_output
 
 __all__ = [
