@@ -34,7 +34,8 @@ class Option:
         flag: Name of the option, by default that of the field with dashes in place of underscores.
         metavar: What the help shows for the value, by default its type.
         choices: The values that are allowed, by default all of the type.
-        parse: What turns the user's text into the value, where that takes more than the type.
+        parse: What turns the user's text into the value, where that takes more than the type. The default
+            is None then, or a text that this function leaves as it is.
     """
 
     help: str

@@ -86,7 +86,7 @@ def encode(
     scheme: Scheme = "talk",
     config: CodecConfig,
     weights: options.Weights,
-    written: Annotated[options.Written, fields.Only(("key", "forbid"))],
+    agreed: Annotated[options.Agreed, fields.Only(("key", "forbid"))],
     prepare: Preparation,
     as_json: Json = False,
 ) -> None:
@@ -111,7 +111,7 @@ def encode(
             figures = timed_files.encode(output, reader, weights.load().tokenizer, scheme, progress=step)
         else:
             pool = codec.encode(
-                reader, weights.load(), config=config, motifs=written.forbid, key=written.key, progress=step
+                reader, weights.load(), config=config, motifs=agreed.forbid, key=agreed.key, progress=step
             )
             fasta.write_pool(output, pool)
             options.warn_of_primers(primers.in_pool(pool))
@@ -151,7 +151,7 @@ def decode(
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
     weights: options.Weights,
-    written: options.Written,
+    agreed: options.Agreed,
     reads: options.Reads = False,
     plot: options.Plot = None,
     as_json: Json = False,
@@ -182,7 +182,7 @@ def decode(
             concealed, changed = lost > 0, 0.0
         else:
             nets = weights.load()
-            chosen = written.arguments | {"progress": step}
+            chosen = agreed.arguments | {"progress": step}
             strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
             info, blocks, pool_report = codec.decode(strands, nets, **chosen)
             report = left_out_of(strands) | reads_figure.merged(pool_report, about_reads, plot)

@@ -46,7 +46,7 @@ def encode_batch(
     ] = None,
     config: CodecConfig,
     weights: options.Weights,
-    written: Annotated[options.Written, fields.Only(("forbid",))],
+    agreed: Annotated[options.Agreed, fields.Only(("forbid",))],
     prepare: Preparation,
     as_json: Json = False,
 ) -> None:
@@ -71,7 +71,7 @@ def encode_batch(
         if at_once is not None and at_once < 1:
             raise HelixError(f"--at-once {at_once}: give 1 or more")
         clips = batch.share(batch.find_clips(videos), number, count)
-        task = batch.Task(out, weights.load(), config, written.forbid, prepare)
+        task = batch.Task(out, weights.load(), config, agreed.forbid, prepare)
         summary = batch.run(clips, task, host=number, hosts=count, at_once=at_once, progress=step)
     for clip, reason in summary["failures"].items():
         warn(f"failed: {clip}: {reason}")

@@ -27,7 +27,7 @@ from helix_jax.config import Option
 
 @dataclass(frozen=True)
 class Only:
-    """Beside a dataclass, ``Annotated[CodecConfig, Only(("constraints", "strands"))]``: but these fields are options.
+    """Beside a dataclass, ``Annotated[CodecConfig, Only(("constraints", "strands"))]``: only these fields are options.
 
     A name may be that of a field at any depth; that of a field which is a dataclass stands for all that is in it.
     """
@@ -35,45 +35,28 @@ class Only:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Leaf:
-    """A field that is an option.
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with options in place of its dataclasses, which it builds from them.
 
-    Attributes:
-        default: The default of the field.
-        kind: Its type; of several the first.
-        option: What its annotation says.
-        flag: The name of the option.
+    A value that a dataclass refuses ends the command as ``problems`` says, before its body runs.
     """
+    signature, parameters, kinds = inspect.signature(command, eval_str=True), [], {}
+    for name, parameter in signature.parameters.items():
+        kind, notes = _taken_apart(parameter.annotation)
+        if dataclasses.is_dataclass(kind):
+            kinds[name] = kind, _first(notes, Only)
+            parameters += _parameters(*kinds[name])
+        else:
+            parameters.append(_parameter(name, parameter.annotation, parameter.default))
 
-    default: Any
-    kind: Any
-    option: Option
-    flag: str
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        with problems():
+            built = {name: _built(kind, only, values) for name, (kind, only) in kinds.items()}
+        command(**built, **{name: value for name, value in values.items() if name in signature.parameters})
 
-    @property
-    def name(self) -> str:
-        """The name of the parameter."""
-        return self.flag.partition("/")[0].removeprefix("--").replace("-", "_")
-
-    @property
-    def parameter(self) -> inspect.Parameter:
-        """The parameter from which typer makes the option."""
-        kind, default = str if self.option.parse else self.kind, self.default
-        if self.option.choices:
-            kind = typing.Literal[self.option.choices]  # pyrefly: ignore [invalid-literal]
-        if typing.get_origin(kind) is tuple:
-            (item, _), default = typing.get_args(kind), list(default)
-            kind = list[item]
-        option = typer.Option(self.flag, help=self.option.help, metavar=self.option.metavar)
-        return _parameter(self.name, Annotated[kind, option], default)
-
-    def value(self, values: Mapping[str, Any]) -> Any:
-        """The value of the field, from those of the parameters."""
-        value = values[self.name]
-        if self.option.parse and value is not None:
-            value = self.option.parse(value)
-        return tuple(value) if isinstance(value, list) else value
+    vars(run)["__signature__"] = signature.replace(parameters=parameters)
+    return run
 
 
 @dataclass(frozen=True)
@@ -81,40 +64,44 @@ class _Part:
     """A field of a dataclass: an option, a dataclass with options, or either of them.
 
     Attributes:
-        name: The name of the field.
-        leaf: The option.
-        inside: The dataclass that the value is or may be.
+        field: The field.
+        kind: Its type; of several the first.
+        option: Its Option, or None.
+        inside: The dataclass that the value is or may be, or None.
         only: Which fields of ``inside`` are options; None stands for all.
     """
 
-    name: str
-    leaf: _Leaf | None
+    field: Any
+    kind: Any
+    option: Any
     inside: Any
     only: Only | None
 
+    @property
+    def flag(self) -> str:
+        return self.option.flag or f"--{self.field.name.replace('_', '-')}"
 
-def expanded(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the options of its dataclasses in their place, from which it builds them.
+    @property
+    def name(self) -> str:
+        """The name of the option's parameter."""
+        return self.flag.partition("/")[0].removeprefix("--").replace("-", "_")
 
-    A value that a dataclass refuses ends the command as ``problems`` says, before its body runs.
-    """
-    signature, parameters, dataclasses_of = inspect.signature(command, eval_str=True), [], {}
-    for name, parameter in signature.parameters.items():
-        kind, notes = _taken_apart(parameter.annotation)
-        if dataclasses.is_dataclass(kind):
-            dataclasses_of[name] = kind, _first(notes, Only)
-            parameters += _parameters(*dataclasses_of[name])
-        else:
-            parameters.append(_parameter(name, parameter.annotation, parameter.default))
+    def parameter(self) -> inspect.Parameter:
+        """Return the parameter from which typer makes the option."""
+        kind, default = str if self.option.parse else self.kind, self.field.default
+        if self.option.choices:
+            kind = typing.Literal[self.option.choices]  # pyrefly: ignore [invalid-literal]
+        elif typing.get_origin(kind) is tuple:
+            kind, default = list[str], list(default)
+        option = typer.Option(self.flag, help=self.option.help, metavar=self.option.metavar)
+        return _parameter(self.name, Annotated[kind, option], default)
 
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        with problems():
-            built = {name: _built(kind, only, values) for name, (kind, only) in dataclasses_of.items()}
-        command(**built, **{name: value for name, value in values.items() if name in signature.parameters})
-
-    vars(run)["__signature__"] = signature.replace(parameters=parameters)
-    return run
+    def value(self, values: Mapping[str, Any]) -> Any:
+        """Return the value of the option, from those of the parameters."""
+        value = values[self.name]
+        if self.option.parse and value is not None:
+            value = self.option.parse(value)
+        return tuple(value) if isinstance(value, list) else value
 
 
 def _parts(kind: Any, only: Only | None) -> Iterator[_Part]:
@@ -125,19 +112,18 @@ def _parts(kind: Any, only: Only | None) -> Iterator[_Part]:
         members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         inside = next((member for member in members if dataclasses.is_dataclass(member)), None)
         option, chosen = _first(notes, Option), only is None or field.name in only.names
-        leaf = option and _Leaf(field.default, members[0], option, option.flag or f"--{field.name.replace('_', '-')}")
         if chosen if option else inside:
-            yield _Part(field.name, leaf, inside, _first(notes, Only) if chosen else only)
+            yield _Part(field, members[0], option, inside, _first(notes, Only) if chosen else only)
 
 
 def _parameters(kind: Any, only: Only | None) -> Iterator[inspect.Parameter]:
     """Yield the parameters that stand for a dataclass."""
     for part in _parts(kind, only):
-        if part.leaf:
-            yield part.leaf.parameter
         inside = list(_parameters(part.inside, part.only)) if part.inside else []
-        if part.leaf and inside:  # the value is the dataclass where its first field is passed, else that of the option
-            inside[0] = inside[0].replace(default=None)
+        if part.option:
+            yield part.parameter()
+            # where the value is either, it is the dataclass if the first field of that is passed
+            inside[:1] = [first.replace(default=None) for first in inside[:1]]
         yield from inside
 
 
@@ -145,12 +131,10 @@ def _built(kind: Any, only: Only | None, values: Mapping[str, Any]) -> Any:
     """Build the dataclass from the values of its parameters."""
     chosen = {}
     for part in _parts(kind, only):
-        if part.leaf:
-            chosen[part.name] = part.leaf.value(values)
-        if part.inside:
-            first = next(_parameters(part.inside, part.only), None)
-            if not part.leaf or (first and values[first.name] is not None):
-                chosen[part.name] = _built(part.inside, part.only, values)
+        if part.option:
+            chosen[part.field.name] = part.value(values)
+        if part.inside and not (part.option and next(_parts(part.inside, part.only)).value(values) is None):
+            chosen[part.field.name] = _built(part.inside, part.only, values)
     return kind(**chosen)
 
 

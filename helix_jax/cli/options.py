@@ -96,8 +96,8 @@ def _key(text: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a writer chooses for a pool and a reader may have to know.
+class Agreed:
+    """What the writer and the reader of a pool agree on, apart from what its header says.
 
     Attributes:
         strands: The primers.

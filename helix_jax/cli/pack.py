@@ -23,7 +23,7 @@ def pack(
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
     config: Annotated[CodecConfig, fields.Only(("constraints", "strands"))],
-    written: Annotated[options.Written, fields.Only(("key", "forbid"))],
+    agreed: Annotated[options.Agreed, fields.Only(("key", "forbid"))],
     as_json: Json = False,
 ) -> None:
     """Write any file as strands of DNA, from which `unpack` restores it bit for bit."""
@@ -39,7 +39,7 @@ def pack(
             figures = timed_files.pack(output, content.read(), scheme, progress=step)
         else:
             assert isinstance(content, io.BufferedIOBase)  # ``local`` gives the path of a regular file
-            pool = packing.pack_draft(content, config=config, motifs=written.forbid, key=written.key, progress=step)
+            pool = packing.pack_draft(content, config=config, motifs=agreed.forbid, key=agreed.key, progress=step)
             watch = primers.Watch(pool.constraints)
             fasta.write_pool(output, pool, watch)
             options.warn_of_primers(watch.found)
@@ -55,7 +55,7 @@ def unpack(
     *,
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
-    written: options.Written,
+    agreed: options.Agreed,
     reads: options.Reads = False,
     plot: options.Plot = None,
     as_json: Json = False,
@@ -78,7 +78,7 @@ def unpack(
             data, pool_report = timed_files.unpack(copies, scheme, progress=step)
             parts, report = [data], left_out | dataclasses.asdict(pool_report)
         else:
-            chosen = written.arguments | {"progress": step}
+            chosen = agreed.arguments | {"progress": step}
             strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
             parts, pool_report = packing.unpack_parts(strands, **chosen)
             report = left_out_of(strands) | reads_figure.merged(pool_report, about_reads, plot)

@@ -23,7 +23,7 @@ def inspect(
             "names.",
         ),
     ] = None,
-    written: options.Written,
+    agreed: options.Agreed,
     as_json: Json = False,
 ) -> None:
     """Check every strand of a pool with an independent checker, and compare its densities with the capacity.
@@ -35,7 +35,7 @@ def inspect(
     with problems(), progress(as_json) as step:
         options.check_effect(context, ("key", "constraints"))
         with fasta.opened(pool) as strands:
-            report = inspection.inspect(strands, name=constraints, progress=step, **written.arguments)
+            report = inspection.inspect(strands, name=constraints, progress=step, **agreed.arguments)
             report = left_out_of(strands) | report
     if as_json:
         print(json.dumps(report))
@@ -50,7 +50,7 @@ def capacity(
     context: typer.Context,
     *,
     config: Annotated[CodecConfig, fields.Only(("constraints", "length", *options.PRIMERS))],
-    written: Annotated[options.Written, fields.Only(("forbid",))],
+    agreed: Annotated[options.Agreed, fields.Only(("forbid",))],
     as_json: Json = False,
 ) -> None:
     """Show the capacity of a constraint set, its exact limit at a strand length, and what the coder achieves there.
@@ -67,7 +67,7 @@ def capacity(
         options.check_effect(context)
         strands = config.strands
         chosen = sets.custom(
-            sets.named(config.constraints), motifs=written.forbid, left=strands.left_primer, right=strands.right_primer,
+            sets.named(config.constraints), motifs=agreed.forbid, left=strands.left_primer, right=strands.right_primer,
             primers_exempt=strands.primers_exempt,
         )  # fmt: skip
         table = tables.load(chosen, strands.length)
