@@ -6,6 +6,7 @@ file of the repository becomes plain text, unless `repo_url` says where the repo
 not exist stays as it is, so that the strict build fails on it.
 """
 
+import ast
 import posixpath
 import re
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,19 @@ class Indices(griffe.Extension):
     def on_object(self, *, obj, **_):
         if obj.docstring:
             obj.docstring.value = obj.docstring.value.replace("][", "]\u2060[")  # a word joiner, which is not seen
+
+
+class Options(griffe.Extension):
+    """A field that is an option of the command line, ``Annotated[int, Option("...")]``, has its help as docstring."""
+
+    def on_attribute_instance(self, *, node, attr, **_):
+        hint = getattr(node, "annotation", None)
+        if isinstance(hint, ast.Subscript) and isinstance(hint.slice, ast.Tuple):
+            kind, *notes = hint.slice.elts
+            for note in notes:
+                if isinstance(note, ast.Call) and isinstance(note.func, ast.Name) and note.func.id == "Option":
+                    attr.annotation = griffe.safe_get_annotation(kind, parent=attr.parent)
+                    attr.docstring = griffe.Docstring(ast.literal_eval(note.args[0]), parent=attr)
 
 
 def on_files(files, config):

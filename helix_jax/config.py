@@ -1,21 +1,48 @@
 """Frozen dataclasses, one per station of the pipeline. Every default is written once, here.
 
 Frozen dataclasses are hashable, so each one can be a static argument of ``jax.jit``. ``override`` applies
-``path=value`` assignments, and names the fields when a path is wrong.
+``path=value`` assignments, and names the fields when a path is wrong. A field that is an option of the command line too
+has its help as an ``Option`` in its annotation, and nowhere else.
+
+Nothing here imports NumPy or JAX, since ``helix-jax --help`` reads this module.
 """
 
 import dataclasses
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Annotated
 
 from helix_jax.errors import HelixError
 
 _Config = typing.TypeVar("_Config")
 
+MODES = ("raw", "context", "prior")  # how tokens are coded; the index is the number in the header of a pool
 LOOSE, CODED = 0.1, 0.2  # repair packets as a share of the source packets, where none is requested
+MOST_REPAIRS = 100  # repair packets as a share of the source packets
 MOST_READS, MOST_ERRORS = 1000, 0.1  # reads of a strand and errors per base that ``strands.survival`` can plan with
+
+
+@dataclass(frozen=True)
+class Option:
+    """Makes a field an option of the command line: ``Annotated[int, Option("...")]``. See ``cli.fields``.
+
+    Attributes:
+        help: What the field does; the only description that it has.
+        flag: Name of the option, by default that of the field with dashes in place of underscores.
+        metavar: What the help shows for the value, by default its type.
+        choices: The values that are allowed, by default all of the type.
+        parse: What turns the user's text into the value, where that takes more than the type. The default
+            is None then, or a text that this function leaves as it is.
+    """
+
+    help: str
+    flag: str = ""
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    parse: Callable[[str], typing.Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,20 +89,32 @@ class PriorConfig:
 class Survival:
     """The losses that a pool must survive, from which ``strands.survival`` computes the repair packets.
 
-    Attributes:
-        loss: Share of the strands that are lost outright.
-        coverage: Mean number of reads of a strand that is left.
-        errors: Errors per base of a read.
-        failure: Highest accepted probability that the content cannot be recovered.
-
     Raises:
         HelixError: A value is out of range; the message names it.
     """
 
-    loss: float | int = 0.0
-    coverage: float | int = 10.0
-    errors: float | int = 0.04
-    failure: float | int = 1e-6
+    loss: Annotated[
+        float | int,
+        Option(
+            "Choose the redundancy for me, instead of --redundancy: enough repair strands that the pool is still read "
+            "back when this share of its strands (0 to 0.9) is missing and the rest are read --coverage times on "
+            "average, with --read-errors errors per base. The probability of failure is at most --failure.",
+            flag="--survive",
+            metavar="SHARE",
+        ),
+    ] = 0.0
+    coverage: Annotated[
+        float | int,
+        Option("With --survive: the expected number of reads of each strand, on average (0.1 to 1000)."),
+    ] = 10.0
+    errors: Annotated[
+        float | int,
+        Option("With --survive: the expected number of errors per base of a read (0 to 0.1).", flag="--read-errors"),
+    ] = 0.04
+    failure: Annotated[
+        float | int,
+        Option("With --survive: the highest acceptable probability that the pool cannot be read back."),
+    ] = 1e-6
 
     def __post_init__(self):
         for name, low, high in (("loss", 0, 0.9), ("coverage", 0.1, MOST_READS), ("errors", 0, MOST_ERRORS)):
@@ -89,24 +128,46 @@ class Survival:
 class StrandConfig:
     """How packets become strands.
 
-    Attributes:
-        length: Nucleotides per strand (L), without primers.
-        redundancy: Repair packets as a share of the source packets (0: none), or the losses that the pool must survive.
-            None stands for LOOSE, or for CODED where the video is entropy-coded: there a packet that the outer code
-            cannot repair costs a segment, not a few tokens.
-        left_primer: Bases that every strand begins with. The constraints hold across the joint.
-        right_primer: Bases that every strand ends with. The constraints hold across the joint.
-        primers_exempt: Whether GC windows count only the bases between the primers.
+    Without a redundancy, it is LOOSE, or CODED where the video is entropy-coded (``redundancy_of``). The constraints
+    hold across the joints between a strand and its primers.
+
+    Raises:
+        HelixError: The redundancy is out of range.
     """
 
-    length: int = 150
-    redundancy: float | int | Survival | None = None
-    left_primer: str = ""
-    right_primer: str = ""
-    primers_exempt: bool = False
+    length: Annotated[
+        int, Option("Length of every strand in nucleotides, without the primers.", flag="--strand-length")
+    ] = 150
+    redundancy: Annotated[
+        float | int | Survival | None,
+        Option(
+            "Number of repair strands as a share of the source strands (two more are added for each block). "
+            "That many lost strands are repaired exactly. The default is 0.1, and 0.2 for video in the modes context "
+            "and prior, where each strand that is lost beyond it costs a whole segment."
+        ),
+    ] = None
+    left_primer: Annotated[
+        str, Option("Bases that are written before every strand, such as a PCR primer.", parse=str.upper)
+    ] = ""
+    right_primer: Annotated[
+        str, Option("Bases that are written after every strand, such as a PCR primer.", parse=str.upper)
+    ] = ""
+    primers_exempt: Annotated[
+        bool,
+        Option(
+            "Leave the primers out of the GC windows, so that the primers themselves may break the GC rule. "
+            "Homopolymer runs and forbidden words are still checked across the joints between primer and strand.",
+            flag="--exempt-primers",
+        ),
+    ] = False
+
+    def __post_init__(self):
+        share = self.redundancy
+        if share is not None and not isinstance(share, Survival) and not 0 <= share <= MOST_REPAIRS:
+            raise HelixError(f"redundancy {share}: a share of the source strands, for example 0.1")
 
     def redundancy_of(self, mode: str) -> float | int | Survival:
-        """Redundancy of a pool whose mode is one of ``coding.modes.MODES``, or "bytes"."""
+        """Redundancy of a pool whose mode is one of MODES, or "bytes"."""
         if self.redundancy is None:
             return LOOSE if mode in ("raw", "bytes") else CODED
         return self.redundancy
@@ -125,29 +186,108 @@ class MixingConfig:
 class CodecConfig:
     """Everything that ``codec.encode`` needs besides the weights.
 
+    The best quality within ``rate`` and ``budget`` is taken (``coding.ladder``), and ``effort`` is that of
+    ``coding.search``.
+
     Attributes:
-        constraints: Name of a constraint set (``tk_scone.constraints.NAMED``).
-        mode: Coding of the tokens: one of ``coding.modes.MODES``, or "smallest" for the one that takes the fewest
-            bytes.
-        verify: Whether to prove, before coded tokens are written, that the NumPy reference can read them.
-        quality: From 10, where everything that the tokenizer says is written, to 0, the least that ``coding.ladder``
-            has.
-        effort: How long to search for better tokens (``coding.search``), from 0 (no search) to 3.
-        rate: Most nucleotides per pixel (0: any number). The best quality within rate and budget is taken.
-        budget: Most nucleotides in all (0: any number).
         strands: How packets become strands.
         mixing: Which parts of the mixing are switched on.
     """
 
-    constraints: str = "helix"
-    mode: str = "smallest"
-    verify: bool = True
-    quality: int = 10
-    effort: int = 0
-    rate: float | int = 0.0
-    budget: int = 0
+    constraints: Annotated[
+        str,
+        Option(
+            "The set of constraints that every strand obeys. "
+            "helix: GC of 40-60 % in every window of 20 nt, and no homopolymer run longer than 3. "
+            "strict: the same with a GC of 45-55 %. "
+            "strand: GC of 45-55 % in the whole strand, and runs of at most 3. "
+            "goldman: no base occurs twice in a row. "
+            "wide: in every window of any length the GC count is within 5 of half, and runs are at most 3."
+        ),
+    ] = "helix"
+    mode: Annotated[
+        str,
+        Option(
+            "How the tokens are coded. raw: as they are; each lost strand then costs scattered tokens, which are "
+            "guessed. context: entropy-coded, which takes about 0.6 of the nucleotides, but a lost strand costs a "
+            "whole segment of the video. prior: the same with the predictions of the masked prior, which takes fewer "
+            "nucleotides still and is slower. smallest: whichever of the three takes the fewest bytes.",
+            choices=("smallest", *MODES),
+        ),
+    ] = "smallest"
+    verify: Annotated[
+        bool,
+        Option(
+            "Before the pool is written, decode the coded tokens with the reference decoder and compare them.",
+            flag="--verify/--no-verify",
+        ),
+    ] = True
+    quality: Annotated[
+        int,
+        Option(
+            "Quality from 10 to 0. 10 writes everything that the tokenizer produces. Lower values drop the digits "
+            "that the prior predicts well enough (in mode raw: the last digits of every token), and 0 drops the most."
+        ),
+    ] = 10
+    effort: Annotated[
+        int,
+        Option(
+            "How long to search for better tokens: 0 not at all, 1 to 3 increasingly long. The result is a better "
+            "picture or fewer nucleotides, and never more nucleotides. 3 also stores a small change of the decoder, of "
+            "up to 768 bytes, if it is worth its nucleotides and fits into the budget. Decoding stays as fast. The "
+            "search takes about 8 GB of memory at 1080p."
+        ),
+    ] = 0
+    rate: Annotated[
+        float | int,
+        Option(
+            "Write at most this many nucleotides per pixel, everything included, at the best quality that fits. "
+            "0 means no limit."
+        ),
+    ] = 0.0
+    budget: Annotated[
+        int,
+        Option("Write at most this many nucleotides in all, at the best quality that fits. 0 means no limit."),
+    ] = 0
     strands: StrandConfig = field(default_factory=StrandConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
+
+
+def _frame_rate(text: str) -> Fraction:
+    from helix_jax.video import frame_rate  # imports NumPy
+
+    return frame_rate.parse(text)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is changed in a clip before it is encoded (``video.open_video``)."""
+
+    fps: Annotated[
+        Fraction | None,
+        Option(
+            "Resample the clip to this constant frame rate, for example 30, 30000/1001 or 29.97 (which means "
+            "30000/1001). The frames that are nearest in time are taken: one is repeated where a frame is missing, and "
+            "some are left out where there are too many. Clips of variable frame rate need this option (the error "
+            "message names the rate); clips of another constant rate are resampled too.",
+            metavar="RATE",
+            parse=_frame_rate,
+        ),
+    ] = None
+    deinterlace: Annotated[
+        bool,
+        Option(
+            "Turn interlaced frames into whole frames, without changing their number (FFmpeg's bwdif). Progressive "
+            "frames stay as they are."
+        ),
+    ] = False
+    tone_map: Annotated[
+        bool,
+        Option(
+            "Convert HDR (PQ, HLG) and wide colours (BT.2020, P3) to BT.709, the colours of ordinary screens. "
+            "Other clips stay as they are."
+        ),
+    ] = False
 
 
 def override(config: _Config, assignments: Iterable[str]) -> _Config:

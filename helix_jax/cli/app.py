@@ -20,7 +20,7 @@ import typer
 import helix_jax
 from helix_jax import cache as user_cache
 from helix_jax import files
-from helix_jax.cli import encode_batch, options, pack, pools, simulate, timing
+from helix_jax.cli import encode_batch, fields, options, pack, pools, simulate, timing
 from helix_jax.cli.console import (
     FAULT,
     WITH_LOSS,
@@ -34,6 +34,7 @@ from helix_jax.cli.console import (
     strands_of,
     warn,
 )
+from helix_jax.config import CodecConfig, Preparation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,37 +74,20 @@ def _everywhere(
 
 
 @app.command(epilog="Example: helix-jax encode clip.mp4 -o pool.fasta")
+@fields.expanded
 def encode(
     context: typer.Context,
     clip: Annotated[
         Path, typer.Argument(metavar="CLIP", help="Video file in any format that PyAV reads. Sound is not stored.")
     ],
     output: options.PoolOut,
+    *,
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
-    constraints: options.Set = "helix",
-    strand_length: options.Length = 150,
-    redundancy: options.Redundancy = None,
-    survive: options.Survive = None,
-    coverage: options.Coverage = 10.0,
-    read_errors: options.ReadErrors = 0.04,
-    failure: options.Failure = 1e-6,
-    mode: options.ModeKind = options.Mode.SMALLEST,
-    quality: options.Quality = 10,
-    effort: options.Effort = 0,
-    rate: options.Rate = 0.0,
-    budget: options.Budget = 0,
-    verify: options.Verify = True,
-    model: options.ModelPath = None,
-    prior: options.PriorPath = None,
-    key: options.Key = None,
-    forbid: options.Motif = [],  # noqa: B006
-    left_primer: options.LeftPrimer = "",
-    right_primer: options.RightPrimer = "",
-    exempt_primers: options.ExemptPrimers = False,
-    fps: options.Fps = None,
-    deinterlace: options.Deinterlace = False,
-    tone_map: options.ToneMap = False,
+    config: CodecConfig,
+    weights: options.Weights,
+    agreed: Annotated[options.Agreed, fields.Only(("key", "forbid"))],
+    prepare: Preparation,
     as_json: Json = False,
 ) -> None:
     """Write a video as strands of DNA.
@@ -117,30 +101,17 @@ def encode(
     from helix_jax.strands import fasta, inspection, primers
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        options.start(writer, context, reads=(clip, model, prior), writes=(output,), strands=output)
-        prepare = options.preparation(fps, deinterlace, tone_map)
+        options.start(writer, context, reads=(clip, *weights.paths), writes=(output,), strands=output)
         reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
         for loss in reader.not_kept.values():
             warn(f"{'standard input' if files.is_standard(clip) else clip.name} {loss}")
         if writer is options.Writer.TIMING:
             from helix_jax.cli import timed_files
 
-            figures = timed_files.encode(
-                output, reader, options.load_nets(model, None).tokenizer, scheme, progress=step
-            )
+            figures = timed_files.encode(output, reader, weights.load().tokenizer, scheme, progress=step)
         else:
-            config = options.codec_config(
-                constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers,
-                survive=survive, coverage=coverage, read_errors=read_errors, failure=failure, mode=mode, verify=verify,
-                quality=quality, effort=effort, rate=rate, budget=budget,
-            )  # fmt: skip
             pool = codec.encode(
-                reader,
-                options.load_nets(model, prior),
-                config=config,
-                motifs=tuple(forbid),
-                key=options.parse_key(key),
-                progress=step,
+                reader, weights.load(), config=config, motifs=agreed.forbid, key=agreed.key, progress=step
             )
             fasta.write_pool(output, pool)
             options.warn_of_primers(primers.in_pool(pool))
@@ -154,9 +125,11 @@ app.command(epilog="Example: helix-jax simulate pool.fasta -o reads.fastq --cove
 
 
 @app.command(epilog="Example: helix-jax decode pool.fasta -o back.mp4")
+@fields.expanded
 def decode(
     context: typer.Context,
     pool: options.ReadsIn,
+    *,
     output: Annotated[
         Path,
         typer.Option(
@@ -177,15 +150,10 @@ def decode(
     ] = False,
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
-    model: options.ModelPath = None,
-    prior: options.PriorPath = None,
-    key: options.Key = None,
+    weights: options.Weights,
+    agreed: options.Agreed,
     reads: options.Reads = False,
     plot: options.Plot = None,
-    forbid: options.Motif = [],  # noqa: B006
-    left_primer: options.LeftPrimer = "",
-    right_primer: options.RightPrimer = "",
-    exempt_primers: options.ExemptPrimers = False,
     as_json: Json = False,
 ) -> None:
     """Read a pool, or a sequencer's reads of it, back into a video.
@@ -201,22 +169,20 @@ def decode(
     from helix_jax.cli import reads_figure
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        options.start(writer, context, reads=(pool, model, prior), writes=(output, plot), plot=plot)
+        options.start(writer, context, reads=(pool, *weights.paths), writes=(output, plot), plot=plot)
         video.check_output(output)
         if writer is options.Writer.TIMING:
             from helix_jax.cli import timed_files
 
             copies, left_out = timed_files.read(pool)
             info, blocks, pool_report, lost = timed_files.decode(
-                copies, options.load_nets(model, None).tokenizer, scheme, progress=step
+                copies, weights.load().tokenizer, scheme, progress=step
             )
             report = left_out | dataclasses.asdict(pool_report) | {"lost_tokens": lost}
             concealed, changed = lost > 0, 0.0
         else:
-            nets = options.load_nets(model, prior)
-            chosen = options.written_options(forbid, left_primer, right_primer, exempt_primers, key) | {
-                "progress": step
-            }
+            nets = weights.load()
+            chosen = agreed.arguments | {"progress": step}
             strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
             info, blocks, pool_report = codec.decode(strands, nets, **chosen)
             report = left_out_of(strands) | reads_figure.merged(pool_report, about_reads, plot)

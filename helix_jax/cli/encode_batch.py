@@ -6,13 +6,15 @@ from typing import Annotated
 import typer
 
 from helix_jax import files
-from helix_jax.cli import options
+from helix_jax.cli import fields, options
 from helix_jax.cli.console import CHECK_FAILED, Json, problems, progress, show, warn
+from helix_jax.config import CodecConfig, Preparation
 from helix_jax.errors import HelixError
 
 INTERRUPTED = 130
 
 
+@fields.expanded
 def encode_batch(
     context: typer.Context,
     videos: Annotated[
@@ -24,6 +26,7 @@ def encode_batch(
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the pools. The clip a/b.mp4 becomes a/b.mp4.fasta in it.")
     ],
+    *,
     hosts: Annotated[
         int | None,
         typer.Option(
@@ -41,28 +44,10 @@ def encode_batch(
             "computed. The default is one for each core, and 8 at most."
         ),
     ] = None,
-    constraints: options.Set = "helix",
-    strand_length: options.Length = 150,
-    redundancy: options.Redundancy = None,
-    survive: options.Survive = None,
-    coverage: options.Coverage = 10.0,
-    read_errors: options.ReadErrors = 0.04,
-    failure: options.Failure = 1e-6,
-    mode: options.ModeKind = options.Mode.SMALLEST,
-    quality: options.Quality = 10,
-    effort: options.Effort = 0,
-    rate: options.Rate = 0.0,
-    budget: options.Budget = 0,
-    verify: options.Verify = True,
-    model: options.ModelPath = None,
-    prior: options.PriorPath = None,
-    forbid: options.Motif = [],  # noqa: B006
-    left_primer: options.LeftPrimer = "",
-    right_primer: options.RightPrimer = "",
-    exempt_primers: options.ExemptPrimers = False,
-    fps: options.Fps = None,
-    deinterlace: options.Deinterlace = False,
-    tone_map: options.ToneMap = False,
+    config: CodecConfig,
+    weights: options.Weights,
+    agreed: Annotated[options.Agreed, fields.Only(("forbid",))],
+    prepare: Preparation,
     as_json: Json = False,
 ) -> None:
     """Write many videos as strands of DNA, each to a FASTA file of its own, on all devices of this host.
@@ -81,18 +66,12 @@ def encode_batch(
 
     with problems(), progress(as_json) as step:
         options.check_effect(context)
-        files.check_paths(reads=(model, prior), folders=(out,))
+        files.check_paths(reads=weights.paths, folders=(out,))
         number, count = _place(host, hosts)
         if at_once is not None and at_once < 1:
             raise HelixError(f"--at-once {at_once}: give 1 or more")
-        config = options.codec_config(
-            constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers, survive=survive,
-            coverage=coverage, read_errors=read_errors, failure=failure, mode=mode, verify=verify, quality=quality,
-            effort=effort, rate=rate, budget=budget,
-        )  # fmt: skip
         clips = batch.share(batch.find_clips(videos), number, count)
-        prepare = options.preparation(fps, deinterlace, tone_map)
-        task = batch.Task(out, options.load_nets(model, prior), config, tuple(forbid), prepare)
+        task = batch.Task(out, weights.load(), config, agreed.forbid, prepare)
         summary = batch.run(clips, task, host=number, hosts=count, at_once=at_once, progress=step)
     for clip, reason in summary["failures"].items():
         warn(f"failed: {clip}: {reason}")

@@ -9,28 +9,21 @@ from typing import Annotated
 import typer
 
 from helix_jax import files
-from helix_jax.cli import options
+from helix_jax.cli import fields, options
 from helix_jax.cli.console import Json, Scheme, left_out_of, problems, progress, show, strands_of
+from helix_jax.config import CodecConfig
 
 
+@fields.expanded
 def pack(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to store, of any kind.")],
     output: options.PoolOut,
+    *,
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
-    constraints: options.Set = "helix",
-    strand_length: options.Length = 150,
-    redundancy: options.Redundancy = None,
-    survive: options.Survive = None,
-    coverage: options.Coverage = 10.0,
-    read_errors: options.ReadErrors = 0.04,
-    failure: options.Failure = 1e-6,
-    key: options.Key = None,
-    forbid: options.Motif = [],  # noqa: B006
-    left_primer: options.LeftPrimer = "",
-    right_primer: options.RightPrimer = "",
-    exempt_primers: options.ExemptPrimers = False,
+    config: Annotated[CodecConfig, fields.Only(("constraints", "strands"))],
+    agreed: Annotated[options.Agreed, fields.Only(("key", "forbid"))],
     as_json: Json = False,
 ) -> None:
     """Write any file as strands of DNA, from which `unpack` restores it bit for bit."""
@@ -45,14 +38,8 @@ def pack(
 
             figures = timed_files.pack(output, content.read(), scheme, progress=step)
         else:
-            config = options.codec_config(
-                constraints, strand_length, redundancy, left_primer, right_primer, exempt=exempt_primers,
-                survive=survive, coverage=coverage, read_errors=read_errors, failure=failure,
-            )  # fmt: skip
             assert isinstance(content, io.BufferedIOBase)  # ``local`` gives the path of a regular file
-            pool = packing.pack_draft(
-                content, config=config, motifs=tuple(forbid), key=options.parse_key(key), progress=step
-            )
+            pool = packing.pack_draft(content, config=config, motifs=agreed.forbid, key=agreed.key, progress=step)
             watch = primers.Watch(pool.constraints)
             fasta.write_pool(output, pool, watch)
             options.warn_of_primers(watch.found)
@@ -60,19 +47,17 @@ def pack(
     show(figures, as_json)
 
 
+@fields.expanded
 def unpack(
     context: typer.Context,
     pool: options.ReadsIn,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    *,
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
-    key: options.Key = None,
+    agreed: options.Agreed,
     reads: options.Reads = False,
     plot: options.Plot = None,
-    forbid: options.Motif = [],  # noqa: B006
-    left_primer: options.LeftPrimer = "",
-    right_primer: options.RightPrimer = "",
-    exempt_primers: options.ExemptPrimers = False,
     as_json: Json = False,
 ) -> None:
     """Read a packed file back from its strands or from a sequencer's reads of them.
@@ -93,9 +78,7 @@ def unpack(
             data, pool_report = timed_files.unpack(copies, scheme, progress=step)
             parts, report = [data], left_out | dataclasses.asdict(pool_report)
         else:
-            chosen = options.written_options(forbid, left_primer, right_primer, exempt_primers, key) | {
-                "progress": step
-            }
+            chosen = agreed.arguments | {"progress": step}
             strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
             parts, pool_report = packing.unpack_parts(strands, **chosen)
             report = left_out_of(strands) | reads_figure.merged(pool_report, about_reads, plot)

@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
-from helix_jax.cli import options
+from helix_jax.cli import fields, options
 from helix_jax.cli.console import CHECK_FAILED, Json, left_out_of, problems, progress, show, show_rows
+from helix_jax.config import CodecConfig
 
 
+@fields.expanded
 def inspect(
     context: typer.Context,
     pool: options.PoolIn,
+    *,
     constraints: Annotated[
         str | None,
         typer.Option(
@@ -20,11 +23,7 @@ def inspect(
             "names.",
         ),
     ] = None,
-    key: options.Key = None,
-    forbid: options.Motif = [],  # noqa: B006
-    left_primer: options.LeftPrimer = "",
-    right_primer: options.RightPrimer = "",
-    exempt_primers: options.ExemptPrimers = False,
+    agreed: options.Agreed,
     as_json: Json = False,
 ) -> None:
     """Check every strand of a pool with an independent checker, and compare its densities with the capacity.
@@ -35,9 +34,8 @@ def inspect(
 
     with problems(), progress(as_json) as step:
         options.check_effect(context, ("key", "constraints"))
-        chosen = options.written_options(forbid, left_primer, right_primer, exempt_primers, key)
         with fasta.opened(pool) as strands:
-            report = inspection.inspect(strands, name=constraints, progress=step, **chosen)
+            report = inspection.inspect(strands, name=constraints, progress=step, **agreed.arguments)
             report = left_out_of(strands) | report
     if as_json:
         print(json.dumps(report))
@@ -47,14 +45,12 @@ def inspect(
         raise typer.Exit(CHECK_FAILED)
 
 
+@fields.expanded
 def capacity(
     context: typer.Context,
-    constraints: options.Set = "helix",
-    strand_length: options.Length = 150,
-    forbid: options.Motif = [],  # noqa: B006
-    left_primer: options.LeftPrimer = "",
-    right_primer: options.RightPrimer = "",
-    exempt_primers: options.ExemptPrimers = False,
+    *,
+    config: Annotated[CodecConfig, fields.Only(("constraints", "length", *options.PRIMERS))],
+    agreed: Annotated[options.Agreed, fields.Only(("forbid",))],
     as_json: Json = False,
 ) -> None:
     """Show the capacity of a constraint set, its exact limit at a strand length, and what the coder achieves there.
@@ -69,18 +65,19 @@ def capacity(
 
     with problems():
         options.check_effect(context)
+        strands = config.strands
         chosen = sets.custom(
-            sets.named(constraints), motifs=tuple(forbid), left=left_primer, right=right_primer,
-            primers_exempt=exempt_primers,
+            sets.named(config.constraints), motifs=agreed.forbid, left=strands.left_primer, right=strands.right_primer,
+            primers_exempt=strands.primers_exempt,
         )  # fmt: skip
-        table = tables.load(chosen, strand_length)
-        limit = rates.limit(chosen, strand_length)
+        table = tables.load(chosen, strands.length)
+        limit = rates.limit(chosen, strands.length)
         figures = {
             "constraints": chosen.describe(),
-            "length": strand_length,
+            "length": strands.length,
             "capacity": round(rates.load(chosen), 6),
-            "limit": round(limit / strand_length, 6),
-            "carried": round(table.bits / strand_length, 6),
+            "limit": round(limit / strands.length, 6),
+            "carried": round(table.bits / strands.length, 6),
             "bits_per_strand": table.bits,
             "share_of_limit": round(table.bits / limit, 6),
         }

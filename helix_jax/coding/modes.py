@@ -20,14 +20,13 @@ from jaxtyping import Bool, UInt8
 
 from helix_jax.coding import coder, payload, proof, segments
 from helix_jax.coding.payload import CodingError
-from helix_jax.config import MixingConfig, Survival
+from helix_jax.config import MODES, MixingConfig, Survival
 from helix_jax.prior.weights import Prior
 from helix_jax.strands import packets
 from helix_jax.tk_scone import mixing
 
 Progress = Callable[[str, int, int], None]
 
-MODES = ("raw", "context", "prior")
 COMPARED = 32  # bytes of a packet when modes are compared, approximately what 150 nucleotides hold
 
 

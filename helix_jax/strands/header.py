@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Bool, UInt32
 
-from helix_jax.config import MixingConfig
+from helix_jax.config import MODES, MixingConfig
 from helix_jax.errors import HelixError
 from helix_jax.strands import outer, raptor
 from helix_jax.strands.packets import PacketLayout, pack_fields, unpack_fields
@@ -28,7 +28,6 @@ VERSION = 1
 SIZE = 112  # bytes of a header, CRC included
 SHORTEST = 64  # bits of the shortest strand that can carry one byte of the header
 _KINDS = ("bytes", "video")
-_MODES = ("raw", "context", "prior")  # the index is the number in the file format
 _KEY = b"helixjax"  # check key of every header strand
 _TAG_BITS, _SYMBOL_BITS, _CHECK_BITS = 16, 8, 32
 _CRC = struct.Struct(">I")
@@ -97,8 +96,8 @@ class Header:
     def __post_init__(self):
         if self.kind not in _KINDS:
             raise HeaderError(f"header: kind {self.kind!r} is not one of {', '.join(_KINDS)}")
-        if self.mode not in _MODES:
-            raise HeaderError(f"header: mode {self.mode!r} is not one of {', '.join(_MODES)}")
+        if self.mode not in MODES:
+            raise HeaderError(f"header: mode {self.mode!r} is not one of {', '.join(MODES)}")
         name = self.constraints
         if not (1 <= len(name) <= 16 and name.isascii() and name.isprintable() and name == name.strip()):
             raise HeaderError(f"header: constraint set name {name!r} is not 1 to 16 printable ASCII characters")
@@ -140,7 +139,7 @@ class Header:
         switches = self.mixing.interleave | self.mixing.kronecker << 1 | self.mixing.offset << 2
         fps = Fraction(self.fps)
         fields = _FORMAT.pack(
-            *(VERSION, _KINDS.index(self.kind), _MODES.index(self.mode), self.digits, switches),
+            *(VERSION, _KINDS.index(self.kind), MODES.index(self.mode), self.digits, switches),
             *(self.index_bits, self.check_bits, self.symbol_bytes),
             *(self.constraints.encode("ascii"), self.tables_hash, self.key, self.content_bytes, self.digest),
             *(self.sources, self.repairs, self.frames, self.height, self.width, fps.numerator, fps.denominator),
@@ -161,7 +160,7 @@ class Header:
         _, kind, mode, digits, switches, index_bits, check_bits, symbol_bytes, *rest = _FORMAT.unpack_from(data)
         name, tables_hash, key, content_bytes, digest, sources, repairs, frames, height, width, *rest = rest
         numerator, denominator, model_hash, prior_hash, update = rest
-        if kind >= len(_KINDS) or mode >= len(_MODES) or switches > 7 or denominator == 0:
+        if kind >= len(_KINDS) or mode >= len(MODES) or switches > 7 or denominator == 0:
             raise HeaderError(f"header: kind {kind}, mode {mode}, mixing {switches} or fps /{denominator} is unknown")
         return cls(
             kind=_KINDS[kind],
@@ -176,7 +175,7 @@ class Header:
             check_bits=check_bits,
             repairs=repairs,
             mixing=MixingConfig(bool(switches & 1), bool(switches & 2), bool(switches & 4)),
-            mode=_MODES[mode],
+            mode=MODES[mode],
             frames=frames,
             height=height,
             width=width,

@@ -5,8 +5,9 @@ called: ``open_video`` gives the clip of a file, ``Clip`` that of an array. ``fr
 without the promise that all of it can be read.
 """
 
+from helix_jax.config import Preparation
 from helix_jax.video.clip import SUFFIXES, Clip, VideoError, VideoInfo
-from helix_jax.video.reading import Frame, Preparation, VideoReader, frames, open_video
+from helix_jax.video.reading import Frame, VideoReader, frames, open_video
 from helix_jax.video.writing import VideoWriter, check_output
 
 __all__ = [

@@ -22,26 +22,13 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
+from helix_jax.config import Preparation
 from helix_jax.video import frame_rate, not_kept, pictures
 from helix_jax.video.clip import VideoError, VideoInfo
 
+_AS_IT_IS = Preparation()
 MOST_REPEATS = 1000  # times the frames of a clip that resampling may give; more are the result of wrong timestamps
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that read WebM's alpha, which FFmpeg's own leave out
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What is changed in a clip before it is encoded.
-
-    Attributes:
-        fps: Resample to this rate; None keeps the clip's rate, which must be constant.
-        deinterlace: Whether to make whole frames of fields, as many as there were frames.
-        tone_map: Whether to convert HDR (PQ, HLG) and wide colours (BT.2020, P3) to BT.709.
-    """
-
-    fps: Fraction | None = None
-    deinterlace: bool = False
-    tone_map: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,9 +128,7 @@ def frames(path: str | os.PathLike) -> Iterator[Frame]:
             yield Frame(pictures.picture(reformatter, frame, look), frame, (number + 1) / rate)
 
 
-def open_video(
-    path: str | os.PathLike, prepare: Preparation = Preparation(), *, name: str | None = None
-) -> VideoReader:
+def open_video(path: str | os.PathLike, prepare: Preparation = _AS_IT_IS, *, name: str | None = None) -> VideoReader:
     """Check a clip and count its frames.
 
     The whole clip is decoded once, without keeping it: headers lie about the number of frames, and a damaged or
