@@ -36,7 +36,7 @@ from helix_jax.coding import conceal, modes
 from helix_jax.config import MixingConfig
 from helix_jax.prior.weights import Prior
 from helix_jax.strands import outer
-from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands.packets import PacketLayout, planner
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import tiles
 from helix_jax.tokenizer.weights import Model
@@ -129,7 +129,7 @@ def measure(
     """
     shape, digits = original.shape[:3], tokens.shape[-1]
     coded = modes.Coding("raw", tokens)
-    layout = coded.layout(*strands)
+    layout = coded.layout(planner(*strands))
     symbols = coded.symbols(layout, MixingConfig())
     payload = mixing.to_bytes(symbols).tobytes()
     layout = dataclasses.replace(layout, payload_bytes=len(payload))  # fills the last packet, as codec.encode does

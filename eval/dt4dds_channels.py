@@ -81,7 +81,7 @@ def run(
     except codec.DecodeError:
         return 0, False, None
     written = {row.tobytes() for row in pool.strands}
-    right = sum(row.tobytes() in written for row in strands[pool.strands.shape[1]])
+    right = sum(row.tobytes() in written for row in strands.bases)
     return right, recovery.comes_back(data, strands), report
 
 

@@ -121,7 +121,7 @@ def decode(pairs: Sequence[Pair], copies: Sequence[int], step: Step) -> list[dic
     for number in copies:
         reads = on_our_strands(pairs, pool.strands, np.where(header, 20, number), number)
         strands, report = recover.recover([reads])
-        rows = strands[pool.strands.shape[1]]
+        rows = strands.bases
         results.append({
             "copies": number,
             "found": sum(row.tobytes() in written for row in rows) / STRANDS,

@@ -139,7 +139,7 @@ def unread(args: argparse.Namespace, step: Step) -> dict[float, list[float]]:
             numbers = np.where(np.arange(len(pool.strands)) < pool.header_strands, 20, copies)
             reads = simulate.read_copies(channel, pool.strands, numbers, jax.random.key(copies))
             back, _ = recover.recover(chunks_of(reads))
-            right = sum(row.tobytes() in written for row in back[pool.strands.shape[1]])
+            right = sum(row.tobytes() in written for row in back.bases)
             shares.append((strands - right + 1) / (strands + 1))
         results[errors] = shares
     return results

@@ -16,7 +16,8 @@ if typing.TYPE_CHECKING:
     from helix_jax.nets import load
     from helix_jax.packing import pack, unpack
     from helix_jax.reads.recover import recover
-    from helix_jax.strands.pool import Pool, Report
+    from helix_jax.strands.pool import Pool
+    from helix_jax.strands.received import Report
     from helix_jax.video import Clip, open_video
 
     __version__: str
@@ -26,7 +27,7 @@ _HOMES = {
     "CodecConfig": "helix_jax.config",
     "HelixError": "helix_jax.errors",
     "Pool": "helix_jax.strands.pool",
-    "Report": "helix_jax.strands.pool",
+    "Report": "helix_jax.strands.received",
     "decode": "helix_jax.codec",
     "encode": "helix_jax.codec",
     "load": "helix_jax.nets",

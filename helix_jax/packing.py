@@ -1,22 +1,25 @@
-"""Bytes -> pool of strands and back: the part of ``codec`` that needs, and imports, neither video nor nets."""
+"""Bytes -> pool and back: the part of ``codec`` that needs, and imports, neither video nor nets."""
 
 import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from helix_jax.config import CodecConfig
 from helix_jax.errors import DecodeError
-from helix_jax.strands import fasta, packets
-from helix_jax.strands.pool import PORTION, Draft, Pool, Received, Report, draft, read_pool, station, write
+from helix_jax.strands.bases import Bases
+from helix_jax.strands.header_search import PORTION
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import mixing
+from helix_jax.writer import Received, Writer
 
 Progress = Callable[[str, int, int], None]
 
+BASES: Writer = Bases()  # the writer unless another one is given
 _DEFAULTS = CodecConfig()
 _MIXED = PORTION  # symbols that are mixed at once
 
@@ -25,38 +28,46 @@ def pack(
     data: bytes,
     *,
     config: CodecConfig = _DEFAULTS,
+    writer: Writer = BASES,
     motifs: Sequence[str] = (),
     key: bytes | None = None,
     progress: Progress | None = None,
-) -> Pool:
-    """Encode bytes, of which there may be none, as a pool of strands.
+) -> Any:
+    """Encode bytes, of which there may be none, as a pool.
 
     Args:
         data: The content.
         config: All options, of which constraints, strands and mixing count here.
+        writer: How the payload is written (``helix_jax.writer``).
         motifs: Words that no strand may contain.
         key: The 8 bytes that identify the pool. By default they are a hash of the content.
         progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
 
+    Returns:
+        The pool of the writer: for bases a ``Pool``, for timing a ``timing.pool.TimedPool``.
+
     Raises:
         HelixError: With the reason.
     """
-    return write(pack_draft(io.BytesIO(data), config=config, motifs=motifs, key=key, progress=progress))
+    made = pack_draft(io.BytesIO(data), config=config, writer=writer, motifs=motifs, key=key, progress=progress)
+    return made.written()
 
 
 def pack_draft(
     file: io.BufferedIOBase,
     *,
     config: CodecConfig = _DEFAULTS,
+    writer: Writer = BASES,
     motifs: Sequence[str] = (),
     key: bytes | None = None,
     progress: Progress | None = None,
-) -> Draft:
+) -> Any:
     """Make a draft of the pool of a file of any size: ``pack`` without the content in memory.
 
     Args:
         file: An open binary file that can be rewound. The draft reads it again, in portions.
         config: As for ``pack``.
+        writer: As for ``pack``.
         motifs: As for ``pack``.
         key: As for ``pack``.
         progress: As for ``pack``.
@@ -64,9 +75,9 @@ def pack_draft(
     Raises:
         HelixError: With the reason.
     """
-    chosen, table = station(config, motifs, progress)
+    station = writer.open(config, motifs, progress)
     size = file.seek(0, os.SEEK_END)
-    layout = packets.plan(table.bits, size, config.strands.redundancy_of("bytes"))
+    layout = station.plan(size, "bytes")
     key = key or content_key(_portions_of(file), (size,), None)
 
     def rows(begin: int, end: int) -> UInt8[np.ndarray, "_ _"]:
@@ -78,22 +89,24 @@ def pack_draft(
         mixed = [mixing.mix(part, key, config.mixing, begin + n * _MIXED) for n, part in enumerate(parts)]
         return np.concatenate(list(map(mixing.to_bytes, mixed)))
 
-    return draft(rows, size, {"kind": "bytes"}, chosen, table, layout, config, key, progress)
+    return station.draft(rows, {"kind": "bytes"}, layout, content_bytes=size, mixing=config.mixing, key=key)
 
 
 def unpack(
-    strands: dict[int, UInt8[np.ndarray, "_ _"]] | fasta.Strands,
+    pool: Any,
     *,
+    writer: Writer = BASES,
     motifs: Sequence[str] = (),
     primers: tuple[str, str] = ("", ""),
     primers_exempt: bool = False,
     key: bytes | None = None,
     progress: Progress | None = None,
-) -> tuple[bytes, Report]:
-    """Decode a pool of strands to the bytes that were packed.
+) -> tuple[bytes, Any]:
+    """Decode a pool, or what came back of it, to the bytes that were packed.
 
     Args:
-        strands: The strands by their length, as ``fasta.read`` gives them, or ``fasta.Strands``.
+        pool: As for ``codec.decode``.
+        writer: What wrote the pool.
         motifs: The forbidden words that the pool was encoded with. They and the primers are needed only where the file
             of the strands does not name them.
         primers: The left and the right primer.
@@ -101,28 +114,33 @@ def unpack(
         key: The 8 bytes that identify the pool. They are needed only where the strands belong to several pools.
         progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
 
+    Returns:
+        The bytes, and the writer's report (``writer.Report``).
+
     Raises:
         DecodeError: A byte cannot be recovered, or the hash of the payload does not match.
     """
     parts, report = unpack_parts(
-        strands, motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key, progress=progress
+        pool, writer=writer, motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key, progress=progress
     )
     return b"".join(parts), report
 
 
 def unpack_parts(
-    strands: dict[int, UInt8[np.ndarray, "_ _"]] | fasta.Strands,
+    pool: Any,
     *,
+    writer: Writer = BASES,
     motifs: Sequence[str] = (),
     primers: tuple[str, str] = ("", ""),
     primers_exempt: bool = False,
     key: bytes | None = None,
     progress: Progress | None = None,
-) -> tuple[Iterator[bytes], Report]:
-    """Decode a pool of strands to bytes in parts: ``unpack`` for contents of any size.
+) -> tuple[Iterator[bytes], Any]:
+    """Decode a pool to bytes in parts: ``unpack`` for contents of any size.
 
     Args:
-        strands: As for ``unpack``.
+        pool: As for ``unpack``.
+        writer: As for ``unpack``.
         motifs: As for ``unpack``.
         primers: As for ``unpack``.
         primers_exempt: As for ``unpack``.
@@ -130,30 +148,30 @@ def unpack_parts(
         progress: As for ``unpack``.
 
     Returns:
-        The bytes, one part after the other, and the report.
+        The bytes, one part after the other, and the writer's report.
 
     Raises:
         DecodeError: A byte cannot be recovered, or the hash of the payload does not match.
     """
     written = Written.given(motifs, primers, primers_exempt)
-    received = read_pool(strands, written=written, key=key, progress=progress)
+    received = writer.read(pool, written=written, key=key, progress=progress)
     if received.header.kind != "bytes":
         raise DecodeError("this pool holds video, not bytes: use `helix-jax decode`")
     report = received.report
     if report.lost_packets:
         raise DecodeError(
             f"{report.lost_packets} of {report.source_packets} source packets are lost or doubtful, "
-            "past the repair packets: more strands are needed"
+            f"past the repair packets: {received.remedy}"
         )
     if not report.verified:
         raise DecodeError(
             "the bytes do not match their hash, and the wrong packet cannot be located: nothing is returned"
         )
-    return _contents(received), report
+    return contents(received), report
 
 
-def _contents(received: Received) -> Iterator[bytes]:
-    """Yield the bytes of a pool that was recovered completely."""
+def contents(received: Received) -> Iterator[bytes]:
+    """Yield the bytes of a pool, one part after the other; those of a lost packet have no meaning."""
     head, symbols, done = received.header, received.recovered.symbols, 0
     for begin in range(0, len(symbols), _MIXED):
         digits = mixing.from_bytes(symbols[begin : begin + _MIXED])

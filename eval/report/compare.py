@@ -90,7 +90,7 @@ class Written:
     """A clip on strands, and how it comes back.
 
     Attributes:
-        pool: a codec.Pool, or a writers.BytePool for a stream.
+        pool: the pool.
         shown: the decoded clip.
         stream: the stream of an ordinary codec, or None.
     """
@@ -194,7 +194,7 @@ def helix_point(clip: Clip, nets: Judged, way: Way, quality: int, redundancy: fl
         times = dict.fromkeys(times)
     row = {
         "method": way.name, "writer": writers.OURS.name, "preset": "", "scale": 1.0, "setting": f"quality {quality}",
-        "content_bytes": pool.header.content_bytes, "pool": pool, "claims": pool.constraints,
+        "content_bytes": pool.header.content_bytes, "pool": pool,
     }  # fmt: skip
     return _point(clip, row, writers.OURS) | nets.quality(clip.frames, shown) | times, Written(pool, shown)
 
@@ -230,12 +230,12 @@ def codec_points(
         begin = time.perf_counter()
         pool = writers.pool_of(data, writer, redundancy)
         middle = time.perf_counter()
-        payload, missing = writers.read_pool(pool, pool.strands)
+        payload, missing = writers.read_pool(pool.strands, writer)
         times = {"encode_s": encode + middle - begin, "decode_s": decode + time.perf_counter() - middle}
-        if missing.any() or payload[: len(data)] != data:
+        if missing.any() or payload != data:
             raise AssertionError(f"{kind.title}, {writer.name}: other bytes come back; please report this")
         row = {"method": kind.title, "writer": writer.name, **_setting(stream, preset), "content_bytes": len(data)}
-        rows.append(_point(clip, row | {"pool": pool, "claims": writer.claims}, writer) | quality | times)
+        rows.append(_point(clip, row | {"pool": pool}, writer) | quality | times)
     return rows
 
 
@@ -245,9 +245,10 @@ def _setting(stream: codecs.Stream, preset: str | None = None) -> Row:
 
 
 def _point(clip: Clip, row: Row, writer: Any) -> Row:
-    """Return the row with figures that are counted on the strands, in place of its "pool" and "claims"."""
+    """Return the row with figures that are counted on the strands, in place of its "pool"."""
     row = dict(row)
-    strands, claims = row.pop("pool").strands, row.pop("claims")
+    pool = row.pop("pool")
+    strands, claims = pool.strands, pool.constraints
     return row | {
         "strands": len(strands),
         "nucleotides": strands.size,
@@ -319,9 +320,8 @@ def lost(clip: Clip, nets: Judged, written: Written, share: float, seed: int) ->
         except codec.DecodeError:
             return grey, False
         return shown, bool(np.array_equal(shown, written.shown))
-    _, missing = writers.read_pool(written.pool, left)
     stream = written.stream
-    missing = np.repeat(missing, written.pool.layout.symbol_bytes)[len(stream.header) : stream.size]
+    missing = writers.read_pool(left, writers.OURS)[1][len(stream.header) :]
     if not missing.any():
         return written.shown, True
     tries = [codecs.expand(some, clip.frames.shape[:3])[0] for some in codecs.damaged(stream, missing, 1)]

@@ -125,7 +125,7 @@ def densities(results: Results) -> Table:
         rows.append(
             (
                 writer.title, f"{writer.bits}", f"{writer.bits / writer.length:.4f}",
-                f"{8 * sum(p['content_bytes'] for p in points) / nucleotides:.3f}", writer.claims.describe(),
+                f"{8 * sum(p['content_bytes'] for p in points) / nucleotides:.3f}", writer.constraints.describe(),
                 f"{sum(p['break_claims'] for p in points) / strands:.2%}",
                 f"{sum(p['break_helix'] for p in points) / strands:.2%}",
             )

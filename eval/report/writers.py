@@ -1,19 +1,14 @@
-"""Three ways to write the words of strands as bases, and pools of bytes that differ in nothing else.
+"""Three ways to write the words of strands as bases, each a ``StrandCoder`` for the library's writer ``Bases``.
 
     Screened     two bits per base, with a seed that is changed until the strand is acceptable (screening, as in DNA
                  Fountain)
     Ternary      Goldman's rotating code, which never repeats a base
     Constrained  ours, ``tk_scone``: constraints at capacity
 
-Each writer has ``bits`` (K of a strand), ``claims`` (the constraints that it is meant to obey; the checker counts
-violations), ``write`` (words to bases; the first bit of a word is the most significant, with zeros after bit K) and
-``read`` (bases to words, and a mask that is False where a strand cannot have been written this way).
-
-``pool_of`` puts bytes on strands, with header, packets and RaptorQ repair as in ``codec.pack``, by any writer.
-``read_pool`` says which source packets stay lost if strands are lost.
+The ``constraints`` of each are those that it is meant to obey; the checker counts violations. Header, packets and
+RaptorQ repair are the same for all.
 """
 
-import dataclasses
 import functools
 import hashlib
 import math
@@ -22,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt32, UInt64
 
-from helix_jax import keyed, parallel
-from helix_jax.config import MixingConfig
-from helix_jax.strands import checker, header, outer, packets
-from helix_jax.strands.pool import BATCH
-from helix_jax.tk_scone import coder, constraints, tables
+from helix_jax import keyed, packing
+from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.strands import checker, header, packets, strand_coder
+from helix_jax.strands.bases import Bases as Writer
+from helix_jax.strands.pool import Pool
+from helix_jax.strands.strand_coder import Step, StrandCoder
+from helix_jax.tk_scone import constraints, tables
 from helix_jax.tk_scone.constraints import Constraints
 
 Words = UInt32[np.ndarray, "n words"]
@@ -59,11 +56,16 @@ class Screened:
         return 2 * self.length - 8
 
     @property
-    def claims(self) -> Constraints:
+    def digest(self) -> bytes:
+        """A hash of what decides the bases."""
+        return hashlib.sha256(repr(self).encode()).digest()
+
+    @property
+    def constraints(self) -> Constraints:
         """The constraints that the strands are meant to obey."""
         return constraints.named("strand")
 
-    def write(self, words: Words) -> Bases:
+    def write(self, words: Words, progress: Step | None = None) -> Bases:
         """Write words as strands."""
         payload = _bits_of(words, self.bits)
         bases = self._with_seed(payload, 0)
@@ -127,11 +129,16 @@ class Ternary:
         return math.floor(self.length * math.log2(3))
 
     @property
-    def claims(self) -> Constraints:
+    def digest(self) -> bytes:
+        """A hash of what decides the bases."""
+        return hashlib.sha256(repr(self).encode()).digest()
+
+    @property
+    def constraints(self) -> Constraints:
         """The constraints that the strands are meant to obey."""
         return constraints.named("goldman")
 
-    def write(self, words: Words) -> Bases:
+    def write(self, words: Words, progress: Step | None = None) -> Bases:
         """Write words as strands."""
         limbs = self._right_aligned(words)
         trits = np.zeros((len(words), -(-self.length // self.TRITS) * self.TRITS), np.uint8)
@@ -191,36 +198,44 @@ class Constrained:
     @property
     def bits(self) -> int:
         """K, the bits of a strand."""
-        return self._tables.bits
+        return self._coder.bits
 
     @property
-    def claims(self) -> Constraints:
+    def digest(self) -> bytes:
+        """A hash of what decides the bases."""
+        return hashlib.sha256(repr(self).encode()).digest()
+
+    @property
+    def constraints(self) -> Constraints:
         """The constraints that the strands are meant to obey."""
         return constraints.named(self.set)
 
     @property
-    def _tables(self) -> tables.Tables:
-        return _tables(self.set, self.length)
+    def _coder(self) -> strand_coder.Constrained:
+        return _coder(self.set, self.length)
 
-    def write(self, words: Words) -> Bases:
+    def write(self, words: Words, progress: Step | None = None) -> Bases:
         """Write words as strands."""
-        arrays, shape = coder.on_device(self._tables)
-        return np.asarray(parallel.map_batches(coder.write, arrays, words, batch=BATCH, shape=shape))
+        return self._coder.write(words, progress)
 
     def read(self, bases: Bases) -> tuple[Words, Valid]:
         """Read the words of strands, and return a mask of the strands that are valid."""
-        arrays, shape = coder.on_device(self._tables)
-        words, ok = parallel.map_batches(coder.read, arrays, bases, batch=BATCH, shape=shape)
-        return np.asarray(words), np.asarray(ok)
+        return self._coder.read(bases)
 
 
 @functools.cache
-def _tables(name: str, length: int) -> tables.Tables:
-    return tables.load(constraints.named(name), length)
+def _coder(name: str, length: int) -> strand_coder.Constrained:
+    chosen = constraints.named(name)
+    return strand_coder.Constrained(chosen, tables.load(chosen, length))
 
 
 OURS = Constrained()
-WRITERS = (Screened(), Ternary(), OURS, Constrained("strand"))  # the last one has the claims of Screened, at capacity
+WRITERS = (
+    Screened(),
+    Ternary(),
+    OURS,
+    Constrained("strand"),
+)  # the last one obeys what Screened is meant to, at capacity
 
 
 def _bits_of(words: Words, bits: int) -> Bits:
@@ -246,76 +261,41 @@ def _from_bases(bases: Bases) -> Bits:
 # ---- pools -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class BytePool:
-    """Bytes on strands.
-
-    Attributes:
-        writer: the writer of the strands.
-        strands: the strands, header strands first.
-        header_strands: number of header strands.
-        layout: layout of the packets in the other strands.
-        key: key of the packets.
-        digest: digest of the payload.
-    """
-
-    writer: Screened | Ternary | Constrained
-    strands: Bases
-    header_strands: int
-    layout: packets.PacketLayout
-    key: bytes
-    digest: bytes
-
-
-def pool_of(data: bytes, writer: Screened | Ternary | Constrained, redundancy: float) -> BytePool:
+def pool_of(data: bytes, coder: StrandCoder, redundancy: float) -> Pool:
     """Write bytes as a pool.
 
     Args:
         data: the bytes.
-        writer: the writer.
+        coder: what writes the words as bases.
         redundancy: repair packets as a share of the source packets.
     """
-    layout = packets.plan(writer.bits, len(data), redundancy)
-    payload = data.ljust(layout.sources * layout.symbol_bytes, b"\0")
-    layout = dataclasses.replace(layout, payload_bytes=len(payload))
-    symbols, key, digest = (
-        outer.encode(layout, payload),
-        hashlib.sha256(data).digest()[:8],
-        outer.payload_digest(payload),
-    )
-    head = header.Header(
-        kind="bytes", constraints=writer.name, tables_hash=bytes(8), key=key, content_bytes=len(data), digest=digest,
-        sources=layout.sources, symbol_bytes=layout.symbol_bytes, index_bits=layout.index_bits,
-        check_bits=layout.check_bits, repairs=layout.repairs, mixing=MixingConfig(offset=False),
-    )  # fmt: skip
-    first = header.header_packets(head, writer.bits)
-    words = np.concatenate([first, packets.pack(layout, key, np.arange(len(symbols)), symbols)])
-    return BytePool(writer, writer.write(words), len(first), layout, key, digest)
+    config = CodecConfig(strands=StrandConfig(redundancy=redundancy))
+    return packing.pack(data, config=config, writer=Writer(coder))
 
 
-def read_pool(pool: BytePool, strands: Bases) -> tuple[bytes, Bool[np.ndarray, " sources"]]:
-    """Read some strands of a pool, in any order: the payload, and a mask of the source packets that are lost.
+def read_pool(strands: Bases, coder: StrandCoder) -> tuple[bytes, Bool[np.ndarray, " bytes"]]:
+    """Read some strands of a pool, in any order: its bytes, and a mask of the bytes that are lost.
 
-    The header is assumed to be known, as it is practically impossible to lose all header strands (``strands.header``).
+    Raises DecodeError where the header is lost, which practically never happens (``strands.header``).
     """
-    words, ok = pool.writer.read(strands)
-    index, symbols, good = packets.unpack(pool.layout, pool.key, words[ok])
-    recovered = outer.decode(pool.layout, index[good], symbols[good], outer.matching(pool.digest))
-    return recovered.payload, recovered.lost | recovered.suspect
+    received = Writer(coder).read({strands.shape[1]: strands})
+    data, recovered = b"".join(packing.contents(received)), received.recovered
+    missing = np.repeat(recovered.lost | recovered.suspect, received.header.symbol_bytes)
+    return data, missing[: len(data)]
 
 
-def most_bytes(writer: Screened | Ternary | Constrained, strands: int, redundancy: float) -> int:
+def most_bytes(coder: StrandCoder, strands: int, redundancy: float) -> int:
     """Return the greatest number of bytes that fits into a pool.
 
     Args:
-        writer: the writer.
+        coder: what writes the words as bases.
         strands: number of strands, including header strands.
         redundancy: repair packets as a share of the source packets.
     """
-    low, high = 0, strands * writer.bits // 8
+    low, high = 0, strands * coder.bits // 8
     while low < high:
         middle = (low + high + 1) // 2
-        if packets.plan(writer.bits, middle, redundancy).packets + header.header_strands(writer.bits) <= strands:
+        if packets.plan(coder.bits, middle, redundancy).packets + header.header_strands(coder.bits) <= strands:
             low = middle
         else:
             high = middle - 1

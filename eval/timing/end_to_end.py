@@ -12,18 +12,18 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Key
 
-from helix_jax import parallel
-from helix_jax.strands import packets
+from helix_jax import packing, parallel
+from helix_jax.errors import DecodeError
 from helix_jax.timing import (
     alignment,
     block_coder,
     capacity,
     channel,
-    codec,
     ecc,
     error_capacity,
     frame,
     paths,
+    pool,
     quantizer,
     scheme,
 )
@@ -125,7 +125,7 @@ def correction_of(key: PRNGKey, known: scheme.Scheme, blocks: int) -> Correction
     failures = wrong = doubt = 0
     for block in range(blocks):
         payload, writing = jax.random.split(jax.random.fold_in(key, block))
-        symbols = np.asarray(jax.random.bits(payload, (group, codec.symbol_bytes(known)), np.uint8))
+        symbols = np.asarray(jax.random.bits(payload, (group, pool.symbol_bytes(known)), np.uint8))
         letters, levels = paths.write(coder, symbols)
         runs = np.asarray(channel.simulate(writing, letters, levels, pmfs, known.copies)).swapaxes(1, 2)
         before = np.concatenate([np.zeros_like(letters[:, :1]), letters[:, :-1]], axis=1)
@@ -191,7 +191,7 @@ def alignments(
         step: reports the progress.
     """
     draw, digits, key = jax.random.split(key, 3)
-    symbols = np.asarray(jax.random.bits(draw, (strands, codec.symbol_bytes(known)), np.uint8))
+    symbols = np.asarray(jax.random.bits(draw, (strands, pool.symbol_bytes(known)), np.uint8))
     places = len(known.frame.digit_rounds)
     digits = np.asarray(jax.random.randint(digits, (strands, places), 0, 3)).astype(np.uint8)
     letters, levels = paths.write(paths.coder(known), symbols)
@@ -289,20 +289,22 @@ def trial(key: PRNGKey, known: scheme.Scheme, count: int, *, mended: bool = Fals
     drawing, key = jax.random.split(key)
     data = np.asarray(jax.random.bits(drawing, (count,), np.uint8)).tobytes()
     begin = time.perf_counter()
-    schedule = codec.encode(data, known, progress=step)
-    written = time.perf_counter()
+    timing = pool.Timing(known)
+    made = packing.pack(data, writer=timing, progress=step)
+    schedule, written = made.schedule, time.perf_counter()
     reads, lost, lost_in_all = _reads(key, known, schedule, mended)
     simulated = time.perf_counter()
     failed, back, message = None, False, ""
     try:
-        received = codec.recover(reads, known, progress=step)
-    except codec.DecodeError as error:
+        received = timing.read(reads, progress=step)
+    except DecodeError as error:
         message = str(error)
     else:
-        failed, back = received.report.strands - received.report.aligned, received.data == data
-        message = "" if back else f"{received.report.lost_strands} of {received.report.source_strands} strands lost"
+        report = received.report
+        failed, back = report.strands - report.aligned, b"".join(packing.contents(received)) == data
+        message = "" if back else f"{report.lost_packets} of {report.source_packets} strands lost"
     read = time.perf_counter()
-    strands, parts = len(schedule.letters), waterfall(known, schedule, count)
+    parts = waterfall(made)
     return Trial(
         known.name, mended, 8 * count, parts[-1][1], parts,
         theorem=capacity.theorem_rate(known.table, known.delta, overhead=known.overhead),
@@ -310,7 +312,7 @@ def trial(key: PRNGKey, known: scheme.Scheme, count: int, *, mended: bool = Fals
             known.table, error_capacity.symmetric_channels(known.table, known.delta), overhead=known.overhead
         ),
         letters=capacity.letters_capacity(known.table, overhead=known.overhead),
-        lost=lost, lost_in_all=lost_in_all, strands=strands, repairs=strands - _sources(known, strands),
+        lost=lost, lost_in_all=lost_in_all, strands=made.count, repairs=made.layout.packets - made.layout.sources,
         failed=failed, back=back, message=message, encode_s=written - begin, decode_s=read - simulated,
     )  # fmt: skip
 
@@ -331,22 +333,17 @@ def _reads(key, known, schedule, mended):
     return [reads[i] for i in order], float(missing.mean()), float(in_all.mean())
 
 
-def waterfall(known: scheme.Scheme, schedule: Schedule, count: int) -> tuple[tuple[str, float], ...]:
-    """Return what each part of a schedule costs, as pairs (name, bits per time unit); see ``Trial.parts``.
-
-    Args:
-        known: the scheme.
-        schedule: the schedule.
-        count: bytes of its content.
-    """
-    layout, strands = known.frame, len(schedule.letters)
+def waterfall(made: pool.TimedPool) -> tuple[tuple[str, float], ...]:
+    """Return what each part of a schedule costs, as pairs (name, bits per time unit); see ``Trial.parts``."""
+    known, schedule, count = made.scheme, made.schedule, made.header.content_bytes
+    layout = known.frame
     each = schedule.durations.mean(axis=0) + known.overhead  # mean time of each round
     data, digits = layout.data_rounds, layout.digit_rounds
     parity, index = each[digits[: layout.parity]].sum(), each[digits[layout.parity :]].sum()
     coded = known.duration + known.overhead * known.data
     checked = each[data].sum() + each[layout.kinds == frame.CHECK].sum() + parity  # a check letter changes the next one
     whole = each.sum()
-    bits, size = paths.coder(known).bits, 8 * codec.symbol_bytes(known)
+    bits, size = paths.coder(known).bits, 8 * pool.symbol_bytes(known)
     return (
         ("capacity", capacity.capacity(known.table, overhead=known.overhead)),
         ("coder", float(bits / coded)),
@@ -354,14 +351,9 @@ def waterfall(known: scheme.Scheme, schedule: Schedule, count: int) -> tuple[tup
         ("check letters", float(bits / checked)),
         ("index letters", float(bits / (checked + index))),
         ("whole bytes", float(size / whole)),
-        ("repair strands", float(size * _sources(known, strands) / (whole * strands))),
-        ("header and padding", 8 * count / schedule.time(known.overhead)),
+        ("repair strands", float(size * made.layout.sources / (whole * made.layout.packets))),
+        ("header and padding", 8 * count / made.time),
     )
-
-
-def _sources(known: scheme.Scheme, strands: int) -> int:
-    """Return the number of source strands in a pool of this many strands."""
-    return next(n for n in range(1, strands + 1) if n + packets.repairs_of(known.redundancy, n) >= strands)
 
 
 def letters_only(known: scheme.Scheme) -> scheme.Scheme:

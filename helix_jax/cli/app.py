@@ -5,7 +5,6 @@ loss (concealed tokens), 4 the pool cannot be decoded, 70 a fault of helix_jax i
 """
 
 import contextlib
-import dataclasses
 import os
 import signal
 import sys
@@ -27,11 +26,9 @@ from helix_jax.cli.console import (
     WRONG_USE,
     Json,
     Scheme,
-    left_out_of,
     problems,
     progress,
     show,
-    strands_of,
     warn,
 )
 from helix_jax.config import CodecConfig, Preparation
@@ -98,25 +95,17 @@ def encode(
     the remedy.
     """
     from helix_jax import codec, video
-    from helix_jax.strands import fasta, inspection, primers
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        options.start(writer, context, reads=(clip, *weights.paths), writes=(output,), strands=output)
+        way = options.start(writer, context, reads=(clip, *weights.paths), writes=(output,), strands=output)
         reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
         for loss in reader.not_kept.values():
             warn(f"{'standard input' if files.is_standard(clip) else clip.name} {loss}")
-        if writer is options.Writer.TIMING:
-            from helix_jax.cli import timed_files
-
-            figures = timed_files.encode(output, reader, weights.load().tokenizer, scheme, progress=step)
-        else:
-            pool = codec.encode(
-                reader, weights.load(), config=config, motifs=agreed.forbid, key=agreed.key, progress=step
-            )
-            fasta.write_pool(output, pool)
-            options.warn_of_primers(primers.in_pool(pool))
-            pixels = reader.info.frames * reader.info.height * reader.info.width
-            figures = inspection.figures(pool, output) | {"nt_per_pixel": round(pool.nucleotides / pixels, 5)}
+        pool = codec.encode(
+            reader, weights.load(), config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key,
+            progress=step,
+        )  # fmt: skip
+        figures = way.save(output, pool, reader.info.frames * reader.info.height * reader.info.width)
     show(figures, as_json)
 
 
@@ -166,27 +155,14 @@ def decode(
     encoding; the comments of a FASTA file record them too.
     """
     from helix_jax import codec, video
-    from helix_jax.cli import reads_figure
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        options.start(writer, context, reads=(pool, *weights.paths), writes=(output, plot), plot=plot)
+        way = options.start(writer, context, reads=(pool, *weights.paths), writes=(output, plot), plot=plot)
         video.check_output(output)
-        if writer is options.Writer.TIMING:
-            from helix_jax.cli import timed_files
-
-            copies, left_out = timed_files.read(pool)
-            info, blocks, pool_report, lost = timed_files.decode(
-                copies, weights.load().tokenizer, scheme, progress=step
-            )
-            report = left_out | dataclasses.asdict(pool_report) | {"lost_tokens": lost}
-            concealed, changed = lost > 0, 0.0
-        else:
-            nets = weights.load()
-            chosen = agreed.arguments | {"progress": step}
-            strands, about_reads = stack.enter_context(strands_of(pool, reads=reads, plot=plot, **chosen))
-            info, blocks, pool_report = codec.decode(strands, nets, **chosen)
-            report = left_out_of(strands) | reads_figure.merged(pool_report, about_reads, plot)
-            concealed, changed = pool_report.lost_tokens > 0, pool_report.lost_update
+        nets, stated = weights.load(), agreed.arguments
+        source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=step))
+        info, blocks, about_pool = codec.decode(source.pool, nets, writer=way.writer, progress=step, **stated)
+        report = source.figures(about_pool)
         with video.VideoWriter(output, info, lossless) as film:
             for block in blocks:
                 film.write(block)
@@ -199,11 +175,14 @@ def decode(
         "pixel_format": film.pix_fmt,
     }
     show(figures | report, as_json)
-    if concealed:
-        warn(f"{report['lost_tokens']:.1%} of the tokens were lost past repair and were guessed")
-    if changed:
-        warn(f"{changed:.1%} of the decoder's update were lost past repair: the picture is not quite what was written")
-    if concealed or changed:
+    if about_pool.lost_tokens:
+        warn(f"{about_pool.lost_tokens:.1%} of the tokens were lost past repair and were guessed")
+    if about_pool.lost_update:
+        warn(
+            f"{about_pool.lost_update:.1%} of the decoder's update were lost past repair: the picture is not quite "
+            "what was written"
+        )
+    if about_pool.lost_tokens or about_pool.lost_update:
         raise typer.Exit(WITH_LOSS)
 
 

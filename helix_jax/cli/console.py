@@ -4,13 +4,11 @@ Exit status: 0 the command is done, 1 a check or a clip of a batch failed, 2 wro
 loss (concealed tokens), 4 the pool cannot be decoded, 70 a fault of helix_jax itself, which shows its traceback.
 """
 
-import contextlib
 import json
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -118,65 +116,6 @@ class progress:
         if station not in self.tasks:
             self.tasks[station] = self.bars.add_task(station, total=total)
         self.bars.update(self.tasks[station], advance=done, total=total)
-
-
-@contextlib.contextmanager
-def strands_of(
-    path: Path,
-    *,
-    reads: bool,
-    plot: Path | None,
-    motifs: Sequence[str],
-    primers: tuple[str, str],
-    primers_exempt: bool,
-    key: bytes | None,
-    progress: Callable[[str, int, int | None], None] | None,
-) -> Iterator[tuple[Any, Any]]:
-    """Context manager that opens a FASTA or FASTQ file and gives its strands.
-
-    Args:
-        path: the file, or ``-`` for standard input.
-        reads: whether the records of a FASTA file are noisy reads; those of a FASTQ file always are.
-        plot: where a picture of the reads is to be drawn, if anywhere.
-        motifs: see ``recover.recover``, as for the following parameters.
-        primers: left and right primer.
-        primers_exempt: whether GC windows leave the primers out.
-        key: id of the pool.
-        progress: called as progress(station, done, total).
-
-    Returns:
-        The strands as ``codec.decode`` takes them, and the recover.ReadReport, or None for a file of strands.
-
-    Raises:
-        HelixError: if a plot is requested for a file of strands.
-        DecodeError: if the reads give no strands.
-    """
-    from helix_jax.reads import fastq
-    from helix_jax.strands import fasta, records
-
-    with records.opened(path, again=not reads) as source:
-        if not reads and source.kind != "fastq":
-            if plot:
-                raise HelixError(
-                    f"--plot {plot}: {source.name} holds strands, and only reads make a picture; add --reads"
-                )
-            yield fasta.Strands(source), None
-            return
-        from helix_jax.reads import recover
-
-        try:
-            recovered = recover.recover(
-                fastq.chunks(source), motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key,
-                left_out=source.left_out, progress=progress,
-            )  # fmt: skip
-        except DecodeError as error:
-            if not source.second or "merge" in str(error):
-                raise
-            raise DecodeError(
-                f"{error}; {source.second:,} of them are the second read of a pair by name: merge the two reads of "
-                "each pair first, for example with fastp --merge or bbmerge"
-            ) from error
-        yield recovered
 
 
 def left_out_of(strands: object) -> dict[str, dict[str, int]]:

@@ -16,6 +16,7 @@ from helix_jax.config import Option, StrandConfig
 from helix_jax.errors import HelixError
 
 if typing.TYPE_CHECKING:  # the commands import this module when they run, so that --help comes at once
+    import helix_jax.cli.writers
     import helix_jax.nets
 
 
@@ -25,14 +26,6 @@ class Writer(enum.StrEnum):
     BASES = "bases"
     TIMING = "timing"
 
-
-# Parameters that only one of the two writers takes; ``_only_of`` refuses them for the other.
-BASES_ONLY = (
-    "constraints", "strand_length", "redundancy", "survive", "coverage", "read_errors", "failure", "mode", "quality",
-    "effort", "rate", "budget", "verify", "prior", "key", "forbid", "left_primer", "right_primer", "exempt_primers",
-    "reads", "plot",
-)  # fmt: skip
-TIMING_ONLY = ("scheme",)
 
 WriterKind = Annotated[
     Writer,
@@ -225,7 +218,7 @@ def start(
     writes: Iterable[Path | None],
     strands: Path | None = None,
     plot: Path | None = None,
-) -> None:
+) -> "helix_jax.cli.writers.Files":
     """Refuse what cannot be done before any work: options without effect, and paths that cannot be written.
 
     Args:
@@ -236,10 +229,14 @@ def start(
         strands: the output that is written as FASTA, unless the writer is ``timing``.
         plot: the output that is written as a picture.
 
+    Returns:
+        The writer and its files.
+
     Raises:
         HelixError: naming the option or the path.
     """
-    _only_of(writer, context)
+    if writer is Writer.BASES and "scheme" in given(context):
+        raise HelixError("--scheme: only for --writer timing; add that, or leave it out")
     check_effect(context)
     scheme = Path(context.params["scheme"])
     files.check_paths((*reads, scheme if scheme.is_file() else None), writes)
@@ -247,15 +244,6 @@ def start(
         files.check_sequences(strands, "FASTA")
     if plot is not None:
         files.check_suffix(plot, (".png",), "pictures are written as PNG")
+    from helix_jax.cli import writers
 
-
-def _only_of(writer: Writer, context: typer.Context) -> None:
-    """Refuse options that were passed and that only the other writer takes."""
-    foreign = BASES_ONLY if writer is Writer.TIMING else TIMING_ONLY
-    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
-    wrong = [options[name] for name in foreign if name in given(context)]
-    if not wrong:
-        return
-    if writer is Writer.TIMING:
-        raise HelixError(f"{', '.join(wrong)}: not for --writer timing, whose --scheme settles it; leave it out")
-    raise HelixError(f"{', '.join(wrong)}: only for --writer timing; add that, or leave it out")
+    return writers.timing(context.params["scheme"]) if writer is Writer.TIMING else writers.Fasta()

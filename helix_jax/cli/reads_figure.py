@@ -10,11 +10,11 @@ from helix_jax import files
 
 if typing.TYPE_CHECKING:  # as in ``options``
     import helix_jax.reads.recover
-    import helix_jax.strands.pool
+    import helix_jax.strands.received
 
 
 def draw(
-    path: str | os.PathLike, report: "helix_jax.reads.recover.ReadReport", found: "helix_jax.strands.pool.Report"
+    path: str | os.PathLike, report: "helix_jax.reads.recover.ReadReport", found: "helix_jax.strands.received.Report"
 ) -> None:
     """Write the picture as a PNG file, completely or not at all.
 
@@ -54,7 +54,7 @@ def draw(
 
 
 def merged(
-    found: "helix_jax.strands.pool.Report",
+    found: "helix_jax.strands.received.Report",
     about_reads: "helix_jax.reads.recover.ReadReport | None",
     plot: str | os.PathLike | None,
 ) -> dict[str, typing.Any]:

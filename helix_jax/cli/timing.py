@@ -362,10 +362,10 @@ def _design_figures(
 ) -> dict[str, float | int | str]:
     """Return the rates of a scheme with the Quantizer ``levels``, and those of state splitting with (p, q)."""
     from helix_jax.timing import capacity as rates
-    from helix_jax.timing import codec, quantizer
+    from helix_jax.timing import pool, quantizer
 
     theorem = rates.theorem_rate(scheme.table, scheme.delta, overhead=scheme.overhead)
-    bits = 8 * codec.symbol_bytes(scheme) / (1 + scheme.redundancy)
+    bits = 8 * pool.symbol_bytes(scheme) / (1 + scheme.redundancy)
     carried = bits / scheme.strand_time
     hour = 3600 / unit_seconds
     return {

@@ -20,7 +20,7 @@ from jaxtyping import Bool, UInt8
 
 from helix_jax.coding import coder, payload, proof, segments
 from helix_jax.coding.payload import CodingError
-from helix_jax.config import MODES, MixingConfig, Survival
+from helix_jax.config import MODES, MixingConfig
 from helix_jax.prior.weights import Prior
 from helix_jax.strands import packets
 from helix_jax.tk_scone import mixing
@@ -61,12 +61,12 @@ class Coding:
             return self.content_bytes
         return payload.to_rows(self.pieces, COMPARED).size
 
-    def layout(self, bits: int, redundancy: float | int | Survival) -> packets.PacketLayout:
-        """Lay the content out in strands of ``bits`` bits. ``redundancy`` is as for ``packets.plan``."""
+    def layout(self, plan: Callable[[int, str, int], packets.PacketLayout]) -> packets.PacketLayout:
+        """Lay the content out in packets. ``plan`` is that of a writer (``writer.Station.plan``)."""
         digits, size = self.tokens.shape[-1], self.content_bytes
         multiple = 1 if self.pieces else digits // math.gcd(digits, 4)  # bytes, so that a packet holds whole tokens
         while True:  # the size only grows, so that a byte that a wider index takes from the packets stays taken
-            layout = packets.plan(bits, size, redundancy, multiple=multiple)
+            layout = plan(size, self.mode, multiple)
             size = self._sources(layout.symbol_bytes) * layout.symbol_bytes
             if size <= layout.sources * layout.symbol_bytes:
                 return dataclasses.replace(layout, payload_bytes=size)

@@ -7,7 +7,7 @@
       | pool          the header, read from these lists: it tells the constraint automaton and the check
       | check         the first strand of a list that passes is taken
       | consensus     for the clusters left: a wider search that the automaton leads; what fails again is an erasure
-    strands that pass their check, as ``pool.read_pool`` takes them
+    strands that pass their check, decoded, as ``received.read_pool`` takes them
 
 Reads without primers are taken both ways; the wrong way is never accepted.
 """
@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
 
 from helix_jax import parallel
 from helix_jax.errors import DecodeError
@@ -25,6 +24,8 @@ from helix_jax.reads import clustering, consensus, edits, trimming
 from helix_jax.reads.consensus import Rates
 from helix_jax.strands import header as headers
 from helix_jax.strands import header_search, packets
+from helix_jax.strands.received import Decoded
+from helix_jax.strands.strand_coder import Constrained
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import coder
 
@@ -88,7 +89,7 @@ def recover(
     key: bytes | None = None,
     left_out: Mapping[str, int] | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
-) -> tuple[dict[int, UInt8[np.ndarray, "_ _"]], ReadReport]:
+) -> tuple[Decoded, ReadReport]:
     """Recover strands from reads.
 
     Each strand passed its check, which one in 2**16 wrong ones does. There is one strand for each packet, the one with
@@ -105,7 +106,7 @@ def recover(
         progress: Called as progress(station, done, total).
 
     Returns:
-        Strands by length, with their primers, and the report.
+        The strands, decoded, as ``codec.decode`` and ``packing.unpack`` take them, and the report.
 
     Raises:
         DecodeError: Where no read can be used, or no header be read.
@@ -132,7 +133,7 @@ def recover(
         plain, step = consensus.unconstrained(length), _at(progress, "consensus", len(clusters))
         lists = _search(scaled, clusters, plain, rates, BEAMS, KEPT, step)[:2]
         try:
-            head, table = _header(*lists, ends, written, key)
+            header = _header(*lists, ends, written, key)
             break
         except DecodeError as error:
             refused = refused or error
@@ -140,7 +141,7 @@ def recover(
         raise DecodeError(
             f"{refused}; {reads:,} reads in {len(clusters):,} clusters{trimming.shortness(copies, primers)}"
         ) from refused
-    copies, found = scaled, _Found(head, table, len(clusters))
+    copies, found = scaled, _Read(header, len(clusters))
     found.take(np.arange(len(clusters)), *lists)
 
     solved = np.zeros(reads, bool)
@@ -148,7 +149,7 @@ def recover(
         solved[copies.read[clusters[number]]] = True
     left = [n for n in np.flatnonzero(found.index < 0) if not solved[copies.read[clusters[n]]].all()]
     left.sort(key=lambda n: -len(clusters[n]))
-    automaton, step = coder.on_device(table), _at(progress, "repair", len(left))
+    automaton, step = coder.on_device(found.coder.table), _at(progress, "repair", len(left))
     for part in np.split(np.array(left, int), range(PART, len(left), PART)):
         if found.enough():
             break
@@ -239,12 +240,11 @@ def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band
 
 
 def _header(strands, score, ends, written, key):
-    """Return (Header, Tables) from the lists of a search. Raises DecodeError where no header or several can be read."""
+    """Return the header from the lists of a search. Raises DecodeError where no header or several can be read."""
 
     def read(kept):
         likely = np.unique(strands[:, :kept][score[:, :kept] > IMPOSSIBLE], axis=0)
-        head = header_search.find_header(_with_primers(likely, ends), written, key)
-        return head.header, head.table
+        return header_search.find_header(_with_primers(likely, ends), written, key)
 
     try:
         return read(1)
@@ -252,19 +252,23 @@ def _header(strands, score, ends, written, key):
         return read(strands.shape[1])
 
 
-class _Found:
+class _Read:
     """The strand of each cluster, once one is known.
 
     Attributes:
         index: int64[n], the index of the packet, -1 without one; header strands have numbers past all packets.
         rank: int64[n], the position in the list of the search, 0 for the most likely strand.
         strand: uint8[n, L], the strands.
+        words: uint32[n, W], their words.
     """
 
-    def __init__(self, head, table, count):
-        self.head, self.table, self.layout = head, table, head.layout(table.bits)
+    def __init__(self, found, count):
+        assert isinstance(found.coder, Constrained)  # no other coder was asked for
+        self.found, self.coder = found, found.coder
+        self.layout = found.header.layout(self.coder.bits)
         self.index, self.rank = np.full(count, -1, np.int64), np.zeros(count, np.int64)
-        self.strand = np.zeros((count, table.length), np.uint8)
+        self.strand = np.zeros((count, self.coder.length), np.uint8)
+        self.words = np.zeros((count, -(-self.coder.bits // 32)), np.uint32)
 
     def take(self, numbers, strands, score, wide=False):
         """Take the first strand that passes from the list of each of the clusters ``numbers``.
@@ -274,11 +278,11 @@ class _Found:
         likely = (score > IMPOSSIBLE) & (score > score[:, :1] - GAP)
         cluster, rank = np.nonzero(likely)
         flat = strands[cluster, rank]
-        index = self._check(flat)
+        index, words = self._check(flat)
         good = np.flatnonzero(index >= 0)
         first = good[np.unique(cluster[good], return_index=True)[1]]
         fresh = numbers[cluster[first]]
-        self.index[fresh], self.strand[fresh] = index[first], flat[first]
+        self.index[fresh], self.strand[fresh], self.words[fresh] = index[first], flat[first], words[first]
         self.rank[fresh] = rank[first] + wide
 
     def enough(self):
@@ -288,14 +292,13 @@ class _Found:
         return bool((received >= np.array(self.layout.block_sources) + SURPLUS).all())
 
     def _check(self, strands):
-        arrays, shape = coder.on_device(self.table)
-        words, ok = parallel.map_batches(coder.read, arrays, strands, batch=header_search.BATCH, shape=shape)
-        index, _, good = packets.unpack(self.layout, self.head.key, words)
-        header = headers.is_header(words, self.table.bits)
+        words, ok = self.coder.read(strands)
+        index, _, good = packets.unpack(self.layout, self.found.header.key, words)
+        header = headers.is_header(words, self.coder.bits)
         # The number of a header strand follows from its words, so that copies of it get the same number.
         number = self.layout.packets + packets.crc32(words.view(np.uint8)).astype(np.int64)
         index = np.where(good, index, np.where(header, number, -1))
-        return np.where(ok, index, -1)
+        return np.where(ok, index, -1), words
 
 
 def _result(found, copies, clusters, tally, length, ends):
@@ -332,7 +335,8 @@ def _result(found, copies, clusters, tally, length, ends):
         insertions=insertions,
         deletions=deletions,
     )
-    return _with_primers(found.strand[solved], ends), report
+    (whole,) = _with_primers(found.strand[solved], ends).values()
+    return Decoded(found.found, whole, found.words[solved]), report
 
 
 def _with_primers(strands, ends):

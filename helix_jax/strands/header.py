@@ -22,6 +22,7 @@ from jaxtyping import Bool, UInt32
 from helix_jax.config import MODES, MixingConfig
 from helix_jax.errors import HelixError
 from helix_jax.strands import outer, raptor
+from helix_jax.strands.outer import Buffer
 from helix_jax.strands.packets import PacketLayout, pack_fields, unpack_fields
 
 VERSION = 1
@@ -150,7 +151,7 @@ class Header:
     @classmethod
     def from_bytes(cls, data: bytes) -> "Header":
         """Invert ``to_bytes``. Raises HeaderError for damage, a newer format version, or values that make no sense."""
-        if not _intact(data):
+        if not intact(data):
             raise HeaderError("header: damaged, its CRC does not match")
         if data[0] != VERSION:
             raise HeaderError(
@@ -304,10 +305,11 @@ def _decode(layout, index, chunks):
     for leave_out in range(-1, len(index)):
         keep = np.arange(len(index)) != leave_out
         data, _ = raptor.solve(layout.sources, index[keep], chunks[keep])
-        if data is not None and _intact(data.tobytes()[:SIZE]):
+        if data is not None and intact(data.tobytes()[:SIZE]):
             return data.tobytes()[:SIZE]
     return None
 
 
-def _intact(data):
+def intact(data: Buffer) -> bool:
+    """Return whether these are the bytes of a header whose CRC matches."""
     return len(data) == SIZE and _CRC.pack(zlib.crc32(data[: -_CRC.size])) == data[-_CRC.size :]

@@ -4,22 +4,22 @@ Nothing is known of the strands but their letters, and what ``Written`` says. Th
 those that the strands break least. Header strands pass a check of 32 bits, so that no set is taken by mistake.
 """
 
+import contextlib
 import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, UInt8, UInt32
+from jaxtyping import UInt8
 
-from helix_jax import parallel
 from helix_jax.errors import DecodeError
 from helix_jax.strands import checker
 from helix_jax.strands import header as headers
+from helix_jax.strands.strand_coder import Constrained, StrandCoder
 from helix_jax.strands.written import Written
-from helix_jax.tk_scone import coder, constraints, tables
+from helix_jax.tk_scone import constraints, tables
 
-BATCH = 16384  # strands per call of the constrained coder: one compilation serves pools of any size
 PORTION = 1 << 16  # strands processed at once
 LETTERS = 1 << 24  # letters processed at once
 SAMPLE = 2000  # strands that determine which constraint sets are likely
@@ -44,20 +44,18 @@ class Found:
 
     Attributes:
         header: The header.
-        constraints: The set that the strands obey.
-        table: Its tables.
+        coder: What reads the strands.
         written: The motifs and primers that the strands were written with.
     """
 
     header: headers.Header
-    constraints: constraints.Constraints
-    table: tables.Tables
+    coder: StrandCoder
     written: Written
 
     @property
     def total(self) -> int:
         """Bases of a strand with its primers."""
-        return self.table.length + self.written.ends
+        return self.coder.length + self.written.ends
 
 
 def portions(strands: AnyStrands) -> Iterator[UInt8[np.ndarray, "n L"]]:
@@ -88,7 +86,9 @@ def portions(strands: AnyStrands) -> Iterator[UInt8[np.ndarray, "n L"]]:
             yield np.concatenate(parts)
 
 
-def find_header(strands: AnyStrands, written: Written | None = None, key: bytes | None = None) -> Found:
+def find_header(
+    strands: AnyStrands, written: Written | None = None, key: bytes | None = None, coder: StrandCoder | None = None
+) -> Found:
     """Find the header of a pool by trying the named sets on each strand length, as written and as reverse complements.
 
     Args:
@@ -96,6 +96,7 @@ def find_header(strands: AnyStrands, written: Written | None = None, key: bytes 
         written: How the strands were written, or None where it is not known. What the comments of the file say is tried
             too.
         key: The pool's id, or None.
+        coder: What wrote the strands, where that is not TK-SCONE with a named set; nothing else is tried then.
 
     Returns:
         The header, and how the strands are read.
@@ -114,7 +115,11 @@ def find_header(strands: AnyStrands, written: Written | None = None, key: bytes 
     for turn, total, choice in itertools.product((False, True), lengths, choices):
         if (turn and heads_by_key) or len(heads_by_key) > 1 or key in heads_by_key:
             break
-        here, error = _find_in(strands, total, counts[total], samples[total], choice, turn, key, total == lengths[0])
+        if coder is None:
+            likely = _coders(samples[total], total, counts[total], choice, turn, total == lengths[0])
+        else:
+            likely = [coder] if coder.length == total - choice.ends else []
+        here, error = _find_in(strands, total, choice, turn, key, likely)
         heads_by_key |= {head.header.key: head for head in here if head.header.key not in heads_by_key}
         refused = refused or error
     if key is not None:
@@ -162,40 +167,44 @@ def _survey(strands):
     return counts, thinned
 
 
-def _find_in(strands, total, count, sample, written, turn, key, every):
-    """Return the ``Found`` among the strands of one length, and the error of a header that makes no sense, or None.
+def _coders(sample, total, count, written, turn, every):
+    """Yield TK-SCONE for the sets that strands of one length may obey, the most likely first.
 
     ``every`` says whether to try also the sets that the whole sample breaks, which may consist of strands from
     elsewhere.
     """
-    length, refused = total - written.ends, None
+    length = total - written.ends
     # No set carries more than two bits a base.
     if not headers.usable(2 * length) or count < headers.least_strands(2 * length):
-        return [], None
+        return
     for chosen in _likely_sets(core(turned(sample) if turn else sample, written), written, every):
-        try:
-            table = tables.load(chosen, length)
-        except constraints.ConstraintError:
-            continue
-        if not headers.usable(table.bits):
+        with contextlib.suppress(constraints.ConstraintError):
+            yield Constrained(chosen, tables.load(chosen, length))
+
+
+def _find_in(strands, total, written, turn, key, coders):
+    """Return the ``Found`` among the strands of one length, and the error of a header that makes no sense, or None."""
+    refused = None
+    for coder in coders:
+        if not headers.usable(coder.bits):
             continue
         seen = []
         for part in portions(strands):
             if part.shape[1] != total:
                 continue
-            words, ok = words_of(core(turned(part) if turn else part, written), table)
+            words, ok = coder.read(core(turned(part) if turn else part, written))
             words = words[ok]
-            seen.append(words[headers.is_header(words, table.bits)])
+            seen.append(words[headers.is_header(words, coder.bits)])
             if not len(seen[-1]):
                 continue
             try:
-                valid, _ = headers.find_headers(np.concatenate(seen), table.bits)
+                valid, _ = headers.find_headers(np.concatenate(seen), coder.bits)
             except headers.HeaderError as error:
                 refused = error
                 continue
-            valid = [h for h in valid if h.constraints == chosen.name and h.tables_hash == table.digest[:8]]
+            valid = [h for h in valid if h.constraints == coder.name and h.tables_hash == coder.digest[:8]]
             if any(key in (None, head.key) for head in valid):
-                return [Found(head, chosen, table, written) for head in valid], refused
+                return [Found(head, coder, written) for head in valid], refused
     return [], refused
 
 
@@ -209,14 +218,6 @@ def turned(strands: UInt8[np.ndarray, "n L"]) -> UInt8[np.ndarray, "n L"]:
     return 3 - strands[:, ::-1]
 
 
-def words_of(
-    core: UInt8[np.ndarray, "n L"], table: tables.Tables
-) -> tuple[UInt32[np.ndarray, "n W"], Bool[np.ndarray, " n"]]:
-    """Read strands without primers: their words, and whether each is valid."""
-    arrays, shape = coder.on_device(table)
-    return parallel.map_batches(coder.read, arrays, np.ascontiguousarray(core), batch=BATCH, shape=shape)
-
-
 def _likely_sets(core, written, every):
     """Return the named sets in the order worth trying: fewest violations in a sample first, then the tightest rules."""
     choices = [as_written(named, written) for named in constraints.NAMED.values()]
@@ -228,7 +229,7 @@ def _likely_sets(core, written, every):
 def check_alone(found: Found, first: Collection[bytes]) -> None:
     """Raise DecodeError where the header strands (as bytes of words) belong to another pool of the same set."""
     words = np.array([np.frombuffer(row, np.uint32) for row in sorted(first)], np.uint32)
-    valid = headers.find_headers(words, found.table.bits)[0] if len(words) else ()
+    valid = headers.find_headers(words, found.coder.bits)[0] if len(words) else ()
     keys = {found.header.key} | {h.key for h in valid if h.tables_hash == found.header.tables_hash}
     if len(keys) > 1:
         raise _mixed(sorted(keys))

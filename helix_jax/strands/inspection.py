@@ -49,15 +49,15 @@ def inspect(
             source = header_search.find_header(strands, written, key)
         except DecodeError as error:
             raise HelixError(f"{error}. To check the strands alone, name the set with --constraints") from error
-        head, chosen, table, written = source.header, source.constraints, source.table, source.written
-        layout = head.layout(table.bits)
-        gross, net = densities(everything, table.bits, table.length, head.content_bytes)
+        head, coder, chosen, written = source.header, source.coder, source.coder.constraints, source.written
+        layout = head.layout(coder.bits)
+        gross, net = densities(everything, coder.bits, coder.length, head.content_bytes)
         figures = {
             "kind": head.kind,
             "key": head.key.hex(),
             "gross_bits_per_nt": round(gross, 4),
             "net_bits_per_nt": round(net, 4),
-            "bits_per_strand": table.bits,
+            "bits_per_strand": coder.bits,
             "payload_bits": 8 * layout.symbol_bytes,
             "index_bits": layout.index_bits,
             "check_bits": layout.check_bits,

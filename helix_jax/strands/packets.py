@@ -12,7 +12,7 @@ foreign pool would pass together or fail together.
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int64, Integer, UInt8, UInt32
 
 from helix_jax import keyed
 from helix_jax.config import Survival
-from helix_jax.errors import HelixError
+from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import survival
 
 CHECK_BITS = (16, 32)  # the narrowest and the widest check of a planned layout
@@ -28,6 +28,8 @@ BLOCK_SYMBOLS = 8192  # the most source symbols in one block of the outer code
 # RaptorQ (outer.py) cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
 BLOCK_BYTES = 8 << 20
 SPARE = 2  # packets with which RaptorQ practically never fails
+SMALL_POOL = 1 << 25  # bytes of packets that a header may always claim
+MOST_MISSING = 256  # packets that a header may claim for each strand received, where the pool is larger
 _SYMBOL_BYTES = 65528  # the widest symbol of RFC 6330, a multiple of 8 in 16 bits
 _CHUNK = 1 << 16  # strands handled at once, so that memory does not grow with the pool
 
@@ -127,6 +129,18 @@ class PacketLayout:
         return np.where(repair < 0, start + symbol, self.sources + block * self.repairs + repair)
 
 
+def check_claim(layout: PacketLayout, strands: int) -> None:
+    """Refuse a header that claims far more packets than ``strands`` that came back, since memory follows its claim.
+
+    Raises DecodeError.
+    """
+    if layout.packets > max(SMALL_POOL // layout.symbol_bytes, MOST_MISSING * strands):
+        raise DecodeError(
+            f"the header speaks of {layout.packets:,} packets, and {strands:,} strands are there: forged, or nearly "
+            "all of the strands are missing"
+        )
+
+
 def plan(bits: int, payload_bytes: int, redundancy: float | int | Survival, multiple: int = 1) -> PacketLayout:
     """Choose the layout that puts the most payload bytes into each strand of ``bits`` bits.
 
@@ -167,6 +181,11 @@ def plan(bits: int, payload_bytes: int, redundancy: float | int | Survival, mult
         f"{multiple} payload byte(s), an index (of at most 32 bits) and a check of {least} bits; "
         "use longer strands, or split the payload"
     )
+
+
+def planner(bits: int, redundancy: float | int | Survival) -> Callable[[int, str, int], PacketLayout]:
+    """Return ``plan`` for strands of one size as a function (payload bytes, mode, multiple), as a writer has it."""
+    return lambda size, mode, multiple: plan(bits, size, redundancy, multiple)
 
 
 def repairs_of(redundancy: float | int | Survival, sources: int, blocks: int = 1) -> int:

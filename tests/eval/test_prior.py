@@ -77,7 +77,7 @@ def test_command(tmp_path, make_clip, weights_file, prior_file, prior, monkeypat
     assert row["raw"]["bytes"] == 2 * number
     for mode in ("context", "prior"):
         coded = modes.encode(tokens, mode, prior)
-        layout = coded.layout(287, 0.1)
+        layout = coded.layout(packets.planner(287, 0.1))
         assert row[mode]["bytes"] == coded.symbols(layout, MixingConfig()).size // 4
         assert row[mode]["bytes"] >= coded.content_bytes + 5 * layout.symbol_bytes  # the directory's copies
         assert row[mode]["share_of_raw"] == pytest.approx(row[mode]["bytes"] / row["raw"]["bytes"])

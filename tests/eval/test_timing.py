@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from eval.timing import command, curves, end_to_end, figure, throughput
-from helix_jax.timing import channel, codec, paths
+from helix_jax import packing
+from helix_jax.timing import channel, paths, pool, reading
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import TALK_SCHEME
 
@@ -33,7 +34,7 @@ def devices_stay(monkeypatch):
 def small():
     """Fewer strands side by side, and a narrow beam."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "_ALIGNED", 1)
+        patch.setattr(reading, "_ALIGNED", 1)
         patch.setattr(end_to_end, "ALIGNED", 1)
         patch.setattr(end_to_end, "BEAM", 4)
         yield
@@ -151,8 +152,8 @@ def test_a_trial_comes_back(tiny_trial):
 
 def test_waterfall_ends_at_what_was_measured(tiny_trial):
     """Every part costs something, and the last figure is payload bits over the time of the schedule."""
-    schedule = codec.encode(bytes(60), TINY)
-    parts = end_to_end.waterfall(TINY, schedule, 60)
+    made = packing.pack(bytes(60), writer=pool.Timing(TINY))
+    schedule, parts = made.schedule, end_to_end.waterfall(made)
     values = [value for _, value in parts]
     assert values == sorted(values, reverse=True)
     assert values[0] == pytest.approx(1.815179438)
@@ -166,7 +167,7 @@ def test_waterfall_ends_at_what_was_measured(tiny_trial):
 def test_mended_runs_are_in_a_copy():
     """Nothing is lost in all copies then: the bases read are as many more as runs were lost."""
     poor = dataclasses.replace(TINY, law=channel.Binomial.uniform(0.3))
-    schedule = codec.encode(bytes(60), poor)
+    schedule = packing.pack(bytes(60), writer=pool.Timing(poor)).schedule
     reads, lost, in_all = end_to_end._reads(fresh_key(), poor, schedule, False)
     mended, same, also = end_to_end._reads(fresh_key(), poor, schedule, True)
     assert (lost, in_all) == (same, also)
@@ -191,8 +192,9 @@ def test_tail_against_exact_fractions(n, p, most):
 
 
 def test_sources_of_a_pool(tiny_trial):
-    size = codec.symbol_bytes(TINY)
-    assert tiny_trial.strands - tiny_trial.repairs == math.ceil((60 + 16) / size)
+    size = pool.symbol_bytes(TINY)
+    header = 2 * math.ceil(112 / size) + 2
+    assert tiny_trial.strands - tiny_trial.repairs == header + math.ceil(60 / size)
 
 
 # ---- the programs ------------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from helix_jax.timing import block_coder, capacity, channel, codec, quantizer, scheme
+from helix_jax import packing
+from helix_jax.timing import block_coder, capacity, channel, quantizer, scheme
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
+from helix_jax.timing.pool import Timing
 from helix_jax.timing.scheme import TALK_SCHEME, SchemeError
 from helix_jax.timing.state_splitting import SplittingError
 
@@ -206,5 +208,5 @@ def test_rounds_suit_the_overhead(overhead):
 def test_strand_time_is_what_a_strand_takes(overhead):
     """Of random bytes, coded in full. A data letter after a check letter may have another time: hence 1 %."""
     cheap = dataclasses.replace(TALK_SCHEME, overhead=overhead)
-    plan = codec.encode(np.random.default_rng(0).bytes(2000), cheap)
+    plan = packing.pack(np.random.default_rng(0).bytes(2000), writer=Timing(cheap)).schedule
     assert plan.time(overhead) / len(plan.letters) == pytest.approx(cheap.strand_time, rel=0.01)

@@ -12,6 +12,7 @@ from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.nets import Nets
 from helix_jax.reference import archive, token_coder
 from helix_jax.strands import header as headers
+from helix_jax.strands.packets import planner
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles, update
 from helix_jax.tokenizer.weights import DEFAULT, Model, load
@@ -153,7 +154,7 @@ def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     assert len(coded.update) == update.size(SMALL, 4)
     assert sum(done for station, done, _ in told if station == "tuning") == update.STEPS
     packets = -(-len(coded.update) // pool.layout.symbol_bytes)
-    bare = dataclasses.replace(coded, update=b"", code=0).layout(pool.layout.bits, 0.3)
+    bare = dataclasses.replace(coded, update=b"", code=0).layout(planner(pool.layout.bits, 0.3))
     assert pool.header.sources == bare.sources + packets
     assert pool.header.content_bytes == coded.content_bytes
 

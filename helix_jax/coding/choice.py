@@ -1,0 +1,86 @@
+"""Positions -> coded tokens: the quality, rate or budget that was requested, and the search that ``effort`` allows."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float32
+
+from helix_jax.coding import ladder, modes, search
+from helix_jax.config import CodecConfig
+from helix_jax.errors import HelixError
+from helix_jax.nets import Nets
+from helix_jax.strands.packets import PacketLayout
+from helix_jax.tokenizer import update
+from helix_jax.writer import Station
+
+Progress = Callable[[str, int, int], None]
+
+
+def check(config: CodecConfig) -> None:
+    """Raise HelixError for a quality, effort, rate or budget out of range, or for two that exclude each other."""
+    if not 0 <= config.quality <= ladder.BEST:
+        raise HelixError(f"quality {config.quality}: give 0 to {ladder.BEST}")
+    if not 0 <= config.effort < len(search.STEPS):
+        raise HelixError(f"effort {config.effort}: give 0 to {len(search.STEPS) - 1}")
+    if config.rate < 0 or config.budget < 0:
+        raise HelixError(f"rate {config.rate:g}, budget {config.budget}: give more than 0 nucleotides")
+    if config.quality < ladder.BEST and (config.rate or config.budget):
+        raise HelixError("quality, or a rate or budget of nucleotides: give one of them")
+
+
+def choose(
+    positions: Float32[np.ndarray, "t h w k"],
+    video: update.Video,
+    config: CodecConfig,
+    nets: Nets,
+    station: Station,
+    progress: Progress | None = None,
+) -> tuple[modes.Coding, PacketLayout]:
+    """Code the tokenizer's positions with the requested quality (or within the requested rate) and effort.
+
+    Args:
+        positions: Positions of all digits, as ``tiles.encode(positions=True)`` gives them.
+        video: The clip.
+        config: The configuration.
+        nets: The tokenizer and its prior.
+        station: What will write the pool. It says what a coding costs.
+        progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
+
+    Returns:
+        The tokens as they are written, and the layout of their packets.
+
+    Raises:
+        HelixError: The rate or budget does not pay for the lowest quality, or the mode is not possible.
+    """
+    info, prior = video.info, nets.prior
+    rungs = ladder.ladder(positions.shape[-1], config.mode != "raw" and prior is not None)
+
+    def laid_out(coded):
+        layout = coded.layout(station.plan)
+        return layout, station.cost(layout)
+
+    def attempt(rung):
+        tokens, _ = ladder.tokens_at(rung, positions, prior, progress=progress)
+        coded = modes.encode(tokens, config.mode, prior, progress=progress)
+        layout, cost = laid_out(coded)
+        return (coded, layout, rung), cost
+
+    def searched(coded, layout, rung, most=math.inf):
+        better, _ = search.best(
+            coded, positions, video, nets.tokenizer, prior, effort=config.effort, damage=rung.damage,
+            fits=lambda coded: laid_out(coded)[1] <= most, progress=progress,
+        )  # fmt: skip
+        return better, layout if better is coded else laid_out(better)[0]
+
+    if not config.rate and not config.budget:
+        return searched(*attempt(ladder.rung_of(rungs, config.quality))[0])
+    limits = [config.rate * info.frames * info.height * info.width, config.budget]
+    budget = min(limit for limit in limits if limit)
+    affordable, least = ladder.best_within(rungs, attempt, int(budget))
+    if affordable is None:
+        raise HelixError(
+            f"{int(budget):,} {station.unit} are too few: this clip takes {least:,} at the lowest quality of mode "
+            f"{config.mode}; give more, or less redundancy, or a smaller picture"
+        )
+    return searched(*affordable, most=budget)

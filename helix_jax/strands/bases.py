@@ -1,0 +1,108 @@
+"""The writer of strands of letters under constraints: the first of the library's two writers (``helix_jax.writer``)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
+from helix_jax.errors import HelixError
+from helix_jax.strands import header as headers
+from helix_jax.strands import packets, pool, received
+from helix_jax.strands.header_search import AnyStrands, as_written
+from helix_jax.strands.strand_coder import Constrained, StrandCoder
+from helix_jax.strands.written import Written
+from helix_jax.tk_scone import constraints, tables
+from helix_jax.writer import Progress, Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Station:
+    """The bases writer with its tables at hand.
+
+    Attributes:
+        coder: What writes the words as bases.
+        strands: How packets become strands.
+        progress: Called as progress(station, done, total), or None.
+    """
+
+    coder: StrandCoder
+    strands: StrandConfig
+    progress: Progress | None = None
+    unit = "nucleotides"
+
+    def plan(self, size: int, mode: str, multiple: int = 1) -> packets.PacketLayout:
+        """Put as many payload bytes as possible into each strand. Raises HelixError where the payload is too large."""
+        return packets.plan(self.coder.bits, size, self.strands.redundancy_of(mode), multiple=multiple)
+
+    def cost(self, layout: packets.PacketLayout) -> int:
+        """Return the nucleotides of all strands, header strands and primers included."""
+        whole = self.coder.length + len(self.coder.constraints.left) + len(self.coder.constraints.right)
+        return (layout.packets + headers.header_strands(self.coder.bits)) * whole
+
+    def draft(
+        self,
+        rows: Rows,
+        fields: Mapping[str, Any],
+        layout: packets.PacketLayout,
+        *,
+        content_bytes: int,
+        mixing: MixingConfig,
+        key: bytes,
+    ) -> pool.Draft:
+        """Make a payload ready for writing (``writer.Station.draft``)."""
+        return pool.draft(
+            self.coder, rows, fields, layout,
+            content_bytes=content_bytes, mixing=mixing, key=key, progress=self.progress,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Bases:
+    """Strands of A, C, G and T: outer code, packets with an index and a check, and a coder that makes words bases.
+
+    Attributes:
+        coder: What makes words bases. None stands for TK-SCONE with the set, the length, the motifs and the primers of
+            the configuration; when reading, the header says which.
+    """
+
+    coder: StrandCoder | None = None
+
+    def open(self, config: CodecConfig, motifs: Sequence[str] = (), progress: Progress | None = None) -> Station:
+        """Settle the options, and load or build the tables, which takes seconds where there are motifs or primers.
+
+        Args:
+            config: The configuration.
+            motifs: Forbidden words.
+            progress: Called as progress(station, done, total), or None.
+
+        Raises:
+            HelixError: The set is unknown or cannot be met, or ``coder`` leaves no room for an option.
+        """
+        if self.coder is not None:
+            plain = StrandConfig(redundancy=config.strands.redundancy)
+            if motifs or config.strands != plain or config.constraints != CodecConfig.constraints:
+                raise HelixError(
+                    f"coder {self.coder.name} settles the length of the strands and their constraints: leave out the "
+                    "constraint set, length, primers and motifs"
+                )
+            return Station(self.coder, config.strands, progress)
+        if progress:
+            progress("tables", 0, 1)
+        strands = config.strands
+        written = Written(tuple(motifs), strands.left_primer, strands.right_primer, strands.primers_exempt)
+        chosen = as_written(constraints.named(config.constraints), written)
+        table = tables.load(chosen, strands.length)
+        if progress:
+            progress("tables", 1, 1)
+        return Station(Constrained(chosen, table), strands, progress)
+
+    def read(
+        self,
+        pool: AnyStrands | received.Decoded,
+        *,
+        written: Written | None = None,
+        key: bytes | None = None,
+        progress: Progress | None = None,
+    ) -> received.Received:
+        """Read strands (``received.read_pool``)."""
+        return received.read_pool(pool, written=written, key=key, coder=self.coder, progress=progress)

@@ -1,0 +1,204 @@
+"""Pool of strands -> payload: the header among the strands, their packets, and what the outer code repairs.
+
+``read_pool`` finds the header (``header_search``), reads the packets in portions, so that memory holds one copy of the
+payload at most, and repairs what the outer code can.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, UInt8, UInt32
+
+from helix_jax.errors import DecodeError
+from helix_jax.strands import header as headers
+from helix_jax.strands import outer, packets
+from helix_jax.strands.header_search import AnyStrands, Found, check_alone, core, find_header, portions, turned
+from helix_jax.strands.strand_coder import StrandCoder
+from helix_jax.strands.written import Written
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a pool's strands: counts of strands, packets and tokens.
+
+    Each strand is one of ``header_strands``, ``packets_received``, ``duplicates`` and ``unreadable``.
+
+    Attributes:
+        strands: All strands.
+        header_strands: Distinct header strands.
+        unreadable: Strands of another length, not in the constraint set, or failing their check (damaged, or of another
+            pool).
+        reversed: Strands read as reverse complements.
+        duplicates: Repeated copies of header strands or packets.
+        packets: Packets of the pool.
+        packets_received: Distinct packets received.
+        source_packets: Source packets of the pool.
+        lost_packets: Source packets past the outer code's reach.
+        rejected: Packets that passed their check and were found to be wrong by the payload's hash.
+        lost_tokens: Share of tokens concealed.
+        verified: Whether the hash of the whole payload matches.
+        lost_update: Share of the decoder's update that is lost; 0 where there is none.
+    """
+
+    strands: int
+    header_strands: int
+    unreadable: int
+    reversed: int
+    duplicates: int
+    packets: int
+    packets_received: int
+    source_packets: int
+    lost_packets: int
+    rejected: int
+    lost_tokens: float
+    verified: bool
+    lost_update: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """What ``read_pool`` recovered.
+
+    Attributes:
+        header: The header.
+        recovered: The payload, as far as it could be recovered.
+        report: What became of the strands.
+    """
+
+    header: headers.Header
+    recovered: outer.Recovered
+    report: Report
+    remedy = "more strands are needed"
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Strands that have been decoded once, as ``reads.recover`` gives them: they are not decoded again.
+
+    Attributes:
+        found: The header of their pool.
+        bases: The strands with their primers, distinct and as they were written.
+        words: Their words; each strand is a header strand or a packet of the pool.
+    """
+
+    found: Found
+    bases: UInt8[np.ndarray, "n L"]
+    words: UInt32[np.ndarray, "n W"]
+
+    def __len__(self) -> int:
+        """Return the number of strands."""
+        return len(self.bases)
+
+    def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
+        """Yield the strands."""
+        yield self.bases
+
+
+def read_pool(
+    strands: AnyStrands | Decoded,
+    *,
+    written: Written | None = None,
+    key: bytes | None = None,
+    coder: StrandCoder | None = None,
+    progress: Progress | None = None,
+) -> Received:
+    """Read the payload from strands, as far as the outer code reaches.
+
+    Args:
+        strands: See ``header_search.portions``, or ``Decoded``.
+        written: See ``find_header``.
+        key: See ``find_header``.
+        coder: See ``find_header``.
+        progress: See ``codec.decode``.
+
+    Returns:
+        The header, the payload and the report.
+
+    Raises:
+        DecodeError: If no header can be read, or several, or if the header is forged.
+    """
+    if isinstance(strands, dict) and not strands:
+        raise DecodeError("no strands")
+    found = strands.found if isinstance(strands, Decoded) else find_header(strands, written, key, coder)
+    head = found.header
+    if key is not None and key != head.key:
+        raise DecodeError(f"these strands belong to the pool with key {head.key.hex()}, not to {key.hex()}")
+    try:
+        layout = head.layout(found.coder.bits)
+    except headers.HeaderError as error:
+        raise DecodeError(f"{error}: forged?") from error
+    everything = len(strands) if isinstance(strands, Decoded) else sum(len(part) for part in portions(strands))
+    packets.check_claim(layout, everything)
+    step = None if progress is None else lambda done: progress("strands", done, everything)
+    tally = _Tally(found, layout)
+    if isinstance(strands, Decoded):
+        tally.take(strands.words, np.ones(len(strands), bool))
+        if step:
+            step(everything)
+    else:
+        for part in portions(strands):
+            if part.shape[1] == found.total:
+                tally.read(part)
+            if step:
+                step(len(part))
+    if key is None:
+        check_alone(found, tally.header_words)
+    received, collected = tally.collected.received, tally.collected
+    at = None if progress is None else lambda _, blocks: progress("repair", 1, blocks)
+    recovered = collected.recover(outer.matching(head.digest), at)
+    report = Report(
+        strands=everything,
+        header_strands=len(tally.header_words),
+        unreadable=everything - tally.good,
+        reversed=tally.reversed,
+        duplicates=tally.good - len(tally.header_words) - received,
+        packets=layout.packets,
+        packets_received=received,
+        source_packets=layout.sources,
+        lost_packets=int((recovered.lost | recovered.suspect).sum()),
+        rejected=len(recovered.rejected),
+        lost_tokens=0.0,
+        verified=recovered.verified,
+    )
+    return Received(head, recovered, report)
+
+
+class _Tally:
+    """The strands of one pool as they are read.
+
+    Attributes:
+        collected: Their packets.
+        header_words: The words of the distinct header strands, as bytes.
+        good: Strands that hold a packet or a part of the header.
+        reversed: Those among them that were read as reverse complements.
+    """
+
+    def __init__(self, found: Found, layout: packets.PacketLayout):
+        self.found, self.layout, self.collected = found, layout, outer.Packets(layout)
+        self.header_words: set[bytes] = set()
+        self.good = self.reversed = 0
+
+    def read(self, part: UInt8[np.ndarray, "n L"]) -> None:
+        """Decode strands of one length; one that cannot be read as it is may be a reverse complement."""
+        for turn in (False, True):
+            words, ok = self.found.coder.read(core(turned(part) if turn else part, self.found.written))
+            good = self.take(words, ok)
+            self.reversed += turn * int(good.sum())
+            part = part[~good]
+            if not len(part):
+                break
+
+    def take(self, words: UInt32[np.ndarray, "n W"], ok: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Add the packets among valid words, and return the mask of packets and header strands."""
+        index, symbols, good = packets.unpack(self.layout, self.found.header.key, words)
+        good &= ok
+        self.collected.add(index[good], symbols[good])
+        rest = np.flatnonzero(ok & ~good)
+        heads = rest[headers.is_header(words[rest], self.found.coder.bits)]
+        self.header_words.update(row.tobytes() for row in words[heads])
+        good[heads] = True
+        self.good += int(good.sum())
+        return good

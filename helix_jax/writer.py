@@ -1,0 +1,177 @@
+"""The seam of the library: a writer puts a payload into a pool, and reads a pool back into a payload.
+
+Everything before the seam (tokens, modes, quality, budget, mixing) and everything after it (strands, schedules, reads)
+know each other only through these four things. Two writers stand in the library:
+
+    strands.bases.Bases   strands of letters that obey constraints
+    timing.pool.Timing    letters and durations of terminator-free enzymatic synthesis
+
+``docs/forking.md`` writes a third one. ``codec`` and ``packing`` use them in this order:
+
+    station = writer.open(config, motifs, progress)       refuses the options that the writer lacks
+    layout = station.plan(size, mode, multiple)           payload bytes of a strand, and how many repair strands
+    station.cost(layout)                                  what the whole pool takes, in ``station.unit``
+    pool = station.draft(rows, fields, layout, ...)       header and payload on strands
+    received = writer.read(pool or its reads, ...)        header, payload, the mask of what is lost, and a report
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from helix_jax.config import CodecConfig, MixingConfig
+from helix_jax.strands.header import Header
+from helix_jax.strands.outer import Recovered
+from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands.written import Written
+
+Progress = Callable[[str, int, int], None]
+Rows = Callable[[int, int], np.ndarray] | UInt8[np.ndarray, "sources symbol_bytes"]
+
+
+class Report(Protocol):
+    """What became of a pool, as far as every writer can tell it; each writer's report is a dataclass that has more."""
+
+    @property
+    def packets(self) -> int:
+        """Packets of the pool, header apart: source and repair."""
+        ...
+
+    @property
+    def packets_received(self) -> int:
+        """Distinct packets that came back."""
+        ...
+
+    @property
+    def source_packets(self) -> int:
+        """Source packets of the pool."""
+        ...
+
+    @property
+    def lost_packets(self) -> int:
+        """Source packets past the outer code's reach, or doubtful."""
+        ...
+
+    @property
+    def verified(self) -> bool:
+        """Whether the digest of the whole payload matches."""
+        ...
+
+    @property
+    def lost_tokens(self) -> float:
+        """Share of the tokens that were concealed."""
+        ...
+
+    @property
+    def lost_update(self) -> float:
+        """Share of the decoder's update that is lost."""
+        ...
+
+
+class Received(Protocol):
+    """A pool as far as it came back."""
+
+    @property
+    def header(self) -> Header:
+        """The header."""
+        ...
+
+    @property
+    def recovered(self) -> Recovered:
+        """The source symbols of the payload, and the masks of those that are lost or doubtful."""
+        ...
+
+    @property
+    def report(self) -> Any:
+        """A ``Report``, which is a frozen dataclass."""
+        ...
+
+    @property
+    def remedy(self) -> str:
+        """What would bring more of the payload back, for error messages; for example "more strands are needed"."""
+        ...
+
+
+class Station(Protocol):
+    """A writer whose options are settled."""
+
+    @property
+    def unit(self) -> str:
+        """The unit of ``cost``, in the plural: "nucleotides" or "time units"."""
+        ...
+
+    def plan(self, size: int, mode: str, multiple: int = 1) -> PacketLayout:
+        """Choose how a payload is laid out.
+
+        Args:
+            size: Bytes of the payload.
+            mode: One of ``coding.modes.MODES``, or "bytes"; it decides the redundancy where none was requested.
+            multiple: The bytes of a packet are a multiple of it, so that packets carry whole tokens.
+
+        Raises:
+            HelixError: The payload does not fit.
+        """
+        ...
+
+    def cost(self, layout: PacketLayout) -> int:
+        """Return what a pool of this layout takes at most, header included, in ``unit``."""
+        ...
+
+    def draft(
+        self,
+        rows: Rows,
+        fields: Mapping[str, Any],
+        layout: PacketLayout,
+        *,
+        content_bytes: int,
+        mixing: MixingConfig,
+        key: bytes,
+    ) -> Any:
+        """Make a pool that is ready to be written; its method ``written`` gives the whole pool in memory.
+
+        Args:
+            rows: The payload: a function (begin, end) -> symbols uint8[end - begin, symbol_bytes], or all of them.
+            fields: What the header says of the content: ``kind``, and for video the fields of ``coding.described``.
+            layout: As ``plan`` gave it.
+            content_bytes: Bytes of the content, without the padding of the last symbol.
+            mixing: The mixing of the payload, which the header records.
+            key: The pool's id, 8 bytes.
+        """
+        ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """A way to write payloads, and to read them back."""
+
+    def open(self, config: CodecConfig, motifs: Sequence[str] = (), progress: Progress | None = None) -> Station:
+        """Settle the options.
+
+        Args:
+            config: The configuration, of which ``constraints`` and ``strands`` are the writer's.
+            motifs: Forbidden words.
+            progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
+
+        Raises:
+            HelixError: An option is out of range, or this writer does not have it.
+        """
+        ...
+
+    def read(
+        self, pool: Any, *, written: Written | None = None, key: bytes | None = None, progress: Progress | None = None
+    ) -> Received:
+        """Read a pool, or reads of it, as far as the outer code reaches.
+
+        Args:
+            pool: What came back, in the writer's own form.
+            written: Motifs and primers that the pool was written with, where the caller states them.
+            key: The pool's id, where strands of several pools are mixed.
+            progress: As for ``open``.
+
+        Raises:
+            DecodeError: No header can be read, or it is forged.
+            HelixError: This writer does not have one of the options.
+        """
+        ...

@@ -1,0 +1,224 @@
+"""The seam: every writer runs the same ``encode``, ``decode``, ``pack`` and ``unpack``, with all that a clip can need."""
+
+import dataclasses
+from dataclasses import dataclass
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+
+from helix_jax import codec, packing, video
+from helix_jax.coding import conceal
+from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
+from helix_jax.errors import DecodeError, HelixError
+from helix_jax.nets import Nets
+from helix_jax.strands.bases import Bases
+from helix_jax.timing import channel, pool
+from helix_jax.timing.graph import TALK
+from helix_jax.timing.scheme import Scheme
+from helix_jax.tokenizer import model as tokenizer
+from helix_jax.tokenizer import tiles
+from helix_jax.tokenizer.weights import Model
+from helix_jax.writer import Writer
+
+SMALL = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
+P = 0.98
+SCHEME = Scheme(
+    name="test", law=channel.Binomial.uniform(P), table=TALK, copies=2, delta=0.1, duration=144, data=120, spacing=24,
+    parity=28, index=6, check=8, group=16, redundancy=0.3, beams=(4, 32),
+)  # fmt: skip
+TIMING = pool.Timing(SCHEME)
+DIGEST = bytes(range(32))
+SHAPE = (12, 60, 100)
+REDUNDANT = StrandConfig(redundancy=0.3)
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A writer, and what its channel does.
+
+    Attributes:
+        writer: The writer.
+        read: Function (pool, numbers of the strands that are left) -> what came back.
+        config: The configuration.
+    """
+
+    writer: Writer
+    read: object
+    config: CodecConfig
+
+    def back(self, made, lost=()):
+        """What comes back when packets of these numbers are lost, and no strand of the header."""
+        gone = {made.header_strands + number for number in lost}
+        return self.read(made, [n for n in range(made.count) if n not in gone])
+
+
+def fasta(made, left):
+    return {made.strands.shape[1]: np.random.default_rng(0).permutation(made.strands[left])}
+
+
+def synthesised(made, left, copies=4):
+    """Noisy copies of strands, without their labels."""
+    generator = np.random.default_rng(0)
+    reads = [
+        np.repeat(made.schedule.letters[n], generator.binomial(made.schedule.durations[n], P))
+        for n in left
+        for _ in range(copies)
+    ]
+    return [reads[n] for n in generator.permutation(len(reads))]
+
+
+MEDIA = {
+    "bases": Medium(Bases(), fasta, CodecConfig(constraints="strand", strands=REDUNDANT)),
+    "timing": Medium(TIMING, synthesised, CodecConfig(strands=REDUNDANT)),
+}
+
+
+@pytest.fixture(scope="module", params=MEDIA)
+def medium(request):
+    return MEDIA[request.param]
+
+
+@pytest.fixture(scope="module")
+def nets(prior_of):
+    return Nets(Model(tokenizer.init(jax.random.key(0), SMALL), SMALL, DIGEST), prior_of(8, DIGEST))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A still picture in which a square moves."""
+    y, x = np.mgrid[: SHAPE[1], : SHAPE[2]]
+    still = np.stack([2 * x, 4 * y, 255 - 2 * x], axis=-1).clip(0, 255).astype(np.uint8)
+    frames = np.repeat(still[None], SHAPE[0], axis=0)
+    for number, frame in enumerate(frames):
+        frame[10:26, number : number + 16] = 200
+    return video.Clip(frames, Fraction(30000, 1001))
+
+
+@pytest.fixture(scope="module")
+def expected(nets, clip):
+    """The tokens, and the tokenizer's own picture of them."""
+    model = nets.tokenizer
+    tokens = tiles.encode(model.params, SMALL, clip.blocks(), *SHAPE[1:])
+    return tokens, np.concatenate(list(tiles.decode(model.params, SMALL, tokens, *SHAPE)))
+
+
+def pictures(blocks):
+    return np.concatenate(list(blocks))
+
+
+def test_both_are_writers():
+    for writer in (Bases(), TIMING):
+        assert isinstance(writer, Writer)
+
+
+# ---- video -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["raw", "context", "prior", "smallest"])
+def test_every_mode_through_every_writer(medium, nets, clip, expected, mode):
+    """The same tokens, with strands that the outer code repairs; the header is the same but for the writer's fields."""
+    config = dataclasses.replace(medium.config, mode=mode)
+    made = codec.encode(clip, nets, config=config, writer=medium.writer)
+    info, blocks, report = codec.decode(medium.back(made, lost=(0, 3)), nets, writer=medium.writer)
+    assert info == clip.info
+    assert report.verified
+    assert (report.lost_packets, report.lost_tokens, report.lost_update) == (0, 0.0, 0.0)
+    assert report.packets - report.packets_received == 2
+    np.testing.assert_array_equal(pictures(blocks), expected[1])
+    head = made.header
+    assert head.mode == (mode if mode != "smallest" else "context")
+    assert (head.frames, head.height, head.width, head.fps) == (*SHAPE, Fraction(30000, 1001))
+    assert (head.constraints == "timing") == (medium.writer is TIMING)
+
+
+def test_raw_tokens_past_repair_are_concealed_by_the_prior(medium, nets, clip, expected):
+    """Tokens of packets that came back are exact; the others are what the prior says, not copies of neighbours."""
+    config = dataclasses.replace(medium.config, mode="raw")
+    made = codec.encode(clip, nets, config=config, writer=medium.writer)
+    lost = range(made.layout.sources // 3 + made.layout.repairs)
+    _, blocks, report = codec.decode(medium.back(made, lost), nets, writer=medium.writer)
+    assert report.lost_packets >= made.layout.sources // 3
+    assert 0.2 < report.lost_tokens < 0.9
+    received = medium.writer.read(medium.back(made, lost))
+    symbols = codec.mixing.unmix(codec.mixing.from_bytes(received.recovered.symbols), made.header.key, config.mixing)
+    tokens, missing = codec.modes.decode(
+        "raw", expected[0].shape[:3], 8, symbols, received.recovered.lost, config.mixing, nets.prior
+    )
+    np.testing.assert_array_equal(tokens[~missing], expected[0][~missing])
+    filled = conceal.fill_lost(tokens, missing, nets.prior)
+    shown = tiles.decode(nets.tokenizer.params, SMALL, filled, *SHAPE)
+    np.testing.assert_array_equal(pictures(blocks), pictures(shown))
+    assert (filled != conceal.fill_lost(tokens, missing)).any()
+
+
+def test_a_budget_is_kept_in_the_unit_of_the_writer(medium, nets, clip):
+    """Less than what the best quality takes: less is written, within the budget, and it still decodes."""
+    config = dataclasses.replace(medium.config, mode="raw")
+    whole = codec.encode(clip, nets, config=config, writer=medium.writer)
+    cost = medium.writer.open(config).cost(whole.layout)
+    spent = {True: "time", False: "nucleotides"}[medium.writer is TIMING]
+    assert getattr(whole, spent) <= cost
+    budget = int(0.85 * cost)
+    made = codec.encode(clip, nets, config=dataclasses.replace(config, budget=budget), writer=medium.writer)
+    assert 0.7 * budget < getattr(made, spent) <= budget
+    info, blocks, _ = codec.decode(medium.back(made), nets, writer=medium.writer)
+    assert info == clip.info
+    assert pictures(blocks).shape == (*SHAPE, 3)
+    with pytest.raises(HelixError, match=rf"1 {medium.writer.open(medium.config).unit} are too few"):
+        codec.encode(clip, nets, config=dataclasses.replace(medium.config, budget=1), writer=medium.writer)
+
+
+def test_quality_and_effort_work(medium, nets, clip):
+    """A lower quality takes less, and effort changes tokens through any writer."""
+    sizes, tokens = {}, {}
+    for quality, effort in ((10, 0), (0, 0), (10, 1)):
+        config = dataclasses.replace(medium.config, mode="raw", quality=quality, effort=effort)
+        made = codec.encode(clip, nets, config=config, writer=medium.writer)
+        sizes[quality, effort], tokens[quality, effort] = made.header.content_bytes, made.header.digest
+    assert sizes[0, 0] < sizes[10, 0] == sizes[10, 1]
+    assert tokens[10, 0] != tokens[10, 1]
+
+
+def test_the_same_clip_gives_the_same_pool(nets, clip):
+    one, two = (codec.encode(clip, nets, writer=TIMING) for _ in range(2))
+    np.testing.assert_array_equal(one.schedule.letters, two.schedule.letters)
+    np.testing.assert_array_equal(one.schedule.durations, two.schedule.durations)
+
+
+# ---- refused ---------------------------------------------------------------------------------------------------
+
+
+def test_other_nets_are_refused(medium, nets, clip):
+    made = codec.encode(clip, nets, config=dataclasses.replace(medium.config, mode="context"), writer=medium.writer)
+    other = Nets(dataclasses.replace(nets.tokenizer, digest=bytes(32)))
+    with pytest.raises(DecodeError, match=r"encoded with model 0001020304050607, not 0{16}: give .* --model"):
+        codec.decode(medium.back(made), other, writer=medium.writer)
+    with pytest.raises(DecodeError, match="none was given"):
+        codec.decode(medium.back(made), Nets(nets.tokenizer), writer=medium.writer)
+
+
+def test_bytes_and_video_are_told_apart(medium, nets, clip):
+    data = np.random.default_rng(1).bytes(300)
+    packed = packing.pack(data, config=medium.config, writer=medium.writer)
+    assert packing.unpack(medium.back(packed, lost=(1,)), writer=medium.writer)[0] == data
+    with pytest.raises(DecodeError, match="holds bytes, not video: use `helix-jax unpack"):
+        codec.decode(medium.back(packed), nets, writer=medium.writer)
+    made = codec.encode(clip, nets, config=medium.config, writer=medium.writer)
+    with pytest.raises(DecodeError, match="holds video, not bytes: use `helix-jax decode"):
+        packing.unpack(medium.back(made), writer=medium.writer)
+
+
+def test_nothing_comes_back(medium, nets):
+    with pytest.raises(DecodeError):
+        codec.decode(medium.read(packing.pack(b"", config=medium.config, writer=medium.writer), [])
+                     if medium.writer is TIMING else {}, nets, writer=medium.writer)  # fmt: skip
+
+
+def test_too_few_packets_and_no_bytes(medium):
+    packed = packing.pack(bytes(300), config=medium.config, writer=medium.writer)
+    lost = range(packed.layout.repairs + 1)
+    remedy = {True: "more copies of each strand are needed", False: "more strands are needed"}[medium.writer is TIMING]
+    with pytest.raises(DecodeError, match=f"source packets are lost or doubtful, past the repair packets: {remedy}"):
+        packing.unpack(medium.back(packed, lost), writer=medium.writer)
