@@ -170,9 +170,18 @@ def _find_in(strands, total, count, sample, written, turn, key, every):
     """
     length, refused = total - written.ends, None
     # No set carries more than two bits a base.
-    if not headers.usable(2 * length) or count < headers.least_strands(2 * length):
+    if not headers.usable(2 * length) or count < (least := headers.least_strands(2 * length)):
         return [], None
-    for chosen in _likely_sets(core(turned(sample) if turn else sample, written), written, every):
+
+    def cores():
+        for part in portions(strands):
+            if part.shape[1] == total:
+                yield core(turned(part) if turn else part, written)
+
+    for chosen, obeying in _likely_sets(core(turned(sample) if turn else sample, written), written, every):
+        # Tables may take many seconds to build, and are of no use where too few strands obey the set for a header.
+        if obeying < least and not _obeyed(cores(), chosen, least):
+            continue
         try:
             table = tables.load(chosen, length)
         except constraints.ConstraintError:
@@ -180,10 +189,8 @@ def _find_in(strands, total, count, sample, written, turn, key, every):
         if not headers.usable(table.bits):
             continue
         seen = []
-        for part in portions(strands):
-            if part.shape[1] != total:
-                continue
-            words, ok = words_of(core(turned(part) if turn else part, written), table)
+        for part in cores():
+            words, ok = words_of(part, table)
             words = words[ok]
             seen.append(words[headers.is_header(words, table.bits)])
             if not len(seen[-1]):
@@ -218,11 +225,24 @@ def words_of(
 
 
 def _likely_sets(core, written, every):
-    """Return the named sets in the order worth trying: fewest violations in a sample first, then the tightest rules."""
+    """Return (named set, strands of a sample that obey it) in the order worth trying.
+
+    The sets with the fewest violations come first, and among those the tightest rules.
+    """
     choices = [as_written(named, written) for named in constraints.NAMED.values()]
     broken = [checker.check(core, choice).violations for choice in choices]
     order = sorted(range(len(choices)), key=lambda n: (broken[n], n))
-    return [choices[n] for n in order if every or broken[n] < len(core)]
+    return [(choices[n], len(core) - broken[n]) for n in order if every or broken[n] < len(core)]
+
+
+def _obeyed(cores, chosen, least):
+    """Return whether ``least`` strands obey a set, read no further than that takes."""
+    obeying = 0
+    for part in cores:
+        obeying += len(part) - checker.check(part, chosen).violations
+        if obeying >= least:
+            return True
+    return False
 
 
 def check_alone(found: Found, first: Collection[bytes]) -> None:
