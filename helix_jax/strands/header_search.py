@@ -116,7 +116,7 @@ def find_header(
         if (turn and heads_by_key) or len(heads_by_key) > 1 or key in heads_by_key:
             break
         if coder is None:
-            likely = _coders(samples[total], total, counts[total], choice, turn, total == lengths[0])
+            likely = _coders(strands, samples[total], counts[total], total, choice, turn, total == lengths[0])
         else:
             likely = [coder] if coder.length == total - choice.ends else []
         here, error = _find_in(strands, total, choice, turn, key, likely)
@@ -167,7 +167,7 @@ def _survey(strands):
     return counts, thinned
 
 
-def _coders(sample, total, count, written, turn, every):
+def _coders(strands, sample, count, total, written, turn, every):
     """Yield TK-SCONE for the sets that strands of one length may obey, the most likely first.
 
     ``every`` says whether to try also the sets that the whole sample breaks, which may consist of strands from
@@ -175,11 +175,21 @@ def _coders(sample, total, count, written, turn, every):
     """
     length = total - written.ends
     # No set carries more than two bits a base.
-    if not headers.usable(2 * length) or count < headers.least_strands(2 * length):
+    if not headers.usable(2 * length) or count < (least := headers.least_strands(2 * length)):
         return
-    for chosen in _likely_sets(core(turned(sample) if turn else sample, written), written, every):
+    for chosen, obeying in _likely_sets(core(turned(sample) if turn else sample, written), written, every):
+        # Tables may take many seconds to build, and are of no use where too few strands obey the set for a header.
+        if obeying < least and not _obeyed(_cores(strands, total, written, turn), chosen, least):
+            continue
         with contextlib.suppress(constraints.ConstraintError):
             yield Constrained(chosen, tables.load(chosen, length))
+
+
+def _cores(strands, total, written, turn):
+    """Yield the strands of one length without their primers."""
+    for part in portions(strands):
+        if part.shape[1] == total:
+            yield core(turned(part) if turn else part, written)
 
 
 def _find_in(strands, total, written, turn, key, coders):
@@ -189,10 +199,8 @@ def _find_in(strands, total, written, turn, key, coders):
         if not headers.usable(coder.bits):
             continue
         seen = []
-        for part in portions(strands):
-            if part.shape[1] != total:
-                continue
-            words, ok = coder.read(core(turned(part) if turn else part, written))
+        for part in _cores(strands, total, written, turn):
+            words, ok = coder.read(part)
             words = words[ok]
             seen.append(words[headers.is_header(words, coder.bits)])
             if not len(seen[-1]):
@@ -219,11 +227,24 @@ def turned(strands: UInt8[np.ndarray, "n L"]) -> UInt8[np.ndarray, "n L"]:
 
 
 def _likely_sets(core, written, every):
-    """Return the named sets in the order worth trying: fewest violations in a sample first, then the tightest rules."""
+    """Return (named set, strands of a sample that obey it) in the order worth trying.
+
+    The sets with the fewest violations come first, and among those the tightest rules.
+    """
     choices = [as_written(named, written) for named in constraints.NAMED.values()]
     broken = [checker.check(core, choice).violations for choice in choices]
     order = sorted(range(len(choices)), key=lambda n: (broken[n], n))
-    return [choices[n] for n in order if every or broken[n] < len(core)]
+    return [(choices[n], len(core) - broken[n]) for n in order if every or broken[n] < len(core)]
+
+
+def _obeyed(cores, chosen, least):
+    """Return whether ``least`` strands obey a set, read no further than that takes."""
+    obeying = 0
+    for part in cores:
+        obeying += len(part) - checker.check(part, chosen).violations
+        if obeying >= least:
+            return True
+    return False
 
 
 def check_alone(found: Found, first: Collection[bytes]) -> None:

@@ -156,11 +156,12 @@ class Timing:
         """
         strands, plain = config.strands, StrandConfig()
         _refuse(
-            ("the constraint set", config.constraints != CodecConfig.constraints),
-            ("the strand length", strands.length != plain.length),
-            ("primers", strands.left_primer or strands.right_primer or strands.primers_exempt),
-            ("motifs", motifs),
-            ("redundancy for the survival of reads (give a share)", isinstance(strands.redundancy, Survival)),
+            ("--constraints", config.constraints != CodecConfig.constraints),
+            ("--strand-length", strands.length != plain.length),
+            ("--survive", isinstance(strands.redundancy, Survival)),
+            ("--forbid", motifs),
+            ("--left-primer", strands.left_primer),
+            ("--right-primer", strands.right_primer),
         )
         assert not isinstance(strands.redundancy, Survival)
         return Station(self.scheme, strands.redundancy, progress)
@@ -185,7 +186,12 @@ class Timing:
             DecodeError: The header cannot be read, or it is that of another pool or scheme.
             HelixError: ``written`` states something.
         """
-        _refuse(("motifs and primers", written is not None))
+        if written is not None:
+            _refuse(
+                ("--forbid", written.motifs),
+                ("--left-primer", written.left),
+                ("--right-primer", written.right),
+            )
         scheme = self.scheme
         strands = reading.read(pool, scheme, progress)
         head, header_strands, corrected, broken = _read_header(scheme, strands)
@@ -225,10 +231,12 @@ class Timing:
 
 
 def _refuse(*options):
-    """Raise HelixError for the first of (name, value) whose value is set: the scheme settles it."""
-    for name, value in options:
-        if value:
-            raise HelixError(f"{name}: not for the timing writer, whose scheme settles the strands; leave it out")
+    """Raise HelixError for those of the pairs (option, value) that have a value: the scheme settles them."""
+    names = [name for name, value in options if value]
+    if names:
+        raise HelixError(
+            f"{', '.join(names)}: not for the timing writer, whose scheme settles the strands; leave it out"
+        )
 
 
 # ---- writing -----------------------------------------------------------------------------------------

@@ -142,12 +142,6 @@ def test_priors_of_others(clip, encoded, refused, weights_file, prior_file, othe
         refused(WRONG_USE, words, command, source, *options, foreign)
 
 
-@pytest.mark.parametrize("option", [("--mode", "raw"), ("--no-verify",), ("--prior", "any")])
-def test_only_for_letters(clip, refused, option):
-    words = [option[0].removeprefix("--no-"), "not for --writer timing"]
-    refused(WRONG_USE, words, "encode", clip, "--writer", "timing", *option)
-
-
 def test_loss(tmp_path, encoded, run_cli, weights_file, prior_file):
     """Copies of the directory may go without a word; a segment may not."""
     pool = fasta.read(encoded["context"][0])[100]

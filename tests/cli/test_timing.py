@@ -11,11 +11,11 @@ from helix_jax import video
 from helix_jax.cli import timing
 from helix_jax.strands import fasta
 from helix_jax.strands import header as headers
-from helix_jax.timing import capacity, channel, codec, quantizer, schedule, scheme
+from helix_jax.timing import capacity, channel, pool, quantizer, schedule, scheme
 from helix_jax.timing.graph import TALK, TimeTable
 
 DONE, WRONG_USE, WITH_LOSS, UNDECODABLE = 0, 2, 3, 4
-REPORT_FIELDS = {field.name for field in dataclasses.fields(codec.Report)}
+REPORT_FIELDS = {field.name for field in dataclasses.fields(pool.Report)}
 WRITE_FIELDS = {"output", "scheme", "strands", "rounds_per_strand", "time_units", "content_bytes"}
 BLOB = np.random.default_rng(3).bytes(180)  # as many strands as the clip: what is compiled serves both
 # nearly noiseless and narrow, so that alignment is quick; without parity, whose decoder is compiled for each size
@@ -89,7 +89,7 @@ def test_pack_simulate_unpack(tmp_path, shelf, run_cli):
     figures = only_json(result)
     assert (tmp_path / "back").read_bytes() == BLOB
     assert figures.keys() == REPORT_FIELDS | {"output", "bytes"}
-    assert (figures["bytes"], figures["lost_strands"], figures["verified"]) == (180, 0, True)
+    assert (figures["bytes"], figures["lost_packets"], figures["verified"]) == (180, 0, True)
     reads = [row for group in fasta.read(shelf / "blob.fasta").values() for row in group]
     assert figures["reads"] == len(reads)
 
@@ -121,10 +121,10 @@ def test_encode_simulate_decode(tmp_path, shelf, run_cli, weights_file):
 
 
 def test_video_past_repair_status_3(tmp_path, shelf, run_cli, weights_file):
-    """The strands of the headers come, and the last ones, by which the reader knows how many there are."""
+    """The strands of the header come, and a few others."""
     lines = (shelf / "clip.tsv").read_text().splitlines(keepends=True)
-    headed = 3 + -(-(16 + headers.SIZE) // codec.symbol_bytes(CHEAP))
-    (tmp_path / "less.tsv").write_text("".join(lines[: headed + 2] + lines[-3:]))
+    headed = 3 + 2 * -(-headers.SIZE // pool.symbol_bytes(CHEAP)) + 2
+    (tmp_path / "less.tsv").write_text("".join(lines[: headed + 4]))
     (tmp_path / "cheap.json").write_text((shelf / "cheap.json").read_text())
     simulate(run_cli, tmp_path, "less.tsv", "less.fasta")
     result = run_cli(
@@ -140,7 +140,7 @@ def test_video_past_repair_status_3(tmp_path, shelf, run_cli, weights_file):
 
 def test_what_cannot_be_decoded_status_4(tmp_path, shelf, refused, weights_file):
     out = ("-o", tmp_path / "out.mp4")
-    refused(UNDECODABLE, ["holds no video", "unpack"], "decode", shelf / "blob.fasta", *out, *writer(shelf))
+    refused(UNDECODABLE, ["holds bytes", "unpack"], "decode", shelf / "blob.fasta", *out, *writer(shelf))
     refused(UNDECODABLE, ["holds video", "decode"], "unpack", shelf / "clip.fasta", *out, *writer(shelf))
     records = [line for line in (shelf / "blob.fasta").read_text().splitlines() if line[0] != ">"]
     alike = collections.defaultdict(list)
@@ -175,27 +175,27 @@ def test_the_talks_scheme_is_the_default(tmp_path, shelf, run_cli):
 @pytest.mark.parametrize(
     ("commands", "option"),
     [
-        (("encode", "pack"), ("--constraints", "helix")),
-        (("encode", "pack"), ("--strand-length", 150)),
-        (("encode", "pack"), ("--redundancy", 0.1)),
-        (("encode", "decode", "pack", "unpack"), ("--key", "0011223344556677")),
+        (("encode", "pack"), ("--constraints", "strict")),
+        (("encode", "pack"), ("--strand-length", 100)),
+        (("encode", "pack"), ("--survive", 0.1)),
         (("encode", "decode", "pack", "unpack"), ("--forbid", "ACGT")),
         (("encode", "decode", "pack", "unpack"), ("--left-primer", "ACGT")),
         (("encode", "decode", "pack", "unpack"), ("--right-primer", "ACGT")),
     ],
 )
 def test_options_of_the_other_writer(tmp_path, shelf, refused, commands, option):
-    """Also where the value is the default."""
+    """The timing writer names what its scheme settles."""
+    inputs = {"encode": "clip.mp4", "decode": "clip.fasta", "pack": "blob", "unpack": "blob.fasta"}
     for command in commands:
-        words = [option[0], "--writer timing"]
-        refused(WRONG_USE, words, command, shelf / "blob", "-o", tmp_path / "out", *writer(shelf), *option)
-        words = ["--scheme", "--writer timing"]
-        refused(WRONG_USE, words, command, shelf / "blob", "-o", tmp_path / "out", "--scheme", "talk", *option)
+        words, out = [option[0], "not for the timing writer"], tmp_path / "out.mp4"
+        refused(WRONG_USE, words, command, shelf / inputs[command], "-o", out, *writer(shelf), *option)
+        words = ["--scheme", "only for --writer timing"]
+        refused(WRONG_USE, words, command, shelf / inputs[command], "-o", out, "--scheme", "talk", *option)
 
 
 def test_several_are_all_named(tmp_path, shelf, refused):
-    options = ("--forbid", "ACGT", "--redundancy", 0.5)
-    words = ["--redundancy, --forbid"]
+    options = ("--forbid", "ACGT", "--strand-length", 90)
+    words = ["--strand-length, --forbid"]
     refused(WRONG_USE, words, "pack", shelf / "blob", "-o", tmp_path / "out", "--writer", "timing", *options)
 
 
@@ -427,7 +427,7 @@ def test_design(tmp_path, run_cli):
     assert figures["splitting_rate"] == pytest.approx(p / q, abs=1e-8)
     assert figures["theorem_bits_per_hour"] == pytest.approx(60 * figures["theorem_rate"], abs=1e-2)
     assert figures["scheme_bits_per_hour"] == pytest.approx(60 * figures["scheme_rate"], abs=1e-2)
-    bits = 8 * codec.symbol_bytes(made) / 1.1
+    bits = 8 * pool.symbol_bytes(made) / 1.1
     assert figures["bits_per_strand"] == pytest.approx(bits, abs=1e-3)
     assert figures["scheme_rate"] == pytest.approx(bits / figures["time_units_per_strand"], rel=1e-5)
     assert figures["rounds_per_strand"] == made.frame.rounds

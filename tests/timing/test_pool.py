@@ -188,17 +188,17 @@ def test_more_bytes_than_the_index_numbers():
 @pytest.mark.parametrize(
     ("config", "motifs", "named"),
     [
-        (CodecConfig(constraints="strict"), (), "constraint set"),
-        (CodecConfig(strands=StrandConfig(length=100)), (), "strand length"),
-        (CodecConfig(strands=StrandConfig(left_primer="ACGT")), (), "primers"),
-        (CodecConfig(), ("GAATTC",), "motifs"),
-        (CodecConfig(strands=StrandConfig(redundancy=Survival(0.1))), (), "survival of reads"),
+        (CodecConfig(constraints="strict"), (), "--constraints"),
+        (CodecConfig(strands=StrandConfig(length=100)), (), "--strand-length"),
+        (CodecConfig(strands=StrandConfig(left_primer="ACGT")), (), "--left-primer"),
+        (CodecConfig(), ("GAATTC",), "--forbid"),
+        (CodecConfig(strands=StrandConfig(redundancy=Survival(0.1))), (), "--survive"),
     ],
 )
 def test_options_that_the_scheme_settles_are_refused(config, motifs, named):
     with pytest.raises(HelixError, match=f"{named}.*not for the timing writer"):
         packing.pack(b"abc", config=config, motifs=motifs, writer=timing.Timing(SCHEME))
-    with pytest.raises(HelixError, match="motifs and primers: not for the timing writer"):
+    with pytest.raises(HelixError, match="--forbid: not for the timing writer"):
         decode([np.zeros(90, np.uint8)], motifs=("GAATTC",))
 
 

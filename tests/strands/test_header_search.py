@@ -1,0 +1,64 @@
+"""Which sets are tried on strands of unknown origin: no tables for those that cannot have a header, no header lost."""
+
+import numpy as np
+import pytest
+
+from helix_jax import codec
+from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.errors import DecodeError
+from helix_jax.strands import header as headers
+from helix_jax.strands import header_search
+from helix_jax.strands.written import Written
+from helix_jax.tk_scone import tables
+
+LENGTH = 100
+LEAST = headers.least_strands(2 * LENGTH)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    strands = StrandConfig(length=LENGTH, redundancy=0.3)
+    return codec.pack(bytes(range(200)), config=CodecConfig(constraints="goldman", strands=strands))
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Names of the sets whose tables are loaded."""
+    names, load = [], tables.load
+    monkeypatch.setattr(tables, "load", lambda chosen, length: names.append(chosen.name) or load(chosen, length))
+    return names
+
+
+def others(count):
+    """Strands with a run of four, which break every set."""
+    strands = np.random.default_rng(0).integers(0, 4, (count, LENGTH), np.uint8)
+    strands[:, 40:44] = 2
+    return strands
+
+
+@pytest.mark.parametrize("written", [None, Written(("GAATTC",))])
+def test_strands_that_obey_no_set_cost_no_tables(loaded, written):
+    with pytest.raises(DecodeError, match="no header strand"):
+        header_search.find_header({LENGTH: others(300)}, written)
+    assert loaded == []
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_pool_among_many_other_strands_is_found(pool, loaded, backwards):
+    """Of the sample too few strands obey the set, so all are looked at."""
+    strands = header_search.turned(pool.strands) if backwards else pool.strands
+    assert len(strands) * header_search.SAMPLE // 20000 < LEAST < len(strands)
+    mixed = np.random.default_rng(1).permutation(np.concatenate([others(20000), strands]))
+    found = header_search.find_header({LENGTH: mixed})
+    assert (found.header, found.constraints.name) == (pool.header, "goldman")
+    assert loaded[-1] == "goldman"
+    assert backwards or len(loaded) == 1
+
+
+def test_as_many_strands_as_a_header_needs_are_tried(pool, loaded):
+    """One fewer can have no header."""
+    for count in (LEAST, LEAST - 1):
+        loaded.clear()
+        with pytest.raises(DecodeError, match="no header strand"):
+            header_search.find_header({LENGTH: np.concatenate([others(50), pool.strands[:count]])})
+        assert ("goldman" in loaded) == (count == LEAST)
