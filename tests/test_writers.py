@@ -1,4 +1,4 @@
-"""The seam: both writers run the same ``encode``, ``decode``, ``pack`` and ``unpack``, with all that a clip can need."""
+"""The seam: both writers run the same encode, decode, pack and unpack, with all that a clip can need."""
 
 import dataclasses
 from dataclasses import dataclass

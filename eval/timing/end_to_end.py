@@ -28,7 +28,6 @@ from helix_jax.timing import (
     scheme,
 )
 from helix_jax.timing.graph import GraphError, TimeTable
-from helix_jax.timing.schedule import Schedule
 
 BEAM = 64  # beam width of the alignment grid
 ALIGNED = 8  # strands per call and device

@@ -145,7 +145,7 @@ def test_priors_of_others(clip, encoded, refused, weights_file, prior_file, othe
 def test_loss(tmp_path, encoded, run_cli, weights_file, prior_file):
     """Copies of the directory may go without a word; a segment may not."""
     pool = fasta.read(encoded["context"][0])[100]
-    data = codec.read_pool({100: pool}).layout.sources
+    data = codec.read_pool({100: pool}).header.sources
     first = len(pool) - data
     for lost, status in ((range(4), DONE), ([5], WITH_LOSS)):
         kept = np.delete(pool, first + np.array(lost), axis=0)

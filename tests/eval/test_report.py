@@ -113,7 +113,7 @@ def test_a_report(tmp_path, make_clip, run, lpips_file, weights_file, prior_file
             stream = streams[row["method"], row["setting"]]
             assert int(row["content_bytes"]) == stream.size
             writer = next(writer for writer in writers.WRITERS if writer.name == row["writer"])
-            strands, claims = writers.pool_of(stream.to_bytes(), writer, 0.1).strands, writer.claims
+            strands, claims = writers.pool_of(stream.to_bytes(), writer, 0.1).strands, writer.constraints
             if writer == writers.OURS:
                 assert strands.shape == codec.pack(stream.to_bytes(), config=CodecConfig(strands=SAME)).strands.shape
         assert int(row["nucleotides"]) == strands.shape[0] * 150

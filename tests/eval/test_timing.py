@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import sys
@@ -155,7 +156,7 @@ def test_waterfall_ends_at_what_was_measured(tiny_trial):
     made = packing.pack(bytes(60), writer=pool.Timing(TINY))
     schedule, parts = made.schedule, end_to_end.waterfall(made)
     values = [value for _, value in parts]
-    assert values == sorted(values, reverse=True)
+    assert all(after <= before + 1e-12 for before, after in itertools.pairwise(values))
     assert values[0] == pytest.approx(1.815179438)
     assert values[1] == paths.coder(TINY).bits / TINY.duration
     assert values[-1] == 480 / schedule.durations.sum()

@@ -50,7 +50,7 @@ def test_a_pool_among_many_other_strands_is_found(pool, loaded, backwards):
     assert len(strands) * header_search.SAMPLE // 20000 < LEAST < len(strands)
     mixed = np.random.default_rng(1).permutation(np.concatenate([others(20000), strands]))
     found = header_search.find_header({LENGTH: mixed})
-    assert (found.header, found.constraints.name) == (pool.header, "goldman")
+    assert (found.header, found.coder.name) == (pool.header, "goldman")
     assert loaded[-1] == "goldman"
     assert backwards or len(loaded) == 1
 
