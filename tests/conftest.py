@@ -12,11 +12,26 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import fractions
 import functools
+import importlib.util
+import pkgutil
 
 import hypothesis
 import jax
+import jaxtyping
 import numpy as np
 import pytest
+
+# Whatever is imported of the library from here on has its annotations checked at each call, with shapes; a whole number
+# is a float too, as it is for Python. Not the command line, for which typer has None where an option is not given.
+jaxtyping.install_import_hook(
+    [
+        f"helix_jax.{module.name}"
+        for module in pkgutil.iter_modules(importlib.util.find_spec("helix_jax").submodule_search_locations)
+        if module.name != "cli"
+    ],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+jaxtyping.config.update("jaxtyping_remove_typechecker_stack", True)  # else each error is shown three times
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
