@@ -13,7 +13,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import fractions
 import functools
 import importlib.util
-import pkgutil
+import pathlib
 
 import hypothesis
 import jax
@@ -21,14 +21,13 @@ import jaxtyping
 import numpy as np
 import pytest
 
-# Whatever is imported of the library from here on has its annotations checked at each call, with shapes; a whole number
-# is a float too, as it is for Python. Not the command line, for which typer has None where an option is not given.
+# Annotations of the library are checked at each call, with shapes; a whole number is a float too, as it is for Python.
+# Not those of the command line, for which typer has None where an option is not given, and not those of the checker of
+# strands, whose inner functions would be wrapped anew at each call: it would take twenty times as long.
+LIBRARY = pathlib.Path(importlib.util.find_spec("helix_jax").origin).parent
+CHECKED = [".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts) for path in LIBRARY.rglob("[!_]*.py")]
 jaxtyping.install_import_hook(
-    [
-        f"helix_jax.{module.name}"
-        for module in pkgutil.iter_modules(importlib.util.find_spec("helix_jax").submodule_search_locations)
-        if module.name != "cli"
-    ],
+    [name for name in CHECKED if not name.startswith(("helix_jax.cli", "helix_jax.strands.checker"))],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 jaxtyping.config.update("jaxtyping_remove_typechecker_stack", True)  # else each error is shown three times
