@@ -12,11 +12,25 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import fractions
 import functools
+import importlib.util
+import pathlib
 
 import hypothesis
 import jax
+import jaxtyping
 import numpy as np
 import pytest
+
+# Annotations of the library are checked at each call, with shapes; a whole number is a float too, as it is for Python.
+# Not those of the command line, for which typer has None where an option is not given, and not those of the checker of
+# strands, whose inner functions would be wrapped anew at each call: it would take twenty times as long.
+LIBRARY = pathlib.Path(importlib.util.find_spec("helix_jax").origin).parent
+CHECKED = [".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts) for path in LIBRARY.rglob("[!_]*.py")]
+jaxtyping.install_import_hook(
+    [name for name in CHECKED if not name.startswith(("helix_jax.cli", "helix_jax.strands.checker"))],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+jaxtyping.config.update("jaxtyping_remove_typechecker_stack", True)  # else each error is shown three times
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

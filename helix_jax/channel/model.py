@@ -36,8 +36,6 @@ def _check(thing, name, least, most):
 class Errors:
     """Error process of one pass over a molecule, writing or reading it. Raises ChannelError.
 
-    Lists are accepted and kept as tuples.
-
     Attributes:
         substitution: Substituted *bases* per base of the strand, in 0..0.5. This and the next two are averages over
             uniformly random strands, over positions and over reads; bursts count with all their bases, and a burst
@@ -216,9 +214,6 @@ class Channel:
     def __post_init__(self):
         if not self.name or not self.source:
             raise ChannelError(f"name {self.name!r}, source {self.source!r}: neither may be empty; say whose numbers")
-        for name, kind in (("synthesis", Errors), ("sequencing", Errors), ("quality", Quality)):
-            if not isinstance(getattr(self, name), kind):
-                raise ChannelError(f"{name}: {getattr(self, name)!r}; give a channel.model.{kind.__name__}")
         if self.molecules != int(self.molecules) or not 0 <= self.molecules <= 1 << 30:
             raise ChannelError(f"molecules: {self.molecules}; give a whole number in 0..2^30, 0 for no limit")
         _check(self, "dropout", 0, 0.99)

@@ -104,7 +104,7 @@ class Header:
             raise HeaderError(f"header: constraint set name {name!r} is not 1 to 16 printable ASCII characters")
         for field, size in (("tables_hash", 8), ("key", 8), ("digest", 16), ("model_hash", 8), ("prior_hash", 6)):
             value = getattr(self, field)
-            if not isinstance(value, bytes) or len(value) != size:
+            if len(value) != size:
                 raise HeaderError(f"header: {field} {value!r} is not {size} bytes")
         if self.mode == "raw" and any(self.prior_hash):
             raise HeaderError(f"header: prior_hash {self.prior_hash.hex()} in mode raw, which has no use for a prior")

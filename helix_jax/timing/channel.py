@@ -6,7 +6,7 @@ offer three: binomial, Poisson, or a table.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,7 +38,7 @@ class Binomial:
     """The run length is Binomial(t, p[b][a]): in each time unit a copy gains a base with that probability.
 
     Attributes:
-        p: 4 x 4 probabilities in 0..1, with 0 where b == a. Lists are accepted and kept as tuples.
+        p: 4 x 4 probabilities in 0..1, with 0 where b == a.
 
     Raises:
         ChannelError: The probabilities break these rules.
@@ -78,8 +78,7 @@ class Poisson:
     """The run length is Poisson(mean[b][a] * t).
 
     Attributes:
-        mean: 4 x 4 mean run lengths per time unit, in 0..100, with 0 where b == a. Lists are accepted and kept as
-            tuples.
+        mean: 4 x 4 mean run lengths per time unit, in 0..100, with 0 where b == a.
 
     Raises:
         ChannelError: The means break these rules.
@@ -122,7 +121,7 @@ class Tabulated:
     Attributes:
         pmfs: ``pmfs[b][a][t - 1]`` is the tuple of the probabilities of run lengths 0, 1, ... at time t. It is empty
             where that time was not measured, and always for b == a. Each tuple sums to 1 within 1e-6 and is kept
-            normalised. Lists are accepted and kept as tuples.
+            normalised.
 
     Raises:
         ChannelError: The table breaks these rules.
@@ -142,9 +141,9 @@ class Tabulated:
         object.__setattr__(self, "pmfs", tuple(map(tuple, pmfs)))
 
     @classmethod
-    def uniform(cls, pmfs: Iterable) -> "Tabulated":
+    def uniform(cls, pmfs: Sequence[Sequence[float]]) -> "Tabulated":
         """Make the law that has the same table for all transitions: ``pmfs[t - 1][r]``."""
-        return cls(_off_diagonal(pmfs, ()))
+        return cls(_off_diagonal(tuple(map(tuple, pmfs)), ()))
 
     def pmf(self, b: int | np.integer, a: int | np.integer, time: float | int) -> Float64[np.ndarray, " runs"]:
         """Return the probability of each run length 0..r_max of base a after base b.

@@ -51,7 +51,7 @@ class Frame:
         check: The check letters at the end.
 
     Raises:
-        FrameError: A number is not whole or too small.
+        FrameError: A number is too small.
     """
 
     data: int
@@ -63,7 +63,7 @@ class Frame:
     def __post_init__(self) -> None:
         for name, least in (("data", 1), ("spacing", 1), ("parity", 0), ("index", 1), ("check", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if value < least:
                 raise FrameError(f"strand layout: {name} is {value}; give a whole number, at least {least}")
 
     @cached_property

@@ -89,14 +89,14 @@ class Scheme:
             ("check", 1, 64), ("group", 1, 1 << 12), ("redundancy", 0.0, 100.0),
         ):  # fmt: skip
             value = getattr(self, field)
-            if not low <= value <= high or (isinstance(low, int) and value != int(value)):
+            if not low <= value <= high:
                 whole = "a whole number from " if isinstance(low, int) else ""
                 raise SchemeError(f"scheme {self.name}: {field} is {value}, not {whole}{low} to {high}")
         if self.table.longest > LONGEST_TIME:
             raise SchemeError(f"scheme {self.name}: a time of {self.table.longest} units; at most {LONGEST_TIME}")
-        if self.splitting and (len(self.splitting) != 2 or any(n != int(n) or n < 1 for n in self.splitting)):
+        if self.splitting and min(self.splitting) < 1:
             raise SchemeError(f"scheme {self.name}: splitting {self.splitting}: give two whole numbers [p, q], or null")
-        if not self.beams or any(beam != int(beam) or beam < 1 for beam in self.beams):
+        if not self.beams or min(self.beams) < 1:
             raise SchemeError(f"scheme {self.name}: beams {self.beams}: give at least one, each at least 1")
         channel.pmf_table(self.law, self.table)
 
@@ -155,14 +155,19 @@ def from_json(text: str, origin: str = "scheme") -> Scheme:
         wrong = sorted(fields.keys() ^ {field.name for field in dataclasses.fields(Scheme)})
         if wrong:
             raise SchemeError(f"{origin}: fields missing from it, or unknown: {', '.join(wrong)}")
-        law = fields["law"]
+        law: dict[str, Any] = {name: _tuples(value) for name, value in fields["law"].items()}
         kind = law.pop("kind", None)
         if kind not in LAWS:
             raise SchemeError(f"{origin}: law of kind {kind!r}: it is one of {', '.join(LAWS)}")
         fields["law"] = LAWS[kind](**law)
         fields["table"] = TimeTable.parse(fields["table"])
-        fields["splitting"] = fields["splitting"] and tuple(fields["splitting"])
-        fields["beams"] = tuple(fields["beams"])
+        for field in ("copies", "duration", "data", "spacing", "parity", "index", "check", "group"):
+            fields[field] = _whole(fields[field], f"{origin}: {field}")
+        fields["beams"] = tuple(_whole(beam, f"{origin}: one of beams") for beam in fields["beams"])
+        splitting = tuple(_whole(n, f"{origin}: one of splitting") for n in fields["splitting"] or ())
+        if len(splitting) not in (0, 2):
+            raise SchemeError(f"{origin}: splitting {fields['splitting']!r}: give two whole numbers [p, q], or null")
+        fields["splitting"] = splitting or None
         return Scheme(**fields)
     except SchemeError:
         raise
@@ -170,6 +175,20 @@ def from_json(text: str, origin: str = "scheme") -> Scheme:
         raise SchemeError(
             f"{origin}: not a timing scheme: {error}; write one with `helix-jax timing design`"
         ) from error
+
+
+def _tuples(value):
+    """Return a value of JSON with tuples in place of its lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _whole(value, what):
+    """Return a number of JSON, which has only one kind of numbers, as an integer. What is no number stays as it is."""
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise SchemeError(f"{what} is {value}, not a whole number")
+        return int(value)
+    return value
 
 
 def write(path: str | Path, scheme: Scheme) -> None:

@@ -185,7 +185,7 @@ def last_base() -> Automaton:
 
 def reverse_complement(bases: Iterable[int | np.integer]) -> Integer[np.ndarray, " n"]:
     """Return the reverse complement of a word of bases."""
-    return 3 - np.array([*bases])[::-1]
+    return 3 - np.array([*bases], np.int64)[::-1]
 
 
 def forbid(motifs: Iterable[Iterable[int | np.integer]]) -> Automaton:

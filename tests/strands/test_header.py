@@ -116,7 +116,7 @@ def test_header_of_bytes_needs_no_video_fields():
         ("key", b"short"),
         ("tables_hash", bytes(9)),
         ("digest", bytes(8)),
-        ("model_hash", "modelmod"),
+        ("model_hash", b"modelmo"),
         ("prior_hash", bytes(8)),
         ("prior_hash", b"prior1"),  # in mode raw
         ("content_bytes", 32 * 32 + 1),

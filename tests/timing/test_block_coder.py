@@ -8,18 +8,15 @@ import chex
 import jax
 import numpy as np
 import pytest
-from beartype import beartype
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import TypeCheckError, jaxtyped
+from jaxtyping import TypeCheckError
 
 from helix_jax import parallel
 from helix_jax.arithmetic import TOTAL
 from helix_jax.reference import kernels
 from helix_jax.timing import block_coder
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
-
-CHECKED = jaxtyped(typechecker=beartype)
 
 CAPACITY = 1.815179438097  # TALK, bits per time unit
 ALPHA = 0.8495642593  # TALK, rounds per time unit
@@ -431,4 +428,4 @@ def test_impossible_demands_are_refused(build, message):
 def test_wrong_words_are_refused(words, talk_block):
     arrays, shape = block_coder.block_on_device(talk_block(64))
     with pytest.raises(TypeCheckError):
-        CHECKED(block_coder.encode_block)(arrays, words, shape=shape)
+        block_coder.encode_block(arrays, words, shape=shape)

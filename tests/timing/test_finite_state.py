@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from helix_jax import parallel
 from helix_jax.reference import kernels
-from helix_jax.timing import finite_state, state_splitting
+from helix_jax.timing import finite_state, powers, state_splitting
 from helix_jax.timing.graph import RUNNING, TALK, Graph, GraphError, TimeTable, ordinary_graph
 
 encode = jax.jit(finite_state.encode, static_argnames="shape")
@@ -133,7 +133,7 @@ def comes_back(graph, code, vertex, seed=0, strands=4, length=12):
     ],
 )
 def test_codes_of_the_talk(p, q, states, anticipation, weights):
-    x = state_splitting.approximate_eigenvector(state_splitting.power_matrix(TALK_GRAPH, q), 1 << p)
+    x = powers.approximate_eigenvector(powers.power_matrix(TALK_GRAPH, q), 1 << p)
     found = {TALK_GRAPH.name(v): int(x[v]) for v in np.flatnonzero(x)}
     assert found == weights
     code = talk_code(p, q)
@@ -215,8 +215,8 @@ def test_textbook(graph, p, q, capacity, states, lawful):
 @example(graph_of([(0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 2, 1), (2, 1, 0)]), 2, 0, 0)  # period 2
 @settings(max_examples=8)
 def test_random_graphs(graph, q, fewer, seed):
-    matrix = state_splitting.power_matrix(graph, q)
-    most = max((p for p in range(1, 2 * q + 1) if state_splitting.reaches(matrix, 1 << p)), default=0)
+    matrix = powers.power_matrix(graph, q)
+    most = max((p for p in range(1, 2 * q + 1) if powers.reaches(matrix, 1 << p)), default=0)
     assume(most >= 1)
     p = max(1, most - fewer)
     code = state_splitting.build(graph, p, q)
@@ -242,8 +242,8 @@ def test_random_tables(graph, seed):
     """As before by the oracles alone, which need no compilation; time tables too."""
     generator = np.random.default_rng(seed)
     q = int(generator.integers(1, 5))
-    matrix = state_splitting.power_matrix(graph, q)
-    most = max((p for p in range(1, 2 * q + 1) if state_splitting.reaches(matrix, 1 << p)), default=0)
+    matrix = powers.power_matrix(graph, q)
+    most = max((p for p in range(1, 2 * q + 1) if powers.reaches(matrix, 1 << p)), default=0)
     assume(most >= 1)
     p = int(generator.integers(1, most, endpoint=True))
     code = state_splitting.build(graph, p, q)

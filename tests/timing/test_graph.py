@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from helix_jax.timing.graph import RUNNING, TALK, Graph, GraphError, TimeTable, ordinary_graph, timing_graph
 
@@ -92,7 +93,7 @@ def test_refused_shapes():
     with pytest.raises(GraphError, match=r"rows of .* not 4 x 4"):
         TimeTable((EMPTY, EMPTY, EMPTY))
     with pytest.raises(GraphError, match="whole numbers"):
-        TimeTable.uniform((1.5,))
+        TimeTable.uniform((0,))
 
 
 # ---- G and G' ------------------------------------------------------------------------------------
@@ -247,5 +248,5 @@ def test_broken_graphs():
         graph_of(2, [(-1, 1)])
     with pytest.raises(GraphError, match="1 names for 2 vertices"):
         Graph(2, one, one, one, ("only",))
-    with pytest.raises(GraphError, match="differ in length"):
+    with pytest.raises(TypeCheckError):
         Graph(2, one, one, np.zeros(2, np.int32))

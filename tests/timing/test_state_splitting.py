@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from helix_jax.timing import state_splitting
+from helix_jax.timing import powers, state_splitting
 from helix_jax.timing.graph import TALK, Graph, GraphError, ordinary_graph
 from helix_jax.timing.state_splitting import SplittingError
 
@@ -39,73 +39,12 @@ def deterministic_graphs(draw, vertices=5, labels=3):
 
 
 def weights_of(graph, p, q):
-    x = state_splitting.approximate_eigenvector(state_splitting.power_matrix(graph, q), 1 << p)
+    x = powers.approximate_eigenvector(powers.power_matrix(graph, q), 1 << p)
     assert x is not None
     return x
 
 
 # ---- the steps, each against its definition --------------------------------------------------------
-
-
-@given(deterministic_graphs(), st.integers(1, 4), st.data())
-@settings(max_examples=40)
-def test_power_graph_holds_all_paths(graph, q, data):
-    vertices = data.draw(st.lists(st.integers(0, graph.vertices - 1), min_size=1, unique=True).map(sorted))
-    edges = list(zip(graph.source.tolist(), graph.target.tolist(), graph.label.tolist(), strict=True))
-    paths = [(v, v, ()) for v in vertices]
-    for _ in range(q):
-        paths = [(first, t, (*word, a)) for first, here, word in paths for s, t, a in edges if s == here]
-    wanted = sorted((first, word, last) for first, last, word in paths if last in vertices)
-    power = state_splitting.power_graph(graph, q, vertices)
-    words = [tuple(word) for word in power.blocks.tolist()]
-    got = [
-        (vertices[s], words[b], vertices[t])
-        for s, b, t in zip(power.source.tolist(), power.block.tolist(), power.target.tolist(), strict=True)
-    ]
-    assert got == wanted
-    assert words == sorted({word for _, word, _ in wanted})
-    matrix = state_splitting.power_matrix(graph, q)[np.ix_(vertices, vertices)]
-    assert len(got) == matrix.sum()
-
-
-matrices = st.integers(1, 4).flatmap(
-    lambda size: st.lists(st.integers(0, 4), min_size=size**2, max_size=size**2).map(
-        lambda entries: np.array(entries, object).reshape(size, size)
-    )
-)
-
-
-@given(matrices, st.integers(1, 9))
-@example(np.array([[0, 1], [4, 0]], object), 2)  # the root is 2, exactly
-@example(np.array([[2, 1], [1, 2]], object), 3)
-@settings(max_examples=150)
-def test_root_is_compared_exactly(matrix, n):
-    root = np.abs(np.linalg.eigvals(matrix.astype(float))).max()
-    if abs(root - n) > 1e-3:  # a double root is computed to half the digits only
-        assert state_splitting.reaches(matrix, n) == (root > n)
-    elif np.linalg.matrix_rank((matrix - n * np.eye(len(matrix), dtype=int)).astype(float)) < len(matrix):
-        assert state_splitting.reaches(matrix, n)
-
-
-@given(matrices, st.integers(1, 6))
-@settings(max_examples=150)
-def test_approximate_eigenvector_by_brute_force(matrix, n):
-    x = state_splitting.approximate_eigenvector(matrix, n)
-    every = [np.array(y, object) for y in itertools.product(range(4), repeat=len(matrix)) if any(y)]
-    sound = [y for y in every if (matrix @ y >= n * y).all()]
-    if x is None:
-        assert not sound
-        return
-    assert x.any()
-    assert (matrix @ x >= n * x).all()
-    if not sound:
-        assert max(x) > 3
-        return
-    largest = min(max(y) for y in sound)
-    assert max(x) >= largest  # no vector has a smaller largest entry, and none within that bound a smaller sum
-    if max(x) == largest:
-        assert sum(x) == min(sum(y) for y in sound if max(y) == largest)
-    assert state_splitting.approximate_eigenvector(matrix, n, largest - 1) is None
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=14), st.integers(1, 9), st.data())
@@ -129,7 +68,7 @@ def test_splits_are_consistent(weights, n, data):
 @settings(max_examples=60)
 def test_merging_keeps_to_the_words(graph, q):
     """What a stand-in leads to is among what the replaced one leads to, all along."""
-    power = state_splitting.power_graph(graph, q, range(graph.vertices))
+    power = powers.power_graph(graph, q, range(graph.vertices))
     place = state_splitting.merge(power.source, power.block, power.target, np.ones(graph.vertices, int), 1)
     assert (place[place] == place).all()
     table = {(int(s), int(b)): int(t) for s, b, t in zip(power.source, power.block, power.target, strict=True)}
@@ -161,7 +100,7 @@ def test_weights_of_finer_codes():
     """Rows of the research table whose 2^p is too large to build, and the 24-state presentation."""
     for p, q, total in [(14, 8, 4), (16, 9, 4), (18, 10, 19), (29, 16, 76), (49, 27, 414)]:
         x = weights_of(TALK_GRAPH, p, q)
-        assert (state_splitting.power_matrix(TALK_GRAPH, q) @ x >= (1 << p) * x).all()
+        assert (powers.power_matrix(TALK_GRAPH, q) @ x >= (1 << p) * x).all()
         assert sum(x) == total
     assert sum(weights_of(ordinary_graph(TALK, merged=False), 9, 5)) == 82
 
@@ -179,7 +118,7 @@ def test_best_within_a_limit():
 def test_best_by_trying_all(graph):
     sizes = {}
     for p, q in itertools.product(range(1, 8), range(1, 12)):
-        x = state_splitting.approximate_eigenvector(state_splitting.power_matrix(graph, q), 1 << p, 8)
+        x = powers.approximate_eigenvector(powers.power_matrix(graph, q), 1 << p, 8)
         if x is not None:
             sizes[p, q] = sum(x) << p
     for limit in (2, 7, 24, 60, 130):
