@@ -106,7 +106,7 @@ def calibration(prior: prior_weights.Prior, tokens: Tokens) -> Float64[np.ndarra
     """
     plan, k = segments.plan(tokens.shape[:3]), tokens.shape[-1]
     totals = np.zeros((4, k, BINS))
-    for digits, valid in zip(segments.cut(plan, tokens), segments.there(plan), strict=True):
+    for digits, valid in zip(segments.cut(plan, tokens), segments.valid(plan), strict=True):
         known = np.broadcast_to(valid[..., None], digits.shape)
         logits = np.asarray(_causal(prior.params, digits[None], known[None], prior.config))[0]
         logits, digits = logits[valid].astype(np.float64), digits[valid]  # [n, k, 3], [n, k]

@@ -85,7 +85,7 @@ def made(tokenizer_file, prior_file):
     reads = simulate.read_copies(CHANNEL, pool.strands, np.full(len(pool.strands), 4), jax.random.key(1))
     found, _ = recover.recover(iter([(reads.bases, reads.lengths, reads.qualities)]))
     assert codec.unpack(found)[0] == BYTES
-    arrays |= {"bytes, pool": pool.strands, "reads": reads.bases, "qualities": reads.qualities, "strands": found[60]}
+    arrays |= {"bytes, pool": pool.strands, "reads": reads.bases, "qualities": reads.qualities, "strands": found.bases}
     plan = timing.encode(BYTES, SCHEME)
     pmfs = channel.pmf_table(SCHEME.law, SCHEME.table)
     runs = channel.simulate(jax.random.key(2), plan.letters, plan.levels(SCHEME.table), pmfs, 4)

@@ -53,7 +53,7 @@ def transplant(
     rounds = -(-len(ours) // len(strand))
     op, where = np.tile(script.op, rounds), np.tile(script.read, rounds)
     begin = np.repeat(np.arange(rounds) * len(strand), len(script.op))
-    cycle_place = np.tile(script.place, rounds)
+    cycle_place = np.tile(script.position, rounds)
     position = cycle_place + begin
     used = (op != DELETED) & (position < len(ours) + (op == INSERTED))
     op, where, position, cycle_place = op[used], where[used], position[used], cycle_place[used]
@@ -164,11 +164,11 @@ def statistics(strands: Rows, reads: Rows, qualities: Rows | None = None) -> Sta
     long, wide = (np.array([len(row) for row in rows]) for rows in (strands, reads))
     pair = np.repeat(np.arange(len(scripts)), columns)
     op = np.concatenate([script.op for script in scripts])
-    place = np.concatenate([script.place for script in scripts])
+    position = np.concatenate([script.position for script in scripts])
     where = np.concatenate([script.read for script in scripts])
     strand, read = np.concatenate(strands), np.concatenate(reads)
     owner = np.repeat(np.arange(len(scripts)), long)
-    at = (np.cumsum(long) - long)[pair] + np.minimum(place, long[pair] - 1)
+    at = (np.cumsum(long) - long)[pair] + np.minimum(position, long[pair] - 1)
     on = (np.cumsum(wide) - wide)[pair] + np.minimum(where, wide[pair] - 1)
 
     starts = np.ones(len(op), bool)

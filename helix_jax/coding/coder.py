@@ -49,7 +49,7 @@ def compress(
     digits = tokens.shape[-1]
     room = int(np.prod(plan.shape)) * digits * 2 * 9 // 8 + 64
     words, bits, ok = parallel.map_batches(
-        _compress, _constants(prior, mode, plan, digits), segments.cut(plan, tokens), segments.there(plan),
+        _compress, _constants(prior, mode, plan, digits), segments.cut(plan, tokens), segments.valid(plan),
         batch=batch_of(plan), progress=progress, room=room, net_config=_net_config(prior, mode),
     )  # fmt: skip
     data = words.astype(">u4").tobytes()
@@ -76,7 +76,7 @@ def expand(
         coded: The bytes of each segment, or None for a lost one, whose tokens then are zeros.
         progress: Called with the number of segments that have just been decoded.
     """
-    valid = segments.there(plan)
+    valid = segments.valid(plan)
     valid[[piece is None for piece in coded]] = False
     tokens = parallel.map_batches(
         _expand, _constants(prior, mode, plan, digits), to_words(coded), valid,
@@ -95,7 +95,7 @@ def steps(shape: tuple[int, ...], digits: int, group: int = 4) -> context.Step:
         group: Latent frames of a group of the tokenizer.
 
     Returns:
-        NumPy arrays [t, steps of a frame, ...]. The fields ``there`` and ``logits`` are None.
+        NumPy arrays [t, steps of a frame, ...]. The fields ``valid`` and ``logits`` are None.
     """
     t, h, w = shape
     index = np.arange(t * h * w, dtype=np.int32)
@@ -114,7 +114,7 @@ def steps(shape: tuple[int, ...], digits: int, group: int = 4) -> context.Step:
         near=each(np.stack(near, axis=1)),
         digit=np.tile(np.arange(digits, dtype=np.int32), len(index)).reshape(t, -1),
         begins=each(position[0] % group == 0),
-        there=None,
+        valid=None,
         logits=None,
     )
 
@@ -150,44 +150,44 @@ def _constants(prior, mode, plan, digits):
 def _compress(
     constants: Any,
     tokens: UInt8[Array | np.ndarray, "n t h w k"],
-    there: Bool[Array | np.ndarray, "n t h w"],
+    valid: Bool[Array | np.ndarray, "n t h w"],
     *,
     room: int,
     net_config: PriorConfig | None,
 ) -> tuple[UInt32[Array, "n W"], Int32[Array, " n"], Bool[Array, " n"]]:
     start, shared, params = constants
-    logits = logits_of_all(params, tokens, there, net_config) if net_config else None
+    logits = logits_of_all(params, tokens, valid, net_config) if net_config else None
 
-    def compress_segment(tokens, there, logits):
-        model, xs, symbols = of_segment(start, shared, tokens, there, logits)
+    def compress_segment(tokens, valid, logits):
+        model, xs, symbols = of_segment(start, shared, tokens, valid, logits)
         return range_coder.compress(model, symbols, xs=xs, most=room)
 
-    return jax.vmap(compress_segment)(tokens, there, logits)
+    return jax.vmap(compress_segment)(tokens, valid, logits)
 
 
 def _expand(
     constants: Any,
     words: UInt32[Array | np.ndarray, "n W"],
-    there: Bool[Array | np.ndarray, "n t h w"],
+    valid: Bool[Array | np.ndarray, "n t h w"],
     *,
     digits: int,
     net_config: PriorConfig | None,
 ) -> UInt8[Array, "n t h w {digits}"]:
     start, shared, params = constants
-    n, t, h, w = there.shape
+    n, t, h, w = valid.shape
     model = context.model(start, t * h * w, digits)
     windows = jax.vmap(range_coder.windows)(jnp.asarray(words))
     decoder = jax.vmap(lambda words: range_coder.start(model.state, words))(words)
 
     def step(decoder, x, here, logits=None):
         def read_digit(decoder, windows, here, logits):
-            return range_coder.read_one(model, decoder, windows, x._replace(there=here, logits=logits))
+            return range_coder.read_one(model, decoder, windows, x._replace(valid=here, logits=logits))
 
         return jax.vmap(read_digit)(decoder, windows, here, logits)
 
     if net_config:
-        return walk(params, net_config, step, decoder, shared, there, digits)[1]
-    here = jnp.repeat(there.reshape(n, t * h * w), digits, axis=1).T
+        return walk(params, net_config, step, decoder, shared, valid, digits)[1]
+    here = jnp.repeat(valid.reshape(n, t * h * w), digits, axis=1).T
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), shared)
     symbols = lax.scan(lambda decoder, item: step(decoder, *item), decoder, (flat, here))[1]
     return symbols.T.reshape(n, t, h, w, digits).astype(jnp.uint8)
@@ -199,7 +199,7 @@ def walk(
     step: Callable,
     carry: Any,
     shared: context.Step,
-    there: Bool[Array | np.ndarray, "n t h w"],
+    valid: Bool[Array | np.ndarray, "n t h w"],
     digits: int,
 ) -> tuple[Any, UInt8[Array, "n t h w {digits}"]]:
     """Go from digit to digit in the decoder's order, and feed each digit back to the net.
@@ -211,13 +211,13 @@ def walk(
             int32[n]).
         carry: First value of the carry.
         shared: What ``steps`` returns.
-        there: Mask of the tokens of each segment that are not padding.
+        valid: Mask of the tokens of each segment that are not padding.
         digits: Number of digits of a token.
 
     Returns:
         The last carry, and the tokens, which are 0 in the padding.
     """
-    n, t, h, w = there.shape
+    n, t, h, w = valid.shape
     reach = max(abs(distance) for place in stored.AROUND for distance in place)
     pad = ((0, 0), (reach, reach), (reach, reach), (0, 0))
     none = jnp.full((n, h, w, config.digits), net.LEVELS, jnp.uint8)
@@ -272,16 +272,16 @@ def walk(
         present = present[:, reach : reach + h, reach : reach + w]
         return (carry, present, before, memory), present[..., :digits]
 
-    items = jnp.arange(t, dtype=jnp.int32), xs, jnp.moveaxis(there, 1, 0)
+    items = jnp.arange(t, dtype=jnp.int32), xs, jnp.moveaxis(valid, 1, 0)
     (carry, *_), tokens = lax.scan(frame, (carry, none, none, memory), items)
-    return carry, jnp.where(there[..., None], jnp.moveaxis(tokens, 0, 1), 0)
+    return carry, jnp.where(valid[..., None], jnp.moveaxis(tokens, 0, 1), 0)
 
 
 def of_segment(
     start: tables.Start,
     shared: context.Step,
     tokens: UInt8[Array | np.ndarray, "t h w k"],
-    there: Bool[Array | np.ndarray, "t h w"],
+    valid: Bool[Array | np.ndarray, "t h w"],
     logits: Int32[Array | np.ndarray, "t h w k 3"] | None,
 ) -> tuple[range_coder.Model, context.Step, Int32[Array, " n"]]:
     """Make what the range coder needs of one segment.
@@ -290,25 +290,25 @@ def of_segment(
         start: Where the model starts.
         shared: What ``steps`` returns.
         tokens: Tokens of the segment.
-        there: Mask of the tokens that are not padding.
+        valid: Mask of the tokens that are not padding.
         logits: The net's logits in units of 1 / 256, or None in mode `context`.
 
     Returns:
         The model, and the steps and the symbols from the first digit to the last.
     """
     digits = tokens.shape[-1]
-    xs = shared._replace(there=jnp.repeat(there.reshape(len(there), -1), digits, axis=-1))
+    xs = shared._replace(valid=jnp.repeat(valid.reshape(len(valid), -1), digits, axis=-1))
     if logits is not None:
         xs = xs._replace(logits=logits.reshape(*xs.digit.shape, net.NODES))
-    symbols = jnp.where(xs.there, tokens.reshape(xs.digit.shape).astype(jnp.int32), 0)
-    model = context.model(start, there.size, digits)
+    symbols = jnp.where(xs.valid, tokens.reshape(xs.digit.shape).astype(jnp.int32), 0)
+    model = context.model(start, valid.size, digits)
     return model, *jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (xs, symbols))
 
 
 def logits_of_all(
     params: dict,
     tokens: UInt8[Array | np.ndarray, "n t h w k"],
-    there: Bool[Array | np.ndarray, "n t h w"],
+    valid: Bool[Array | np.ndarray, "n t h w"],
     config: PriorConfig,
 ) -> Int32[Array, "n t h w k 3"]:
     """Compute the net's logits of each digit, given all earlier digits.
@@ -316,7 +316,7 @@ def logits_of_all(
     Args:
         params: Parameters of the prior's net.
         tokens: Tokens of the segments.
-        there: Mask of the tokens that are not padding.
+        valid: Mask of the tokens that are not padding.
         config: Configuration of the net.
 
     Returns:
@@ -324,17 +324,17 @@ def logits_of_all(
     """
     digits = tokens.shape[-1]
 
-    def logits_of_segment(tokens, there):
+    def logits_of_segment(tokens, valid):
         whole = jnp.pad(tokens, (*[(0, 0)] * 4, (0, config.digits - digits)))
-        mask = there[..., None] & (jnp.arange(config.digits, dtype=jnp.int32) < digits)[None, None, None, None]
+        mask = valid[..., None] & (jnp.arange(config.digits, dtype=jnp.int32) < digits)[None, None, None, None]
         logits = net.causal_logits(params, whole, mask, config)[..., :digits, :]
         return (logits * 2.0**net.LOGIT_BITS).astype(jnp.int32)
 
-    return _one_by_one(logits_of_segment, there, tokens, there)
+    return _one_by_one(logits_of_segment, valid, tokens, valid)
 
 
 def _one_by_one(
-    function: Callable, there: Bool[Array | np.ndarray, " n *axes"], *batched: Shaped[Array | np.ndarray, "n ..."]
+    function: Callable, valid: Bool[Array | np.ndarray, " n *axes"], *batched: Shaped[Array | np.ndarray, "n ..."]
 ) -> Any:
     """``function`` of batched arrays [n, ...], one segment after the other, with zeros where all of one is padding.
 
@@ -344,9 +344,9 @@ def _one_by_one(
     shapes = jax.eval_shape(function, *(leaf[:1] for leaf in batched))
 
     def of_segment(item):
-        valid, *arrays = item
+        used, *arrays = item
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        result = lax.cond(valid, function, lambda *_: zeros, *(leaf[None] for leaf in arrays))
+        result = lax.cond(used, function, lambda *_: zeros, *(leaf[None] for leaf in arrays))
         return jax.tree.map(lambda leaf: leaf[0], result)
 
-    return lax.map(of_segment, (there.reshape(len(there), -1).any(axis=1), *batched))
+    return lax.map(of_segment, (valid.reshape(len(valid), -1).any(axis=1), *batched))

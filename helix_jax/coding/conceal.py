@@ -76,11 +76,11 @@ def expected(
 
 @functools.partial(jax.jit, static_argnames=("config", "sent"))
 def _expected(
-    params: dict, digits: UInt8[Array, "t h w k"], known: Bool[Array, "t h w"], config: PriorConfig, sent: int
+    params: dict, digits: UInt8[Array, "t h w k"], mask: Bool[Array, "t h w"], config: PriorConfig, sent: int
 ) -> Float32[Array, "t h w k"]:
-    """Mean of every digit, given the first ``sent`` digits of the tokens in the mask ``known``."""
-    known = known[..., None] & (jnp.arange(config.digits, dtype=jnp.int32) < sent)[None, None, None]
-    return net.expectation(net.masked_logits(params, digits[None], known[None], config)[0])
+    """Mean of every digit, given the first ``sent`` digits of the tokens in the mask."""
+    mask = mask[..., None] & (jnp.arange(config.digits, dtype=jnp.int32) < sent)[None, None, None]
+    return net.expectation(net.masked_logits(params, digits[None], mask[None], config)[0])
 
 
 def copied(tokens: UInt8[np.ndarray, "t h w k"], lost: Bool[np.ndarray, "t h w"]) -> UInt8[np.ndarray, "t h w k"]:

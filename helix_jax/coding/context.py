@@ -76,7 +76,7 @@ class Step(NamedTuple):
         near: int32[8], the indices of the tokens at NEIGHBOURS.
         digit: int32, the index j of the digit in its token.
         begins: int32, 1 in the first frame of a group.
-        there: bool, whether the token is not padding.
+        valid: bool, whether the token is not padding.
         logits: int32[3], those of the net in units of 1 / 256; None in mode `context`.
     """
 
@@ -84,7 +84,7 @@ class Step(NamedTuple):
     near: Any
     digit: Any
     begins: Any
-    there: Any
+    valid: Any
     logits: Any
 
 
@@ -181,13 +181,13 @@ def model(start: tables.Start, places: int, digits: int) -> range_coder.Model:
         lower = TOTAL - upper
         ones, threes = (jnp.clip(part * p >> 16, 1, part - 1) for part, p in ((lower, one), (upper, three)))
         counts = jnp.stack([lower - ones, lower, TOTAL - threes])
-        return jnp.where(x.there, counts, TOTAL).astype(jnp.uint32)
+        return jnp.where(x.valid, counts, TOTAL).astype(jnp.uint32)
 
     def advance(state, x, symbol):
         at, cells, inputs, first, weights, p = look(state, x)
         high, low = symbol >> 1, symbol & 1
         bits = jnp.stack([high, low, low])
-        seen = jnp.stack([x.there, x.there & (high == 0), x.there & (high == 1)])
+        seen = jnp.stack([x.valid, x.valid & (high == 0), x.valid & (high == 1)])
         cells = jnp.where(seen[None], _counted(cells, bits[None], reciprocal), cells)
         error = jnp.where(seen, (bits << 16) - p, 0)
         moved = weights + (inputs * error[:, None] >> tables.RATE_BITS)
@@ -195,7 +195,7 @@ def model(start: tables.Start, places: int, digits: int) -> range_coder.Model:
         last = x.digit == digits - 1
         token = state.token << 2 | symbol.astype(jnp.uint32)
         # p is never 0, but with this condition the write waits for the read, so XLA need not copy `known` in every step
-        done = last & x.there & (p[0] > 0)
+        done = last & x.valid & (p[0] > 0)
         place = jnp.where(done, x.place, places)
         after = state._replace(
             cells=state.cells.at[at].set(cells),

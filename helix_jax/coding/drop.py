@@ -51,7 +51,7 @@ def drop(
     constants = (prior.params, jnp.asarray(prior.importance, jnp.float32), jnp.float32(damage))
     constants = (*constants, coder.steps(plan.shape, positions.shape[-1]))
     tokens, left, bits = parallel.map_batches(
-        _drop, constants, segments.cut(plan, positions), segments.there(plan),
+        _drop, constants, segments.cut(plan, positions), segments.valid(plan),
         batch=coder.batch_of(plan), progress=progress, net_config=prior.config,
     )  # fmt: skip
     return segments.join(plan, tokens), float(left.sum() / np.prod(plan.grid)), float(bits.sum())
@@ -60,7 +60,7 @@ def drop(
 def _drop(
     constants: Any,
     positions: Float32[Array, "n t h w k"],
-    there: Bool[Array, "n t h w"],
+    valid: Bool[Array, "n t h w"],
     *,
     net_config: PriorConfig,
 ) -> tuple[UInt8[Array, "n t h w k"], Int32[Array, " n"], Float32[Array, " n"]]:
@@ -83,6 +83,6 @@ def _drop(
 
     zero = jnp.zeros(n, jnp.int32)
     (_, left, bits), tokens = coder.walk(
-        params, net_config, step, (zero, zero, jnp.zeros(n, jnp.float32)), shared, there, digits
+        params, net_config, step, (zero, zero, jnp.zeros(n, jnp.float32)), shared, valid, digits
     )
     return tokens, left, bits

@@ -64,7 +64,7 @@ def clip_reads(
     """
     start = start_of(prior, mode, tokens.shape[-1])
     params = _arrays(prior.params) if mode == "prior" else None
-    valid, claimed = segments.there(plan), segments.cut(plan, tokens)
+    valid, claimed = segments.valid(plan), segments.cut(plan, tokens)
     workers = max(1, min(os.cpu_count() or 1, plan.number, tokens.size // WORTH))
     size = min(BATCH, -(-plan.number // workers))
     shares = [slice(begin, begin + size) for begin in range(0, plan.number, size)]
@@ -84,8 +84,8 @@ def clip_reads(
 
 def _of(task: tuple) -> Bool[np.ndarray, " n"]:
     """Check one share of the segments."""
-    start, coded, tokens, there, params = task
-    return reads(start, coded, tokens, there, params and Net(params))
+    start, coded, tokens, valid, params = task
+    return reads(start, coded, tokens, valid, params and Net(params))
 
 
 def _in_process(task: tuple) -> Bool[np.ndarray, " n"]:
@@ -109,7 +109,7 @@ def reads(
     start: Start,
     coded: Sequence[bytes],
     tokens: UInt8[np.ndarray, "n t h w k"],
-    there: Bool[np.ndarray, "n t h w"],
+    valid: Bool[np.ndarray, "n t h w"],
     net: Net | None = None,
 ) -> Bool[np.ndarray, " n"]:
     """Prove, segment by segment, that ``token_coder.expand`` decodes these bytes to exactly these tokens.
@@ -118,16 +118,16 @@ def reads(
         start: As for ``token_coder.expand``.
         coded: As for ``token_coder.expand``.
         tokens: The claimed tokens.
-        there: As for ``token_coder.expand``.
+        valid: As for ``token_coder.expand``.
         net: As for ``token_coder.expand``.
 
     Returns:
         Whether each segment is proved.
     """
-    count, places, digits = len(coded), there[0].size, tokens.shape[-1]
+    count, places, digits = len(coded), valid[0].size, tokens.shape[-1]
     model, bits = Model(start, count, digits), Bits(coded)
     lane, j = np.repeat(np.arange(count), digits), np.tile(np.arange(digits), count)
-    queries = [_queries(own, here, net and Net(net.params)) for own, here in zip(tokens, there, strict=True)]
+    queries = [_queries(own, here, net and Net(net.params)) for own, here in zip(tokens, valid, strict=True)]
 
     def steps(part):
         """Put what one step takes side by side: [places, n * k, ...]."""
@@ -135,10 +135,10 @@ def reads(
 
     rows, logits, doubt = zip(*queries, strict=True)
     rows, logits, doubt = steps(rows), steps(logits) if net else [None] * places, steps(doubt)
-    claimed = np.where(there[..., None], tokens, 0).reshape(count, places, digits).astype(np.int64)
-    right, there = np.ones(count, bool), there.reshape(count, places)
+    claimed = np.where(valid[..., None], tokens, 0).reshape(count, places, digits).astype(np.int64)
+    right, valid = np.ones(count, bool), valid.reshape(count, places)
     for place in range(places):
-        here, claim = np.repeat(there[:, place], digits), claimed[:, place]
+        here, claim = np.repeat(valid[:, place], digits), claimed[:, place]
         guess = model.predict(lane, j, rows[place], logits[place], doubt[place])
         counts = counts_of(guess, here).reshape(count, digits, NODES)
         model.learn(claim.reshape(-1), here)
@@ -148,12 +148,12 @@ def reads(
 
 
 def _queries(
-    tokens: UInt8[np.ndarray, "t h w k"], there: Bool[np.ndarray, "t h w"], net: Net | None
+    tokens: UInt8[np.ndarray, "t h w k"], valid: Bool[np.ndarray, "t h w"], net: Net | None
 ) -> tuple[Int[np.ndarray, "places k experts"], Int[np.ndarray, "places k 3"] | None, Int[np.ndarray, "places k"]]:
     """``Tokens.ask`` of all digits of one segment, whose tokens are known: rows, logits and doubt."""
     (t, h, w, digits), answers = tokens.shape, []
     known = nothing_known(1, (t, h, w), digits)
-    inner(known)[0, 2:] = np.where(there[..., None], tokens, NONE)
+    inner(known)[0, 2:] = np.where(valid[..., None], tokens, NONE)
     for f in range(t):
         if net:
             take_up(net, known, f)

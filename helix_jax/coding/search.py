@@ -60,13 +60,13 @@ class Window(NamedTuple):
     Attributes:
         pixels: Frames of the window.
         shown: 1 for frames of the clip, 0 for padding.
-        there: Mask of the tokens of each segment that are not padding.
+        valid: Mask of the tokens of each segment that are not padding.
         damage: As for ``refine``.
     """
 
     pixels: UInt8[Array, "T H W 3"]
     shown: Float32[Array, " T"]
-    there: Bool[Array, "n t h w"]
+    valid: Bool[Array, "n t h w"]
     damage: Float32[Array, ""]
 
 
@@ -322,11 +322,11 @@ def _cost(
 
         @jax.checkpoint  # memory for one segment at a time
         def bits(segment):
-            hot, there = segment
+            hot, valid = segment
             logits = net.expected_logits(prior, jnp.pad(hot[None], unsent), prior_config)[0, ..., :d, :]
-            return jnp.sum(jnp.sum(net.code_lengths(logits) * hot, axis=(-2, -1)) * there)
+            return jnp.sum(jnp.sum(net.code_lengths(logits) * hot, axis=(-2, -1)) * valid)
 
-        cost += window.damage * jnp.sum(jax.lax.map(bits, (hot, window.there)))
+        cost += window.damage * jnp.sum(jax.lax.map(bits, (hot, window.valid)))
     return cost / (t * h * w)
 
 

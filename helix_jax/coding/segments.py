@@ -62,6 +62,6 @@ def join(plan: Plan, values: Shaped[np.ndarray, "n t h w *rest"]) -> Shaped[np.n
     return values.reshape(*full, *values.shape[6:])[:t, :h, :w]
 
 
-def there(plan: Plan) -> Bool[np.ndarray, "n t h w"]:
+def valid(plan: Plan) -> Bool[np.ndarray, "n t h w"]:
     """Mask of the tokens of each segment that are not padding."""
     return cut(plan, np.ones(plan.grid, bool))

@@ -133,10 +133,10 @@ class Net(nnx.Module):
     # ---- masked ----
 
     def masked(
-        self, digits: Integer[Arrayish, "B t h w k"], known: Bool[Arrayish, "B t h w k"]
+        self, digits: Integer[Arrayish, "B t h w k"], mask: Bool[Arrayish, "B t h w k"]
     ) -> Float[Array, "B t h w k 3"]:
         """Predict each digit from the known ones, independently of the other missing digits."""
-        x = self._entered(_given(digits, known))
+        x = self._entered(_given(digits, mask))
         for block in self.blocks:
             x = block(x, False)
         return _logits(self.alone(_activation(x)))
@@ -221,11 +221,11 @@ class Net(nnx.Module):
     def both(
         self,
         digits: Integer[Arrayish, "B t h w k"],
-        known: Bool[Arrayish, "B t h w k"],
+        mask: Bool[Arrayish, "B t h w k"],
         sent: Bool[Arrayish, "B t h w k"],
     ) -> tuple[Float[Array, "B t h w k 3"], Float[Array, "B t h w k 3"]]:
-        """Compute the logits in both ways: masked with ``known``, causal with ``sent``."""
-        return self.masked(digits, known), self.causal(one_hot(digits, sent))
+        """Compute the logits in both ways: masked with ``mask``, causal with ``sent``."""
+        return self.masked(digits, mask), self.causal(one_hot(digits, sent))
 
     def _entered(self, inputs: Shaped[Arrayish, "B t h w n"]) -> Float[Array, "B t h w d"]:
         """Embed the inputs of each position, and add the phase of its frame."""
@@ -234,9 +234,9 @@ class Net(nnx.Module):
         return _stream(self.embed(inputs.astype(jnp.float32)) + phase[None, :, None, None])
 
 
-def one_hot(digits: Integer[Arrayish, "*axes"], known: Bool[Arrayish, "*axes"]) -> Float32[Array, "*axes 4"]:
+def one_hot(digits: Integer[Arrayish, "*axes"], mask: Bool[Arrayish, "*axes"]) -> Float32[Array, "*axes 4"]:
     """Encode digits one-hot, with zeros where they are not known."""
-    return jax.nn.one_hot(jnp.where(known, digits, LEVELS), LEVELS, dtype=jnp.float32)
+    return jax.nn.one_hot(jnp.where(mask, digits, LEVELS), LEVELS, dtype=jnp.float32)
 
 
 def _same(left: Float[Array, "*axes 4"], right: Float[Array, "*axes 4"]) -> Float[Array, "*axes"]:
@@ -249,7 +249,7 @@ def _joined(*parts: Float[Array, "B t h w ..."]) -> Float[Array, "B t h w n"]:
     return jnp.concatenate([part.reshape(*part.shape[:4], -1) for part in parts], axis=-1)
 
 
-def _given(digits: Integer[Arrayish, "B t h w k"], known: Bool[Arrayish, "B t h w k"]) -> Bool[Array, "B t h w n"]:
+def _given(digits: Integer[Arrayish, "B t h w k"], mask: Bool[Arrayish, "B t h w k"]) -> Bool[Array, "B t h w n"]:
     """Inputs of the net for each position, 15 for each digit.
 
     These are the digit itself, the last known digit before it in time and the next known one after it, each one-hot;
@@ -257,19 +257,19 @@ def _given(digits: Integer[Arrayish, "B t h w k"], known: Bool[Arrayish, "B t h 
     before that. In a still picture a lost token is the same as the one before it, and comparing tokens is hard for a
     small net, so it is done here.
     """
-    own = jnp.where(known, digits, LEVELS).astype(jnp.uint8)
+    own = jnp.where(mask, digits, LEVELS).astype(jnp.uint8)
     none = jnp.full_like(own[:, 0], LEVELS)
     before, after, still = [], [], []
     last = second = none
     for t in range(digits.shape[1]):
         before.append(last)
         still.append((last == second) & (last < LEVELS))
-        second = jnp.where(known[:, t], last, second)
-        last = jnp.where(known[:, t], digits[:, t], last)
+        second = jnp.where(mask[:, t], last, second)
+        last = jnp.where(mask[:, t], digits[:, t], last)
     last = none
     for t in reversed(range(digits.shape[1])):
         after.append(last)
-        last = jnp.where(known[:, t], digits[:, t], last)
+        last = jnp.where(mask[:, t], digits[:, t], last)
     before, after, still = (jnp.stack(frames, axis=1) for frames in (before, after[::-1], still))
     return _inputs(own, before, after, still)
 
@@ -373,7 +373,7 @@ def quantise(params: dict) -> dict:
 def masked_logits(
     params: dict,
     digits: Integer[Arrayish, "B t h w k"],
-    known: Bool[Arrayish, "B t h w k"],
+    mask: Bool[Arrayish, "B t h w k"],
     config: PriorConfig,
 ) -> Float[Array, "B t h w k 3"]:
     """Predict each digit from the known ones, wherever they are.
@@ -381,16 +381,16 @@ def masked_logits(
     Args:
         params: Rounded parameters.
         digits: The digits, of any value where unknown.
-        known: Mask of the known digits.
+        mask: Mask of the known digits.
         config: Configuration of the net.
     """
-    return _functional(config)[1](params, digits, known, method="masked")
+    return _functional(config)[1](params, digits, mask, method="masked")
 
 
 def causal_logits(
     params: dict,
     digits: Integer[Arrayish, "B t h w k"],
-    known: Bool[Arrayish, "B t h w k"],
+    mask: Bool[Arrayish, "B t h w k"],
     config: PriorConfig,
 ) -> Float[Array, "B t h w k 3"]:
     """Predict each digit from those before it in the coder's order.
@@ -398,10 +398,10 @@ def causal_logits(
     Args:
         params: Rounded parameters.
         digits: The digits.
-        known: Mask of the digits that are not padding and that are sent.
+        mask: Mask of the digits that are not padding and that are sent.
         config: Configuration of the net.
     """
-    return expected_logits(params, one_hot(digits, known), config)
+    return expected_logits(params, one_hot(digits, mask), config)
 
 
 def expected_logits(
@@ -422,7 +422,7 @@ def expected_logits(
 def both_logits(
     params: dict,
     digits: Integer[Arrayish, "B t h w k"],
-    known: Bool[Arrayish, "B t h w k"],
+    mask: Bool[Arrayish, "B t h w k"],
     sent: Bool[Arrayish, "B t h w k"],
     config: PriorConfig,
 ) -> tuple[Float[Array, "B t h w k 3"], Float[Array, "B t h w k 3"]]:
@@ -431,11 +431,11 @@ def both_logits(
     Args:
         params: Rounded parameters.
         digits: The digits.
-        known: Mask for ``masked_logits``.
+        mask: Mask for ``masked_logits``.
         sent: Mask for ``causal_logits``.
         config: Configuration of the net.
     """
-    return _functional(config)[1](params, digits, known, sent, method="both")
+    return _functional(config)[1](params, digits, mask, sent, method="both")
 
 
 def next_features(
@@ -460,17 +460,17 @@ def next_features(
 
 
 def begin(
-    params: dict, features: Float[Arrayish, "*axes d"], told: Shaped[Arrayish, "*axes n"], config: PriorConfig
+    params: dict, features: Float[Arrayish, "*axes d"], near: Shaped[Arrayish, "*axes n"], config: PriorConfig
 ) -> Float[Array, "*axes hidden"]:
     """Compute the running sum before a token's first digit.
 
     Args:
         params: Rounded parameters.
         features: Features of the token's position.
-        told: What ``around`` returns for the token.
+        near: What ``around`` returns for the token.
         config: Configuration of the net.
     """
-    return _functional(config)[1](params, features, told, method="begin")
+    return _functional(config)[1](params, features, near, method="begin")
 
 
 def digit_logits(

@@ -7,32 +7,38 @@ automaton says which base may follow and how likely it is (its max-entropic weig
 the automaton is never followed; the strand's length settles where all copies must end. Beginnings are ranked by their
 probability and by how much of the copies they have consumed (``WORTH``): the rest of the copies must still be paid for.
 
+``emissions`` says once what each copy shows in its band. ``extend`` is one step along the strand: ``base_gains`` and
+``base_log_priors`` score the next base, ``rank`` keeps the best beginnings, ``advance_band`` moves the copies on, and
+``close`` scores each beginning as a whole strand. ``trace_back`` reads the strands off at the end.
+
 The result is a list, the most likely strand first. Its reader tries one strand after the other against the packet's
 check (``recover``): the check bits of a strand serve as its inner code.
 
 ``timing.alignment`` does for the timing channel what this does here; there runs are consumed, and levels followed.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float32, Int32, UInt8
+from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt32
 
 from helix_jax.tk_scone.coder import DeviceTables, Shape
 
 Arrayish = Array | np.ndarray
+Number = Float32[Array, ""] | np.float32
 
 PAD = 255  # the value past the end of a read, which is no base
-_NOTHING = -1e9  # log probability of the impossible
+NOTHING = -1e9  # log probability of the impossible
 # What a consumed base is worth when beginnings are ranked. Without it a beginning that has consumed less of the copies
 # looks better than the right one. log 4 would be the price of a base under random letters; less turned out to be best
 # (5 % errors, 3 copies: the strand is in the list of 32 in 45 % of cases at 0, 88 % at 1.0, 90 % at log 4, and 93 % at
 # 1.2).
 WORTH = 1.1
-_AMISS = -1e4  # the same, for a copy of which another length of the strand would make sense
+AMISS = -1e4  # the same, for a copy of which another length of the strand would make sense
 _LEAST = 1e-30
 
 
@@ -44,8 +50,8 @@ class Rates(NamedTuple):
         insertion: Share of a read's wrong bases that were inserted; the others were substituted.
     """
 
-    deletion: Float32[Array, ""] | np.float32
-    insertion: Float32[Array, ""] | np.float32
+    deletion: Number
+    insertion: Number
 
 
 def unconstrained(length: int) -> tuple[DeviceTables, Shape]:
@@ -53,6 +59,64 @@ def unconstrained(length: int) -> tuple[DeviceTables, Shape]:
     quarter = 1 << 13
     rows = np.array([quarter | 2 * quarter << 16, 3 * quarter, 0, 0, 0, 0, 0, 0], np.uint32)
     return DeviceTables(jnp.asarray(rows), jnp.zeros(1, jnp.uint32)), Shape(0, 0, length, length, 2 * length)
+
+
+class Emissions(NamedTuple):
+    """What each copy shows in a band of its positions, after each number of the strand's bases.
+
+    Position p of a copy means that p of its bases are consumed, so that base p is the next one.
+
+    Attributes:
+        offset: The first position of the band.
+        base: The base at each position.
+        match: The probability that the next base of the strand is read as this base if it is the same one.
+        mismatch: The same if it is a certain other one.
+        inserted: The probability that this base is none of the strand's.
+    """
+
+    offset: Int32[Array, "steps N"]
+    base: UInt8[Array, "steps N W"]
+    match: Float32[Array, "steps N W"]
+    mismatch: Float32[Array, "steps N W"]
+    inserted: Float32[Array, "steps N W"]
+
+
+class Beam(NamedTuple):
+    """The beginnings of the strand that are followed.
+
+    Attributes:
+        forward: The forward probabilities of each copy by its position in the band, which sum to about 1.
+        score: The log probability of each beginning and of what the copies have consumed.
+        base: The last base of each beginning.
+        row: The row of the automaton's tables that each beginning has reached.
+    """
+
+    forward: Float32[Array, "N beam W"]
+    score: Float32[Array, " beam"]
+    base: Int32[Array, " beam"]
+    row: UInt32[Array, " beam"]
+
+
+class Step(NamedTuple):
+    """What the step that appends one base to the beginnings needs to know. ``lax.scan`` takes an array of them.
+
+    Attributes:
+        base: As in ``Emissions``, before the step.
+        match: As in ``Emissions``, before the step.
+        mismatch: As in ``Emissions``, before the step.
+        inserted: As in ``Emissions``, after the step, in the band of before.
+        shift: The number of positions that the band moves on.
+        last_of_head: Whether the step ends the automaton's head.
+        end: The end of each copy as a position in the band after the step.
+    """
+
+    base: UInt8[Array, "N W"]
+    match: Float32[Array, "N W"]
+    mismatch: Float32[Array, "N W"]
+    inserted: Float32[Array, "N 1 W"]
+    shift: Int32[Array, " N"]
+    last_of_head: Bool[Array, ""]
+    end: Int32[Array, " N"]
 
 
 def candidates(
@@ -78,101 +142,253 @@ def candidates(
 
     Returns:
         The strands, their scores, and the score of the best strand of each shorter length 1..L, from which the length
-        can be told. Scores are log probabilities of strand and copies, in falling order; below -1e8 there is no strand.
+        can be inferred. Scores are log probabilities of strand and copies, in falling order; below -1e8 there is no
+        strand.
     """
     tables, rates = constants
-    length = shape.length
+    search = functools.partial(_search_one, tables, rates, shape=shape, beam=beam, band=band)
+    return jax.vmap(search)(reads, lengths, doubt)
+
+
+def _search_one(tables, rates, reads, lengths, doubt, *, shape, beam, band):
+    """``candidates`` of one group of copies: reads uint8[N, R], lengths int32[N], doubt float32[N, R]."""
     worth = jnp.exp(WORTH * (jnp.arange(band + 1, dtype=jnp.float32) - band // 2))
+    present = lengths > 0
+    shown = emissions(rates, reads, lengths, doubt, length=shape.length, band=band)
+    start = jnp.zeros((len(lengths), beam, band), jnp.float32).at[..., band // 2].set(1.0)
+    begin = Beam(
+        forward=insert(start, shown.inserted[0][:, None]),
+        score=jnp.full((beam,), NOTHING, jnp.float32).at[0].set(0.0),
+        base=jnp.full((beam,), shape.first_base, jnp.int32),
+        row=jnp.full((beam,), shape.start, jnp.uint32),
+    )
+    steps = Step(
+        base=shown.base[:-1],
+        match=shown.match[:-1],
+        mismatch=shown.mismatch[:-1],
+        inserted=shown.inserted[:-1][:, :, None],
+        shift=jnp.diff(shown.offset, axis=0),
+        last_of_head=jnp.asarray(np.arange(1, shape.length + 1) == shape.head),
+        end=lengths[None] - shown.offset[1:],
+    )
+    step = functools.partial(extend, tables=tables, deletion=rates.deletion, present=present, worth=worth)
+    parents, bases, finished, ends = lax.scan(step, begin, steps)[1]
+    order = jnp.argsort(-finished[-1]).astype(jnp.int32)
+    return trace_back(order, parents, bases), finished[-1][order], ends
+
+
+def emissions(
+    rates: Rates,
+    reads: UInt8[Arrayish, "N R"],
+    lengths: Int32[Arrayish, " N"],
+    doubt: Float32[Arrayish, "N R"],
+    *,
+    length: int,
+    band: int,
+) -> Emissions:
+    """Return what each copy shows in a band that follows the straight line from the copy's beginning to its end.
+
+    Args:
+        rates: What is known of the channel.
+        reads: The copies.
+        lengths: The length of each copy.
+        doubt: The probability that each base is wrong.
+        length: The number of the strand's bases, one less than that of the steps in the result.
+        band: The number of positions of the band.
+
+    Returns:
+        The emissions. All probabilities are 0 outside the copy.
+    """
+    steps = jnp.arange(length + 1, dtype=jnp.float32)
+    offset = jnp.round(steps[:, None] * (lengths.astype(jnp.float32) / length)[None]).astype(jnp.int32) - band // 2
+    position = offset[:, :, None] + jnp.arange(band, dtype=jnp.int32)[None, None]
+    inside = (position >= 0) & (position < lengths[None, :, None])
+    clipped = jnp.clip(position, 0, reads.shape[1] - 1)
+    base = jnp.take_along_axis(reads[None], clipped, axis=2)
+    wrong = jnp.take_along_axis(doubt[None], clipped, axis=2)
+    match = jnp.where(inside, (1 - rates.deletion) * (1 - wrong), 0.0)
+    mismatch = jnp.where(inside, (1 - rates.deletion) * (1 - rates.insertion) / 3 * wrong, 0.0)
+    return Emissions(offset, base, match, mismatch, jnp.where(inside, rates.insertion / 4 * wrong, 0.0))
+
+
+def extend(
+    beam: Beam,
+    step: Step,
+    *,
+    tables: DeviceTables,
+    deletion: Number,
+    present: Bool[Arrayish, " N"],
+    worth: Float32[Arrayish, " positions"],
+) -> tuple[Beam, tuple[Int32[Array, " beam"], Int32[Array, " beam"], Float32[Array, " beam"], Float32[Array, ""]]]:
+    """Append one base to the beginnings: the body of the scan along the strand.
+
+    Args:
+        beam: The beginnings.
+        step: The step.
+        tables: The tables of the automaton.
+        deletion: The deleted bases per base.
+        present: The mask of the copies that exist.
+        worth: What each position of the band is worth when beginnings are ranked; one more than the band has.
+
+    Returns:
+        The longer beginnings; and of each the number of the beginning that it continues, its new base, and its score as
+        a whole strand; and the best such score among copies that all end here.
+    """
     letters = jnp.arange(4, dtype=jnp.int32)
+    match = jnp.where(step.base[:, None] == letters[None, :, None], step.match[:, None], step.mismatch[:, None])
+    moving = beam.forward[:, :, None] * match[:, None]
+    gain, ahead = (
+        base_gains(beam.forward, moving, deletion=deletion, present=present, worth=each)
+        for each in (jnp.ones_like(worth), worth)
+    )
+    score = beam.score[:, None] + gain + base_log_priors(tables, beam.row, beam.base)
+    parent, base, score = rank(score, score + ahead - gain)
 
-    def look_up(index):
-        return tables.rows.at[index].get(mode="promise_in_bounds")
+    forward = advance_band(beam.forward[:, parent], match[:, base], step.inserted, step.shift, deletion=deletion)
+    finished, ended = close(score, forward, step.end, present=present)
+    row = advance_rows(tables, beam.row[parent], beam.base[parent], base, step.last_of_head)
+    return Beam(forward, jnp.maximum(score, NOTHING), base, row), (parent, base, finished, ended.max())
 
-    def search_one(reads, lengths, doubt):
-        copies = len(lengths)
-        present = lengths > 0
-        # The band follows the straight line from the copy's beginning to its end.
-        steps = jnp.arange(length + 1, dtype=jnp.float32)
-        offset = jnp.round(steps[:, None] * (lengths.astype(jnp.float32) / length)[None]).astype(jnp.int32) - band // 2
-        position = offset[:, :, None] + jnp.arange(band, dtype=jnp.int32)[None, None]
-        inside = (position >= 0) & (position < lengths[None, :, None])
-        clipped = jnp.clip(position, 0, reads.shape[1] - 1)
-        base = jnp.take_along_axis(reads[None], clipped, axis=2)
-        wrong = jnp.take_along_axis(doubt[None], clipped, axis=2)
-        right = jnp.where(inside, (1 - rates.deletion) * (1 - wrong), 0.0)
-        other = jnp.where(inside, (1 - rates.deletion) * (1 - rates.insertion) / 3 * wrong, 0.0)
-        inserted = jnp.where(inside, rates.insertion / 4 * wrong, 0.0)
 
-        def insert(forward, inserted):
-            """Allow up to two bases that are none of the strand's."""
-            once = jnp.pad((forward * inserted)[..., :-1], ((0, 0), (0, 0), (1, 0)))
-            twice = jnp.pad((once * inserted)[..., :-1], ((0, 0), (0, 0), (1, 0)))
-            return forward + once + twice
+def base_gains(
+    forward: Float32[Arrayish, "N beam W"],
+    moving: Float32[Arrayish, "N beam 4 W"],
+    *,
+    deletion: Number,
+    present: Bool[Arrayish, " N"],
+    worth: Float32[Arrayish, " positions"],
+) -> Float32[Array, "beam 4"]:
+    """Return the log probability that the copies give to each next base of each beginning.
 
-        def step(carry, item):
-            forward, past, previous, row = carry  # [N, beam, W], [beam], [beam], [beam]
-            base, right, other, inserted, shift, last_of_head, end = item
-            match = jnp.where(base[:, None] == letters[None, :, None], right[:, None], other[:, None])  # [N, 4, W]
-            moving = forward[:, :, None] * match[:, None]  # [N, beam, 4, W]
+    Args:
+        forward: The forward probabilities.
+        moving: Their products with the probability that each base is written and read as the next one of the copy.
+        deletion: The deleted bases per base.
+        present: The mask of the copies that exist; the others count for nothing.
+        worth: The weight of the position that is reached, where ``moving`` reaches one further than the band.
+    """
+    stay = deletion * (forward * worth[None, None, :-1]).sum(-1)
+    total = jnp.log(jnp.maximum(stay[..., None] + (moving * worth[None, None, None, 1:]).sum(-1), _LEAST))
+    return jnp.where(present[:, None, None], total, 0.0).sum(0)
 
-            def gain_of(worth):
-                """Return the log probability of each base, weighted by what each position that it leads to is worth."""
-                stay = rates.deletion * (forward * worth[None, None, :-1]).sum(-1)
-                total = jnp.log(jnp.maximum(stay[..., None] + (moving * worth[None, None, None, 1:]).sum(-1), _LEAST))
-                return jnp.where(present[:, None, None], total, 0.0).sum(0)
 
-            gain, ahead = gain_of(jnp.ones(band + 1, jnp.float32)), gain_of(worth)
+def base_log_priors(
+    tables: DeviceTables, row: UInt32[Arrayish, " beam"], previous: Int32[Arrayish, " beam"]
+) -> Float32[Array, "beam 4"]:
+    """Return the log probability of each next base under the automaton; NOTHING for one that it forbids."""
+    pair = _entry(tables, 8 * row)
+    counts = jnp.stack([pair & 0xFFFF, pair >> 16, _entry(tables, 8 * row + 1)], axis=-1)
+    edges = jnp.pad(counts.astype(jnp.float32), ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1 << 15)))
+    share = jnp.diff(edges, axis=-1)  # shares of the differences 0..3
+    difference = jnp.arange(4, dtype=jnp.int32)[None] ^ previous[:, None]
+    share = jnp.take_along_axis(share, difference, axis=-1)
+    return jnp.where(share > 0, jnp.log(jnp.maximum(share, 1.0) / (1 << 15)), NOTHING)
 
-            counts = jnp.stack([look_up(8 * row) & 0xFFFF, look_up(8 * row) >> 16, look_up(8 * row + 1)], axis=-1)
-            edges = jnp.pad(counts.astype(jnp.float32), ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1 << 15)))
-            share = jnp.diff(edges, axis=-1)  # shares of the differences 0..3
-            difference = letters[None] ^ previous[:, None]
-            share = jnp.take_along_axis(share, difference, axis=-1)
-            prior = jnp.where(share > 0, jnp.log(jnp.maximum(share, 1.0) / (1 << 15)), _NOTHING)
-            now = past[:, None] + gain + prior
-            _, chosen = lax.top_k((now + ahead - gain).reshape(-1), beam)
-            score = now.reshape(-1)[chosen]
-            parent, letter = chosen // 4, chosen % 4
 
-            mine = forward[:, parent]
-            moved = jnp.pad((mine * match[:, letter])[..., :-1], ((0, 0), (0, 0), (1, 0)))
-            after = rates.deletion * mine + moved
-            after = after / jnp.maximum(after.sum(-1, keepdims=True), _LEAST)
-            after = insert(after, inserted)
-            # The band moves on by 0, 1 or more positions.
-            wide = jnp.pad(after, ((0, 0), (0, 0), (0, band)))
-            after = jax.vmap(lambda rows, by: lax.dynamic_slice_in_dim(rows, by, band, axis=1))(wide, shift)
-            at_end = jnp.take_along_axis(after, jnp.clip(end, 0, band - 1)[:, None, None], axis=-1)[..., 0]
-            at_end = ((end >= 0) & (end < band)).astype(jnp.float32)[:, None] * at_end
-            # A copy that does not end here weighs little in the score, where it may be no copy at all, and decides
-            # where the length is sought.
-            closing = jnp.log(jnp.maximum(at_end, _LEAST))
-            finished = score + jnp.where(present[:, None], closing, 0.0).sum(0)
-            ended = score + jnp.where(present[:, None], jnp.where(at_end > _LEAST, closing, _AMISS), 0.0).sum(0)
+def advance_rows(
+    tables: DeviceTables,
+    row: UInt32[Arrayish, " beam"],
+    previous: Int32[Arrayish, " beam"],
+    base: Int32[Arrayish, " beam"],
+    last_of_head: Bool[Array, ""] | np.bool_,
+) -> UInt32[Array, " beam"]:
+    """Return the rows of the automaton that follow.
 
-            symbol = (letter ^ previous[parent]).astype(jnp.uint32)
-            row = look_up(row[parent] * 8 + 2 + symbol)
-            row = jnp.where(last_of_head, tables.joint.at[row].get(mode="clip"), row)
-            return (after, jnp.maximum(score, _NOTHING), letter, row), (parent, letter, finished, ended.max())
+    Args:
+        tables: The tables of the automaton.
+        row: The row of each beginning.
+        previous: The last base of each beginning.
+        base: The base that is appended to it.
+        last_of_head: Whether this base is the last one that the head's rows write.
+    """
+    row = _entry(tables, row * 8 + 2 + (base ^ previous).astype(jnp.uint32))
+    return jnp.where(last_of_head, tables.joint.at[row].get(mode="clip"), row)
 
-        start = jnp.zeros((copies, beam, band), jnp.float32).at[..., band // 2].set(1.0)
-        start = insert(start, inserted[0][:, None])
-        past = jnp.full((beam,), _NOTHING, jnp.float32).at[0].set(0.0)
-        previous = jnp.full((beam,), shape.first_base, jnp.int32)
-        row = jnp.full((beam,), shape.start, jnp.uint32)
-        last_of_head = jnp.asarray(np.arange(1, length + 1) == shape.head)
-        # Bases inserted after step i lie in the band of that step, before the band moves on.
-        after_step = inserted[:-1][:, :, None]
-        items = (base[:-1], right[:-1], other[:-1], after_step, jnp.diff(offset, axis=0), last_of_head)
-        begin = (start, past, previous, row)
-        parents, chosen, finished, ends = lax.scan(step, begin, (*items, lengths[None] - offset[1:]))[1]
-        order = jnp.argsort(-finished[-1]).astype(jnp.int32)
 
-        def back(where, item):
-            parent, letter = item
-            return parent[where], letter[where]
+def _entry(tables, index):
+    return tables.rows.at[index].get(mode="promise_in_bounds")
 
-        strands = lax.scan(back, order, (parents, chosen), reverse=True)[1].T.astype(jnp.uint8)
-        return strands, finished[-1][order], ends
 
-    return jax.vmap(search_one)(reads, lengths, doubt)
+def rank(
+    score: Float32[Array, "beam 4"], priority: Float32[Array, "beam 4"]
+) -> tuple[Int32[Array, " beam"], Int32[Array, " beam"], Float32[Array, " beam"]]:
+    """Return beginning, base and score of the extensions with the highest priority, as many as there are beginnings."""
+    _, chosen = lax.top_k(priority.reshape(-1), len(score))
+    return chosen // 4, chosen % 4, score.reshape(-1)[chosen]
+
+
+def advance_band(
+    forward: Float32[Arrayish, "N beam W"],
+    match: Float32[Arrayish, "N beam W"],
+    inserted: Float32[Arrayish, "N 1 W"],
+    shift: Int32[Arrayish, " N"],
+    *,
+    deletion: Number,
+) -> Float32[Array, "N beam W"]:
+    """Return the forward probabilities after one more base of the strand, in the band as it has moved on.
+
+    Args:
+        forward: The forward probabilities before it.
+        match: The probability that this base is written and read as the next one of the copy.
+        inserted: The probability that the next base of the copy is none of the strand's.
+        shift: The number of positions that the band moves on.
+        deletion: The deleted bases per base.
+
+    Returns:
+        The probabilities, which sum to 1 before insertions and before the band leaves positions behind.
+    """
+    band = forward.shape[-1]
+    moved = jnp.pad((forward * match)[..., :-1], ((0, 0), (0, 0), (1, 0)))
+    after = moved + deletion * forward
+    after = insert(after / jnp.maximum(after.sum(-1, keepdims=True), _LEAST), inserted)
+    wide = jnp.pad(after, ((0, 0), (0, 0), (0, band)))
+    return jax.vmap(lambda rows, by: lax.dynamic_slice_in_dim(rows, by, band, axis=1))(wide, shift)
+
+
+def insert(forward: Float32[Arrayish, "N beam W"], inserted: Float32[Arrayish, "N 1 W"]) -> Float32[Array, "N beam W"]:
+    """Return the forward probabilities after up to two bases that are none of the strand's."""
+    once = jnp.pad((forward * inserted)[..., :-1], ((0, 0), (0, 0), (1, 0)))
+    twice = jnp.pad((once * inserted)[..., :-1], ((0, 0), (0, 0), (1, 0)))
+    return once + forward + twice
+
+
+def close(
+    score: Float32[Arrayish, " beam"],
+    forward: Float32[Arrayish, "N beam W"],
+    end: Int32[Arrayish, " N"],
+    *,
+    present: Bool[Arrayish, " N"],
+) -> tuple[Float32[Array, " beam"], Float32[Array, " beam"]]:
+    """Return the score of each beginning if it is the whole strand, in two ways.
+
+    Args:
+        score: The score of the beginnings.
+        forward: The forward probabilities of the copies.
+        end: The end of each copy as a position in its band, which may lie outside.
+        present: The mask of the copies that exist.
+
+    Returns:
+        The score where a copy that does not end here weighs little, as it may be no copy at all; and the score where
+        such a copy decides, by which the length is sought.
+    """
+    band = forward.shape[-1]
+    at_end = jnp.take_along_axis(forward, jnp.clip(end, 0, band - 1)[:, None, None], axis=-1)[..., 0]
+    at_end = ((end >= 0) & (end < band)).astype(jnp.float32)[:, None] * at_end
+    closing = jnp.log(jnp.maximum(at_end, _LEAST))
+    finished, ended = (
+        jnp.where(present[:, None], each, 0.0).sum(0) + score
+        for each in (closing, jnp.where(at_end > _LEAST, closing, AMISS))
+    )
+    return finished, ended
+
+
+def trace_back(
+    order: Int32[Arrayish, " beam"], parents: Int32[Arrayish, "L beam"], bases: Int32[Arrayish, "L beam"]
+) -> UInt8[Array, "beam L"]:
+    """Return the strands that end as the numbers ``order`` say, from what ``extend`` returned for each step."""
+
+    def back(beginning, step):
+        parent, base = step
+        return parent[beginning], base[beginning]
+
+    return lax.scan(back, order, (parents, bases), reverse=True)[1].T.astype(jnp.uint8)

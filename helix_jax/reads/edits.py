@@ -21,12 +21,12 @@ class Edits:
 
     Attributes:
         op: SAME, SUBSTITUTED, INSERTED or DELETED.
-        place: Position in the strand; for an insertion, the base that it stands before.
+        position: Position in the strand; for an insertion, the base that it stands before.
         read: Position in the read; for a deletion, the base that it stands before.
     """
 
     op: UInt8[np.ndarray, " c"]
-    place: Int32[np.ndarray, " c"]
+    position: Int32[np.ndarray, " c"]
     read: Int32[np.ndarray, " c"]
 
 
@@ -44,5 +44,5 @@ def edits(strand: np.ndarray, read: np.ndarray) -> Edits:
     counts = np.array([int(count) for count in re.findall(r"\d+", cigar)])
     op = np.repeat(_OPS[np.frombuffer(re.sub(r"\d", "", cigar).encode(), np.uint8)], counts)
     on_strand, in_read = op != INSERTED, op != DELETED
-    place, where = np.cumsum(on_strand) - on_strand, np.cumsum(in_read) - in_read
-    return Edits(op, place.astype(np.int32), where.astype(np.int32))
+    position, where = np.cumsum(on_strand) - on_strand, np.cumsum(in_read) - in_read
+    return Edits(op, position.astype(np.int32), where.astype(np.int32))

@@ -114,10 +114,10 @@ class Model:
         self.guess = squash()[np.clip(total, -REACH, REACH) + REACH].astype(np.int64)
         return self.guess
 
-    def learn(self, symbol: Int[np.ndarray, " m"], there: Bool[np.ndarray, " m"]) -> None:
+    def learn(self, symbol: Int[np.ndarray, " m"], valid: Bool[np.ndarray, " m"]) -> None:
         """Update the model with the digits of the last prediction, except for those of the padding."""
         bit = np.stack([symbol >> 1, symbol & 1, symbol & 1], axis=1)
-        used = np.stack([there, there & (symbol < 2), there & (symbol > 1)], axis=1)
+        used = np.stack([valid, valid & (symbol < 2), valid & (symbol > 1)], axis=1)
         p, n = self.seen >> 8, self.seen & 255
         p = p + ((bit[:, None] * 65535 - p) * reciprocal()[n] >> RECIPROCAL_BITS)
         self.cells[self.at] = np.where(used[:, None], p << 8 | np.minimum(n + 1, LIMIT), self.seen)
@@ -204,13 +204,13 @@ def _whole_steps(x: Float32[np.ndarray, "*axes"], bits: int, low: int, high: int
     return np.clip(np.floor(x * np.float32(2**bits) + np.float32(0.5)), low, high) / np.float32(2**bits)
 
 
-def counts_of(p: Int[np.ndarray, "n 3"], there: Bool[np.ndarray, " n"]) -> Int[np.ndarray, "n 3"]:
+def counts_of(p: Int[np.ndarray, "n 3"], valid: Bool[np.ndarray, " n"]) -> Int[np.ndarray, "n 3"]:
     """Convert probabilities to cumulative counts, which give everything to digit 0 in the padding."""
     upper = np.clip(p[:, 0] >> 1, 2, TOTAL - 2)
     lower = TOTAL - upper
     one = np.clip(lower * p[:, 1] >> 16, 1, lower - 1)
     three = np.clip(upper * p[:, 2] >> 16, 1, upper - 1)
-    return np.where(there[:, None], np.stack([lower - one, lower, TOTAL - three], axis=1), TOTAL)
+    return np.where(valid[:, None], np.stack([lower - one, lower, TOTAL - three], axis=1), TOTAL)
 
 
 class Tokens:
@@ -297,7 +297,7 @@ def expand_clip(
         coded: The bytes of each segment, or None for a lost one, whose tokens then are zeros.
         progress: Called with the number of segments that have just been decoded.
     """
-    valid = segments.there(plan)
+    valid = segments.valid(plan)
     valid[[piece is None for piece in coded]] = False
     parts = []
     for begin in range(0, len(coded), BATCH):
@@ -326,7 +326,7 @@ def expand(
     plan: segments.Plan,
     digits: int,
     coded: Sequence[bytes],
-    there: Bool[np.ndarray, "n t h w"],
+    valid: Bool[np.ndarray, "n t h w"],
     net: Net | None = None,
 ) -> UInt8[np.ndarray, "n t h w {digits}"]:
     """Decode n segments to tokens, which are zeros in the padding.
@@ -336,13 +336,13 @@ def expand(
         plan: How the clip is cut into segments.
         digits: Number of digits of a token.
         coded: The bytes of each segment.
-        there: Mask of the tokens that are not padding.
+        valid: Mask of the tokens that are not padding.
         net: The net in mode `prior`.
     """
     count, lane = len(coded), np.arange(len(coded))
     model, bits, known = Model(start, count, digits), Bits(coded), nothing_known(count, plan.shape, digits)
     for f, y, x in np.ndindex(*plan.shape):
-        here, features = there[:, f, y, x], None
+        here, features = valid[:, f, y, x], None
         if net:
             if y == x == 0:
                 take_up(net, known, f)

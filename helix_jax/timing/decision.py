@@ -118,7 +118,7 @@ def _weights(lost, cuts):
         bottom = min(int(np.searchsorted(-pair.above, spent - high)), top)
         total = (pair.above + pair.below)[bottom : top + 1]
         least = bottom + np.flatnonzero(total <= total.min() + evidence.NEGLIGIBLE)
-        cut = (pair.place(least[0]) + pair.place(least[-1])) // 2
+        cut = (pair.position(least[0]) + pair.position(least[-1])) // 2
         weights.append(weights[-1] - cut)
         spent = lost_above + pair.below[np.searchsorted(pair.values, cut, side="right")]
     return np.clip(weights, -evidence.WEIGHT_LIMIT, evidence.WEIGHT_LIMIT)

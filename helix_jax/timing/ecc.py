@@ -249,7 +249,7 @@ def decode(
     code: Code,
     llr: Float[Arrayish, "..."],
     parity: Integer[Arrayish, "..."],
-    known: Bool[Arrayish, "..."] | None = None,
+    mask: Bool[Arrayish, "..."] | None = None,
     *,
     iterations: int = ITERATIONS,
 ) -> tuple[UInt8[Array, " n"], Bool[Array, ""]]:
@@ -260,7 +260,7 @@ def decode(
         llr: The n log-likelihood ratios, log of Pr[bit is 0] / Pr[bit is 1] given all evidence of the bit and its
             prior. It is 0 for a bit that is lost, and infinite for one that is certain.
         parity: The m parity bits.
-        known: The mask of the parity bits that arrived; None if all did.
+        mask: The mask of the parity bits that arrived; None if all did.
         iterations: The largest number of iterations; decoding stops at the first that fulfils all known checks.
 
     Returns:
@@ -272,27 +272,27 @@ def decode(
     """
     _require(code, llr, len(code.order), "log-likelihood ratios")
     _require(code, parity, len(code.column), "parity bits")
-    if known is not None:
-        _require(code, known, len(code.column), "flags of parity bits")
-    return _decode(code, llr, parity, known, iterations)
+    if mask is not None:
+        _require(code, mask, len(code.column), "flags of parity bits")
+    return _decode(code, llr, parity, mask, iterations)
 
 
 @jax.jit
-def _decode(code, llr, parity, known, iterations):
+def _decode(code, llr, parity, mask, iterations):
     channel = jnp.clip(llr.astype(jnp.float32)[code.order], -CERTAIN, CERTAIN)
     odd = (parity & 1).astype(bool)[:, None]
-    known = jnp.ones_like(odd) if known is None else known.astype(bool)[:, None]
+    mask = jnp.ones_like(odd) if mask is None else mask.astype(bool)[:, None]
 
     def look(total):
         """Return what each check sees of its bits: (totals float32[m, w], whether all bits are settled)."""
         seen = jnp.concatenate([total, jnp.full_like(total[:1], CERTAIN)])[code.column]
-        fulfilled = (_parity(seen < 0) == odd) | ~known
+        fulfilled = (_parity(seen < 0) == odd) | ~mask
         return seen, fulfilled.all() & (jnp.abs(total) > 0).all()
 
     def step(state):
         number, message, total, seen, _ = state
         extrinsic = seen - message
-        new = jnp.where(known, _check_messages(extrinsic, odd), 0)
+        new = jnp.where(mask, _check_messages(extrinsic, odd), 0)
         message = message + DAMPING * (new - message)
         flat = message.reshape(-1)
         total = channel + jnp.concatenate([flat[sockets].sum(axis=1) for sockets in code.sockets])

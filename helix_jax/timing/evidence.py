@@ -43,7 +43,7 @@ class Cuts(NamedTuple):
     above: Float64[np.ndarray, " cuts"]
     below: Float64[np.ndarray, " cuts"]
 
-    def place(self, k: int | np.integer) -> int:
+    def position(self, k: int | np.integer) -> int:
         """Return cut k as a threshold: it chooses the higher level if g exceeds it."""
         if not len(self.values):
             return 0

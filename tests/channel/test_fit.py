@@ -41,9 +41,9 @@ def pairs_of(channel, strands, coverage, key=None):
 def test_edits_column_by_column():
     script = edits.edits(bases("ACGTACGT"), bases("ACTTAACG"))
     assert "".join("=XID"[op] for op in script.op) in ("==X==I==D", "==X=I===D")
-    assert script.place.tolist()[-2:] == [6, 7]
+    assert script.position.tolist()[-2:] == [6, 7]
     assert script.read.tolist()[-2:] == [7, 8]
-    assert (script.place.dtype, script.read.dtype, script.op.dtype) == (np.int32, np.int32, np.uint8)
+    assert (script.position.dtype, script.read.dtype, script.op.dtype) == (np.int32, np.int32, np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,8 @@ def walked(listening):
     given, or, if free, what the net would choose."""
 
     @jax.jit
-    def call(params, tokens, there, free):
-        n, t, h, w = there.shape
+    def call(params, tokens, valid, free):
+        n, t, h, w = valid.shape
         shared, flat = jax.tree.map(jnp.asarray, coder.steps((t, h, w), 3)), tokens.reshape(n, -1, 3).astype(jnp.int32)
 
         def step(found, x, here, logits):
@@ -111,7 +111,7 @@ def walked(listening):
             return found.at[:, x.place, x.digit].set(logits), digit
 
         found = jnp.zeros((n, t * h * w, 3, 3), jnp.int32)
-        found, tokens = coder.walk(params, listening.config, step, found, shared, there, 3)
+        found, tokens = coder.walk(params, listening.config, step, found, shared, valid, 3)
         return found.reshape(*tokens.shape, 3), tokens
 
     return lambda *told: tuple(map(np.asarray, call(listening.params, *told)))
@@ -120,25 +120,25 @@ def walked(listening):
 def test_the_decoder_is_told_what_the_encoder_was(listening, walked, walk):
     """Of three digits, and also where tokens are not there: at the edges, and scattered."""
     plan = segments.plan(CUT)
-    there = segments.there(plan)
-    there[0] &= np.random.default_rng(0).random(plan.shape) < 0.8
+    valid = segments.valid(plan)
+    valid[0] &= np.random.default_rng(0).random(plan.shape) < 0.8
     tokens = segments.cut(plan, walk(CUT, 3))
     call = jax.jit(functools.partial(coder.logits_of_all, config=listening.config))
-    wanted = np.asarray(call(listening.params, tokens, there))
-    found, back = walked(tokens, there, False)
-    np.testing.assert_array_equal(back, np.where(there[..., None], tokens, 0))
-    np.testing.assert_array_equal(found[there], wanted[there])
-    assert len(np.unique(found[there])) > 500
+    wanted = np.asarray(call(listening.params, tokens, valid))
+    found, back = walked(tokens, valid, False)
+    np.testing.assert_array_equal(back, np.where(valid[..., None], tokens, 0))
+    np.testing.assert_array_equal(found[valid], wanted[valid])
+    assert len(np.unique(found[valid])) > 500
     # a digit that is not there is not looked at
-    other = np.where(there[..., None], tokens, 3 - tokens)
-    np.testing.assert_array_equal(np.asarray(call(listening.params, other, there))[there], wanted[there])
+    other = np.where(valid[..., None], tokens, 3 - tokens)
+    np.testing.assert_array_equal(np.asarray(call(listening.params, other, valid))[valid], wanted[valid])
 
 
 def test_what_the_net_chooses_costs_next_to_nothing(listening, walked):
     """Tokens that are its own choice throughout; and not where another net is asked."""
     plan = segments.plan(CUT)
-    there = segments.there(plan)
-    tokens = segments.join(plan, walked(np.zeros((*there.shape, 3), np.uint8), there, True)[1])
+    valid = segments.valid(plan)
+    tokens = segments.join(plan, walked(np.zeros((*valid.shape, 3), np.uint8), valid, True)[1])
     assert len(np.unique(tokens)) == 4
     cost = size(compressed(listening, tokens, "prior"))
     assert cost < 0.2 * tokens.size / 4
@@ -209,16 +209,16 @@ def test_a_segment_that_takes_too_much_is_none(prior_of):
 def plainly(mode, prior, plan, digits, jit=jax.jit):
     """(tokens -> bytes of each segment, those -> tokens), on one device, all segments at once."""
     constants = jax.tree.map(jnp.asarray, coder._constants(prior, mode, plan, digits))
-    net_config, there = coder._net_config(prior, mode), segments.there(plan)
+    net_config, valid = coder._net_config(prior, mode), segments.valid(plan)
     write = jit(functools.partial(coder._compress, room=4096, net_config=net_config))
     read = jit(functools.partial(coder._expand, digits=digits, net_config=net_config))
 
     def compress(tokens):
-        words, bits, ok = write(constants, segments.cut(plan, tokens), there)
+        words, bits, ok = write(constants, segments.cut(plan, tokens), valid)
         assert np.asarray(ok).all()
         return [np.asarray(w).astype(">u4").tobytes()[: -(-int(n) // 8)] for w, n in zip(words, bits, strict=True)]
 
-    return compress, lambda coded: segments.join(plan, np.asarray(read(constants, coder.to_words(coded), there)))
+    return compress, lambda coded: segments.join(plan, np.asarray(read(constants, coder.to_words(coded), valid)))
 
 
 def test_one_device_equals_eight_and_a_batch_equals_each_alone(many):

@@ -37,7 +37,7 @@ def flat_steps(mode="context"):
     """Steps of all digits, all there; in mode `prior` with the logits of ``said``."""
     xs = coder.steps(SHAPE, DIGITS)
     flat = jax.tree.map(lambda leaf: leaf.reshape(STEPS, *leaf.shape[2:]), xs)
-    return flat._replace(there=np.ones(STEPS, bool), logits=said() if mode == "prior" else None)
+    return flat._replace(valid=np.ones(STEPS, bool), logits=said() if mode == "prior" else None)
 
 
 @functools.cache
@@ -55,14 +55,14 @@ def said():
 
 def told(tokens, f, y, x, j):
     """What each expert knows of digit j at (f, y, x), from the text alone: one tuple each."""
-    levels, there = tokens
+    levels, valid = tokens
     here = np.ravel_multi_index((f, y, x), SHAPE)
 
     def token(df, dy, dx):
         place = (f + df, y + dy, x + dx)
         if not all(0 <= at < size for at, size in zip(place, SHAPE, strict=True)):
             return None
-        return tuple(levels[place]) if there[place] and np.ravel_multi_index(place, SHAPE) < here else None
+        return tuple(levels[place]) if valid[place] and np.ravel_multi_index(place, SHAPE) < here else None
 
     def digit(one, n):
         return one[n] if one is not None and n >= 0 else "none"
@@ -110,11 +110,11 @@ def told_by_net(levels, f, y, x, j):
 @pytest.mark.parametrize("mode", ["context", "prior"])
 def test_rows_tell_what_the_text_says(tokens, mode):
     """Two digits share a row of an expert if, and only if, the same is known of them."""
-    levels, there = tokens
+    levels, valid = tokens
     places = int(np.prod(SHAPE))
     order = np.arange(places)
     value = np.array([packed(token) | 4**DIGITS for token in levels.reshape(places, DIGITS)])
-    value = np.append(np.where(there.reshape(-1), value, 0), 0)
+    value = np.append(np.where(valid.reshape(-1), value, 0), 0)
     before = np.append(order, places)[None] < np.repeat(order, DIGITS)[:, None]
     known = np.where(before, value[None], 0).astype(np.uint32)
     so_far = [packed(token[:j]) for token in levels.reshape(places, DIGITS) for j in range(DIGITS)]
@@ -167,10 +167,10 @@ def run(tokens):
             x, symbol = item
             return model.advance(state, x, symbol), (state, model.cumulative(state, x))
 
-        return jax.lax.scan(step, model.state, (xs, jnp.where(xs.there, symbols, 0)))[1]
+        return jax.lax.scan(step, model.state, (xs, jnp.where(xs.valid, symbols, 0)))[1]
 
-    def run(mode, start, there):
-        xs = flat_steps(mode)._replace(there=there)
+    def run(mode, start, valid):
+        xs = flat_steps(mode)._replace(valid=valid)
         return jax.tree.map(np.asarray, call(jax.tree.map(jnp.asarray, start), xs))
 
     return run
@@ -180,13 +180,13 @@ def run(tokens):
 @pytest.mark.parametrize("seed", range(4))
 def test_no_digit_is_ever_forbidden(tokens, run, any_start, mode, seed):
     """Whatever the tables: four counts above zero, and where no token is, all of it for digit 0."""
-    there = np.repeat(tokens[1].reshape(-1), DIGITS)
-    states, counts = run(mode, any_start(mode, DIGITS, seed), there)
+    valid = np.repeat(tokens[1].reshape(-1), DIGITS)
+    states, counts = run(mode, any_start(mode, DIGITS, seed), valid)
     assert counts.dtype == np.uint32
     edges = np.pad(counts.astype(int), ((0, 0), (1, 0)))
     edges = np.concatenate([edges, np.full((len(edges), 1), TOTAL)], axis=1)
-    assert (np.diff(edges[there], axis=1) >= 1).all()
-    assert (counts[~there] == TOTAL).all()
+    assert (np.diff(edges[valid], axis=1) >= 1).all()
+    assert (counts[~valid] == TOTAL).all()
     p, n = states.cells >> 8, states.cells & 255
     assert ((p >= 0) & (p < 65536) & (n <= tables.LIMIT)).all()
     assert (np.abs(states.weights) <= tables.WEIGHT_LIMIT).all()
@@ -194,14 +194,14 @@ def test_no_digit_is_ever_forbidden(tokens, run, any_start, mode, seed):
 
 @pytest.mark.parametrize("mode", ["context", "prior"])
 def test_what_is_not_there_teaches_nothing(tokens, run, mode):
-    there = np.repeat(tokens[1].reshape(-1), DIGITS)
-    states, _ = run(mode, tables.fresh(mode, DIGITS), there)
-    for step in np.flatnonzero(~there[:-1]):
+    valid = np.repeat(tokens[1].reshape(-1), DIGITS)
+    states, _ = run(mode, tables.fresh(mode, DIGITS), valid)
+    for step in np.flatnonzero(~valid[:-1]):
         for before, after in ((s[step], s[step + 1]) for s in (states.cells, states.weights, states.known)):
             np.testing.assert_array_equal(before, after)
     # and what is there moves one row of every expert, and weights of its own digit: in mode `prior` those for its doubt
     sets, used = tables.SETS[mode], set()
-    for step in np.flatnonzero(there[:-1]):
+    for step in np.flatnonzero(valid[:-1]):
         moved = np.flatnonzero((states.cells[step] != states.cells[step + 1]).any(axis=1))
         assert len(moved) == tables.EXPERTS[mode]
         which = chosen(said()[step])[1] // 3 if mode == "prior" else 0

@@ -26,7 +26,7 @@ def positions():
 def chances(prior, tokens):
     """Probabilities of the causal head before each digit of ``tokens``: float64[t, h, w, k, 4]."""
     plan, config = segments.plan(GRID), prior.config
-    known = np.broadcast_to(segments.there(plan)[..., None], (*segments.there(plan).shape, DIGITS))
+    known = np.broadcast_to(segments.valid(plan)[..., None], (*segments.valid(plan).shape, DIGITS))
     call = jax.jit(functools.partial(net.causal_logits, config=config))
     logits = np.asarray(call(prior.params, segments.cut(plan, tokens), known), np.float64)
     return segments.join(plan, np.asarray(net.probabilities(logits.astype(np.float32)), np.float64))

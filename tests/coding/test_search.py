@@ -61,11 +61,11 @@ def error(tokens, model, clip):
 def bits(tokens, prior):
     """Under the causal head, segment by segment, from the probabilities that the net says."""
     plan = segments.plan(tokens.shape[:3])
-    cut, there = segments.cut(plan, tokens), segments.there(plan)
-    known = np.broadcast_to(there[..., None], cut.shape)
+    cut, valid = segments.cut(plan, tokens), segments.valid(plan)
+    known = np.broadcast_to(valid[..., None], cut.shape)
     chances = np.asarray(net.probabilities(net.causal_logits(prior.params, cut, known, prior.config)))
     each = -np.log2(np.take_along_axis(chances, cut[..., None].astype(int), axis=-1)[..., 0])
-    return each[there].sum()
+    return each[valid].sum()
 
 
 def test_squared_error_is_that_of_the_decoded_frames(model, clip, positions, monkeypatch):

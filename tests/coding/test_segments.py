@@ -36,7 +36,7 @@ def test_cut_and_join(grid, more):
     found = parts[parts > 0]
     assert len(found) == size  # each once, and zeros where there is nothing
     assert len(np.unique(found)) == size
-    np.testing.assert_array_equal(segments.there(plan), segments.cut(plan, values > 0)[(..., *(0,) * len(more))])
+    np.testing.assert_array_equal(segments.valid(plan), segments.cut(plan, values > 0)[(..., *(0,) * len(more))])
 
 
 @given(grids)
@@ -44,10 +44,10 @@ def test_a_segment_is_a_box_of_the_clip(grid):
     """In the order of time, then of rows, then of columns; so that a lost one is a box of a few seconds."""
     plan = segments.plan(grid)
     place = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), axis=-1)
-    there, places = segments.there(plan), segments.cut(plan, place)
+    valid, places = segments.valid(plan), segments.cut(plan, place)
     for n, at in enumerate(np.ndindex(plan.counts)):
         corner = np.array(at) * plan.shape
-        inside = places[n][there[n]]
+        inside = places[n][valid[n]]
         assert len(inside) > 0
         np.testing.assert_array_equal(inside.min(axis=0), corner)
         assert (inside.max(axis=0) < corner + plan.shape).all()

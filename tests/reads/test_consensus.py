@@ -5,6 +5,7 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -167,6 +168,133 @@ def test_a_beam_that_holds_everything_is_brute_force(constrained):
         for length in range(1, 5):
             best = max(score(text, reads, doubts) for text in itertools.product(range(4), repeat=length))
             assert ends[length - 1] == pytest.approx(best, abs=1e-3)
+
+
+# ---- the parts of a step, each by loops in float64 ----------------------------------------------------------
+
+
+def forward_of(draw, copies, beam, band):
+    forward = draw.random((copies, beam, band)).astype(np.float32)
+    return forward / forward.sum(axis=-1, keepdims=True)
+
+
+def test_emissions_by_loops():
+    draw = np.random.default_rng(0)
+    length, band, lengths = 9, 6, np.array([11, 0, 7], np.int32)
+    reads = draw.integers(0, 4, (3, 12), dtype=np.uint8)
+    doubt = draw.uniform(0.01, 0.9, reads.shape).astype(np.float32)
+    shown = jax.device_get(consensus.emissions(RATES, reads, lengths, doubt, length=length, band=band))
+    assert shown.base.shape == (length + 1, 3, band)
+    deletion, insertion = map(float, RATES)
+    for step, n in itertools.product(range(length + 1), range(3)):
+        assert shown.offset[step, n] == round(step * int(lengths[n]) / length) - band // 2
+        for w in range(band):
+            position = shown.offset[step, n] + w
+            found = shown.match[step, n, w], shown.mismatch[step, n, w], shown.inserted[step, n, w]
+            if not 0 <= position < lengths[n]:
+                assert found == (0, 0, 0)
+                continue
+            wrong = doubt[n, position]
+            written = 1 - deletion
+            expected = written * (1 - wrong), written * (1 - insertion) / 3 * wrong, insertion / 4 * wrong
+            assert found == pytest.approx(expected, rel=1e-6)
+            assert shown.base[step, n, w] == reads[n, position]
+
+
+def test_base_gains_by_loops():
+    """With a worth of 1 the gain is the log probability of the consumed bases; a copy that is absent adds nothing."""
+    draw = np.random.default_rng(1)
+    copies, beam, band, deletion = 3, 4, 5, np.float32(0.04)
+    forward, moving = forward_of(draw, copies, beam, band), draw.random((copies, beam, 4, band)).astype(np.float32)
+    present, worth = np.array([True, False, True]), np.exp(draw.normal(size=band + 1)).astype(np.float32)
+    gains = consensus.base_gains(forward, moving, deletion=deletion, present=present, worth=worth)
+    for b, base in itertools.product(range(beam), range(4)):
+        total = 0.0
+        for n in (0, 2):
+            stay = sum(forward[n, b, w] * worth[w] for w in range(band))
+            move = sum(moving[n, b, base, w] * worth[w + 1] for w in range(band))
+            total += math.log(deletion * stay + move)
+        assert gains[b, base] == pytest.approx(total, rel=1e-5)
+
+
+def test_automaton_scores_strands_as_its_plain_twin():
+    """Along strands that are allowed, through the rows of the head, the joint and the tail; and it forbids the rest."""
+    table = uneven()
+    (arrays, shape), draw = coder.on_device(table), np.random.default_rng(2)
+    row, previous = np.full(8, shape.start, np.uint32), np.full(8, shape.first_base, np.int32)
+    strands, total = np.zeros((8, 0), np.int32), np.zeros(8)
+    for i in range(shape.length):
+        priors = np.asarray(consensus.base_log_priors(arrays, row, previous))
+        for strand, log_prior, each in zip(strands, priors, total, strict=True):
+            for base in range(4):
+                twin = prior([*strand, base], table)
+                assert log_prior[base] == consensus.NOTHING if twin == -math.inf else log_prior[base] > -20
+                assert twin == -math.inf or each + log_prior[base] == pytest.approx(twin, abs=1e-5)
+        base = np.array([draw.choice(np.flatnonzero(each > -20)) for each in priors], np.int32)
+        total += np.take_along_axis(priors, base[:, None], axis=1)[:, 0]
+        row = consensus.advance_rows(arrays, row, previous, base, np.bool_(i + 1 == shape.head))
+        strands, previous = np.append(strands, base[:, None], axis=1), base
+
+
+def test_rank_is_a_sort():
+    draw = np.random.default_rng(3)
+    score, priority = draw.normal(size=(2, 6, 4)).astype(np.float32)
+    parent, base, kept = consensus.rank(jnp.asarray(score), jnp.asarray(priority))
+    best = np.argsort(-priority.reshape(-1))[:6]
+    np.testing.assert_array_equal(np.asarray(parent) * 4 + base, best)
+    np.testing.assert_array_equal(kept, score.reshape(-1)[best])
+
+
+def test_advance_band_by_loops():
+    """A band in which nothing is lost: each position comes from a deletion, a base, and then up to two insertions."""
+    draw = np.random.default_rng(4)
+    copies, beam, band, deletion = 3, 2, 12, np.float32(0.1)
+    forward = forward_of(draw, copies, beam, band)
+    match = draw.random((copies, beam, band)).astype(np.float32)
+    inserted = (0.1 * draw.random((copies, 1, band))).astype(np.float32)
+    shift = np.array([0, 1, 3], np.int32)
+    found = consensus.advance_band(forward, match, inserted, shift, deletion=deletion)
+    for n, b in itertools.product(range(copies), range(beam)):
+        after = [
+            deletion * forward[n, b, w] + (forward[n, b, w - 1] * match[n, b, w - 1] if w else 0) for w in range(band)
+        ]
+        after = np.array(after, float) / sum(after)
+        more = after.copy()
+        for w in range(1, band):
+            more[w] += after[w - 1] * inserted[n, 0, w - 1]
+            more[w] += after[w - 2] * inserted[n, 0, w - 2] * inserted[n, 0, w - 1] if w > 1 else 0
+        expected = np.append(more[shift[n] :], np.zeros(shift[n]))
+        np.testing.assert_allclose(found[n, b], expected, rtol=1e-5)
+
+
+def test_close_by_loops():
+    """An end outside the band is as good as impossible; without it in both ways the same."""
+    draw = np.random.default_rng(5)
+    score, forward = draw.normal(size=3).astype(np.float32), forward_of(draw, 4, 3, 5)
+    present = np.array([True, True, False, True])
+    inside, outside = np.array([0, 4, 2, 3], np.int32), np.array([0, 5, 9, 3], np.int32)
+    finished, ended = consensus.close(score, forward, inside, present=present)
+    expected = [score[b] + sum(math.log(forward[n, b, inside[n]]) for n in (0, 1, 3)) for b in range(3)]
+    np.testing.assert_allclose(finished, expected, rtol=1e-5)
+    np.testing.assert_array_equal(finished, ended)
+    finished, ended = consensus.close(score, forward, outside, present=present)
+    rest = np.array([score[b] + math.log(forward[n, b, outside[n]]) for n in (0, 3) for b in range(3)]).reshape(2, 3)
+    rest = rest.sum(axis=0) - score
+    np.testing.assert_allclose(finished, rest + math.log(1e-30), rtol=1e-5)
+    np.testing.assert_allclose(ended, rest + consensus.AMISS, rtol=1e-5)
+
+
+def test_trace_back_follows_the_parents():
+    draw = np.random.default_rng(6)
+    parents, bases = draw.integers(0, 4, (2, 7, 4)).astype(np.int32)
+    order = np.array([2, 0, 3, 1], np.int32)
+    found = consensus.trace_back(order, parents, bases)
+    for row, end in zip(np.asarray(found), order, strict=True):
+        strand = []
+        for step in range(6, -1, -1):
+            strand.append(bases[step, end])
+            end = parents[step, end]
+        np.testing.assert_array_equal(row, strand[::-1])
 
 
 # ---- what it finds ------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 from helix_jax import codec, parallel
 from helix_jax.channel import fit, model, simulate
 from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.errors import DecodeError
 from helix_jax.reads import fastq, recover
-from helix_jax.strands.pool import DecodeError
 
 OPTIMISED = True  # see tests/conftest.py
 
@@ -82,7 +82,7 @@ def noisy(strand, rate, draw):
 def check(strands, report, pool, reads):
     """Every strand is one that was written, once; the report's numbers agree among themselves."""
     written = {row.tobytes() for row in pool.strands}
-    ((length, rows),) = strands.items()
+    rows, length = strands.bases, strands.bases.shape[1]
     found = [row.tobytes() for row in rows]
     assert length == pool.strands.shape[1]
     assert len(set(found)) == len(found)
@@ -120,7 +120,7 @@ def test_whole_way(preset, coverage, primers):
         assert sum(done for done, _ in steps[station]) == steps[station][0][1] > 0
 
     seen, copies = np.unique(reads.origin, return_counts=True)
-    missing = len(seen) - sum(map(len, strands.values()))
+    missing = len(seen) - len(strands)
     assert missing <= 4
     # most clusters are the strands' reads, and no other: the histogram is that of the copies
     drawn = dict(zip(*np.unique(copies, return_counts=True), strict=True))
@@ -170,7 +170,7 @@ def test_copies_without_errors_both_ways():
     rows = [back(row) if (i + turn) % 3 == 0 else row for i, row in enumerate(pool.strands) for turn in range(3)]
     strands, report = recover.recover(by_hand(rows))
     check(strands, report, pool, len(rows))
-    assert {row.tobytes() for row in strands[100]} == {row.tobytes() for row in pool.strands}
+    assert {row.tobytes() for row in strands.bases} == {row.tobytes() for row in pool.strands}
     assert (report.at_once, report.repaired, report.unread) == (len(pool.strands), 0, 0)
     assert report.coverage == ((3, len(pool.strands), 0),)
     assert (report.substitutions, report.insertions, report.deletions) == (0, 0, 0)
@@ -186,7 +186,7 @@ def test_a_strand_of_several_clusters_is_given_once(monkeypatch):
     strands, report = recover.recover(by_hand(rows))
     check(strands, report, pool, len(rows))
     assert report.coverage == ((1, len(pool.strands), 0),)
-    assert len(strands[100]) == len(pool.strands)
+    assert len(strands.bases) == len(pool.strands)
 
 
 def test_of_two_copies_of_a_packet_the_one_with_more_reads_is_taken(monkeypatch):
@@ -205,7 +205,7 @@ def test_of_two_copies_of_a_packet_the_one_with_more_reads_is_taken(monkeypatch)
 
     monkeypatch.setattr(recover.clustering, "cluster", by_letters)
     strands, _ = recover.recover(by_hand(rows))
-    assert {row.tobytes() for row in strands[100]} == wanted
+    assert {row.tobytes() for row in strands.bases} == wanted
 
 
 def test_unknown_bases():
@@ -237,7 +237,7 @@ def test_pieces_and_junk():
     strands, report = recover.recover(by_hand(everything))
     check(strands, report, pool, len(everything))
     assert report.unusable >= 2
-    assert len(strands[100]) >= 62
+    assert len(strands.bases) >= 62
     assert codec.unpack(strands)[0] == BLOB
 
 
@@ -251,7 +251,7 @@ def test_primed_reads_cut_short():
     everything = [*rows, *broken, *junk]
     strands, report = recover.recover(by_hand(everything), primers=PRIMERS)
     check(strands, report, pool, len(everything))
-    assert len(strands[140]) == len(pool.strands)
+    assert len(strands.bases) == len(pool.strands)
     assert codec.unpack(strands, primers=PRIMERS)[0] == BLOB
 
 
@@ -302,7 +302,7 @@ def test_the_second_search_finds_more(sparse, monkeypatch):
         monkeypatch.setattr(recover._Found, "enough", lambda self, done=done: done)
         strands, report = recover.recover(by_hand(sparse))
         check(strands, report, packed(), len(sparse))
-        counts[done] = (len(strands[100]), report.at_once, report.repaired)
+        counts[done] = (len(strands.bases), report.at_once, report.repaired)
     (without, at_once, some), (found, same, more) = counts[True], counts[False]
     assert at_once == same
     assert found > without
@@ -320,8 +320,8 @@ def test_two_pools_mixed():
         strands, report = recover.recover(by_hand(rows), key=key)
         assert codec.unpack(strands, key=key)[0] == blob
         mine = {row.tobytes() for row in pool.strands[pool.header_strands :]}
-        assert mine <= {row.tobytes() for row in strands[100]}
-        assert {row.tobytes() for row in strands[100]} <= {row.tobytes() for p in (ours, theirs) for row in p.strands}
+        assert mine <= {row.tobytes() for row in strands.bases}
+        assert {row.tobytes() for row in strands.bases} <= {row.tobytes() for p in (ours, theirs) for row in p.strands}
         assert report.reads == len(rows)
     with pytest.raises(DecodeError, match="with key 0102030405060708"):
         recover.recover(by_hand(rows), key=bytes(range(1, 9)))
@@ -352,7 +352,7 @@ def test_very_noisy_reads_give_the_bytes_or_an_error():
     rows = [noisy(row, rate, draw) for row, rate in zip(pool.strands, rates, strict=True) for _ in range(3)]
     strands, report = recover.recover(by_hand(rows))
     check(strands, report, pool, len(rows))  # a check passes 1 in 2**16 wrong ones, and this seed has none
-    assert len(strands[100]) < len(pool.strands)
+    assert len(strands.bases) < len(pool.strands)
     try:
         data = codec.unpack(strands)[0]
     except DecodeError:

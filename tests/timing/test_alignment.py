@@ -4,6 +4,7 @@ import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from helix_jax import parallel
-from helix_jax.timing import alignment, capacity, channel, frame
+from helix_jax.timing import alignment, beam, capacity, channel, forward_backward, frame, window
 from helix_jax.timing.alignment import NOTHING, AlignmentError
 from helix_jax.timing.channel import TALK_LAW, Binomial
 from helix_jax.timing.frame import CHECK, DATA, Frame
@@ -294,6 +295,179 @@ def test_levels_that_do_not_exist_are_nothing():
     assert (runs[2] == -1).all()
 
 
+# ---- the parts of a step, each by loops in float64 -------------------------------------------------------------------
+
+
+def drawn(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).random(shape), jnp.float32)
+
+
+def test_cut_reaches_beyond_both_ends():
+    row = np.arange(1, 6, dtype=np.float32)
+    padded = jnp.pad(row, (4, 8))
+    for start in range(-4, 9):
+        expected = [row[i] if 0 <= i < 5 else 0 for i in range(start, start + 4)]
+        np.testing.assert_array_equal(window.cut(padded, jnp.int32(start), 4), expected)
+
+
+def test_run_likelihoods_by_loops():
+    """The same letter n times before a position, and none before the window; misread bases count as such."""
+    known = misread().known
+    bases = np.array([1, 1, 2, 2, 2, window.PAD], np.uint8)
+    match = window.base_likelihoods(known, jnp.asarray(bases))
+    tails = window.run_likelihoods(match, 3)
+    for letter, run, position in itertools.product(range(4), range(4), range(len(bases))):
+        chance = 1.0 if run <= position + 1 else 0.0
+        for back in range(min(run, position + 1)):
+            base = bases[position - back]
+            chance *= 0 if base == window.PAD else 0.98 if base == letter else 0.02 / 3
+        assert tails[run][letter, position] == pytest.approx(chance, rel=1e-5)
+
+
+def test_log_remainders_by_groups():
+    small, read = talk(), [1, 1, 1, 3, 0, 0, 2]
+    reads = window.pad_reads(np.array([[*read, 0, 0]], np.uint8), np.array([7], np.int32))
+    found = window.log_remainders(small.known, reads)[0]
+    np.testing.assert_allclose(found[:8], small.rest(read), rtol=1e-5)
+    np.testing.assert_array_equal(found[8:], 0)
+
+
+def test_follow_moves_the_windows_to_the_likeliest_position():
+    forward, offset, wide = drawn(0, 2, 3, 12) ** 20, jnp.array([2, 0], jnp.int32), 12
+    future = jnp.asarray(np.random.default_rng(1).normal(size=(2, 60)), jnp.float32)
+    moved, after, middle = beam.follow(forward, offset, future)
+    for n in range(2):
+        rest = np.array(future[n, offset[n] + wide : offset[n] + 2 * wide], float)
+        weight = np.array(forward[n, 0], float) * np.exp(rest)
+        likely = round(float(weight @ np.arange(wide) / weight.sum()))
+        shift = max(likely - wide // 3, 0)
+        assert (after[n], middle[n]) == (offset[n] + shift, likely - shift)
+        np.testing.assert_array_equal(moved[n], np.pad(forward[n, :, shift:], ((0, 0), (0, shift))))
+
+
+def test_gains_by_loops():
+    """``run_gains`` and ``log_gains`` together: every run of every level, from each position, with its worth."""
+    known = misread().known
+    emission = np.asarray(known.emission, float)
+    levels, runs, copies, wide = emission.shape[2], emission.shape[3], 2, 9
+    tails, rest = [drawn(n, copies, 4, wide) for n in range(runs)], drawn(10, copies, wide)
+    forward, before = drawn(11, copies, 3, wide), jnp.array([2, 0, 3], jnp.int32)
+    present = np.array([True, False])
+    found = beam.log_gains(forward, beam.run_gains(known, tails, rest), before, present)
+    for k, string, a, level in itertools.product(range(2), range(3), range(4), range(levels)):
+        total = 0.0
+        for at, run in itertools.product(range(wide), range(runs)):
+            if at + run < wide:
+                worth = float(rest[0, at + run]) if k else 1.0
+                chance = emission[before[string], a, level, run] * worth
+                total += float(forward[0, string, at]) * chance * float(tails[run][0, a, at + run])
+        assert found[k, string, a, level] == pytest.approx(np.log(max(total, 1e-30)), rel=1e-4)
+
+
+def test_disprove_holds_letters_against_the_hash():
+    score, priority, doubt = drawn(0, 3, 4, 2), drawn(1, 3, 4, 2), drawn(2, 3)
+    demanded = np.array([1, 3, 0], np.int32)
+    same, doubts = beam.disprove(score, priority, doubt, demanded, jnp.bool_(False))
+    np.testing.assert_array_equal(same, score)
+    np.testing.assert_array_equal(doubts, np.tile(doubt[:, None], 4))
+    held, doubts = beam.disprove(score, priority, doubt, demanded, jnp.bool_(True))
+    for string, letter in np.ndindex(3, 4):
+        right = letter == demanded[string]
+        np.testing.assert_array_equal(held[string, letter], score[string, letter] if right else [NOTHING] * 2)
+        more = priority[string].max() - priority[string, letter].max()
+        assert doubts[string, letter] == pytest.approx(float(doubt[string] + more), rel=1e-6)
+
+
+def test_rank_is_a_sort():
+    score, priority = drawn(3, 5, 4, 3), drawn(4, 5, 4, 3)
+    string, letter, level, kept = beam.rank(score, priority)
+    best = np.argsort(-np.array(priority).reshape(-1))[:5]
+    np.testing.assert_array_equal(string * 12 + letter * 3 + level, best)
+    np.testing.assert_array_equal(kept, np.array(score).reshape(-1)[best])
+
+
+def test_advance_by_loops():
+    copies, strings, wide, runs = 2, 3, 8, 4
+    forward, tails, emission = drawn(5, copies, strings, wide), drawn(6, runs, copies, strings, wide), drawn(7, 3, runs)
+    found = beam.advance(forward, list(tails), emission)
+    expected = np.zeros(forward.shape)
+    for n, string, at, run in itertools.product(range(copies), range(strings), range(wide), range(runs)):
+        if at + run < wide:
+            chance = float(tails[run, n, string, at + run]) * float(emission[string, run])
+            expected[n, string, at + run] += float(forward[n, string, at]) * chance
+    np.testing.assert_allclose(found, expected / expected.sum(axis=-1, keepdims=True), rtol=1e-5)
+
+
+def test_repeated_spares_the_likeliest():
+    rng = np.random.default_rng(8)
+    state, late = rng.integers(0, 3, (2, 40)).astype(np.uint32)
+    pairs = list(zip(state.tolist(), late.tolist(), strict=True))
+    expected = [pair in pairs[:n] for n, pair in enumerate(pairs)]
+    np.testing.assert_array_equal(beam.repeated(jnp.asarray(state), jnp.asarray(late)), expected)
+
+
+def test_close_asks_where_the_copies_end():
+    strings = beam.start(3, 2, 6)
+    strings = strings._replace(
+        forward=drawn(9, 3, 2, 6), score=jnp.array([-1, -2], jnp.float32), offset=jnp.array([4, 0, 7], jnp.int32)
+    )
+    lengths, present = np.array([6, 0, 12], np.int32), np.array([True, False, True])
+    expected = strings.score + np.log(strings.forward[0, :, 2]) + np.log(strings.forward[2, :, 5])
+    np.testing.assert_allclose(beam.close(strings, lengths, present), expected, rtol=1e-5)
+    assert (beam.close(strings, lengths + 9, present) <= NOTHING).all()
+    assert (beam.close(strings, lengths * 0, present & False) <= NOTHING).all()
+
+
+def test_trace_back_follows_the_parents():
+    parents, symbols = np.random.default_rng(9).integers(0, 4, (2, 7, 4)).astype(np.int32)
+    string, expected = 2, []
+    for step in range(6, -1, -1):
+        expected.append(symbols[step, string])
+        string = parents[step, string]
+    found = beam.trace_back(jnp.int32(2), jnp.asarray(parents), jnp.asarray(symbols))
+    np.testing.assert_array_equal(found, expected[::-1])
+
+
+def test_forwards_and_backwards_by_loops():
+    """One round each way in a window that stays: positions, runs and levels in three loops."""
+    small, wide, letter = misread(), 12, 1
+    read = np.full(3 * wide + 8, window.PAD, np.uint8)
+    read[wide : wide + 5] = [1, 1, 2, 1, 3]
+    emission = np.asarray(small.known.emission, float)[0, letter]
+    levels, runs = emission.shape
+    each = forward_backward.Round(jnp.int32(letter), drawn(1, runs), jnp.asarray(emission, jnp.float32))
+    forward, backward = drawn(2, wide) * (np.arange(wide) < 3), drawn(3, wide)  # early: the window does not move
+    options = {"model": small.known, "read": jnp.asarray(read), "positions": jnp.arange(wide, dtype=jnp.int32)}
+    at = forward_backward.Position(forward, jnp.int32(0))
+    flat = jnp.zeros(len(read) + 1, jnp.float32)
+    after, before = forward_backward.advance(at, each, future=flat, **options)
+    assert after.offset == before.offset == 0
+    np.testing.assert_array_equal(before.forward, forward)
+    last = forward_backward.Position(backward, jnp.int32(0))
+    back, (log_likelihood, run_length) = forward_backward.retreat(last, (each, before), **options)
+
+    chance = [0 if base == window.PAD else 0.98 if base == letter else 0.02 / 3 for base in read[wide:]]
+    forth, come, reach = np.zeros(wide), np.zeros(wide), np.zeros(runs)
+    for start, run in itertools.product(range(wide), range(runs)):
+        if start + run < wide:
+            spelled_so = np.prod(chance[start : start + run])
+            forth[start + run] += float(forward[start]) * float(each.mixed[run]) * spelled_so
+            come[start] += float(backward[start + run]) * float(each.mixed[run]) * spelled_so
+            reach[run] += float(forward[start]) * float(backward[start + run]) * spelled_so
+    np.testing.assert_allclose(after.forward, forth / forth.sum(), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(back.forward, come / come.max(), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(log_likelihood, np.log(np.maximum(emission @ reach, 1e-30)), rtol=1e-5)
+    assert run_length == np.argmax(np.asarray(each.mixed) * reach)
+    assert log_likelihood.shape == (levels,)
+
+
+def test_combine_is_a_sum_about_the_mean_of_what_exists():
+    emission = np.array([[[0.5, 0.5], [0.1, 0.9], [0, 0]]], np.float32)
+    by_copy = np.array([[[-1, -2, -9]], [[-3, -1, -9]]], np.float32)
+    found = alignment.combine(jnp.asarray(by_copy), jnp.asarray(emission))
+    np.testing.assert_allclose(found, [[-0.5, 0.5, NOTHING]])
+
+
 # ---- simulated copies ------------------------------------------------------------------------------------------------
 
 LAYOUT = Frame(60, 6, 0, 6, 8)
@@ -463,9 +637,9 @@ def test_same_alone_in_a_batch_and_over_devices():
 def test_beam_and_window_are_checked_by_name():
     small = talk()
     reads, lengths = small.arrays([[1, 2]] * 3)
-    for beam, window in ((0, 24), (8, 4)):
-        with pytest.raises(AlignmentError, match=f"beam {beam}, window {window}: .* 5 for the longest run"):
-            alignment.align(small.known, reads, lengths, layout=small.layout, beam=beam, window=window)
+    for strings, positions in ((0, 24), (8, 4)):
+        with pytest.raises(AlignmentError, match=f"beam {strings}, window {positions}: .* 5 for the longest run"):
+            alignment.align(small.known, reads, lengths, layout=small.layout, beam=strings, window=positions)
     letters = np.array([1, 2, 3, 1, 2, 3], np.uint8)
     with pytest.raises(AlignmentError, match="window 4: give at least 5"):
         alignment.soft_levels(small.known, letters, letters * 0, reads, lengths, layout=small.layout, window=4)
