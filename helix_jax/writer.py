@@ -16,6 +16,7 @@ know each other only through these four things. Two writers stand in the library
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,69 +32,47 @@ Progress = Callable[[str, int, int], None]
 Rows = Callable[[int, int], np.ndarray] | UInt8[np.ndarray, "sources symbol_bytes"]
 
 
-class Report(Protocol):
-    """What became of a pool, as far as every writer can tell it; each writer's report is a dataclass that has more."""
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What became of a pool, as far as every writer can say it; the writers add figures of their own.
 
-    @property
-    def packets(self) -> int:
-        """Packets of the pool, header apart: source and repair."""
-        ...
+    Attributes:
+        packets: Packets of the pool, source and repair, the header apart.
+        packets_received: Distinct packets that came back.
+        source_packets: Source packets of the pool.
+        lost_packets: Source packets past the outer code's reach, or doubtful.
+        verified: Whether the digest of the whole payload matches.
+        lost_tokens: Share of the tokens that were concealed.
+        lost_update: Share of the decoder's update that is lost; 0 where there is none.
+    """
 
-    @property
-    def packets_received(self) -> int:
-        """Distinct packets that came back."""
-        ...
-
-    @property
-    def source_packets(self) -> int:
-        """Source packets of the pool."""
-        ...
-
-    @property
-    def lost_packets(self) -> int:
-        """Source packets past the outer code's reach, or doubtful."""
-        ...
-
-    @property
-    def verified(self) -> bool:
-        """Whether the digest of the whole payload matches."""
-        ...
-
-    @property
-    def lost_tokens(self) -> float:
-        """Share of the tokens that were concealed."""
-        ...
-
-    @property
-    def lost_update(self) -> float:
-        """Share of the decoder's update that is lost."""
-        ...
+    packets: int
+    packets_received: int
+    source_packets: int
+    lost_packets: int
+    verified: bool
+    lost_tokens: float = 0.0
+    lost_update: float = 0.0
 
 
-class Received(Protocol):
-    """A pool as far as it came back."""
+@dataclass(frozen=True, eq=False)
+class Received:
+    """A pool as far as it came back.
 
-    @property
-    def header(self) -> Header:
-        """The header."""
-        ...
+    Attributes:
+        header: The header.
+        recovered: The source symbols of the payload, and the masks of those that are lost or doubtful.
+        report: What became of the pool.
+        remedy: What would bring more of the payload back, for error messages.
+    """
 
-    @property
-    def recovered(self) -> Recovered:
-        """The source symbols of the payload, and the masks of those that are lost or doubtful."""
-        ...
-
-    @property
-    def report(self) -> Any:
-        """A ``Report``, which is a frozen dataclass."""
-        ...
-
-    @property
-    def remedy(self) -> str:
-        """What would bring more of the payload back, for error messages; for example "more strands are needed"."""
-        ...
+    header: Header
+    recovered: Recovered
+    report: Report
+    remedy: str = "more strands are needed"
 
 
+@runtime_checkable
 class Station(Protocol):
     """A writer whose options are settled."""
 

@@ -1,6 +1,8 @@
 """The seam: both writers run the same encode, decode, pack and unpack, with all that a clip can need."""
 
 import dataclasses
+import pathlib
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -222,3 +224,38 @@ def test_too_few_packets_and_no_bytes(medium):
     remedy = {True: "more copies of each strand are needed", False: "more strands are needed"}[medium.writer is TIMING]
     with pytest.raises(DecodeError, match=f"source packets are lost or doubtful, past the repair packets: {remedy}"):
         packing.unpack(medium.back(packed, lost), writer=medium.writer)
+
+
+# ---- a third one -----------------------------------------------------------------------------------------------
+
+
+def test_the_writer_of_the_page(nets, clip, expected):
+    """docs/forking.md: it works with modes that it has never heard of, and loss is concealed."""
+    page = (pathlib.Path(__file__).parents[1] / "docs" / "forking.md").read_text()
+    _, code = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    scope = {"__name__": "mine"}
+    exec(code, scope)
+    plasmid = scope["Plasmid"]()
+    assert isinstance(plasmid, Writer)
+    info, blocks, report = scope["there_and_back"](clip, nets)
+    assert info == clip.info
+    assert report.verified
+    np.testing.assert_array_equal(pictures(blocks), expected[1])
+    raw = CodecConfig(mode="raw")
+    molecule = codec.encode(clip, nets, config=raw, writer=plasmid)
+    assert len(molecule.bases) == plasmid.cost(plasmid.plan(molecule.header.content_bytes, "raw", 2))
+    bases = molecule.bases.copy()
+    bases[4 * 300] = 4
+    _, blocks, report = codec.decode(bases, nets, writer=plasmid)
+    assert (report.lost_packets, report.verified) == (1, False)
+    assert 0 < report.lost_tokens < 0.2
+    assert pictures(blocks).shape == expected[1].shape
+    data = np.random.default_rng(0).bytes(1000)
+    packed = packing.pack(data, writer=plasmid)
+    assert packing.unpack(packed.bases, writer=plasmid)[0] == data
+    broken = packed.bases.copy()
+    broken[-1] = 4
+    with pytest.raises(DecodeError, match="read the molecule again"):
+        packing.unpack(broken, writer=plasmid)
+    with pytest.raises(HelixError, match="--forbid"):
+        packing.pack(data, motifs=("ACGT",), writer=plasmid)

@@ -300,6 +300,7 @@ def trial(key: PRNGKey, known: scheme.Scheme, count: int, *, mended: bool = Fals
         message = str(error)
     else:
         report = received.report
+        assert isinstance(report, pool.Report)
         failed, back = report.strands - report.aligned, b"".join(packing.contents(received)) == data
         message = "" if back else f"{report.lost_packets} of {report.source_packets} strands lost"
     read = time.perf_counter()

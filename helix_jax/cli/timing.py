@@ -389,15 +389,15 @@ def _design_figures(
     }
 
 
-def _parameters(parameter: float | None, path: Path | None) -> list[list[float]]:
+def _parameters(parameter: float | None, path: Path | None) -> tuple[tuple[float, ...], ...]:
     """Turn --parameter or --parameters into 4 x 4 numbers."""
     if path is None and parameter is not None:
-        return [[0.0 if a == b else parameter for a in range(4)] for b in range(4)]
+        return tuple(tuple(0.0 if a == b else parameter for a in range(4)) for b in range(4))
     if path is None or parameter is not None:
         raise HelixError("give --parameter, the same for all transitions, or --parameters, a JSON file of 4 rows of 4")
     try:
         rows = json.loads(path.read_text(errors="replace"))
-        return [[float(value) for value in row] for row in rows]
+        return tuple(tuple(float(value) for value in row) for row in rows)
     except (ValueError, TypeError) as error:
         raise HelixError(f"{path}: not a JSON list of 4 lists of 4 numbers: {error}") from error
 

@@ -12,7 +12,7 @@ from helix_jax.strands.header_search import AnyStrands, as_written
 from helix_jax.strands.strand_coder import Constrained, StrandCoder
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import constraints, tables
-from helix_jax.writer import Progress, Rows
+from helix_jax.writer import Progress, Received, Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +103,6 @@ class Bases:
         written: Written | None = None,
         key: bytes | None = None,
         progress: Progress | None = None,
-    ) -> received.Received:
+    ) -> Received:
         """Read strands (``received.read_pool``)."""
         return received.read_pool(pool, written=written, key=key, coder=self.coder, progress=progress)

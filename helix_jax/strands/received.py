@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt32
 
+from helix_jax import writer
 from helix_jax.errors import DecodeError
 from helix_jax.strands import header as headers
 from helix_jax.strands import outer, packets
@@ -20,9 +21,9 @@ from helix_jax.strands.written import Written
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
-class Report:
-    """What became of a pool's strands: counts of strands, packets and tokens.
+@dataclass(frozen=True, kw_only=True)
+class Report(writer.Report):
+    """What became of a pool's strands.
 
     Each strand is one of ``header_strands``, ``packets_received``, ``duplicates`` and ``unreadable``.
 
@@ -33,14 +34,7 @@ class Report:
             pool).
         reversed: Strands read as reverse complements.
         duplicates: Repeated copies of header strands or packets.
-        packets: Packets of the pool.
-        packets_received: Distinct packets received.
-        source_packets: Source packets of the pool.
-        lost_packets: Source packets past the outer code's reach.
         rejected: Packets that passed their check and were found to be wrong by the payload's hash.
-        lost_tokens: Share of tokens concealed.
-        verified: Whether the hash of the whole payload matches.
-        lost_update: Share of the decoder's update that is lost; 0 where there is none.
     """
 
     strands: int
@@ -48,30 +42,7 @@ class Report:
     unreadable: int
     reversed: int
     duplicates: int
-    packets: int
-    packets_received: int
-    source_packets: int
-    lost_packets: int
     rejected: int
-    lost_tokens: float
-    verified: bool
-    lost_update: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Received:
-    """What ``read_pool`` recovered.
-
-    Attributes:
-        header: The header.
-        recovered: The payload, as far as it could be recovered.
-        report: What became of the strands.
-    """
-
-    header: headers.Header
-    recovered: outer.Recovered
-    report: Report
-    remedy = "more strands are needed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +75,7 @@ def read_pool(
     key: bytes | None = None,
     coder: StrandCoder | None = None,
     progress: Progress | None = None,
-) -> Received:
+) -> writer.Received:
     """Read the payload from strands, as far as the outer code reaches.
 
     Args:
@@ -160,10 +131,9 @@ def read_pool(
         source_packets=layout.sources,
         lost_packets=int((recovered.lost | recovered.suspect).sum()),
         rejected=len(recovered.rejected),
-        lost_tokens=0.0,
         verified=recovered.verified,
     )
-    return Received(head, recovered, report)
+    return writer.Received(head, recovered, report)
 
 
 class _Tally:

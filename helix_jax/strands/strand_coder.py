@@ -6,7 +6,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt32
@@ -21,6 +21,7 @@ BATCH = 16384  # strands per call of the constrained coder: one compilation serv
 Step = Callable[[int], None]
 
 
+@runtime_checkable
 class StrandCoder(Protocol):
     """Writes K bits as L bases, and reads them back.
 

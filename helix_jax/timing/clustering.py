@@ -210,15 +210,19 @@ def measure(texts: Sequence[bytes], nominated: Float[np.ndarray, " m"]) -> Level
 
     ``nominated`` are the distances of the nominated pairs; those that are 4 deviations nearer than unrelated reads are
     regarded as related. Unrelated reads are available even where all reads are of one strand, as one of two is rotated
-    by a quarter to three quarters of its length. Medians are used, as a few reads may be cut short.
+    by a quarter to three quarters of its length. What is far from the median is left out, as a few reads may be cut
+    short.
     """
     count, sample = len(texts), np.empty(SAMPLE)
     for t in range(SAMPLE):
         first, second = texts[t % count], texts[(t + 1 + t // count) % count]
         turn = len(first) * (SAMPLE + 2 * t) // (4 * SAMPLE)
         sample[t] = _distance(first[turn:] + first[:turn], second)
-    unrelated = float(np.median(sample))
-    spread = 1.4826 * float(np.median(np.abs(sample - unrelated)))  # of a normal distribution
+    middle = np.median(sample)
+    deviation = 1.4826 * np.median(np.abs(sample - middle))  # of a normal distribution
+    # Distances of short strands are few whole numbers of edits, so that medians may miss the spread by a third.
+    usual = sample[np.abs(sample - middle) <= 4 * deviation]
+    unrelated, spread = float(usual.mean()), float(usual.std())
     alike = nominated[nominated < unrelated - 4 * spread]
     if not len(alike):
         return Levels(unrelated, spread, unrelated, 0.0)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from helix_jax import keyed, parallel
+from helix_jax import keyed, parallel, writer
 from helix_jax.config import CODED, CodecConfig, MixingConfig, StrandConfig, Survival
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header as headers
@@ -42,11 +42,12 @@ NAME = "timing"  # stands in the header in place of the name of a constraint set
 _KEY = b"timing.1"  # the key of the whitening, which makes strands uniform and hides nothing
 _BATCH = 4096  # strands per call of the frame
 _EXCESS = 1e-9  # probability that a pool takes longer than its cost
+_REMEDY = "more copies of each strand are needed"
 _AGREED = ("table", "duration", "data", "spacing", "parity", "splitting", "index", "check", "group")
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, kw_only=True)
+class Report(writer.Report):
     """What became of the reads, as counts.
 
     Attributes:
@@ -55,16 +56,9 @@ class Report:
         aligned: The clusters whose letters pass their checks.
         strands: The strands of the pool, header included.
         header_strands: The strands of the header that were read.
-        packets: The other strands of the pool.
-        packets_received: The distinct ones among them that were read.
-        source_packets: The source strands.
-        lost_packets: The source strands that are lost beyond repair, or doubtful.
         rejected: The strands that passed their checks and were found to be wrong by the payload's digest.
         corrected: The level bits that the error-correcting code changed.
         broken_groups: The groups of strands in which that code failed.
-        lost_tokens: The share of the tokens that were concealed.
-        verified: Whether the digest of the whole payload matches.
-        lost_update: The share of the decoder's update that is lost.
     """
 
     reads: int
@@ -72,32 +66,9 @@ class Report:
     aligned: int
     strands: int
     header_strands: int
-    packets: int
-    packets_received: int
-    source_packets: int
-    lost_packets: int
     rejected: int
     corrected: int
     broken_groups: int
-    lost_tokens: float
-    verified: bool
-    lost_update: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Received:
-    """A pool as far as it came back.
-
-    Attributes:
-        header: The header.
-        recovered: The payload, as far as it could be recovered.
-        report: What became of the reads.
-    """
-
-    header: headers.Header
-    recovered: outer.Recovered
-    report: Report
-    remedy = "more copies of each strand are needed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +144,7 @@ class Timing:
         written: Written | None = None,
         key: bytes | None = None,
         progress: Progress | None = None,
-    ) -> Received:
+    ) -> writer.Received:
         """Read the payload from reads, as far as the outer code reaches.
 
         Args:
@@ -224,10 +195,9 @@ class Timing:
             rejected=len(recovered.rejected),
             corrected=corrected,
             broken_groups=broken,
-            lost_tokens=0.0,
             verified=recovered.verified,
         )
-        return Received(head, recovered, report)
+        return writer.Received(head, recovered, report, _REMEDY)
 
 
 def _refuse(*options):
@@ -401,11 +371,11 @@ def _layout(scheme, layout):
 
 
 def _header_layout(scheme):
-    """Return the layout of the header's strands: twice as many as the header takes, and two more."""
+    """Return the layout of the header's strands: twice as many as the header takes."""
     width = symbol_bytes(scheme)
     if not width:
         raise HelixError(f"scheme {scheme.name}: a strand carries less than a byte; use a longer duration")
-    return _wide(width, headers.SIZE, -(-headers.SIZE // width) + packets.SPARE)
+    return _wide(width, headers.SIZE, -(-headers.SIZE // width))
 
 
 def _whitened(symbols: UInt8[np.ndarray, "n s"], index: Int64[np.ndarray, " n"]) -> UInt8[np.ndarray, "n s"]:
@@ -426,7 +396,7 @@ def _read_header(scheme, strands):
     """Return (header, number of its strands that were read, level bits corrected, groups that failed)."""
     layout = _header_layout(scheme)
     rows = np.flatnonzero(strands.index < layout.packets)
-    lost = DecodeError(f"too few of the {layout.packets} strands of the header can be read: {Received.remedy}")
+    lost = DecodeError(f"too few of the {layout.packets} strands of the header can be read: {_REMEDY}")
     if not len(rows):
         raise lost
     symbols, good, ok, corrected = _read_group(scheme, strands, rows, 0, layout.packets)

@@ -125,7 +125,7 @@ def test_encode_simulate_decode(tmp_path, shelf, run_cli, weights_file):
 def test_video_past_repair_status_3(tmp_path, shelf, run_cli, weights_file):
     """The strands of the header come, and a few others."""
     lines = (shelf / "clip.tsv").read_text().splitlines(keepends=True)
-    headed = 3 + 2 * -(-headers.SIZE // timing_pool.symbol_bytes(CHEAP)) + 2
+    headed = 3 + 2 * -(-headers.SIZE // timing_pool.symbol_bytes(CHEAP))
     (tmp_path / "less.tsv").write_text("".join(lines[: headed + 4]))
     (tmp_path / "cheap.json").write_text((shelf / "cheap.json").read_text())
     simulate(run_cli, tmp_path, "less.tsv", "less.fasta")
@@ -371,7 +371,9 @@ def test_gradient_of_a_poisson_scheme(tmp_path, run_cli):
     values = []
     for step in (0, 1e-4):
         mean[0, 2] += step
-        scheme.write(tmp_path / "a.json", dataclasses.replace(chosen, law=channel.Poisson(mean.tolist())))
+        scheme.write(
+            tmp_path / "a.json", dataclasses.replace(chosen, law=channel.Poisson(tuple(map(tuple, mean.tolist()))))
+        )
         values.append(only_json(run_cli("timing", "capacity", "--scheme", tmp_path / "a.json", "--json")))
     first, second = values
     assert first["gradient"].keys() == {f"{b}->{a}" for b in "ACGT" for a in "ACGT" if a != b}
@@ -440,7 +442,7 @@ def test_design(tmp_path, run_cli):
     )
     assert packed["time_units"] / packed["strands"] == pytest.approx(figures["time_units_per_strand"], rel=0.01)
     # less the header's strands, two repair strands a block, and what a last strand leaves empty
-    others = packed["strands"] - 2 * -(-headers.SIZE // timing_pool.symbol_bytes(made)) - 2
+    others = packed["strands"] - 2 * -(-headers.SIZE // timing_pool.symbol_bytes(made))
     whole = figures["scheme_rate"] * others / packed["strands"]
     assert packed["net_bits_per_time_unit"] == pytest.approx(whole, rel=0.05)
     assert packed["net_bits_per_time_unit"] < figures["scheme_rate"]

@@ -194,7 +194,7 @@ def test_tail_against_exact_fractions(n, p, most):
 
 def test_sources_of_a_pool(tiny_trial):
     size = pool.symbol_bytes(TINY)
-    header = 2 * math.ceil(112 / size) + 2
+    header = 2 * math.ceil(112 / size)
     assert tiny_trial.strands - tiny_trial.repairs == header + math.ceil(60 / size)
 
 

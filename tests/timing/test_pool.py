@@ -40,7 +40,7 @@ def content(size, seed=0):
 
 
 SIZE = timing.symbol_bytes(SCHEME)
-FIRST = 2 * -(-header.SIZE // SIZE) + 2  # strands of the header
+FIRST = 2 * -(-header.SIZE // SIZE)  # strands of the header
 
 
 def encode(data, scheme=SCHEME, **others):
@@ -124,9 +124,9 @@ def test_strands_are_legal_and_take_the_promised_time(scheme):
 
 
 def test_number_of_strands():
-    """The header twice and two more, then the content; three tenths and two more for repair."""
+    """The header twice, then the content; three tenths and two more for repair."""
     assert SIZE == paths.coder(SCHEME).bits // 8 == 15
-    assert FIRST == 2 * 8 + 2
+    assert FIRST == 2 * 8
     for content_bytes in (0, 17, 300):
         sources = max(1, -(-content_bytes // SIZE))
         assert len(plan_of(content_bytes).letters) == FIRST + sources + math.ceil(0.3 * sources) + 2
@@ -140,7 +140,7 @@ def test_index_and_parity_stand_in_the_letters(scheme):
     assert [int("".join(map(str, row[::-1])), 3) for row in index.tolist()] == list(range(len(plan.letters)))
     bits, ok = frame.trits_to_bits(parity, scheme.parity)
     assert ok.all()
-    header_strands = 2 * -(-header.SIZE // timing.symbol_bytes(scheme)) + 2
+    header_strands = 2 * -(-header.SIZE // timing.symbol_bytes(scheme))
     starts = [0, *range(header_strands, len(levels), scheme.group)]
     for start, end in itertools.pairwise([*starts, len(levels)]):
         group = levels[start:end]
@@ -178,11 +178,11 @@ def test_payload_is_made_uniform():
 
 def test_more_bytes_than_the_index_numbers():
     scheme = dataclasses.replace(SCHEME, index=3)
-    assert len(encode(bytes(60), scheme).letters) == FIRST + 4 + 2 + 2 == 26
-    with pytest.raises(HelixError, match=r"75 bytes need 27 strands, more than 9, .* longer index"):
+    assert len(encode(bytes(60), scheme).letters) == FIRST + 4 + 2 + 2 == 24
+    with pytest.raises(HelixError, match=r"75 bytes need 25 strands, more than 9, .* longer index"):
         encode(bytes(75), dataclasses.replace(SCHEME, index=2))
-    with pytest.raises(HelixError, match=r"90 bytes need 28 strands, more than 27"):
-        encode(bytes(90), scheme)
+    with pytest.raises(HelixError, match=r"120 bytes need 29 strands, more than 27"):
+        encode(bytes(120), scheme)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_progress_is_told():
     told = []
     plan = encode(content(300), progress=lambda *args: told.append(args))
     decode(shuffled(copies_of(plan)), progress=lambda *args: told.append(args))
-    for station, total in (("strands", 46), ("clusters", 184), ("align", 46), ("repair", 28)):
+    for station, total in (("strands", 44), ("clusters", 176), ("align", 44), ("repair", 28)):
         assert {t for name, _, t in told if name == station} == {total}
         assert sum(done for name, done, _ in told if name == station) == total
 
@@ -272,11 +272,11 @@ def test_progress_is_told():
 
 def test_fewer_copies_than_the_scheme_expects():
     """Single copies, but for two strands: levels are wrong, and the code puts them right."""
-    pool = copies_of(plan_of(300), seed=3)
+    pool = copies_of(plan_of(300), seed=5)
     pool = [copies if i % 16 == 3 else copies[:1] if i % 3 == 0 else copies[:2] for i, copies in enumerate(pool)]
     data, report = decode(shuffled(pool))
     assert data == content(300)
-    assert report.corrected > 0
+    assert report.corrected > 0 == report.broken_groups
 
 
 def test_more_copies_than_are_looked_at():
@@ -288,11 +288,11 @@ def test_more_copies_than_are_looked_at():
 
 def test_strands_without_a_read_are_repaired():
     pool = copies_of(plan_of(300))
-    for i in (0, 7, 20, 30, 45):
+    for i in (0, 7, 20, 30, 43):
         pool[i] = []
     data, report = decode(shuffled(pool))
     assert data == content(300)
-    assert (report.aligned, report.strands, report.lost_packets, report.header_strands) == (41, 46, 0, 16)
+    assert (report.aligned, report.strands, report.lost_packets, report.header_strands) == (39, 44, 0, 14)
 
 
 def test_past_repair_nothing_is_returned():
@@ -304,7 +304,7 @@ def test_past_repair_nothing_is_returned():
         decode(reads)
     received = timing.Timing(SCHEME).read(reads)
     assert not received.report.verified
-    assert (received.report.lost_packets, received.report.strands, received.report.packets_received) == (9, 46, 18)
+    assert (received.report.lost_packets, received.report.strands, received.report.packets_received) == (9, 44, 18)
     np.testing.assert_array_equal(np.flatnonzero(received.recovered.lost), np.arange(3, 12))
     data, wanted = b"".join(packing.contents(received)), content(300)
     assert (data[: 3 * SIZE], data[12 * SIZE :]) == (wanted[: 3 * SIZE], wanted[12 * SIZE :])
@@ -312,12 +312,12 @@ def test_past_repair_nothing_is_returned():
 
 @pytest.mark.parametrize("left", [8, 7])
 def test_half_of_the_header_suffices(left):
-    """It takes 8 symbols, and 18 are written; two more than 8 practically never fail."""
+    """It takes 8 symbols, and 16 are written; with one more than 8, 1 in 65,000 headers is not solved."""
     pool = copies_of(plan_of(300))
     kept = np.random.default_rng(0).permutation(FIRST)[: left + 1 if left == 8 else left]
     reads = shuffled([copies for i, copies in enumerate(pool) if i >= FIRST or i in kept])
     if left < 8:
-        with pytest.raises(DecodeError, match="too few of the 18 strands of the header"):
+        with pytest.raises(DecodeError, match="too few of the 16 strands of the header"):
             decode(reads)
     else:
         data, report = decode(reads)
@@ -328,7 +328,7 @@ def test_half_of_the_header_suffices(left):
 def test_the_last_strands_are_missing():
     data, report = decode(shuffled(copies_of(plan_of(300))[:-8]))
     assert data == content(300)
-    assert (report.aligned, report.strands, report.source_packets) == (38, 46, 20)
+    assert (report.aligned, report.strands, report.source_packets) == (36, 44, 20)
 
 
 # ---- levels ----------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_wrong_levels_are_corrected():
     plan = plan_of(300)
     data, report = decode(shuffled(copies_of(misread(plan, 0.0), p=1.0)))
     assert data == content(300)
-    assert (report.corrected, report.broken_groups) == (46, 0)
+    assert (report.corrected, report.broken_groups) == (44, 0)
 
 
 def test_wrong_levels_past_the_code_are_refused():
@@ -383,15 +383,15 @@ def test_a_misread_strand_does_not_spoil_the_others():
     pool[FIRST + 5] = copies_of(foreign_strand(FIRST + 5, seed=2), seed=2)[0]
     data, report = decode(shuffled(pool))
     assert data == content(300)
-    assert report.aligned == 46
+    assert report.aligned == 44
 
 
-@pytest.mark.parametrize("index", [46, 240])
+@pytest.mark.parametrize("index", [44, 240])
 def test_a_strand_numbered_past_the_last(index):
     pool = copies_of(plan_of(300)) + copies_of(foreign_strand(index, seed=2))
     data, report = decode(shuffled(pool))
     assert data == content(300)
-    assert report.strands == 46
+    assert report.strands == 44
 
 
 # ---- what does not belong there --------------------------------------------------------------------------
@@ -417,7 +417,7 @@ def test_reads_of_another_layout_are_no_strands():
     foreign = copies_of(other, seed=4)
     data, report = decode(shuffled(copies_of(plan_of(17)) + foreign))
     assert data == content(17)
-    assert (report.clusters, report.aligned) == (FIRST + 5 + 46 - 3, FIRST + 5 - 3)
+    assert (report.clusters, report.aligned) == (FIRST + 5 + 44 - 3, FIRST + 5 - 3)
     with pytest.raises(DecodeError, match=r"scheme test .*another scheme"):
         decode(shuffled(foreign))
 
@@ -430,7 +430,7 @@ def test_garbage_is_left_out():
     halves = [[copies[0][:50]] for copies in pool[::4]]  # cut short
     data, report = decode(shuffled([*pool, garbage, *halves]))
     assert data == content(300)
-    assert report.aligned >= 46
+    assert report.aligned >= 44
 
 
 @pytest.mark.parametrize("reads", [[], [np.zeros(90, np.uint8), np.zeros(0, np.uint8)] * 4])
@@ -458,7 +458,7 @@ def test_bytes_that_do_not_match_their_digest_are_refused():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sources": 300}, "speaks of 321 strands .* has 243"),
+        ({"sources": 300}, "speaks of 319 strands .* has 243"),
         ({"symbol_bytes": 16}, "16 bytes each, and scheme test has 243 with 15"),
         ({"repairs": 1 << 25}, "does not fit scheme test"),
         ({"tables_hash": bytes(8)}, "another scheme than test"),

@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "forking.md"
 
 
 def test_the_task_of_the_page(tmp_path, tiny, shards):
-    code = re.search(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    code, _ = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     scope = {"__name__": "mine"}
     exec(code, scope)
     assert loop.run(tiny, scope["task"](tiny), shards, tmp_path) == 4
