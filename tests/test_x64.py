@@ -22,7 +22,7 @@ from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
 from helix_jax.nets import Nets
 from helix_jax.prior import weights as prior_weights
 from helix_jax.reads import recover
-from helix_jax.timing import channel
+from helix_jax.timing import channel, synthesis
 from helix_jax.timing import codec as timing
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import Scheme
@@ -88,9 +88,9 @@ def made(tokenizer_file, prior_file):
     arrays |= {"bytes, pool": pool.strands, "reads": reads.bases, "qualities": reads.qualities, "strands": found.bases}
     plan = timing.encode(BYTES, SCHEME)
     pmfs = channel.pmf_table(SCHEME.law, SCHEME.table)
-    runs = channel.simulate(jax.random.key(2), plan.letters, plan.levels(SCHEME.table), pmfs, 4)
-    noise = channel.Sequencer(substitution=0.001, split=0.001)
-    copies, lengths = map(np.asarray, channel.to_reads(jax.random.key(3), plan.letters, runs, noise))
+    runs = synthesis.simulate(jax.random.key(2), plan.letters, plan.levels(SCHEME.table), pmfs, 4)
+    noise = synthesis.Sequencer(substitution=0.001, split=0.001)
+    copies, lengths = map(np.asarray, synthesis.to_reads(jax.random.key(3), plan.letters, runs, noise))
     flat = [row[:n] for row, n in zip(copies.reshape(-1, copies.shape[-1]), lengths.reshape(-1), strict=True)]
     assert timing.decode(flat, SCHEME)[0] == BYTES
     arrays |= {"schedule": plan.durations, "copies": copies}

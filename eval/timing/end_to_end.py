@@ -26,6 +26,7 @@ from helix_jax.timing import (
     pool,
     quantizer,
     scheme,
+    synthesis,
 )
 from helix_jax.timing.graph import GraphError, TimeTable
 
@@ -126,7 +127,7 @@ def correction_of(key: PRNGKey, known: scheme.Scheme, blocks: int) -> Correction
         payload, writing = jax.random.split(jax.random.fold_in(key, block))
         symbols = np.asarray(jax.random.bits(payload, (group, pool.symbol_bytes(known)), np.uint8))
         letters, levels = paths.write(coder, symbols)
-        runs = np.asarray(channel.simulate(writing, letters, levels, pmfs, known.copies)).swapaxes(1, 2)
+        runs = np.asarray(synthesis.simulate(writing, letters, levels, pmfs, known.copies)).swapaxes(1, 2)
         before = np.concatenate([np.zeros_like(letters[:, :1]), letters[:, :-1]], axis=1)
         likelihood = np.asarray(quantizer.log_likelihoods(runs, before, letters, rule), np.float64)
         likelihood += np.log(np.maximum(probability[before, letters], 1e-300))
@@ -200,8 +201,8 @@ def alignments(
         for loss in losses:
             law = channel.Binomial.uniform(1 - loss)
             writing, reading = jax.random.split(jax.random.fold_in(key, 1000 * number + round(1000 * loss)))
-            runs = channel.simulate(writing, letters, levels, channel.pmf_table(law, known.table), count)
-            reads, lengths = (np.asarray(part) for part in channel.to_reads(reading, letters, runs))
+            runs = synthesis.simulate(writing, letters, levels, channel.pmf_table(law, known.table), count)
+            reads, lengths = (np.asarray(part) for part in synthesis.to_reads(reading, letters, runs))
             reads = np.pad(reads, ((0, 0), (0, 0), (0, -reads.shape[2] % 512)))
             aligned = parallel.map_batches(
                 _align, alignment.model(law, known.table), reads, lengths, batch=ALIGNED * len(jax.local_devices()),
@@ -321,12 +322,12 @@ def _reads(key, known, schedule, mended):
     """Return (reads, share of the runs that are lost in a copy, share of those that are lost in all copies)."""
     writing, reading, order = jax.random.split(key, 3)
     pmfs = channel.pmf_table(known.law, known.table)
-    runs = channel.simulate(writing, schedule.letters, schedule.levels(known.table), pmfs, known.copies)
+    runs = synthesis.simulate(writing, schedule.letters, schedule.levels(known.table), pmfs, known.copies)
     missing = np.asarray(runs) == 0
     in_all = missing.all(axis=1)
     if mended:
         runs = runs.at[:, 0].add(in_all)
-    bases, lengths = (np.asarray(part) for part in channel.to_reads(reading, schedule.letters, runs))
+    bases, lengths = (np.asarray(part) for part in synthesis.to_reads(reading, schedule.letters, runs))
     rows = bases.reshape(-1, bases.shape[-1])
     reads = [row[:length] for row, length in zip(rows, lengths.reshape(-1).tolist(), strict=True) if length]
     order = np.asarray(jax.random.permutation(order, len(reads)))

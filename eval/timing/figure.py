@@ -8,7 +8,7 @@ from jaxtyping import Integer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helix_jax.timing import capacity, channel, error_capacity, paths
+from helix_jax.timing import capacity, channel, error_capacity, paths, synthesis
 from helix_jax.timing.graph import BASES
 from helix_jax.timing.scheme import TALK_SCHEME, Scheme
 
@@ -23,7 +23,7 @@ def draw(path: str | os.PathLike, seed: int = 20) -> None:
     symbols = np.asarray(jax.random.bits(key, (1, paths.coder(known).bits // 8), np.uint8))
     letters, levels = (array[:, :ROUNDS] for array in paths.write(paths.coder(known), symbols))
     pmfs = channel.pmf_table(known.law, known.table)
-    runs = np.asarray(channel.simulate(key, letters, levels, pmfs, known.copies))[0]
+    runs = np.asarray(synthesis.simulate(key, letters, levels, pmfs, known.copies))[0]
     before = np.append(0, letters[0, :-1])
     times = known.table.array()[before, letters[0], levels[0]]
     figure = Figure(figsize=(11, 6.6), layout="constrained")

@@ -73,7 +73,7 @@ def simulate(
     import jax
 
     from helix_jax.strands import fasta
-    from helix_jax.timing import channel, schedule
+    from helix_jax.timing import schedule, synthesis
     from helix_jax.timing import scheme as schemes
 
     with problems(), progress(as_json) as step:
@@ -86,7 +86,7 @@ def simulate(
         if not 0 <= seed < 1 << 32:
             raise HelixError(f"--seed {seed}: give 0 to {(1 << 32) - 1}")
         reads, lost, lost_in_all = schedule.simulate(
-            jax.random.key(seed), plan, used.law, used.table, copies, channel.Sequencer(substitution, split),
+            jax.random.key(seed), plan, used.law, used.table, copies, synthesis.Sequencer(substitution, split),
             progress=lambda done: step("strands", done, len(plan.letters)),
         )  # fmt: skip
         if not reads:

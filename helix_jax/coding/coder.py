@@ -19,6 +19,7 @@ from helix_jax import parallel, range_coder
 from helix_jax.coding import context, segments
 from helix_jax.coding.segments import Plan
 from helix_jax.config import PriorConfig
+from helix_jax.prior import inputs as net_inputs
 from helix_jax.prior import net, stored, tables
 from helix_jax.prior.weights import Prior
 
@@ -249,7 +250,7 @@ def walk(
                     :, 0, 0
                 ]
 
-            around = net.around(
+            around = net_inputs.around(
                 [at(present, p) for p in stored.AROUND], [at(past, stored.AROUND[m]) for m in stored.KEPT]
             )
             total = net.begin(params, features, around, config)

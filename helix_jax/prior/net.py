@@ -35,15 +35,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float, Float32, Int32, Integer, Key, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int32, Integer, Key, Shaped, UInt8
 
 from helix_jax import layers
 from helix_jax.config import PriorConfig
+from helix_jax.prior import inputs as net_inputs
+from helix_jax.prior.inputs import LEVELS
 from helix_jax.prior.stored import ACTIVATION_BITS, AROUND, KEPT, LOGIT_BITS, STREAM_BITS
 
 Arrayish = Array | np.ndarray
 
-LEVELS = 4
 NODES = 3
 PHASES = 4  # latent frames in a group of the tokenizer; the first of each was coded without a past
 LOGIT_LIMIT = 3071  # in steps of a logit: e^-12, which the coder cannot distinguish from zero
@@ -136,7 +137,7 @@ class Net(nnx.Module):
         self, digits: Integer[Arrayish, "B t h w k"], mask: Bool[Arrayish, "B t h w k"]
     ) -> Float[Array, "B t h w k 3"]:
         """Predict each digit from the known ones, independently of the other missing digits."""
-        x = self._entered(_given(digits, mask))
+        x = self._entered(net_inputs.given(digits, mask))
         for block in self.blocks:
             x = block(x, False)
         return _logits(self.alone(_activation(x)))
@@ -147,7 +148,7 @@ class Net(nnx.Module):
         """Compute features of every frame from the earlier frames, whose digits are one-hot."""
         before, earlier = (jnp.pad(hot, ((0, 0), (n, 0), *[(0, 0)] * 4))[:, : hot.shape[1]] for n in (1, 2))
         none = jnp.zeros_like(hot)
-        x = self._entered(_joined(none, before, none, *[none[..., 0]] * 2, _same(before, earlier)))
+        x = self._entered(net_inputs.joined(none, before, none, *[none[..., 0]] * 2, net_inputs.same(before, earlier)))
         for block in self.blocks:
             x = block(x, True)
         return _activation(x)
@@ -170,7 +171,7 @@ class Net(nnx.Module):
         Returns:
             The features, and the memory for the next frame.
         """
-        inputs = _inputs_before(before[:, None], earlier[:, None])
+        inputs = net_inputs.inputs_before(before[:, None], earlier[:, None])
         x = _stream(self.embed(inputs.astype(jnp.float32)) + self.phase[...][frame % PHASES].reshape(1, 1, 1, 1, -1))
         kept = []
         for n, block in enumerate(self.blocks):
@@ -210,7 +211,7 @@ class Net(nnx.Module):
         The digits are one-hot, and zeros where they are unknown. Distributions over the levels work too: then a digit
         enters as a mixture of the levels, and two digits are the same with a probability.
         """
-        total, logits = self.begin(self.past_features(hot), around_of(hot)), []
+        total, logits = self.begin(self.past_features(hot), net_inputs.around_of(hot)), []
         for j in range(hot.shape[-2]):
             logits.append(self.logits(total, j))
             rows = self.earlier[...][LEVELS * j : LEVELS * (j + 1)].reshape(LEVELS, 1, 1, 1, 1, -1)
@@ -225,97 +226,13 @@ class Net(nnx.Module):
         sent: Bool[Arrayish, "B t h w k"],
     ) -> tuple[Float[Array, "B t h w k 3"], Float[Array, "B t h w k 3"]]:
         """Compute the logits in both ways: masked with ``mask``, causal with ``sent``."""
-        return self.masked(digits, mask), self.causal(one_hot(digits, sent))
+        return self.masked(digits, mask), self.causal(net_inputs.one_hot(digits, sent))
 
     def _entered(self, inputs: Shaped[Arrayish, "B t h w n"]) -> Float[Array, "B t h w d"]:
         """Embed the inputs of each position, and add the phase of its frame."""
         t = inputs.shape[1]
         phase = jnp.tile(self.phase[...], (-(-t // PHASES), 1))[:t]
         return _stream(self.embed(inputs.astype(jnp.float32)) + phase[None, :, None, None])
-
-
-def one_hot(digits: Integer[Arrayish, "*axes"], mask: Bool[Arrayish, "*axes"]) -> Float32[Array, "*axes 4"]:
-    """Encode digits one-hot, with zeros where they are not known."""
-    return jax.nn.one_hot(jnp.where(mask, digits, LEVELS), LEVELS, dtype=jnp.float32)
-
-
-def _same(left: Float[Array, "*axes 4"], right: Float[Array, "*axes 4"]) -> Float[Array, "*axes"]:
-    """Probability that two digits are the same."""
-    return jnp.sum(left * right, axis=-1)
-
-
-def _joined(*parts: Float[Array, "B t h w ..."]) -> Float[Array, "B t h w n"]:
-    """Concatenate the parts [B, t, h, w, ...] along one last axis."""
-    return jnp.concatenate([part.reshape(*part.shape[:4], -1) for part in parts], axis=-1)
-
-
-def _given(digits: Integer[Arrayish, "B t h w k"], mask: Bool[Arrayish, "B t h w k"]) -> Bool[Array, "B t h w n"]:
-    """Inputs of the net for each position, 15 for each digit.
-
-    These are the digit itself, the last known digit before it in time and the next known one after it, each one-hot;
-    whether the digit is the same as each of these two; and whether the last known digit is the same as the one known
-    before that. In a still picture a lost token is the same as the one before it, and comparing tokens is hard for a
-    small net, so it is done here.
-    """
-    own = jnp.where(mask, digits, LEVELS).astype(jnp.uint8)
-    none = jnp.full_like(own[:, 0], LEVELS)
-    before, after, still = [], [], []
-    last = second = none
-    for t in range(digits.shape[1]):
-        before.append(last)
-        still.append((last == second) & (last < LEVELS))
-        second = jnp.where(mask[:, t], last, second)
-        last = jnp.where(mask[:, t], digits[:, t], last)
-    last = none
-    for t in reversed(range(digits.shape[1])):
-        after.append(last)
-        last = jnp.where(mask[:, t], digits[:, t], last)
-    before, after, still = (jnp.stack(frames, axis=1) for frames in (before, after[::-1], still))
-    return _inputs(own, before, after, still)
-
-
-def _inputs_before(
-    before: UInt8[Arrayish, "B t h w k"], earlier: UInt8[Arrayish, "B t h w k"]
-) -> Bool[Array, "B t h w n"]:
-    """The same inputs if only the two frames before are known."""
-    none = jnp.full_like(before, LEVELS)
-    return _inputs(none, before, none, (before == earlier) & (before < LEVELS))
-
-
-def _inputs(
-    own: Integer[Arrayish, "B t h w k"],
-    before: Integer[Arrayish, "B t h w k"],
-    after: Integer[Arrayish, "B t h w k"],
-    still: Bool[Arrayish, "B t h w k"],
-) -> Bool[Array, "B t h w n"]:
-    hot = [jax.nn.one_hot(state, LEVELS, dtype=bool) for state in (own, before, after)]
-    same = [(own < LEVELS) & (own == state) for state in (before, after)]
-    return jnp.concatenate([*(h.reshape(*own.shape[:-1], -1) for h in hot), *same, still], axis=-1)
-
-
-def around_of(hot: Float[Arrayish, "B t h w k 4"]) -> Float[Array, "B t h w n"]:
-    """Make the causal head's inputs from the tokens to the left and above, ``around`` of every token."""
-    reach = max(abs(step) for place in AROUND for step in place)
-    _, t, h, w, *_ = hot.shape
-    wide = jnp.pad(hot, ((0, 0), (1, 0), (reach, reach), (reach, reach), (0, 0), (0, 0)))
-
-    def at(back, y, x):
-        return wide[:, 1 - back : 1 - back + t, reach + y : reach + y + h, reach + x : reach + x + w]
-
-    return _joined(*(at(0, *place) for place in AROUND), *(_same(at(0, *AROUND[n]), at(1, *AROUND[n])) for n in KEPT))
-
-
-def around(
-    tokens: Sequence[Integer[Arrayish, "*axes k"]], before: Sequence[Integer[Arrayish, "*axes k"]]
-) -> Bool[Array, "*axes n"]:
-    """Make the causal head's inputs of a token: the digits around it, one-hot, and which of them stayed the same.
-
-    ``tokens`` are those at the positions AROUND, and ``before`` those at the positions KEPT, one frame earlier. LEVELS
-    stands for an unknown digit.
-    """
-    hot = [jax.nn.one_hot(token, LEVELS, dtype=bool).reshape(*token.shape[:-1], -1) for token in tokens]
-    stayed = [(tokens[n] == token) & (token < LEVELS) for n, token in zip(KEPT, before, strict=True)]
-    return jnp.concatenate([*hot, *stayed], axis=-1)
 
 
 def _logits(x: Float[Array, "*axes n"]) -> Float[Array, "*axes k 3"]:
@@ -401,7 +318,7 @@ def causal_logits(
         mask: Mask of the digits that are not padding and that are sent.
         config: Configuration of the net.
     """
-    return expected_logits(params, one_hot(digits, mask), config)
+    return expected_logits(params, net_inputs.one_hot(digits, mask), config)
 
 
 def expected_logits(

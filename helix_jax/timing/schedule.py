@@ -20,7 +20,7 @@ from jaxtyping import Array, Key, UInt8
 
 from helix_jax import files
 from helix_jax.errors import HelixError
-from helix_jax.timing import channel
+from helix_jax.timing import channel, synthesis
 from helix_jax.timing.graph import BASES, TimeTable
 
 _BATCH = 1024  # the number of strands that are simulated at a time
@@ -70,7 +70,7 @@ def simulate(
     law: channel.Law,
     table: TimeTable,
     copies: int,
-    sequencer: channel.Sequencer,
+    sequencer: synthesis.Sequencer,
     *,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[UInt8[np.ndarray, " _"]], int, int]:
@@ -98,10 +98,10 @@ def simulate(
     reads, lost, lost_in_all = [], 0, 0
     for start in range(0, len(levels), _BATCH):
         letters = schedule.letters[start : start + _BATCH]
-        runs = channel.simulate(
+        runs = synthesis.simulate(
             jax.random.fold_in(writing, start), letters, levels[start : start + _BATCH], pmfs, copies
         )
-        bases, lengths = channel.to_reads(jax.random.fold_in(reading, start), letters, runs, sequencer)
+        bases, lengths = synthesis.to_reads(jax.random.fold_in(reading, start), letters, runs, sequencer)
         rows, missing = np.asarray(bases).reshape(len(letters) * copies, -1), np.asarray(runs) == 0
         reads += [row[:n] for row, n in zip(rows, np.asarray(lengths).reshape(-1).tolist(), strict=True) if n]
         lost, lost_in_all = lost + int(missing.sum()), lost_in_all + int(missing.all(axis=1).sum())

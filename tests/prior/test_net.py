@@ -9,6 +9,7 @@ import pytest
 import safetensors.numpy
 
 from helix_jax import parallel
+from helix_jax.prior import inputs as net_inputs
 from helix_jax.prior import net, weights
 from helix_jax.reference import token_coder
 
@@ -262,7 +263,7 @@ def features(case):
     """Of all frames at once: float32[16, t, h, w, width]."""
     prior, levels, known = case
     call = jax.jit(functools.partial(net._functional(prior.config)[1], method="past_features"))
-    return np.asarray(call(prior.params, net.one_hot(levels, known)))
+    return np.asarray(call(prior.params, net_inputs.one_hot(levels, known)))
 
 
 def own_and_none(levels, known, f):
@@ -304,7 +305,7 @@ def test_digit_by_digit_equals_all_at_once(case, features, place):
     wanted = whole(logits("causal", prior, levels, known))[:, *place]
     plain, near = token_coder.Net(prior.params), tokens_around(levels, known, *place)
     other = plain.begin(features[:, *place], *([token.astype(int) for token in part] for part in near))
-    told = net.around(*([jnp.asarray(token) for token in part] for part in near))
+    told = net_inputs.around(*([jnp.asarray(token) for token in part] for part in near))
     total = net.begin(prior.params, features[:, *place], told, prior.config)
     digits, there = levels[:, *place], known[:, *place]
     for j in range(4):
@@ -321,9 +322,11 @@ def test_digit_by_digit_equals_all_at_once(case, features, place):
 def test_places_around_are_found(case):
     """``around_of`` of a clip is ``around`` of each token's neighbours."""
     _, levels, known = case
-    found = np.asarray(net.around_of(net.one_hot(levels, known)))
+    found = np.asarray(net_inputs.around_of(net_inputs.one_hot(levels, known)))
     for place in np.ndindex(SHAPE):
-        told = net.around(*([jnp.asarray(token) for token in part] for part in tokens_around(levels, known, *place)))
+        told = net_inputs.around(
+            *([jnp.asarray(token) for token in part] for part in tokens_around(levels, known, *place))
+        )
         np.testing.assert_array_equal(found[:, *place], told)
 
 
@@ -331,7 +334,7 @@ def test_undecided_digits_have_gradients(case):
     """A distribution in place of a digit: what a token costs depends on the tokens before it, in time and to the left,
     and on its own earlier digits; not on those after it, nor on itself."""
     prior, levels, known = case
-    hot = net.one_hot(levels, known)
+    hot = net_inputs.one_hot(levels, known)
     b, t, y, x = 1, 2, 1, 2
     digit = levels.shape[-1] - 1
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from helix_jax import parallel
-from helix_jax.timing import alignment, beam, capacity, channel, forward_backward, frame, window
+from helix_jax.timing import alignment, beam, capacity, channel, forward_backward, frame, synthesis, window
 from helix_jax.timing.alignment import NOTHING, AlignmentError
 from helix_jax.timing.channel import TALK_LAW, Binomial
 from helix_jax.timing.frame import CHECK, DATA, Frame
@@ -507,7 +507,7 @@ def writer():
 
 def simulated(law, strand, copies, seed):
     """Run lengths int[STRANDS, copies, R] of copies of (letters, levels)."""
-    runs = channel.simulate(jax.random.key(seed), *strand, channel.pmf_table(law, TALK), MOST_COPIES)
+    runs = synthesis.simulate(jax.random.key(seed), *strand, channel.pmf_table(law, TALK), MOST_COPIES)
     return np.array(runs)[:, :copies]  # copy n is the same however many there are
 
 
@@ -573,7 +573,7 @@ def test_levels_in_doubt_do_not_crowd_out_other_letters():
         letters[:, j] = np.where((before == 0) & (rng.random(count) < 0.5), 1, other)
     digits = rng.integers(0, 3, (count, layout.index)).astype(np.uint8)
     letters, levels = map(np.array, frame.write(letters, letters * 0, digits, frame=layout))
-    runs = np.array(channel.simulate(jax.random.key(8), letters, levels, channel.pmf_table(law, table), 4))
+    runs = np.array(synthesis.simulate(jax.random.key(8), letters, levels, channel.pmf_table(law, table), 4))
     runs[:, :, 100] = 0  # lost in every copy: only the check letters tell
     reads, lengths = np.zeros((count, 4, 192), np.uint8), runs.sum(axis=2).astype(np.int32)
     for i, n in np.ndindex(runs.shape[:2]):

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix_jax import parallel
-from helix_jax.timing import channel
-from helix_jax.timing.channel import TALK_LAW, Binomial, ChannelError, Poisson, Sequencer, Tabulated
+from helix_jax.timing import channel, synthesis
+from helix_jax.timing.channel import TALK_LAW, Binomial, ChannelError, Poisson, Tabulated
 from helix_jax.timing.graph import TALK, TimeTable
+from helix_jax.timing.synthesis import Sequencer
 
 FIRST = 0  # base before the first round
 
@@ -156,7 +157,7 @@ def test_simulator_equals_its_twin(law):
     letters, levels = random_strands(1, 3, 40)
     pmfs = channel.pmf_table(law, TALK)
     key = jax.random.key(3)
-    runs = channel.simulate(key, letters, levels, pmfs, 4)
+    runs = synthesis.simulate(key, letters, levels, pmfs, 4)
     assert runs.shape == (3, 4, 40)
     assert runs.dtype == jnp.int32
     for i in range(3):
@@ -168,14 +169,14 @@ def test_strands_and_copies_do_not_depend_on_their_number():
     letters, levels = random_strands(2, 5, 30)
     pmfs = channel.pmf_table(TALK_LAW, TALK)
     key = jax.random.key(0)
-    runs = channel.simulate(key, letters, levels, pmfs, 6)
-    np.testing.assert_array_equal(channel.simulate(key, letters[:2], levels[:2], pmfs, 3), runs[:2, :3])
+    runs = synthesis.simulate(key, letters, levels, pmfs, 6)
+    np.testing.assert_array_equal(synthesis.simulate(key, letters[:2], levels[:2], pmfs, 3), runs[:2, :3])
     assert (np.asarray(runs[:, 0]) != np.asarray(runs[:, 1])).any()
 
 
 def draw_with(constants, keys, letters, levels):
     def one(key, letters, levels):
-        return channel.draw_runs(key, letters, levels, constants, 4)
+        return synthesis.draw_runs(key, letters, levels, constants, 4)
 
     return jax.vmap(one)(keys, letters, levels)
 
@@ -185,16 +186,16 @@ def test_simulator_on_many_devices():
     pmfs = channel.pmf_table(TALK_LAW, TALK)
     key = jax.random.key(7)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(16))
-    spread = parallel.spread(draw_with)(channel.thresholds(pmfs), keys, letters, levels)
-    np.testing.assert_array_equal(spread, channel.simulate(key, letters, levels, pmfs, 4))
+    spread = parallel.spread(draw_with)(synthesis.thresholds(pmfs), keys, letters, levels)
+    np.testing.assert_array_equal(spread, synthesis.simulate(key, letters, levels, pmfs, 4))
 
 
 @pytest.mark.parametrize("law", [TALK_LAW, Poisson.uniform(2.0)], ids=["binomial", "poisson"])
 def test_run_lengths_follow_the_law(law):
     letters, levels = random_strands(4, 40, 1000)
     pmfs = channel.pmf_table(law, TALK)
-    runs = np.asarray(channel.simulate(jax.random.key(11), letters, levels, pmfs, 5))
-    before = np.asarray(channel.previous(letters))
+    runs = np.asarray(synthesis.simulate(jax.random.key(11), letters, levels, pmfs, 5))
+    before = np.asarray(synthesis.previous(letters))
     for b, a, level in np.argwhere(pmfs.any(axis=3)):
         here = (before == b) & (letters == a) & (levels == level)
         seen = np.bincount(np.moveaxis(runs, 1, 2)[here].ravel(), minlength=pmfs.shape[3])
@@ -216,18 +217,18 @@ def test_padding_and_missing_levels_write_nothing():
     padded = np.concatenate([letters, np.repeat(letters[:, -1:], 7, axis=1)], axis=1)
     more = np.concatenate([levels, np.ones((2, 7), np.uint8)], axis=1)
     runs = np.asarray(
-        channel.simulate(jax.random.key(0), padded, more, channel.pmf_table(Poisson.uniform(9.0), table), 3)
+        synthesis.simulate(jax.random.key(0), padded, more, channel.pmf_table(Poisson.uniform(9.0), table), 3)
     )
     assert (runs[:, :, 20:] == 0).all()
     assert (runs[:, :, :20] > 0).any(axis=2).all()
     np.testing.assert_array_equal(
-        channel.synthesis_time(padded, more, table, 0.5), channel.synthesis_time(letters, levels, table, 0.5)
+        synthesis.synthesis_time(padded, more, table, 0.5), synthesis.synthesis_time(letters, levels, table, 0.5)
     )
 
 
 def test_no_copies_refused():
     with pytest.raises(ChannelError, match="copies: 0"):
-        channel.simulate(jax.random.key(0), np.ones((1, 1)), np.zeros((1, 1)), channel.pmf_table(TALK_LAW, TALK), 0)
+        synthesis.simulate(jax.random.key(0), np.ones((1, 1)), np.zeros((1, 1)), channel.pmf_table(TALK_LAW, TALK), 0)
 
 
 # ---- reads -------------------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ def test_reads_are_the_runs(seed, rounds, loss):
     letters, _ = random_strands(seed, 2, rounds)
     stream = np.random.default_rng(seed)
     runs = stream.integers(1, 4, (2, 3, rounds)) * (stream.random((2, 3, rounds)) >= loss)
-    reads, lengths = channel.to_reads(jax.random.key(0), letters, jnp.asarray(runs, jnp.int32))
+    reads, lengths = synthesis.to_reads(jax.random.key(0), letters, jnp.asarray(runs, jnp.int32))
     reads, lengths = np.asarray(reads), np.asarray(lengths)
     assert reads.dtype == np.uint8
     assert reads.shape == (2, 3, 128)
@@ -251,7 +252,7 @@ def test_reads_are_the_runs(seed, rounds, loss):
 
 
 def test_neighbours_merge_over_a_lost_run():
-    reads, lengths = channel.to_reads(
+    reads, lengths = synthesis.to_reads(
         jax.random.key(0), np.array([[1, 0, 1]], np.uint8), jnp.array([[[2, 0, 1], [0, 0, 0]]], jnp.int32)
     )
     assert reads[0, 0, :4].tolist() == [1, 1, 1, 0]
@@ -259,7 +260,8 @@ def test_neighbours_merge_over_a_lost_run():
 
 
 def test_longer_reads_get_more_room():
-    reads, lengths = channel.to_reads(jax.random.key(0), np.array([[1]], np.uint8), jnp.full((1, 1, 1), 129, jnp.int32))
+    runs = jnp.full((1, 1, 1), 129, jnp.int32)
+    reads, lengths = synthesis.to_reads(jax.random.key(0), np.array([[1]], np.uint8), runs)
     assert reads.shape == (1, 1, 256)
     assert int(lengths[0, 0]) == 129
 
@@ -267,8 +269,8 @@ def test_longer_reads_get_more_room():
 def test_substitutions():
     letters, _ = random_strands(6, 8, 500)
     runs = jnp.full((8, 5, 500), 2, jnp.int32)
-    plain, lengths = channel.to_reads(jax.random.key(1), letters, runs)
-    reads, same_lengths = channel.to_reads(jax.random.key(1), letters, runs, Sequencer(substitution=0.03))
+    plain, lengths = synthesis.to_reads(jax.random.key(1), letters, runs)
+    reads, same_lengths = synthesis.to_reads(jax.random.key(1), letters, runs, Sequencer(substitution=0.03))
     np.testing.assert_array_equal(lengths, same_lengths)
     plain, reads = np.asarray(plain), np.asarray(reads)
     assert not reads[:, :, 1000:].any()
@@ -284,7 +286,7 @@ def test_split_runs():
     stream = np.random.default_rng(9)
     letters = np.tile(np.array([2, 0], np.uint8), (2, 250))
     runs = stream.integers(1, 4, (2, 4, 500))
-    reads, lengths = channel.to_reads(jax.random.key(2), letters, jnp.asarray(runs, jnp.int32), Sequencer(split=0.25))
+    reads, lengths = synthesis.to_reads(jax.random.key(2), letters, jnp.asarray(runs, jnp.int32), Sequencer(split=0.25))
     reads, split, places, strangers = np.asarray(reads), [0, 0, 0, 0], [], []
     for strand, copy in np.ndindex(2, 4):
         at = 0
@@ -321,15 +323,15 @@ def test_synthesis_time():
         for row, row_levels in zip(letters.tolist(), levels.tolist(), strict=True):
             pairs = zip([FIRST, *row], row, row_levels, strict=False)
             expected.append(sum(TALK.times[b][a][level] + overhead for b, a, level in pairs))
-        time = channel.synthesis_time(letters, levels, TALK, overhead)
+        time = synthesis.synthesis_time(letters, levels, TALK, overhead)
         np.testing.assert_allclose(time, expected)
-        np.testing.assert_allclose(channel.synthesis_time(letters[1], levels[1], TALK, overhead), expected[1])
+        np.testing.assert_allclose(synthesis.synthesis_time(letters[1], levels[1], TALK, overhead), expected[1])
 
 
 def test_synthesis_time_from_another_first_base():
     one = np.array([0], np.uint8)
-    assert channel.synthesis_time(one, one + 1, TALK, first_base=3) == 4
+    assert synthesis.synthesis_time(one, one + 1, TALK, first_base=3) == 4
     with pytest.raises(ChannelError, match="round 0: T->A has no level 2"):
-        channel.synthesis_time(one, one + 2, TALK, first_base=3)
+        synthesis.synthesis_time(one, one + 2, TALK, first_base=3)
     with pytest.raises(ChannelError, match="overhead: -1"):
-        channel.synthesis_time(one, one, TALK, -1, first_base=3)
+        synthesis.synthesis_time(one, one, TALK, -1, first_base=3)

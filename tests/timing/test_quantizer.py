@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_jax.timing import capacity, channel, evidence, quantizer
+from helix_jax.timing import capacity, channel, evidence, quantizer, synthesis
 from helix_jax.timing.channel import TALK_LAW, Binomial, ChannelError, Poisson, Tabulated
 from helix_jax.timing.decision import QuantizerError, decide
 from helix_jax.timing.graph import TALK, TimeTable
@@ -355,8 +355,8 @@ def test_errors_in_simulation(law):
     letters = (np.cumsum(stream.integers(1, 4, (60, 1000)), axis=1) % 4).astype(np.uint8)
     levels = stream.integers(0, 2, letters.shape).astype(np.uint8)
     made = quantizer.quantizer(law, TALK, 5)
-    runs = channel.simulate(jax.random.key(5), letters, levels, channel.pmf_table(law, TALK), 5)
-    before = channel.previous(jnp.asarray(letters))
+    runs = synthesis.simulate(jax.random.key(5), letters, levels, channel.pmf_table(law, TALK), 5)
+    before = synthesis.previous(jnp.asarray(letters))
     runs = jnp.moveaxis(runs, 1, 2)
     read = quantizer.quantise(runs, before, letters, made.arrays())
     assert read.dtype == jnp.uint8

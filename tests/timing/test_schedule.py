@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from helix_jax.errors import HelixError
 from helix_jax.files import OutputError
-from helix_jax.timing import channel, schedule
+from helix_jax.timing import channel, schedule, synthesis
 from helix_jax.timing.graph import TALK, TimeTable
 from helix_jax.timing.schedule import Schedule, ScheduleError
 
 NOISELESS, SILENT = channel.Binomial.uniform(1.0), channel.Binomial.uniform(0.0)
-PLAIN = channel.Sequencer()
+PLAIN = synthesis.Sequencer()
 TEXT = "# helix_jax timing schedule 1\n# scheme: talk\n# strand\tletters\tdurations\n0\tCGT\t1,2,3\n1\tTAC\t1,4,2\n"
 
 
@@ -219,10 +219,10 @@ def test_batches_do_not_repeat_each_other(monkeypatch):
 
 def test_the_sequencer_has_its_say():
     exact = Counter(map(written, PLAN.letters, PLAN.durations))
-    wrong, *_ = simulate(1, NOISELESS, channel.Sequencer(substitution=0.2))
+    wrong, *_ = simulate(1, NOISELESS, synthesis.Sequencer(substitution=0.2))
     assert sorted(map(len, wrong)) == sorted(3 * list(map(len, exact)))
     assert not exact.keys() & set(wrong)
-    longer, *_ = simulate(1, NOISELESS, channel.Sequencer(split=1.0))
+    longer, *_ = simulate(1, NOISELESS, synthesis.Sequencer(split=1.0))
     assert sum(map(len, longer)) == 3 * int(PLAN.durations.sum() + (PLAN.durations >= 2).sum())
 
 
