@@ -134,6 +134,8 @@ def decode(
             if recovered.suspect.any()
             else f"none of the {len(lost)} source packets can be recovered: {remedy}"
         )
+    if not recovered.verified and not lost.any():
+        raise DecodeError("the payload does not match its hash, and the wrong packet cannot be located")
     grid = tiles.grid_shape(info.frames, info.height, info.width)
     symbols = mixing.unmix(mixing.from_bytes(recovered.symbols), head.key, head.mixing)
     try:
@@ -141,7 +143,7 @@ def decode(
             head.mode, grid, head.digits, symbols, lost, head.mixing, prior, progress=progress
         )
     except modes.CodingError as error:
-        raise DecodeError(str(error)) from error
+        raise DecodeError(f"{error}: {remedy}") from error
     if missing.all():
         every = "no token of the video is left" if head.mode == "raw" else "every segment has lost some of its packets"
         raise DecodeError(f"{every}: {remedy}")

@@ -143,7 +143,8 @@ class StrandConfig:
         Option(
             "Number of repair strands as a share of the source strands (two more are added for each block). "
             "That many lost strands are repaired exactly. The default is 0.1, and 0.2 for video in the modes context "
-            "and prior, where each strand that is lost beyond it costs a whole segment."
+            "and prior, where each strand that is lost beyond it costs a whole segment; with --writer timing it is the "
+            "scheme's, if that is more."
         ),
     ] = None
     left_primer: Annotated[
@@ -241,13 +242,16 @@ class CodecConfig:
     rate: Annotated[
         float | int,
         Option(
-            "Write at most this many nucleotides per pixel, everything included, at the best quality that fits. "
-            "0 means no limit."
+            "Write at most this many nucleotides (time units with --writer timing) per pixel, everything included, at "
+            "the best quality that fits. 0 means no limit."
         ),
     ] = 0.0
     budget: Annotated[
         int,
-        Option("Write at most this many nucleotides in all, at the best quality that fits. 0 means no limit."),
+        Option(
+            "Write at most this many nucleotides (time units with --writer timing) in all, at the best quality that "
+            "fits. 0 means no limit."
+        ),
     ] = 0
     strands: StrandConfig = field(default_factory=StrandConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)

@@ -59,6 +59,8 @@ class Report:
 class Received:
     """A pool as far as it came back.
 
+    Where the payload does not match its digest, what may be wrong is marked as lost or doubtful.
+
     Attributes:
         header: The header.
         recovered: The source symbols of the payload, and the masks of those that are lost or doubtful.
@@ -146,7 +148,7 @@ class Writer(Protocol):
         Args:
             pool: What came back, in the writer's own form.
             written: Motifs and primers that the pool was written with, where the caller states them.
-            key: The pool's id, where strands of several pools are mixed.
+            key: The pool's id. The bases writer picks it among the strands of several pools.
             progress: As for ``open``.
 
         Raises:

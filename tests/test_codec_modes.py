@@ -11,6 +11,7 @@ from helix_jax.coding import conceal, ladder, modes, segments
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.nets import Nets
 from helix_jax.strands import checker
+from helix_jax.strands import header as headers
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer.weights import Model
 
@@ -157,27 +158,27 @@ def test_raw_needs_no_prior_and_minds_none(model, prior, pools, seen):
 
 def test_a_header_that_does_not_fit_the_model_is_refused(model, prior, pools, monkeypatch):
     """Though its check is right."""
-    head = codec.headers.find_headers
+    head = headers.find_headers
     for digits in (9, 16, 255):
 
         def forged(words, bits, digits=digits):
             found, is_header = head(words, bits)
             return tuple(dataclasses.replace(one, digits=digits) for one in found), is_header
 
-        monkeypatch.setattr(codec.headers, "find_headers", forged)
+        monkeypatch.setattr(headers, "find_headers", forged)
         for mode in ("raw", "context"):
             with pytest.raises(codec.DecodeError, match=f"{digits} digits"):
                 codec.decode(grouped(pools[mode].strands), Nets(model, prior))
 
 
 def test_a_header_that_does_not_fit_the_payload_is_refused(model, prior, pools, monkeypatch):
-    head = codec.headers.find_headers
+    head = headers.find_headers
 
     def forged(words, bits):
         found, is_header = head(words, bits)
         return tuple(dataclasses.replace(one, frames=2**31) for one in found), is_header
 
-    monkeypatch.setattr(codec.headers, "find_headers", forged)
+    monkeypatch.setattr(headers, "find_headers", forged)
     for mode in ("raw", "context"):
         with pytest.raises(codec.DecodeError, match="forged"):
             codec.decode(grouped(pools[mode].strands), Nets(model, prior))

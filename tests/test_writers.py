@@ -257,5 +257,22 @@ def test_the_writer_of_the_page(nets, clip, expected):
     broken[-1] = 4
     with pytest.raises(DecodeError, match="read the molecule again"):
         packing.unpack(broken, writer=plasmid)
-    with pytest.raises(HelixError, match="--forbid"):
+    with pytest.raises(HelixError, match="leave these options out"):
         packing.pack(data, motifs=("ACGT",), writer=plasmid)
+    wrong = molecule.bases.copy()
+    wrong[-1] ^= 1
+    with pytest.raises(DecodeError, match="does not match its hash"):
+        codec.decode(wrong, nets, writer=plasmid)
+    with pytest.raises(DecodeError, match="CRC"):
+        codec.decode(wrong[4:], nets, writer=plasmid)
+
+
+def test_a_budget_finds_the_rung_that_the_index_can_number(nets, clip, expected):
+    """Higher rungs need more strands than there are numbers: they are left out, and refused only where one is asked."""
+    scheme = dataclasses.replace(SCHEME, index=3, name="short index")
+    writer, config = pool.Timing(scheme), dataclasses.replace(MEDIA["timing"].config, mode="raw")
+    with pytest.raises(HelixError, match="longer index"):
+        codec.encode(clip, nets, config=config, writer=writer)
+    made = codec.encode(clip, nets, config=dataclasses.replace(config, budget=10**6), writer=writer)
+    assert made.count <= 27
+    assert 1 <= made.header.digits < 8

@@ -23,8 +23,8 @@ from helix_jax.nets import Nets
 from helix_jax.prior import weights as prior_weights
 from helix_jax.reads import recover
 from helix_jax.timing import channel, synthesis
-from helix_jax.timing import codec as timing
 from helix_jax.timing.graph import TALK
+from helix_jax.timing.pool import Timing
 from helix_jax.timing.scheme import Scheme
 from helix_jax.tokenizer import weights
 
@@ -86,13 +86,13 @@ def made(tokenizer_file, prior_file):
     found, _ = recover.recover(iter([(reads.bases, reads.lengths, reads.qualities)]))
     assert codec.unpack(found)[0] == BYTES
     arrays |= {"bytes, pool": pool.strands, "reads": reads.bases, "qualities": reads.qualities, "strands": found.bases}
-    plan = timing.encode(BYTES, SCHEME)
+    plan = codec.pack(BYTES, writer=Timing(SCHEME)).schedule
     pmfs = channel.pmf_table(SCHEME.law, SCHEME.table)
     runs = synthesis.simulate(jax.random.key(2), plan.letters, plan.levels(SCHEME.table), pmfs, 4)
     noise = synthesis.Sequencer(substitution=0.001, split=0.001)
     copies, lengths = map(np.asarray, synthesis.to_reads(jax.random.key(3), plan.letters, runs, noise))
     flat = [row[:n] for row, n in zip(copies.reshape(-1, copies.shape[-1]), lengths.reshape(-1), strict=True)]
-    assert timing.decode(flat, SCHEME)[0] == BYTES
+    assert codec.unpack(flat, writer=Timing(SCHEME))[0] == BYTES
     arrays |= {"schedule": plan.durations, "copies": copies}
     return arrays
 

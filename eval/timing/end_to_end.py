@@ -234,7 +234,7 @@ class Trial:
         lost_in_all: share of the runs that are lost in all copies.
         strands: strands of the pool, including repair strands.
         repairs: number of repair strands.
-        failed: strands that were not aligned; None if not even the length came back.
+        failed: strands that were not aligned; None if not even the header came back.
         back: whether the payload came back exactly.
         message: why it did not.
         encode_s: seconds to encode.

@@ -100,7 +100,8 @@ class Agreed:
         bytes | None,
         Option(
             "The pool's id, as 16 hexadecimal digits. When a pool is written, the default is a hash of the content. "
-            "When one is read, the id selects it among the strands of several pools.",
+            "When one is read, the id selects it among the strands of several pools (with --writer timing, it only "
+            "checks that the pool is the right one).",
             parse=_key,
         ),
     ] = None
@@ -235,8 +236,13 @@ def start(
     Raises:
         HelixError: naming the option or the path.
     """
-    if writer is Writer.BASES and "scheme" in given(context):
-        raise HelixError("--scheme: only for --writer timing; add that, or leave it out")
+    from helix_jax.cli import writers
+
+    way = writers.Schedules if writer is Writer.TIMING else writers.Fasta
+    options, passed = {parameter.name: parameter.opts[0] for parameter in context.command.params}, given(context)
+    wrong = [options[name] for name in way.foreign if name in passed]
+    if wrong:
+        raise HelixError(f"{', '.join(wrong)}: not for --writer {writer.value}; leave it out, or choose another writer")
     check_effect(context)
     scheme = Path(context.params["scheme"])
     files.check_paths((*reads, scheme if scheme.is_file() else None), writes)
@@ -244,6 +250,4 @@ def start(
         files.check_sequences(strands, "FASTA")
     if plot is not None:
         files.check_suffix(plot, (".png",), "pictures are written as PNG")
-    from helix_jax.cli import writers
-
     return writers.timing(context.params["scheme"]) if writer is Writer.TIMING else writers.Fasta()

@@ -40,6 +40,11 @@ class Files(Protocol):
         """The writer."""
         ...
 
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """The parameters of commands that mean nothing to this writer, whatever their value."""
+        ...
+
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:
         """Write a pool or a draft of one to a file, and return the figures to show.
 
@@ -73,6 +78,7 @@ class Fasta:
     """FASTA and FASTQ files of the writer of bases."""
 
     writer: Writer = BASES
+    foreign = ("scheme",)
 
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:
         """Write strands, and warn of primers that nearly occur in them (``Files.save``)."""
@@ -137,6 +143,10 @@ class Schedules:
     """
 
     writer: Any
+    foreign = (
+        "constraints", "strand_length", "survive", "coverage", "read_errors", "failure", "forbid", "left_primer",
+        "right_primer", "exempt_primers", "reads", "plot",
+    )  # fmt: skip
 
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:
         """Write a schedule (``Files.save``)."""
@@ -163,13 +173,11 @@ class Schedules:
     ) -> Iterator[Source]:
         """Read the bases of all reads into memory (``Files.opened``).
 
+        Its files hold reads in any case, and there is no picture of them: ``reads`` and ``plot`` are ``foreign``.
+
         Raises:
-            HelixError: --reads or --plot is given: its files hold reads in any case, and there is no picture of them.
             RecordsError: The file holds no reads.
         """
-        for option, value in (("--reads", reads), ("--plot", plot)):
-            if value:
-                raise HelixError(f"{option}: only for --writer bases; leave it out")
         copies, left_out = _read(path)
         yield Source(copies, lambda report: left_out | dataclasses.asdict(report))
 

@@ -1,7 +1,9 @@
 """Positions -> coded tokens: the quality, rate or budget that was requested, and the search that ``effort`` allows."""
 
+import contextlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -24,9 +26,9 @@ def check(config: CodecConfig) -> None:
     if not 0 <= config.effort < len(search.STEPS):
         raise HelixError(f"effort {config.effort}: give 0 to {len(search.STEPS) - 1}")
     if config.rate < 0 or config.budget < 0:
-        raise HelixError(f"rate {config.rate:g}, budget {config.budget}: give more than 0 nucleotides")
+        raise HelixError(f"rate {config.rate:g}, budget {config.budget}: give more than 0")
     if config.quality < ladder.BEST and (config.rate or config.budget):
-        raise HelixError("quality, or a rate or budget of nucleotides: give one of them")
+        raise HelixError("quality, or a rate or a budget: give one of them")
 
 
 def choose(
@@ -54,27 +56,36 @@ def choose(
         HelixError: The rate or budget does not pay for the lowest quality, or the mode is not possible.
     """
     info, prior = video.info, nets.prior
+    limited = bool(config.rate or config.budget)
     rungs = ladder.ladder(positions.shape[-1], config.mode != "raw" and prior is not None)
 
     def laid_out(coded):
         layout = coded.layout(station.plan)
         return layout, station.cost(layout)
 
-    def attempt(rung):
+    def fits(coded, most):
+        with contextlib.suppress(HelixError):  # more than the writer can number at all
+            return laid_out(coded)[1] <= most
+        return False
+
+    def attempt(rung: ladder.Rung) -> tuple[Any, float]:
         tokens, _ = ladder.tokens_at(rung, positions, prior, progress=progress)
         coded = modes.encode(tokens, config.mode, prior, progress=progress)
+        if limited and rung != rungs[-1] and not fits(coded, math.inf):
+            return None, math.inf  # there may be room for a lower rung
         layout, cost = laid_out(coded)
         return (coded, layout, rung), cost
 
     def searched(coded, layout, rung, most=math.inf):
         better, _ = search.best(
             coded, positions, video, nets.tokenizer, prior, effort=config.effort, damage=rung.damage,
-            fits=lambda coded: laid_out(coded)[1] <= most, progress=progress,
+            fits=lambda coded: fits(coded, most), progress=progress,
         )  # fmt: skip
         return better, layout if better is coded else laid_out(better)[0]
 
-    if not config.rate and not config.budget:
-        return searched(*attempt(ladder.rung_of(rungs, config.quality))[0])
+    if not limited:
+        result, _ = attempt(ladder.rung_of(rungs, config.quality))
+        return searched(*result)
     limits = [config.rate * info.frames * info.height * info.width, config.budget]
     budget = min(limit for limit in limits if limit)
     affordable, least = ladder.best_within(rungs, attempt, int(budget))

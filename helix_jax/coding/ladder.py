@@ -92,8 +92,8 @@ def tokens_at(
 
 
 def best_within(
-    rungs: Sequence[_Rung], attempt: Callable[[_Rung], tuple[Any, int]], budget: int
-) -> tuple[Any, int | None]:
+    rungs: Sequence[_Rung], attempt: Callable[[_Rung], tuple[Any, float]], budget: int
+) -> tuple[Any, float | None]:
     """Find the best rung that a budget pays for.
 
     Costs are assumed to fall along the ladder, so that a few attempts are enough.

@@ -63,7 +63,7 @@ def read_pieces(
         raise CodingError("the header does not fit the payload: the pool is not whole, or forged")
     gone = lost[: COPIES * each].reshape(COPIES, each)
     if gone.all(axis=0).any():
-        raise CodingError("all copies of a part of the directory of segments are lost: more strands are needed")
+        raise CodingError("all copies of a part of the directory of segments are lost")
     copies = rows[: COPIES * each].reshape(COPIES, each, width)
     directory = copies[np.argmin(gone, axis=0), np.arange(each)].tobytes()
     sizes = np.frombuffer(directory[: 2 * number], ">u2").astype(np.int64)

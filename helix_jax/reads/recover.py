@@ -4,7 +4,7 @@
       | trimming      primers found and cut off (edlib), qualities to probabilities
       | clustering    reads that copy one strand
       | consensus     beam search over the copies of each cluster: a list of strands, the most likely first
-      | pool          the header, read from these lists: it tells the constraint automaton and the check
+      | header_search the header, read from these lists: it tells the constraint automaton and the check
       | check         the first strand of a list that passes is taken
       | consensus     for the clusters left: a wider search that the automaton leads; what fails again is an erasure
     strands that pass their check, decoded, as ``received.read_pool`` takes them
@@ -244,7 +244,8 @@ def _header(strands, score, ends, written, key):
 
     def read(kept):
         likely = np.unique(strands[:, :kept][score[:, :kept] > IMPOSSIBLE], axis=0)
-        return header_search.find_header(_with_primers(likely, ends), written, key)
+        whole = _with_primers(likely, ends)
+        return header_search.find_header({whole.shape[1]: whole}, written, key)
 
     try:
         return read(1)
@@ -335,13 +336,12 @@ def _result(found, copies, clusters, tally, length, ends):
         insertions=insertions,
         deletions=deletions,
     )
-    (whole,) = _with_primers(found.strand[solved], ends).values()
-    return Decoded(found.found, whole, found.words[solved]), report
+    return Decoded(found.found, _with_primers(found.strand[solved], ends), found.words[solved]), report
 
 
 def _with_primers(strands, ends):
-    whole = np.concatenate([np.tile(ends[0], (len(strands), 1)), strands, np.tile(ends[1], (len(strands), 1))], axis=1)
-    return {whole.shape[1]: whole}
+    left, right = (np.tile(end, (len(strands), 1)) for end in ends)
+    return np.concatenate([left, strands, right], axis=1)
 
 
 def _at(progress, station, total):

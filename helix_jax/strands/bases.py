@@ -105,4 +105,7 @@ class Bases:
         progress: Progress | None = None,
     ) -> Received:
         """Read strands (``received.read_pool``)."""
+        if self.coder is not None and written is None:
+            chosen = self.coder.constraints
+            written = Written(chosen.motifs, chosen.left, chosen.right, chosen.primers_exempt)
         return received.read_pool(pool, written=written, key=key, coder=self.coder, progress=progress)

@@ -21,9 +21,9 @@ from helix_jax.strands import outer, packets
 from helix_jax.strands.header_search import PORTION
 from helix_jax.strands.strand_coder import StrandCoder
 from helix_jax.tk_scone import constraints
+from helix_jax.writer import Progress, Rows
 
 SPILL = 1 << 26  # bytes of repair packets that wait in memory; more wait in a temporary file
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +136,10 @@ class Pool:
         """Bases of all strands, primers included."""
         return self.strands.size
 
+    def written(self) -> "Pool":
+        """Return the pool itself: a ``Draft`` that is written already."""
+        return self
+
     def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
         """Yield the strands, as ``Draft.portions`` does."""
         yield self.strands
@@ -143,7 +147,7 @@ class Pool:
 
 def draft(
     coder: StrandCoder,
-    rows: Callable[[int, int], np.ndarray] | UInt8[np.ndarray, "n symbol_bytes"],
+    rows: Rows,
     fields: Mapping[str, Any],
     layout: packets.PacketLayout,
     *,

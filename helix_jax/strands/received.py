@@ -4,7 +4,7 @@
 payload at most, and repairs what the outer code can.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,10 @@ from helix_jax import writer
 from helix_jax.errors import DecodeError
 from helix_jax.strands import header as headers
 from helix_jax.strands import outer, packets
-from helix_jax.strands.header_search import AnyStrands, Found, check_alone, core, find_header, portions, turned
+from helix_jax.strands.header_search import PORTION, AnyStrands, Found, check_alone, core, find_header, portions, turned
 from helix_jax.strands.strand_coder import StrandCoder
 from helix_jax.strands.written import Written
-
-Progress = Callable[[str, int, int], None]
+from helix_jax.writer import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +105,11 @@ def read_pool(
     step = None if progress is None else lambda done: progress("strands", done, everything)
     tally = _Tally(found, layout)
     if isinstance(strands, Decoded):
-        tally.take(strands.words, np.ones(len(strands), bool))
-        if step:
-            step(everything)
+        for begin in range(0, everything, PORTION):
+            words = strands.words[begin : begin + PORTION]
+            tally.take(words, np.ones(len(words), bool))
+            if step:
+                step(len(words))
     else:
         for part in portions(strands):
             if part.shape[1] == found.total:

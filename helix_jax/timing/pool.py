@@ -123,7 +123,7 @@ class Timing:
             progress: Called as progress(station, done, total), or None.
 
         Raises:
-            HelixError: The scheme settles an option, or its strands are too short for a header.
+            HelixError: The scheme settles an option.
         """
         strands, plain = config.strands, StrandConfig()
         _refuse(
@@ -133,6 +133,7 @@ class Timing:
             ("--forbid", motifs),
             ("--left-primer", strands.left_primer),
             ("--right-primer", strands.right_primer),
+            ("--exempt-primers", strands.primers_exempt),
         )
         assert not isinstance(strands.redundancy, Survival)
         return Station(self.scheme, strands.redundancy, progress)
@@ -150,7 +151,7 @@ class Timing:
         Args:
             pool: The bases (0..3) of copies of all strands, in any order.
             written: Motifs and primers, which are not possible here.
-            key: The id that the pool must have, or None for any.
+                key: The id that the pool must have, or None for any. It does not tell the reads of mixed pools apart.
             progress: Called as progress(station, done, total).
 
         Raises:
@@ -162,6 +163,7 @@ class Timing:
                 ("--forbid", written.motifs),
                 ("--left-primer", written.left),
                 ("--right-primer", written.right),
+                ("--exempt-primers", written.primers_exempt),
             )
         scheme = self.scheme
         strands = reading.read(pool, scheme, progress)
@@ -373,8 +375,6 @@ def _layout(scheme, layout):
 def _header_layout(scheme):
     """Return the layout of the header's strands: twice as many as the header takes."""
     width = symbol_bytes(scheme)
-    if not width:
-        raise HelixError(f"scheme {scheme.name}: a strand carries less than a byte; use a longer duration")
     return _wide(width, headers.SIZE, -(-headers.SIZE // width))
 
 
@@ -396,14 +396,19 @@ def _read_header(scheme, strands):
     """Return (header, number of its strands that were read, level bits corrected, groups that failed)."""
     layout = _header_layout(scheme)
     rows = np.flatnonzero(strands.index < layout.packets)
-    lost = DecodeError(f"too few of the {layout.packets} strands of the header can be read: {_REMEDY}")
+    lost = DecodeError(
+        f"too few of the {layout.packets} strands of the header can be read: {_REMEDY}, and those of one pool alone"
+    )
     if not len(rows):
         raise lost
     symbols, good, ok, corrected = _read_group(scheme, strands, rows, 0, layout.packets)
     recovered = outer.decode(layout, strands.index[rows][good], symbols[good], headers.intact)
     if not recovered.verified:
         raise lost
-    head = headers.Header.from_bytes(recovered.payload)
+    try:
+        head = headers.Header.from_bytes(recovered.payload)
+    except headers.HeaderError as error:
+        raise DecodeError(str(error)) from error
     if head.constraints != NAME or head.tables_hash != digest(scheme)[:8]:
         raise DecodeError(f"this pool was written with another scheme than {scheme.name}: give that one with --scheme")
     return head, int(good.sum()), corrected, int(not ok)
@@ -411,16 +416,15 @@ def _read_header(scheme, strands):
 
 def _layout_of(scheme, head, reads):
     """Return the layout that a header states. Raises DecodeError where it makes no sense."""
-    try:
-        layout = _wide(head.symbol_bytes, head.sources * head.symbol_bytes, head.repairs)
-    except ValueError as error:
-        raise DecodeError(f"the header does not fit scheme {scheme.name}: {error}: forged?") from error
-    room, strands = symbol_bytes(scheme), layout.packets + _header_layout(scheme).packets
-    if head.symbol_bytes > room or strands > 3**scheme.index:
+    room, most = symbol_bytes(scheme), 3**scheme.index - _header_layout(scheme).packets
+    if head.symbol_bytes > room or head.sources + head.repairs > most:  # before anything grows with these numbers
         raise DecodeError(
-            f"the header speaks of {strands:,} strands with {head.symbol_bytes} bytes each, and scheme {scheme.name} "
-            f"has {3**scheme.index:,} with {room}: forged?"
+            f"the header speaks of {head.sources + head.repairs:,} strands with {head.symbol_bytes} bytes each, and "
+            f"scheme {scheme.name} has {most:,} with {room}: forged?"
         )
+    layout = _wide(head.symbol_bytes, head.sources * head.symbol_bytes, head.repairs)
+    if layout.packets > most:
+        raise DecodeError(f"the header speaks of {layout.packets:,} strands, and there are {most:,} at most: forged?")
     packets.check_claim(layout, reads)
     return _layout(scheme, layout)
 

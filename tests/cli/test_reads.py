@@ -187,10 +187,10 @@ def test_plot_that_cannot_be_written(tmp_path, packed, refused):
 def test_options_for_reads_are_for_strands_alone(tmp_path, refused, command):
     path = tmp_path / "a.fasta"
     path.write_text(">a\nACGT\n")
-    refused(WRONG_USE, ["--reads", "only for --writer bases"], command, path, "--writer", "timing", "--reads")
+    refused(WRONG_USE, ["--reads", "not for --writer timing"], command, path, "--writer", "timing", "--reads")
     refused(
         WRONG_USE,
-        ["--plot", "only for --writer bases"],
+        ["--plot", "not for --writer timing"],
         *(command, path, "--writer", "timing", "--plot", tmp_path / "p.png"),
     )
 

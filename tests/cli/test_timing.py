@@ -177,8 +177,8 @@ def test_the_talks_scheme_is_the_default(tmp_path, shelf, run_cli):
 @pytest.mark.parametrize(
     ("commands", "option"),
     [
-        (("encode", "pack"), ("--constraints", "strict")),
-        (("encode", "pack"), ("--strand-length", 100)),
+        (("encode", "pack"), ("--constraints", "helix")),
+        (("encode", "pack"), ("--strand-length", 150)),
         (("encode", "pack"), ("--survive", 0.1)),
         (("encode", "decode", "pack", "unpack"), ("--forbid", "ACGT")),
         (("encode", "decode", "pack", "unpack"), ("--left-primer", "ACGT")),
@@ -186,12 +186,12 @@ def test_the_talks_scheme_is_the_default(tmp_path, shelf, run_cli):
     ],
 )
 def test_options_of_the_other_writer(tmp_path, shelf, refused, commands, option):
-    """The timing writer names what its scheme settles."""
+    """Also where the value is the default, and before a file is read."""
     inputs = {"encode": "clip.mp4", "decode": "clip.fasta", "pack": "blob", "unpack": "blob.fasta"}
     for command in commands:
-        words, out = [option[0], "not for the timing writer"], tmp_path / "out.mp4"
+        words, out = [option[0], "not for --writer timing"], tmp_path / "out.mp4"
         refused(WRONG_USE, words, command, shelf / inputs[command], "-o", out, *writer(shelf), *option)
-        words = ["--scheme", "only for --writer timing"]
+        words = ["--scheme", "not for --writer bases"]
         refused(WRONG_USE, words, command, shelf / inputs[command], "-o", out, "--scheme", "talk", *option)
 
 

@@ -299,7 +299,7 @@ def sparse():
 def test_the_second_search_finds_more(sparse, monkeypatch):
     counts = {}
     for done in (True, False):
-        monkeypatch.setattr(recover._Found, "enough", lambda self, done=done: done)
+        monkeypatch.setattr(recover._Read, "enough", lambda self, done=done: done)
         strands, report = recover.recover(by_hand(sparse))
         check(strands, report, packed(), len(sparse))
         counts[done] = (len(strands.bases), report.at_once, report.repaired)

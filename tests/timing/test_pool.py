@@ -458,9 +458,10 @@ def test_bytes_that_do_not_match_their_digest_are_refused():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sources": 300}, "speaks of 319 strands .* has 243"),
-        ({"symbol_bytes": 16}, "16 bytes each, and scheme test has 243 with 15"),
-        ({"repairs": 1 << 25}, "does not fit scheme test"),
+        ({"sources": 300}, "speaks of 303 strands .* has 227"),
+        ({"symbol_bytes": 16}, "16 bytes each, and scheme test has 227 with 15"),
+        ({"repairs": 1 << 25}, "speaks of 33,554,435 strands"),
+        ({"symbol_bytes": 65528, "sources": (1 << 32) - 1}, "speaks of 4,294,967,298 strands with 65528 bytes"),
         ({"tables_hash": bytes(8)}, "another scheme than test"),
         ({"constraints": "helix"}, "another scheme than test"),
     ],
@@ -468,6 +469,14 @@ def test_bytes_that_do_not_match_their_digest_are_refused():
 def test_a_header_that_makes_no_sense_is_refused(fields, message):
     with pytest.raises(DecodeError, match=message):
         decode(written(content(40), **fields))
+
+
+def test_a_header_of_a_later_format_is_refused(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(header, "VERSION", 9)
+        reads = shuffled(copies_of(encode(content(17))))
+    with pytest.raises(DecodeError, match="format version 9"):
+        decode(reads)
 
 
 def test_key():

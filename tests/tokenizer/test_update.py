@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helix_jax import codec
-from helix_jax.coding import ladder, modes, search
+from helix_jax.coding import described, ladder, modes, search
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.nets import Nets
 from helix_jax.reference import archive, token_coder
@@ -223,10 +223,10 @@ def test_a_header_that_promises_an_update_for_which_there_is_no_room(model, clip
     pool = codec.encode(clip, Nets(model), config=config)
     forged = dataclasses.replace(pool.header, update=4)
     with pytest.raises(codec.DecodeError, match="has room for"):
-        codec._check_header(forged, model, None)
+        described.info_of(forged, Nets(model))
     few = dataclasses.replace(forged, mode="context", prior_hash=b"prior!", sources=1, content_bytes=1)
     with pytest.raises(codec.DecodeError, match="of 1 packets hold an update"):
-        codec._check_header(few, model, None)
+        described.info_of(few, Nets(model))
     assert headers.Header.from_bytes(forged.to_bytes()) == forged
 
 
