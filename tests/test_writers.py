@@ -27,12 +27,12 @@ from helix_jax.writer import Writer
 SMALL = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
 P = 0.98
 SCHEME = Scheme(
-    name="test", law=channel.Binomial.uniform(P), table=TALK, copies=2, delta=0.1, duration=144, data=120, spacing=24,
-    parity=28, index=6, check=8, group=16, redundancy=0.3, beams=(4, 32),
+    name="test", law=channel.Binomial.uniform(P), table=TALK, copies=2, delta=0.1, duration=72, data=61, spacing=24,
+    parity=14, index=5, check=8, group=16, redundancy=0.3, beams=(4, 32),
 )  # fmt: skip
 TIMING = pool.Timing(SCHEME)
 DIGEST = bytes(range(32))
-SHAPE = (12, 60, 100)
+SHAPE = (8, 40, 72)
 REDUNDANT = StrandConfig(redundancy=0.3)
 
 
@@ -72,8 +72,8 @@ def synthesised(made, left, copies=4):
 
 
 MEDIA = {
-    "bases": Medium(Bases(), fasta, CodecConfig(constraints="strand", strands=REDUNDANT)),
-    "timing": Medium(TIMING, synthesised, CodecConfig(strands=REDUNDANT)),
+    "bases": Medium(Bases(), fasta, CodecConfig(constraints="strand", verify=False, strands=REDUNDANT)),
+    "timing": Medium(TIMING, synthesised, CodecConfig(verify=False, strands=REDUNDANT)),
 }
 
 
@@ -118,7 +118,7 @@ def test_both_are_writers():
 # ---- video -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["raw", "context", "prior", "smallest"])
+@pytest.mark.parametrize("mode", ["raw", "context", "prior"])
 def test_every_mode_through_every_writer(medium, nets, clip, expected, mode):
     """The same tokens, with strands that the outer code repairs; the header is the same but for the writer's fields."""
     config = dataclasses.replace(medium.config, mode=mode)
@@ -130,7 +130,7 @@ def test_every_mode_through_every_writer(medium, nets, clip, expected, mode):
     assert report.packets - report.packets_received == 2
     np.testing.assert_array_equal(pictures(blocks), expected[1])
     head = made.header
-    assert head.mode == (mode if mode != "smallest" else "context")
+    assert head.mode == mode
     assert (head.frames, head.height, head.width, head.fps) == (*SHAPE, Fraction(30000, 1001))
     assert (head.constraints == "timing") == (medium.writer is TIMING)
 
@@ -162,7 +162,7 @@ def test_a_budget_is_kept_in_the_unit_of_the_writer(medium, nets, clip):
     cost = medium.writer.open(config).cost(whole.layout)
     spent = {True: "time", False: "nucleotides"}[medium.writer is TIMING]
     assert getattr(whole, spent) <= cost
-    budget = int(0.85 * cost)
+    budget = int(0.9 * cost)
     made = codec.encode(clip, nets, config=dataclasses.replace(config, budget=budget), writer=medium.writer)
     assert 0.7 * budget < getattr(made, spent) <= budget
     info, blocks, _ = codec.decode(medium.back(made), nets, writer=medium.writer)

@@ -302,6 +302,7 @@ def test_a_pool_among_copies_of_something_else(packed, tmp_path, unpacked):
 
 
 @pytest.mark.usefixtures("cheap_sets")
+@pytest.mark.slow
 def test_reads_shorter_than_strands_are_called_that(tmp_path, run_cli):
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, left_primer=LEFT, right_primer=RIGHT))
     made = codec.pack(BLOB, config=config)

@@ -43,6 +43,7 @@ def truly_read(prior, mode, plan, coded, tokens):
     return (back == segments.cut(plan, tokens)).reshape(plan.number, -1).all(axis=1)
 
 
+@pytest.mark.slow
 def test_no_to_other_bytes_and_another_prior(case):
     prior, mode, plan, coded, tokens = case
     wrong = [bytes([piece[0] ^ n % 2, piece[1] ^ 1]) + piece[2:] for n, piece in enumerate(coded)]

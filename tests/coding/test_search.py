@@ -99,6 +99,7 @@ def test_the_picture_gets_better_where_bits_do_not_count(model, clip, positions,
     np.testing.assert_array_equal(find(), found)
 
 
+@pytest.mark.slow
 def test_bits_are_saved_where_they_count(model, clip, positions, prior_of):
     """With a high price the bits fall, counted apart from the search; with a low one the picture gets better."""
     prior = prior_of(4, model.digest)
@@ -195,6 +196,7 @@ def test_efforts_that_there_are_not(model, clip, effort):
         codec.encode(clip, Nets(model), config=CodecConfig(effort=effort))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, make_clip, run_cli, weights_file):
     """`encode --effort 1` writes what `decode` reads; a search that found nothing would write the same pool."""
     make_clip(tmp_path / "clip.mp4", 9, 40, 48)

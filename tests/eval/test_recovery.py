@@ -28,6 +28,7 @@ def test_comes_back_says_no_to_too_few_and_cries_out_at_wrong_bytes(written):
         recovery.comes_back(data[:-1] + bytes([data[-1] ^ 1]), whole)
 
 
+@pytest.mark.slow
 def test_trial(written):
     data, pool = written
     channel = channels.uniform(0.02, reverse=0.5)
@@ -48,6 +49,7 @@ def test_smallest_coverage_falls_with_redundancy_and_rises_with_errors():
     assert by_errors[0] < by_errors[-1]
 
 
+@pytest.mark.slow
 def test_scale_of_one_size():
     row = recovery.one_size(400)
     assert 8 * row["strands"] < row["reads"] < 12 * row["strands"]

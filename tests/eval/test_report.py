@@ -85,6 +85,7 @@ class Links(html.parser.HTMLParser):
         self.text.append(data)
 
 
+@pytest.mark.slow
 def test_a_report(tmp_path, make_clip, run, lpips_file, weights_file, prior_file, monkeypatch, capsys):
     (tmp_path / "in").mkdir()
     make_clip(tmp_path / "in" / NAME, FRAMES + 4, 64, 64)

@@ -114,6 +114,7 @@ def test_a_lost_run_has_status_one(monkeypatch, capsys):
     assert "loss of step 3 is nan" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_dry_run_counts_by_hand(capsys, tiny):
     """Parameters, and the state of one device: with fsdp the matrices' share of it."""
     width, digits = tiny.model.width, tiny.model.digits
@@ -231,6 +232,7 @@ def test_the_pod_shares_every_matrix():
             assert leaf.shape[0] % 256 == 0
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_whole_group(tmp_path, shards):
     """As cluster managers send it: the worker that reads the data gets it too, and is needed until the step ends."""
     small = ["model.width=8", "model.encoder_blocks=0", "model.decoder_blocks=0", "data.frames=8", "data.size=16",

@@ -130,6 +130,7 @@ def notes_of(path):
         return handle.metadata()
 
 
+@pytest.mark.slow
 def test_integers_are_the_same_bytes_and_their_cost_is_told(prior_run, pieces, tmp_path, few, capsys):
     _, run = prior_run
     for name in ("one", "two"):
@@ -174,6 +175,7 @@ def test_rounded_weights_cost_nothing_more(prior_run, pieces, few):
     assert export.cost_of_rounding(cfg, params, pieces) != cost
 
 
+@pytest.mark.slow
 def test_bits_of_a_net_that_knows_nothing(prior_run, pieces, few):
     """Two for each digit, whichever are hidden."""
     cfg, _ = prior_run

@@ -197,6 +197,7 @@ def test_no_term_but_its_own_moves_the_prior(case, term):
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(found))
 
 
+@pytest.mark.slow
 def test_the_priors_own_part_is_that_of_its_training(case):
     """The same bits as ``train.prior`` finds for the same tokens and masks, and no gradient of the tokenizer."""
     params, clips, key = case
@@ -212,6 +213,7 @@ def test_the_priors_own_part_is_that_of_its_training(case):
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(found["tokenizer"]))
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_weighted_sum(case):
     params, clips, key = case
     cfg = dataclasses.replace(
@@ -295,6 +297,7 @@ def test_a_run_gives_two_files_that_belong_together(finished):
     assert {"rate", "masked", "concealment", "prior", "bits", "mse"} <= set(lines[0])
 
 
+@pytest.mark.slow
 def test_a_prior_is_fitted_to_a_tokenizer_that_stays(tmp_path, finished, shards, capsys):
     """By the same program: the tokenizer's tensors stay to the bit, the prior's move; and neither needs the other."""
     start = finished / "tokenizer.safetensors"

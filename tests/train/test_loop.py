@@ -159,8 +159,8 @@ def plain_step(cfg, clips):
 @pytest.mark.parametrize(
     ("deterministic", "fsdp"),
     [
-        (True, 1),
         (False, 4),
+        pytest.param(True, 1, marks=pytest.mark.slow),
         pytest.param(True, 4, marks=pytest.mark.slow),
         pytest.param(False, 1, marks=pytest.mark.slow),
     ],
@@ -176,6 +176,7 @@ def test_step_is_that_of_one_device(tiny, clips, fsdp, deterministic):
     assert state["step"] == 1
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing_and_bfloat16_little(tiny, clips):
     plain = one_step(tiny, clips)
     remat = one_step(set_to(tiny, parallel={"remat": True}), clips)
@@ -217,6 +218,7 @@ def test_donated_state_is_gone_and_the_other_stays(tiny, clips):
         assert new["step"] == 1
 
 
+@pytest.mark.slow
 def test_frozen_parameters_do_not_move(tiny, clips):
     cfg = set_to(tiny, optimiser={"frozen": ("^encoder", "^embed", "^to_digits"), "warmup_steps": 0})
     state, _ = one_step(cfg, clips)
@@ -241,6 +243,7 @@ def test_clip_limits_the_gradient(tiny, clips):
     assert moments[0] == pytest.approx(moments[1] * 1e-3 / plain[1]["grad_norm"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_clipping_can_begin_when_a_run_goes_on(tmp_path, finished, tiny, shards):
     """As the message of a NaN advises."""
     shutil.copytree(finished, tmp_path / "run")
@@ -288,6 +291,7 @@ def test_trial_runs_are_shorter_than_the_warm_up(tiny, steps):
 # ---- starting points -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_start_from_weights(tmp_path, tiny, shards, finished, capsys):
     """A net with one more block starts from the other's weights; what they lack is named."""
     cfg = set_to(tiny, model={"decoder_blocks": 2}, init_from=str(finished / "weights.safetensors"), steps=1)
