@@ -139,9 +139,10 @@ def test_raw_tokens_past_repair_are_concealed_by_the_prior(medium, nets, clip, e
     """Tokens of packets that came back are exact; the others are what the prior says, not copies of neighbours."""
     config = dataclasses.replace(medium.config, mode="raw")
     made = codec.encode(clip, nets, config=config, writer=medium.writer)
-    lost = range(made.layout.sources // 3 + made.layout.repairs)
+    order = np.random.default_rng(1).permutation(made.layout.packets)
+    lost = order[: made.layout.repairs + made.layout.sources // 3]  # so many packets cannot be repaired
     _, blocks, report = codec.decode(medium.back(made, lost), nets, writer=medium.writer)
-    assert report.lost_packets >= made.layout.sources // 3
+    assert report.lost_packets == (lost < made.layout.sources).sum()
     assert 0.2 < report.lost_tokens < 0.9
     received = medium.writer.read(medium.back(made, lost))
     symbols = codec.mixing.unmix(codec.mixing.from_bytes(received.recovered.symbols), made.header.key, config.mixing)
@@ -245,10 +246,10 @@ def test_the_writer_of_the_page(nets, clip, expected):
     molecule = codec.encode(clip, nets, config=raw, writer=plasmid)
     assert len(molecule.bases) == plasmid.cost(plasmid.plan(molecule.header.content_bytes, "raw", 2))
     bases = molecule.bases.copy()
-    bases[4 * 300] = 4
+    bases[4 * 200] = 4
     _, blocks, report = codec.decode(bases, nets, writer=plasmid)
     assert (report.lost_packets, report.verified) == (1, False)
-    assert 0 < report.lost_tokens < 0.2
+    assert 0 < report.lost_tokens < 0.5
     assert pictures(blocks).shape == expected[1].shape
     data = np.random.default_rng(0).bytes(1000)
     packed = packing.pack(data, writer=plasmid)

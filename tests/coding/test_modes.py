@@ -237,7 +237,7 @@ def test_a_lost_directory(prior, coded):
     assert packets_of(coded, layout)[0] == payload.COPIES  # one packet each
     assert not decoded("context", np.where(lost[:, None], 3, symbols), lost, prior)[1].any()
     lost[payload.COPIES - 1] = True
-    with pytest.raises(CodingError, match="more strands"):
+    with pytest.raises(CodingError, match="directory of segments are lost"):
         decoded("context", symbols, lost, prior)
 
 

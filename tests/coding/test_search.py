@@ -117,7 +117,7 @@ def test_bits_are_saved_where_they_count(model, clip, positions, prior_of):
     assert error(found[1], model, clip) < error(found[3000], model, clip)
 
 
-@pytest.mark.parametrize("mode", ["raw", "prior"])
+@pytest.mark.parametrize("mode", ["raw", pytest.param("prior", marks=pytest.mark.slow)])
 def test_what_is_found_is_kept_only_where_it_is_better(model, clip, positions, prior_of, monkeypatch, mode):
     prior = prior_of(4, model.digest)
     coded = modes.encode(np.asarray(fsq.digits(positions)), mode, prior)

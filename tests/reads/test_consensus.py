@@ -349,6 +349,7 @@ def test_batches_jit_and_devices_agree():
         np.testing.assert_allclose(other[2], whole[2], rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_eight_copies_at_five_percent(tables_of):
     """At least 57 of 60. A wrong base needs that half of 8 copies err alike there: by deletion 70 * (0.05 / 3)**4, or
     5e-6 a base, some times that in runs and among ties, so about one strand in 500. 95 % leaves room for the beam; a

@@ -102,7 +102,11 @@ def check(strands, report, pool, reads):
 
 @pytest.mark.parametrize(
     ("preset", "coverage", "primers"),
-    [("nanopore", 12, ("", "")), ("illumina", 5, ("", "")), ("nanopore", 12, PRIMERS)],
+    [
+        pytest.param("nanopore", 12, ("", ""), marks=pytest.mark.slow),
+        pytest.param("illumina", 5, ("", ""), marks=pytest.mark.slow),
+        ("nanopore", 12, PRIMERS),
+    ],
     ids=["nanopore", "illumina-own-shapes", "nanopore-primed"],
 )
 def test_whole_way(preset, coverage, primers):

@@ -31,9 +31,9 @@ def prior_in(prior_of, net_files, any_start):
     ("mode", "grid", "digits", "sent"),
     [
         ("context", (2, 3, 3), 15, 15),
-        ("context", (9, 3, 31), 4, 4),
+        pytest.param("context", (9, 3, 31), 4, 4, marks=pytest.mark.slow),
         ("context", (9, 3, 31), 4, 3),
-        ("prior", (9, 3, 31), 4, 4),
+        pytest.param("prior", (9, 3, 31), 4, 4, marks=pytest.mark.slow),
         ("prior", (9, 3, 31), 4, 3),
     ],
 )

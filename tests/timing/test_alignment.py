@@ -345,6 +345,7 @@ def test_follow_moves_the_windows_to_the_likeliest_position():
         np.testing.assert_array_equal(moved[n], np.pad(forward[n, :, shift:], ((0, 0), (0, shift))))
 
 
+@pytest.mark.slow
 def test_gains_by_loops():
     """``run_gains`` and ``log_gains`` together: every run of every level, from each position, with its worth."""
     known = misread().known

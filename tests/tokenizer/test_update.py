@@ -138,7 +138,7 @@ def test_digits_that_are_not_sent_are_not_updated(model, clip, monkeypatch):
     np.testing.assert_array_equal(changed, [True, True, False, False])
 
 
-@pytest.mark.parametrize("mode", ["raw", "prior"])
+@pytest.mark.parametrize("mode", ["raw", pytest.param("prior", marks=pytest.mark.slow)])
 def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     """Encoded with effort 3, decoded better than without the update; the archival decoder reads the same tokens."""
     prior = prior_of(4, model.digest)
