@@ -3,11 +3,8 @@
 After a change to the notebook, or to what it shows: ``python tests/test_tour.py`` executes it and stores the outputs.
 """
 
-import ast
 import base64
 import copy
-import importlib
-import inspect
 import io
 import itertools
 import os
@@ -137,24 +134,6 @@ def test_only_public_names(stored):
         assert not re.search(r"\w\._(?!_)|import _", cell.source), f"cell {cell.id} uses a private name"
 
 
-def test_every_name_of_the_library_is_there(stored):
-    """The cells are not run here, but a module or a function that was renamed is noticed."""
-    code = "\n".join(line for cell in code_cells(stored) for line in cell.source.splitlines() if line[:1] != "%")
-    tree, modules = ast.parse(code), {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module.startswith(("helix_jax", "train")):
-            parent = importlib.import_module(node.module)
-            for name in node.names:
-                found = getattr(parent, name.name, None) or importlib.import_module(f"{node.module}.{name.name}")
-                modules[name.asname or name.name] = found
-    assert len(modules) > 20
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-            module = modules[node.value.id]
-            assert not inspect.ismodule(module) or hasattr(module, node.attr), f"{node.value.id}.{node.attr}: {REMEDY}"
-
-
-@pytest.mark.slow
 def test_executes_and_shows_what_is_stored(stored, executed):
     """Numbers with a decimal point agree within a tolerance, all other text exactly, pictures roughly."""
     stale = []
