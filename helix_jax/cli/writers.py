@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ import numpy as np
 from helix_jax.cli.console import left_out_of
 from helix_jax.cli.options import warn_of_primers
 from helix_jax.errors import DecodeError, HelixError
-from helix_jax.packing import BASES
-from helix_jax.writer import Writer
+
+if typing.TYPE_CHECKING:  # imports JAX, for which the refusals of options do not wait
+    from helix_jax.writer import Writer
 
 Step = Callable[[str, int, int | None], None]
 
@@ -36,7 +38,7 @@ class Files(Protocol):
     """How a writer's pools are kept in files."""
 
     @property
-    def writer(self) -> Writer:
+    def writer(self) -> "Writer":
         """The writer."""
         ...
 
@@ -77,8 +79,14 @@ class Files(Protocol):
 class Fasta:
     """FASTA and FASTQ files of the writer of bases."""
 
-    writer: Writer = BASES
     foreign = ("scheme",)
+
+    @property
+    def writer(self) -> "Writer":
+        """The writer of bases."""
+        from helix_jax.packing import BASES
+
+        return BASES
 
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:
         """Write strands, and warn of primers that nearly occur in them (``Files.save``)."""
