@@ -75,7 +75,7 @@ Step = Callable[[str, int, int | None], None]
 def pool_of(size: int, redundancy: float, seed: int = 0) -> tuple[bytes, codec.Pool]:
     """Return random bytes, and a pool that holds them."""
     data = np.random.default_rng(seed).bytes(size)
-    return data, codec.pack(data, config=CodecConfig(strands=StrandConfig(redundancy=redundancy)))
+    return data, codec.pack(data, config=CodecConfig(codec="tokens", strands=StrandConfig(redundancy=redundancy)))
 
 
 def chunks_of(reads: simulate.Reads, rows: Any = slice(None)) -> list[tuple[Any, Any, Any]]:
@@ -244,7 +244,7 @@ def pictures(args: argparse.Namespace, step: Step) -> list[Row]:
     original = np.concatenate(list(reader.blocks()))
     results = []
     for mode in ("raw", "context"):
-        pool = codec.encode(reader, Nets(model, prior), config=CodecConfig(mode=mode))
+        pool = codec.encode(reader, Nets(model, prior), config=CodecConfig(codec="tokens", mode=mode))
         for mean in args.coverages:
             shown, guessed = [], []
             for seed in range(args.trials):

@@ -1,12 +1,16 @@
 """THE MAP: video (or bytes) -> strands of DNA and back, in the order of the data, the same for every writer.
 
-    clip uint8[T, H, W, 3]
-      | tokenizer.tiles      Haar patches -> causal conv net -> FSQ: k base-4 digits per token
-      | coding.choice        how much of them is worth its nucleotides: the ladder of qualities, rate, budget, and with
-      |                      `effort` a search for better digits
-    tokens uint8[t, h, w, k]
-      | coding.modes         raw digits, or digits that are entropy-coded under an exact integer model (the prior)
-      | tk_scone.mixing      raw digits: neighbours go to different strands; all digits are made uniform
+    clip uint8[T, H, W, 3]                                    or in its own YUV, 10 bits
+      | tokenizer.tiles    Haar patches -> causal conv          | stream.groups    closed groups of pictures
+      |                    net -> FSQ: digits of tokens         | stream.fit       AV1: size and CRF that the
+      | coding.choice      the ladder of qualities, rate,       |                  nucleotides pay for
+      |                    budget, `effort`                     | stream.preview   a small stream that outlives losses
+      | coding.modes       raw digits, or entropy-coded under   |
+      |                    an exact integer model (the prior)   |            sound: video.sound   Opus
+      | tk_scone.mixing    neighbours to different strands      |
+    tokens                                                    groups, preview
+      | contents           sections with a redundancy of their own (format 2), or one content (format 1)
+      | tk_scone.mixing    all digits are made uniform
     payload uint8[sources, bytes of a packet], and a header
       | writer               the seam: everything below is one of two writers
       |
@@ -23,24 +27,31 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from helix_jax.coding import choice, conceal, described, ladder, modes
+from helix_jax import contents
+from helix_jax.coding import choice, described, tokens
 from helix_jax.config import CodecConfig
+from helix_jax.contents import Content
 from helix_jax.errors import DecodeError
 from helix_jax.nets import Nets, load
 from helix_jax.packing import BASES, content_key, pack, unpack
 from helix_jax.strands.pool import Pool, densities
 from helix_jax.strands.received import Report, read_pool
 from helix_jax.strands.written import Written
+from helix_jax.stream import auto, pictures
 from helix_jax.tk_scone import mixing
-from helix_jax.tokenizer import tiles, update
+from helix_jax.tokenizer import update
 from helix_jax.video import VideoInfo
-from helix_jax.writer import Writer
+from helix_jax.video.film import Film
+from helix_jax.video.signal import Signal
+from helix_jax.video.sound import Sound, SoundError
+from helix_jax.writer import Received, Station, Writer
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,7 +60,7 @@ _DEFAULTS = CodecConfig()
 
 def encode(
     video: update.Video,
-    nets: Nets,
+    nets: Nets | Callable[[], Nets] | None = None,
     *,
     config: CodecConfig = _DEFAULTS,
     writer: Writer = BASES,
@@ -61,8 +72,9 @@ def encode(
 
     Args:
         video: The clip, as ``video.open_video`` or ``video.Clip`` gives it.
-        nets: The tokenizer and its prior, as ``load`` gives them.
-        config: All options, among them quality, rate and budget.
+        nets: The tokenizer and its prior, as ``load`` gives them, or a function that loads them. Only tokens need them,
+            and by default they are the shipped ones.
+        config: All options, among them codec, quality, rate and budget.
         writer: How the payload is written (``helix_jax.writer``).
         motifs: Words that no strand may contain.
         key: The 8 bytes that identify the pool. By default they are a hash of the content, so that the same clip gives
@@ -76,23 +88,62 @@ def encode(
         HelixError: With the reason, for example as a ConstraintError or a VideoError.
     """
     choice.check(config)
-    info, model = video.info, nets.tokenizer
     station = writer.open(config, motifs, progress)
-    step = _at(progress, "tokens", info.frames)
-    positions = tiles.encode(model.params, model.config, video.blocks(), info.height, info.width, step, positions=True)
-    coded, layout = choice.choose(positions, video, config, nets, station, progress)
-    if config.verify:
-        modes.verify(coded, nets.prior, progress=progress)
-    key = key or content_key([coded.tokens.tobytes(), coded.update], coded.tokens.shape, info)
-    payload = mixing.to_bytes(mixing.mix(coded.symbols(layout, config.mixing), key, config.mixing))
+    heard = _sound(video, config)
+    loaded = _once(nets)
+    which, measured = auto.chosen(video, loaded, config, station, progress)
+    if which == "av1":
+        return _encode_av1(video, heard, measured, config, station, key, progress)
+    return _encode_tokens(video, heard, measured, loaded(), config, station, key, progress)
+
+
+def _encode_tokens(video, heard, measured, nets, config, station, key, progress):
+    """Write tokens: alone in a pool of format 1, with sound in one of format 2."""
+    info = video.info
+    clip = pictures.fields(info, Signal(), measured)
+    beside = contents.Beside(station, heard, "tokens", clip | described.ROOM) if heard else station
+    coded, layout = tokens.encode(video, nets, config, beside, progress)
+    layout, digits = tokens.symbols(coded, layout, config)
     fields = described.fields(info, coded, nets)
-    made = station.draft(payload, fields, layout, content_bytes=coded.content_bytes, mixing=config.mixing, key=key)
+    if not heard:
+        key = key or content_key([coded.tokens.tobytes(), coded.update], coded.tokens.shape, info)
+        payload = mixing.to_bytes(mixing.mix(digits, key, config.mixing))
+        made = station.draft(payload, fields, layout, content_bytes=coded.content_bytes, mixing=config.mixing, key=key)
+        return made.written()
+    every = [Content("tokens", tokens.data_of(digits)), *heard]
+    return _written(every, fields | clip, layout, info, config, station, key)
+
+
+def _encode_av1(video, heard, measured, config, station, key, progress):
+    """Write AV1: its groups, the preview and the sound are sections."""
+    fields = pictures.fields(video.info, video.signal, measured)
+    every, layout = pictures.encode(video, heard, fields, config, station, progress)
+    return _written(every, fields, layout, video.info, config, station, key)
+
+
+def _written(every, fields, layout, info, config, station, key):
+    """Write contents as a pool of format 2."""
+    key = key or content_key([content.data for content in every], (), info)
+    made = station.draft(
+        contents.symbols(every, layout, key, config.mixing),
+        fields | {"sections": tuple(content.section for content in every)},
+        layout,
+        content_bytes=sum(len(content.data) for content in every),
+        mixing=config.mixing,
+        key=key,
+    )
     return made.written()
+
+
+def _sound(video, config) -> tuple[Content, ...]:
+    """Return the clip's sound as a content, which is better protected than the picture; () without sound."""
+    sound = None if config.silent else video.sound(config.sound)
+    return (Content("sound", sound.to_bytes(), pictures.safer(config.strands)),) if sound else ()
 
 
 def decode(
     pool: Any,
-    nets: Nets,
+    nets: Nets | Callable[[], Nets] | None = None,
     *,
     writer: Writer = BASES,
     motifs: Sequence[str] = (),
@@ -101,12 +152,13 @@ def decode(
     key: bytes | None = None,
     progress: Progress | None = None,
 ) -> tuple[VideoInfo, Iterator[UInt8[np.ndarray, "n H W 3"]], Any]:
-    """Decode a pool, or what came back of it, to a video.
+    """Decode a pool, or what came back of it, to pictures; ``film`` gives the sound too.
 
     Args:
         pool: For bases, the strands by their length, as ``fasta.read`` gives them, or ``fasta.Strands``, or what
             ``recover`` returns. For timing, the bases of each read.
-        nets: The nets that the pool was encoded with.
+        nets: The nets that the pool was encoded with, or a function that loads them. Only tokens need them, and by
+            default they are the shipped ones.
         writer: What wrote the pool.
         motifs: The forbidden words that the pool was encoded with. They and the primers are needed only where the file
             of the strands does not name them.
@@ -117,60 +169,111 @@ def decode(
 
     Returns:
         The facts about the clip, its frames in blocks, and the writer's report (``writer.Report``). Lost tokens are
-        concealed, and the report counts them.
+        concealed, lost groups of pictures are shown from the preview, and the report says which.
 
     Raises:
         DecodeError: Nothing can be shown.
     """
-    model, prior = nets.tokenizer, nets.prior
+    shown = film(
+        pool, nets, writer=writer, motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key,
+        progress=progress,
+    )  # fmt: skip
+    return shown.info, shown.blocks, shown.report
+
+
+def film(
+    pool: Any,
+    nets: Nets | Callable[[], Nets] | None = None,
+    *,
+    writer: Writer = BASES,
+    motifs: Sequence[str] = (),
+    primers: tuple[str, str] = ("", ""),
+    primers_exempt: bool = False,
+    key: bytes | None = None,
+    progress: Progress | None = None,
+) -> Film:
+    """Decode a pool, or what came back of it, to pictures and sound.
+
+    Args:
+        pool: As for ``decode``.
+        nets: As for ``decode``.
+        writer: As for ``decode``.
+        motifs: As for ``decode``.
+        primers: As for ``decode``.
+        primers_exempt: As for ``decode``.
+        key: As for ``decode``.
+        progress: As for ``decode``.
+
+    Returns:
+        The film.
+
+    Raises:
+        DecodeError: Nothing can be shown.
+    """
     written = Written.given(motifs, primers, primers_exempt)
     received = writer.read(pool, written=written, key=key, progress=progress)
-    head, recovered, remedy = received.header, received.recovered, received.remedy
-    info = described.info_of(head, nets)
-    lost = recovered.lost | recovered.suspect
-    if lost.all():
+    if received.header.kind != "video":
+        raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
+    parts = contents.parts(received)
+    sound, lost_sound = _heard(received, parts)
+    if any(part.section.kind in pictures.KINDS for part in parts):
+        info, signal, blocks, groups, lost = pictures.decode(received, parts, progress)
+        return Film(info, signal, blocks, sound, groups, _report(received, lost | lost_sound))
+    part = next((part for part in parts if part.section.kind == "tokens"), None)
+    if part is None:
+        kinds = ", ".join(part.section.kind for part in parts)
+        raise DecodeError(f"this pool has no picture that this release knows, but {kinds}: use a newer release")
+    _check(received, part)
+    head, remedy = received.header, received.remedy
+    info, blocks, lost = tokens.decode(head, part.symbols, part.lost, _once(nets)(), remedy, progress)
+    return Film(info, Signal(), blocks, sound, None, _report(received, dict(lost) | lost_sound))
+
+
+def _once(nets: Nets | Callable[[], Nets] | None) -> Callable[[], Nets]:
+    """Return a function that gives the nets, and loads them when it is first called."""
+    if isinstance(nets, Nets):
+        return lambda: nets
+    return functools.cache(nets or load)
+
+
+def _report(received: Received, lost: dict[str, Any]) -> Any:
+    return dataclasses.replace(received.report, **lost)
+
+
+def _heard(received: Received, parts: list[contents.Part]) -> tuple[Sound | None, dict[str, bool]]:
+    """Return the sound, and what the report says of it."""
+    part = next((part for part in parts if part.section.kind == "sound"), None)
+    if part is None or part.data is None:
+        return None, {"lost_sound": part is not None}
+    head = received.header
+    try:
+        return Sound.from_bytes(part.data, head.frames / head.fps), {}
+    except SoundError as error:
+        raise DecodeError(f"{error}: the pool is forged, or another release wrote it") from error
+
+
+def _check(received: Received, part: contents.Part) -> None:
+    """Refuse tokens of which nothing is left, or that may be wrong without a sign of where."""
+    recovered, remedy = received.recovered, received.remedy
+    if part.lost.all():
         raise DecodeError(
             f"the payload does not match its hash, and no surplus of strands tells which packet is wrong: {remedy}"
             if recovered.suspect.any()
-            else f"none of the {len(lost)} source packets can be recovered: {remedy}"
+            else f"none of the {len(part.lost)} source packets can be recovered: {remedy}"
         )
-    if not recovered.verified and not lost.any():
+    if part.data is None and not part.lost.any():
         raise DecodeError("the payload does not match its hash, and the wrong packet cannot be located")
-    grid = tiles.grid_shape(info.frames, info.height, info.width)
-    symbols = mixing.unmix(mixing.from_bytes(recovered.symbols), head.key, head.mixing)
-    try:
-        tokens, missing = modes.decode(
-            head.mode, grid, head.digits, symbols, lost, head.mixing, prior, progress=progress
-        )
-    except modes.CodingError as error:
-        raise DecodeError(f"{error}: {remedy}") from error
-    if missing.all():
-        every = "no token of the video is left" if head.mode == "raw" else "every segment has lost some of its packets"
-        raise DecodeError(f"{every}: {remedy}")
-    if missing.any():
-        tokens = conceal.fill_lost(tokens, missing, prior)
-    tokens, params, whole = ladder.whole_tokens(tokens, model.config.digits), model.params, 1.0
-    if head.update:
-        data, valid = modes.read_update(update.size(model.config, head.digits), symbols, lost)
-        params, whole = update.applied(params, model.config, head.digits, data, valid, head.update), valid.mean()
-    step = _at(progress, "pictures", info.frames)
-    blocks = tiles.decode(params, model.config, tokens, info.frames, info.height, info.width, step)
-    lost_of = {"lost_tokens": float(missing.mean()), "lost_update": 1.0 - float(whole)}
-    return info, blocks, dataclasses.replace(received.report, **lost_of)
-
-
-def _at(progress: Progress | None, station: str, total: int) -> Callable[[int], None] | None:
-    """The progress callback of one station, which is called with how many more of ``total`` are done."""
-    return None if progress is None else lambda done: progress(station, done, total)
 
 
 __all__ = [
     "DecodeError",
     "Pool",
     "Report",
+    "Station",
     "decode",
     "densities",
     "encode",
+    "film",
     "load",
     "pack",
     "read_pool",

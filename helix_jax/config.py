@@ -19,6 +19,7 @@ from helix_jax.errors import HelixError
 
 _Config = typing.TypeVar("_Config")
 
+CODECS = ("auto", "av1", "tokens")
 MODES = ("raw", "context", "prior")  # how tokens are coded; the index is the number in the header of a pool
 LOOSE, CODED = 0.1, 0.2  # repair packets as a share of the source packets, where none is requested
 MOST_REPAIRS = 100  # repair packets as a share of the source packets
@@ -206,6 +207,16 @@ class CodecConfig:
             "wide: in every window of any length the GC count is within 5 of half, and runs are at most 3."
         ),
     ] = "helix"
+    codec: Annotated[
+        str,
+        Option(
+            "How the picture is stored. av1: as AV1, which shows the better picture almost everywhere, keeps HDR and "
+            "the pixel aspect, and has a preview for losses past repair. tokens: as learned tokens, of which the prior "
+            "guesses lost ones. auto: whichever shows the better picture of the clip's first seconds in the same "
+            "nucleotides, by measuring both; tokens where --mode is given.",
+            choices=CODECS,
+        ),
+    ] = "auto"
     mode: Annotated[
         str,
         Option(
@@ -246,6 +257,24 @@ class CodecConfig:
             "the best quality that fits. 0 means no limit."
         ),
     ] = 0.0
+    sound: Annotated[
+        float | int,
+        Option(
+            "Store the clip's sound as Opus of so many kbit/s (6 to 510), in mono below 24. It has more repair strands "
+            "than the picture.",
+            metavar="KBIT",
+        ),
+    ] = 24
+    silent: Annotated[bool, Option("Do not store the clip's sound.", flag="--no-sound")] = False
+    preview: Annotated[
+        float | int,
+        Option(
+            "With AV1: the share of the nucleotides (0 to 0.5) for a preview, a small stream of the whole clip that "
+            "outlives the loss of half of all strands. It is shown wherever the picture is lost past repair. 0 means "
+            "none.",
+            metavar="SHARE",
+        ),
+    ] = 0.05
     budget: Annotated[
         int,
         Option(

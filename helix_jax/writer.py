@@ -22,7 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from helix_jax.config import CodecConfig, MixingConfig
+from helix_jax.config import CodecConfig, MixingConfig, Survival
 from helix_jax.strands.header import Header
 from helix_jax.strands.outer import Recovered
 from helix_jax.strands.packets import PacketLayout
@@ -30,6 +30,8 @@ from helix_jax.strands.written import Written
 
 Progress = Callable[[str, int, int], None]
 Rows = Callable[[int, int], np.ndarray] | UInt8[np.ndarray, "sources symbol_bytes"]
+# Bytes of a section, and its redundancy; None stands for that of the whole pool.
+Share = tuple[int, float | int | Survival | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class Report:
         verified: Whether the digest of the whole payload matches.
         lost_tokens: Share of the tokens that were concealed.
         lost_update: Share of the decoder's update that is lost; 0 where there is none.
+        lost_sound: Whether the clip's sound is lost.
+        preview_seconds: (begin, end) of the stretches of the clip that are shown from the preview.
+        missing_seconds: (begin, end) of those of which nothing is left, so that the picture before them stays.
     """
 
     packets: int
@@ -53,6 +58,9 @@ class Report:
     verified: bool
     lost_tokens: float = 0.0
     lost_update: float = 0.0
+    lost_sound: bool = False
+    preview_seconds: tuple[tuple[float, float], ...] = ()
+    missing_seconds: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +91,14 @@ class Station(Protocol):
         """The unit of ``cost``, in the plural: "nucleotides" or "time units"."""
         ...
 
-    def plan(self, size: int, mode: str, multiple: int = 1) -> PacketLayout:
+    def plan(self, size: int, mode: str, multiple: int = 1, sections: Sequence[Share] = ()) -> PacketLayout:
         """Choose how a payload is laid out.
 
         Args:
             size: Bytes of the payload.
             mode: One of ``coding.modes.MODES``, or "bytes"; it decides the redundancy where none was requested.
             multiple: The bytes of a packet are a multiple of it, so that packets carry whole tokens.
+            sections: The sections of a payload of format 2, whose ``size`` is that of all of them.
 
         Raises:
             HelixError: The payload does not fit.

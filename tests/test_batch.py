@@ -214,7 +214,7 @@ def test_restart_with_other_settings(tmp_path, videos, encode_batch, run_cli, we
 
 def test_cut_off_between_record_and_pool(tmp_path, videos, weights_file, monkeypatch):
     """The record is there, the pool has not got its name: made again, and nothing else is left."""
-    config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=0.1))
+    config = CodecConfig(codec="tokens", constraints="strand", strands=StrandConfig(length=100, redundancy=0.1))
     task = batch.Task(tmp_path / "out", Nets(weights.load(weights_file)), config)
     (clip,) = batch.find_clips([videos / "a.mp4"])
     write = batch._write_json
@@ -398,7 +398,7 @@ def test_table_and_warnings(tmp_path, make_clip, run_cli, weights_file):
 
 
 def test_progress_counts_clips_and_frames(tmp_path, videos, weights_file):
-    config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=0.1))
+    config = CodecConfig(codec="tokens", constraints="strand", strands=StrandConfig(length=100, redundancy=0.1))
     task = batch.Task(tmp_path / "out", Nets(weights.load(weights_file)), config)
     steps = []
     batch.run(batch.find_clips([videos]), task, at_once=2, progress=lambda *step: steps.append(step))

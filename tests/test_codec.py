@@ -20,7 +20,7 @@ from helix_jax.tokenizer import tiles
 from helix_jax.tokenizer.weights import Model
 
 SMALL = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
-FAST = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=0.3))
+FAST = CodecConfig(codec="tokens", constraints="strand", strands=StrandConfig(length=100, redundancy=0.3))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_segments_are_protected_better_than_tokens(model, prior_of):
     clip, prior = noise(32, 96, 96), prior_of(SMALL.digits, model.digest)
     lost_tokens = {}
     for mode in ("raw", "context"):
-        config = CodecConfig(constraints="strand", mode=mode, verify=False, strands=StrandConfig(length=100))
+        config = CodecConfig(codec="tokens", constraints="strand", mode=mode, verify=False, strands=StrandConfig(length=100))
         pool = codec.encode(clip, Nets(model, prior), config=config)
         data = np.arange(pool.header_strands, len(pool.strands))
         lost = np.random.default_rng(0).choice(data, round(0.14 * len(data)), replace=False)
@@ -146,7 +146,7 @@ def test_bytes_round_trip(data):
     name = data.draw(st.sampled_from(["strand", "goldman", "wide"]))
     length = data.draw(st.sampled_from([90, 120]))
     config = CodecConfig(
-        constraints=name, strands=StrandConfig(length=length, redundancy=data.draw(st.sampled_from([0, 0.2])))
+        codec="tokens", constraints=name, strands=StrandConfig(length=length, redundancy=data.draw(st.sampled_from([0, 0.2])))
     )
     pool = codec.pack(blob, config=config)
     back, report = codec.unpack(grouped(pool.strands))
@@ -181,7 +181,7 @@ def test_primers_and_motifs(monkeypatch):
     """Joints obey the set, and the pool is read back only with the same primers and motifs."""
     primers = ("ACGTTGCA", "TGACCTGA")
     strands = StrandConfig(length=90, redundancy=0.2, left_primer=primers[0], right_primer=primers[1])
-    config = CodecConfig(constraints="wide", strands=strands)
+    config = CodecConfig(codec="tokens", constraints="wide", strands=strands)
     pool = codec.pack(b"helix" * 40, config=config, motifs=("GAATTC",))
     assert pool.strands.shape[1] == 90 + 16
     core = pool.strands[:, 8:-8]
@@ -206,7 +206,7 @@ def test_rates_stay_below_capacity():
     from helix_jax.tk_scone import capacity
 
     for name in ("strand", "goldman", "wide"):
-        config = CodecConfig(constraints=name, strands=StrandConfig(length=120, redundancy=0))
+        config = CodecConfig(codec="tokens", constraints=name, strands=StrandConfig(length=120, redundancy=0))
         pool = codec.pack(bytes(20_000), config=config)
         gross, net = codec.densities(pool.nucleotides, pool.layout.bits, 120, 20_000)
         assert net < gross <= capacity.limit(pool.constraints, 120) / 120
@@ -227,9 +227,9 @@ def test_bytes_and_video_are_told_apart(model):
 
 def test_bad_settings_are_refused():
     with pytest.raises(ConstraintError, match="strict, helix"):
-        codec.pack(b"", config=CodecConfig(constraints="loose"))
+        codec.pack(b"", config=CodecConfig(codec="tokens", constraints="loose"))
     with pytest.raises(ValueError, match="longer strands"):
-        codec.pack(b"x", config=CodecConfig(constraints="goldman", strands=StrandConfig(length=20)))
+        codec.pack(b"x", config=CodecConfig(codec="tokens", constraints="goldman", strands=StrandConfig(length=20)))
 
 
 def test_fasta_in_any_form(tmp_path):

@@ -36,7 +36,7 @@ QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 def packed(blob=BLOB, key=None, redundancy=0.3):
-    config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=redundancy))
+    config = CodecConfig(codec="tokens", constraints="strand", strands=StrandConfig(length=100, redundancy=redundancy))
     return codec.pack(blob, config=config, key=key)
 
 

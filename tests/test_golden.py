@@ -67,7 +67,7 @@ def given_tokens(monkeypatch):
 
 
 def config(name, length):
-    return CodecConfig(constraints=name, strands=StrandConfig(length=length, redundancy=0.1))
+    return CodecConfig(codec="tokens", constraints=name, strands=StrandConfig(length=length, redundancy=0.1))
 
 
 def compare(name, pool):

@@ -72,8 +72,8 @@ def synthesised(made, left, copies=4):
 
 
 MEDIA = {
-    "bases": Medium(Bases(), fasta, CodecConfig(constraints="strand", verify=False, strands=REDUNDANT)),
-    "timing": Medium(TIMING, synthesised, CodecConfig(verify=False, strands=REDUNDANT)),
+    "bases": Medium(Bases(), fasta, CodecConfig(codec="tokens", constraints="strand", verify=False, strands=REDUNDANT)),
+    "timing": Medium(TIMING, synthesised, CodecConfig(codec="tokens", verify=False, strands=REDUNDANT)),
 }
 
 
@@ -242,7 +242,7 @@ def test_the_writer_of_the_page(nets, clip, expected):
     assert info == clip.info
     assert report.verified
     np.testing.assert_array_equal(pictures(blocks), expected[1])
-    raw = CodecConfig(mode="raw")
+    raw = CodecConfig(codec="tokens", mode="raw")
     molecule = codec.encode(clip, nets, config=raw, writer=plasmid)
     assert len(molecule.bases) == plasmid.cost(plasmid.plan(molecule.header.content_bytes, "raw", 2))
     bases = molecule.bases.copy()

@@ -29,7 +29,7 @@ from helix_jax.timing.scheme import Scheme
 from helix_jax.tokenizer import weights
 
 BYTES = np.random.default_rng(1).bytes(60)
-PLAIN = CodecConfig(constraints="strand", strands=StrandConfig(length=60, redundancy=0.0))
+PLAIN = CodecConfig(codec="tokens", constraints="strand", strands=StrandConfig(length=60, redundancy=0.0))
 # name: what of PLAIN is another
 CONFIGS = {
     "raw": {"mode": "raw", "mixing": MixingConfig(kronecker=True)},

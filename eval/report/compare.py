@@ -58,7 +58,7 @@ class Way:
     def config(self, quality: int, redundancy: float) -> CodecConfig:
         """Return the configuration of the codec."""
         return CodecConfig(
-            mode=self.mode, quality=quality, effort=self.effort, verify=False, constraints=RULES.name,
+            codec="tokens", mode=self.mode, quality=quality, effort=self.effort, verify=False, constraints=RULES.name,
             strands=StrandConfig(redundancy=redundancy),
         )  # fmt: skip
 

@@ -74,9 +74,7 @@ def _everywhere(
 @fields.expanded
 def encode(
     context: typer.Context,
-    clip: Annotated[
-        Path, typer.Argument(metavar="CLIP", help="Video file in any format that PyAV reads. Sound is not stored.")
-    ],
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Video file in any format that PyAV reads.")],
     output: options.PoolOut,
     *,
     writer: options.WriterKind = options.Writer.BASES,
@@ -90,21 +88,24 @@ def encode(
     """Write a video as strands of DNA.
 
     The frame rate, the size and the number of frames are kept exactly; a clip of
-    variable frame rate needs --fps. Sound is not stored, nor are pixel aspect,
-    HDR, transparency and interlacing. A warning names each of these losses, with
-    the remedy.
+    variable frame rate needs --fps. The picture becomes AV1 or learned tokens
+    (--codec), the sound Opus. Transparency and interlacing are not stored, and
+    with tokens neither are pixel aspect and HDR. A warning names each of these
+    losses, with the remedy.
     """
     from helix_jax import codec, video
+    from helix_jax.video import not_kept
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         way = options.start(writer, context, reads=(clip, *weights.paths), writes=(output,), strands=output)
         reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
-        for loss in reader.not_kept.values():
-            warn(f"{'standard input' if files.is_standard(clip) else clip.name} {loss}")
         pool = codec.encode(
-            reader, weights.load(), config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key,
+            reader, weights.load, config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key,
             progress=step,
         )  # fmt: skip
+        for kind, loss in reader.not_kept.items():
+            if kind in not_kept.lost(pool.header.codec, config.silent):
+                warn(f"{'standard input' if files.is_standard(clip) else clip.name} {loss}")
         figures = way.save(output, pool, reader.info.frames * reader.info.height * reader.info.width)
     show(figures, as_json)
 
@@ -124,17 +125,18 @@ def decode(
         typer.Option(
             "-o",
             "--output",
-            help="The MP4 file to write. It is H.264 at a quality that adds no visible loss (CRF 8), in 4:2:0, which "
-            "plays everywhere. Videos of odd width or height are written in 4:4:4, which VLC, mpv and FFmpeg play, but "
-            "QuickTime, Safari, Firefox and phones do not.",
+            help="The file to write: .mp4, .mkv or .webm. AV1 that has come back whole, at full size, is copied "
+            "into it without another loss. Anything else is written as H.264 (VP9 in .webm) at a quality that adds no visible "
+            "loss, in 4:2:0, which plays everywhere. Videos of odd width or height are written in 4:4:4 then, which "
+            "VLC, mpv and FFmpeg play, but QuickTime, Safari, Firefox and phones do not.",
         ),
     ],
     lossless: Annotated[
         bool,
         typer.Option(
             "--lossless",
-            help="Write every picture without loss (4:4:4, QP 0), for measurements or further processing. The file is "
-            "several times larger, and not every player plays it.",
+            help="Write every decoded picture without loss (4:4:4, QP 0), for measurements or further processing. The "
+            "file is several times larger, and not every player plays it.",
         ),
     ] = False,
     writer: options.WriterKind = options.Writer.BASES,
@@ -150,8 +152,9 @@ def decode(
     Reads are sorted into clusters, each cluster gives its most likely strand,
     and where the check of a strand fails, less likely ones are tried. The outer
     code then repairs lost strands. If too many are lost for it, the prior
-    guesses the lost tokens from those around them, the command reports the loss,
-    and the exit status is 3. Pass the same forbidden words and primers as for
+    guesses the lost tokens from those around them, and lost groups of AV1 are
+    shown from the preview; the command reports the loss, and the exit status is
+    3. Pass the same forbidden words and primers as for
     encoding; the comments of a FASTA file record them too.
     """
     from helix_jax import codec, video
@@ -159,20 +162,20 @@ def decode(
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         way = options.start(writer, context, reads=(pool, *weights.paths), writes=(output, plot), plot=plot)
         video.check_output(output)
-        nets, stated = weights.load(), agreed.arguments
+        stated = agreed.arguments
         source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=step))
-        info, blocks, about_pool = codec.decode(source.pool, nets, writer=way.writer, progress=step, **stated)
+        film = codec.film(source.pool, weights.load, writer=way.writer, progress=step, **stated)
+        about_pool, info = film.report, film.info
         report = source.figures(about_pool)
-        with video.VideoWriter(output, info, lossless) as film:
-            for block in blocks:
-                film.write(block)
+        pixel_format = video.write_film(output, film, lossless)
     figures = {
         "output": str(output),
         "frames": info.frames,
         "height": info.height,
         "width": info.width,
         "fps": str(info.fps),
-        "pixel_format": film.pix_fmt,
+        "pixel_format": pixel_format,
+        "sound": film.sound is not None,
     }
     show(figures | report, as_json)
     if about_pool.lost_tokens:
@@ -182,7 +185,16 @@ def decode(
             f"{about_pool.lost_update:.1%} of the decoder's update were lost past repair: the picture is not quite "
             "what was written"
         )
-    if about_pool.lost_tokens or about_pool.lost_update:
+    for name, what in (("preview_seconds", "are shown from the preview"), ("missing_seconds", "are lost")):
+        stretches = getattr(about_pool, name)
+        if stretches:
+            warn(f"lost past repair: seconds {', '.join(f'{a:.2f} to {b:.2f}' for a, b in stretches)} {what}")
+    if about_pool.lost_sound:
+        warn("the sound is lost past repair")
+    if any(
+        (about_pool.lost_tokens, about_pool.lost_update, about_pool.lost_sound, about_pool.preview_seconds,
+         about_pool.missing_seconds)
+    ):  # fmt: skip
         raise typer.Exit(WITH_LOSS)
 
 

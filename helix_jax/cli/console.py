@@ -140,11 +140,19 @@ def show(figures: Mapping[str, Any], as_json: bool) -> None:
         return
     table = Table(show_header=False, box=None)
     for name, value in figures.items():
-        if isinstance(value, dict):
+        if name == "needs":
+            value = ", ".join(f"{what} {which}" for what, which in value.items()) or "nothing but the strands"
+        elif isinstance(value, dict):
             value = ", ".join(f"{count:,} {reason}" for reason, count in value.items()) or "none"
-        if name != "coverage":
+        if name not in ("coverage", "sections"):
             table.add_row(name.replace("_", " "), escape(str(value)))
     Console(soft_wrap=True, stderr=to_stderr).print(table)
+    if figures.get("sections"):
+        columns = ("kind", "bytes", "source_strands", "repair_strands")
+        rows = [
+            tuple(f"{row[name]:,}" if name != "kind" else row[name] for name in columns) for row in figures["sections"]
+        ]
+        show_rows("sections", [name.replace("_", " ") for name in columns], rows, to_stderr)
     if figures.get("coverage"):
         top = max(read + lost for _, read, lost in figures["coverage"])
         bar = lambda read, lost: "#" * round(40 * read / top) + "." * round(40 * lost / top)  # noqa: E731

@@ -85,7 +85,8 @@ def capacity(
 
 
 def _inspection_tables(report: dict) -> None:
-    show({name: value for name, value in report.items() if not isinstance(value, (dict, list))}, as_json=False)
+    shown = {name: value for name, value in report.items() if not isinstance(value, (dict, list))}
+    show(shown | {name: report[name] for name in ("needs", "sections") if name in report}, as_json=False)
     for name, title in (("runs", "longest run of a strand"), ("gc", "GC share of a strand")):
         top = max(report[name].values(), default=1)
         rows = [(str(value), str(count), "#" * round(40 * count / top)) for value, count in report[name].items()]

@@ -158,6 +158,7 @@ class Schedules:
 
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:
         """Write a schedule (``Files.save``)."""
+        from helix_jax.strands import inspection
         from helix_jax.timing import capacity, schedule
 
         pool, scheme = made.written(), self.writer.scheme
@@ -172,7 +173,7 @@ class Schedules:
             "net_bits_per_time_unit": round(8 * pool.header.content_bytes / pool.time, 4),
             "capacity": round(capacity.capacity(scheme.table, overhead=scheme.overhead), 4),
             "key": pool.header.key.hex(),
-        }
+        } | inspection.contents(pool.header, pool.layout)
         return figures | ({"time_units_per_pixel": round(pool.time / pixels, 5)} if pixels else {})
 
     @contextlib.contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from helix_jax.coding import ladder, modes, search
-from helix_jax.config import CodecConfig
+from helix_jax.config import CODECS, CodecConfig
 from helix_jax.errors import HelixError
 from helix_jax.nets import Nets
 from helix_jax.strands.packets import PacketLayout
@@ -27,6 +27,12 @@ def check(config: CodecConfig) -> None:
         raise HelixError(f"effort {config.effort}: give 0 to {len(search.STEPS) - 1}")
     if config.rate < 0 or config.budget < 0:
         raise HelixError(f"rate {config.rate:g}, budget {config.budget}: give more than 0")
+    if not 6 <= config.sound <= 510:
+        raise HelixError(f"sound {config.sound:g}: give 6 to 510 kbit/s, or --no-sound")
+    if not 0 <= config.preview <= 0.5:
+        raise HelixError(f"preview {config.preview:g}: give a share of the nucleotides from 0 to 0.5")
+    if config.codec not in CODECS:
+        raise HelixError(f"codec {config.codec!r}: give one of {', '.join(CODECS)}")
     if config.quality < ladder.BEST and (config.rate or config.budget):
         raise HelixError("quality, or a rate or a budget: give one of them")
 

@@ -10,6 +10,9 @@ from helix_jax.strands.header import Header
 from helix_jax.tokenizer import tiles, update
 from helix_jax.video import VideoInfo
 
+# The longest description of tokens, for which a plan leaves room in the header.
+ROOM = {"mode": "prior", "digits": 1, "model_hash": b"\1" * 8, "prior_hash": b"\1" * 6}
+
 
 def fields(info: VideoInfo, coded: modes.Coding, nets: Nets) -> dict[str, Any]:
     """Return the fields of the header that describe a clip, its coding, and the nets that decode it."""
@@ -27,14 +30,12 @@ def fields(info: VideoInfo, coded: modes.Coding, nets: Nets) -> dict[str, Any]:
     }
 
 
-def info_of(head: Header, nets: Nets) -> VideoInfo:
-    """Return the facts about the clip of a header.
+def info_of(head: Header, nets: Nets, sources: int) -> VideoInfo:
+    """Return the facts about the clip of a header, whose tokens have so many source symbols.
 
     Raises DecodeError for a header of other contents or other nets, or whose numbers contradict each other.
     """
     model, prior = nets.tokenizer, nets.prior
-    if head.kind != "video":
-        raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
     if head.model_hash != model.digest[:8]:
         raise DecodeError(
             f"this pool was encoded with model {head.model_hash.hex()}, not {model.digest[:8].hex()}: "
@@ -45,14 +46,14 @@ def info_of(head: Header, nets: Nets) -> VideoInfo:
     tokens = math.prod(tiles.grid_shape(head.frames, head.height, head.width))
     size = update.size(model.config, head.digits) if head.update else 0
     tuned = modes.update_packets(size, head.symbol_bytes)
-    room = 4 * head.symbol_bytes // head.digits * (head.sources - tuned)
+    room = 4 * head.symbol_bytes // head.digits * (sources - tuned)
     if head.mode == "raw" and (tokens > room or 4 * head.symbol_bytes % head.digits):
         raise DecodeError(
             f"the header says {head.frames} frames of {head.width}x{head.height} pixels, {tokens:,} tokens of "
             f"{head.digits} digits, and the payload has room for {room:,}: forged?"
         )
-    if tuned >= head.sources:
-        raise DecodeError(f"the header says that {tuned} of {head.sources} packets hold an update: forged?")
+    if tuned >= sources:
+        raise DecodeError(f"the header says that {tuned} of {sources} packets hold an update: forged?")
     if head.mode != "raw" and (prior is None or prior.digest[:6] != head.prior_hash):
         given = "none was given" if prior is None else f"not {prior.digest[:6].hex()}"
         raise DecodeError(

@@ -68,8 +68,8 @@ class Coding:
         while True:  # the size only grows, so that a byte that a wider index takes from the packets stays taken
             layout = plan(size, self.mode, multiple)
             size = self._sources(layout.symbol_bytes) * layout.symbol_bytes
-            if size <= layout.sources * layout.symbol_bytes:
-                return dataclasses.replace(layout, payload_bytes=size)
+            if size <= layout.parts[0].sources * layout.symbol_bytes:  # tokens are the first of several sections
+                return layout if layout.sections else dataclasses.replace(layout, payload_bytes=size)
 
     def symbols(self, layout: packets.PacketLayout, config: MixingConfig) -> UInt8[np.ndarray, "sources d"]:
         """Make the digits of the source packets, four for each byte."""

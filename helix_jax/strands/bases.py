@@ -12,7 +12,7 @@ from helix_jax.strands.header_search import AnyStrands, as_written
 from helix_jax.strands.strand_coder import Constrained, StrandCoder
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import constraints, tables
-from helix_jax.writer import Progress, Received, Rows
+from helix_jax.writer import Progress, Received, Rows, Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +30,16 @@ class Station:
     progress: Progress | None = None
     unit = "nucleotides"
 
-    def plan(self, size: int, mode: str, multiple: int = 1) -> packets.PacketLayout:
+    def plan(self, size: int, mode: str, multiple: int = 1, sections: Sequence[Share] = ()) -> packets.PacketLayout:
         """Put as many payload bytes as possible into each strand. Raises HelixError where the payload is too large."""
-        return packets.plan(self.coder.bits, size, self.strands.redundancy_of(mode), multiple=multiple)
+        own = self.strands.redundancy_of(mode)
+        shares = [(size, own if redundancy is None else redundancy) for size, redundancy in sections]
+        return packets.plan(self.coder.bits, size, own, multiple, shares)
 
     def cost(self, layout: packets.PacketLayout) -> int:
         """Return the nucleotides of all strands, header strands and primers included."""
         whole = self.coder.length + len(self.coder.constraints.left) + len(self.coder.constraints.right)
-        return (layout.packets + headers.header_strands(self.coder.bits)) * whole
+        return (layout.packets + headers.header_strands(self.coder.bits, layout.header_bytes)) * whole
 
     def draft(
         self,

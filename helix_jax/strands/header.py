@@ -5,9 +5,16 @@ they are found before anything is known of the pool:
 
     pool tag 16 | symbol index 8 | chunk, whole bytes | check 32 | zeros
 
-The header's 112 bytes are one RaptorQ block of chunks with three times as many repair chunks, at least 16 packets in
-all and at most 255. So 7 in 10 of them may be lost (5 in 10 where strands have fewer than 72 bits). The check lets a
-garbled or foreign strand through with probability 2**-32, and a CRC-32 inside the 112 bytes covers the whole header.
+The header's bytes are one RaptorQ block of chunks with three times as many repair chunks, at least 16 packets in all
+and at most 255. So 7 in 10 of them may be lost (5 in 10 where strands have fewer than 72 bits). The check lets a
+garbled or foreign strand through with probability 2**-32, and a CRC-32 in the last 4 bytes covers the whole header.
+
+There are two formats. Format 1 has 112 bytes and one content. Format 2 has sections (``strands.sections``), and takes
+112 bytes or more, in steps of 56; a reader tries the lengths, of which the CRC picks one:
+
+    2 | mixing | index bits | check bits | bytes of a symbol (2) | tables hash (8) | key (8) | fields | zeros | CRC
+
+Every release reads all earlier formats.
 """
 
 import hashlib
@@ -20,25 +27,27 @@ import numpy as np
 from jaxtyping import Bool, UInt32
 
 from helix_jax.config import MODES, MixingConfig
-from helix_jax.errors import HelixError
-from helix_jax.strands import outer, raptor
+from helix_jax.strands import outer, raptor, sections
 from helix_jax.strands.outer import Buffer
-from helix_jax.strands.packets import PacketLayout, pack_fields, unpack_fields
+from helix_jax.strands.packets import HEADER_BYTES, PacketLayout, pack_fields, unpack_fields
+from helix_jax.strands.sections import HeaderError, Section
 
-VERSION = 1
-SIZE = 112  # bytes of a header, CRC included
+FORMATS = (1, 2)
+SIZE = HEADER_BYTES  # bytes of a header of format 1, CRC included
+SIZES = range(SIZE, 1793, SIZE // 2)  # of one of format 2
 SHORTEST = 64  # bits of the shortest strand that can carry one byte of the header
 _KINDS = ("bytes", "video")
 _KEY = b"helixjax"  # check key of every header strand
 _TAG_BITS, _SYMBOL_BITS, _CHECK_BITS = 16, 8, 32
+MOST_PACKETS = 255  # header strands of a pool
+USUAL_NAME = 8  # characters of the name of a constraint set, for which a plan leaves room
 _CRC = struct.Struct(">I")
 # version kind mode digits mixing index_bits check_bits symbol_bytes | constraints tables_hash key content_bytes digest
 # | sources repairs | frames height width fps (2) | model_hash prior_hash update; the last 4 bytes are the CRC-32
 _FORMAT = struct.Struct(">7BH16s8s8sQ16s7I8s6sB")
-
-
-class HeaderError(HelixError):
-    """A header that cannot be written or read; the message names the field."""
+_FORMAT_2 = struct.Struct(">4BH8s8s")  # what precedes the fields
+_TOKENS = struct.Struct(">3B8s6s")  # mode digits update | model_hash prior_hash
+COLOURS = (1, 1, 1, 0)  # primaries, transfer function and matrix of BT.709 (ITU-T H.273), limited range
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,11 @@ class Header:
         model_hash: First 8 bytes of the tokenizer's digest.
         prior_hash: First 6 bytes of the prior's digest; zeros in mode raw.
         update: Code of the decoder's update in the last packets (``tokenizer.update``); 0 without an update.
+        sections: The sections of format 2, in the order of the payload; empty in format 1. With them ``digest`` is
+            zeros and ``repairs`` 0, as each section has its own.
+        aspect: Width of a pixel over its height; format 2 only, as is the next field.
+        colours: Primaries, transfer function and matrix (code points of ITU-T H.273), and 1 for full range.
+        measured: PSNR in 0.01 dB of AV1 and of tokens on the first seconds, where the writer compared them; else ().
     """
 
     kind: str
@@ -93,6 +107,10 @@ class Header:
     model_hash: bytes = bytes(8)
     prior_hash: bytes = bytes(6)
     update: int = 0
+    sections: tuple[Section, ...] = ()
+    aspect: Fraction = Fraction(1)
+    colours: tuple[int, int, int, int] = COLOURS
+    measured: tuple[int, ...] = ()
 
     def __post_init__(self):
         if self.kind not in _KINDS:
@@ -119,7 +137,7 @@ class Header:
             ("frames", video, 32),
             ("height", video, 32),
             ("width", video, 32),
-            ("digits", video, 8),
+            ("digits", video and not self.sections, 8),
             ("update", 0, 8),
         ):
             if not least <= getattr(self, field) < 1 << bits:
@@ -134,13 +152,44 @@ class Header:
                 f"header: {self.content_bytes} bytes of content are more than "
                 f"{self.sources} packets of {self.symbol_bytes} bytes hold"
             )
+        parts = [section.part(self.symbol_bytes).sources for section in self.sections]
+        if parts and (sum(parts) != self.sources or self.repairs or any(self.digest)):
+            raise HeaderError(f"header: sections of {sum(parts)} packets in a payload of {self.sources}")
+        if not parts and (self.aspect != 1 or self.colours != COLOURS):
+            raise HeaderError("header: aspect and colours in format 1, which does not have them")
+        if self.aspect <= 0 or max(self.aspect.numerator, self.aspect.denominator) >= 1 << 32:
+            raise HeaderError(f"header: a pixel aspect of {self.aspect}")
+        if not all(0 <= code <= 255 for code in self.colours[:3]) or self.colours[3] not in (0, 1):
+            raise HeaderError(f"header: colours {self.colours}")
+
+    @property
+    def format(self) -> int:
+        """The format of the pool, one of FORMATS."""
+        return 2 if self.sections else 1
+
+    @property
+    def codec(self) -> str:
+        """What the picture is stored as: "av1" or "tokens", or "" for a pool without a picture."""
+        if any(section.kind == "av1" for section in self.sections):
+            return "av1"
+        return "tokens" if self.kind == "video" else ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the header."""
+        return len(self.to_bytes())
+
+    def genuine(self) -> list:
+        """Return for each part of the payload the test that ``outer.decode`` makes of it."""
+        return [outer.matching(digest) for digest in [s.digest for s in self.sections] or [self.digest]]
 
     def to_bytes(self) -> bytes:
-        """Return the header as ``SIZE`` bytes, big-endian."""
-        switches = self.mixing.interleave | self.mixing.kronecker << 1 | self.mixing.offset << 2
+        """Return the header as bytes, big-endian: ``SIZE`` in format 1, one of ``SIZES`` in format 2."""
+        if self.sections:
+            return self._to_bytes_2()
         fps = Fraction(self.fps)
         fields = _FORMAT.pack(
-            *(VERSION, _KINDS.index(self.kind), MODES.index(self.mode), self.digits, switches),
+            *(1, _KINDS.index(self.kind), MODES.index(self.mode), self.digits, _switches(self.mixing)),
             *(self.index_bits, self.check_bits, self.symbol_bytes),
             *(self.constraints.encode("ascii"), self.tables_hash, self.key, self.content_bytes, self.digest),
             *(self.sources, self.repairs, self.frames, self.height, self.width, fps.numerator, fps.denominator),
@@ -153,11 +202,15 @@ class Header:
         """Invert ``to_bytes``. Raises HeaderError for damage, a newer format version, or values that make no sense."""
         if not intact(data):
             raise HeaderError("header: damaged, its CRC does not match")
-        if data[0] != VERSION:
+        if data[0] not in FORMATS:
             raise HeaderError(
-                f"header: the pool has format version {data[0]}, this helix_jax reads version {VERSION}; "
+                f"header: the pool has format version {data[0]}, this helix_jax reads versions 1 and 2; "
                 "use the release that wrote it"
             )
+        if data[0] == 2:
+            return cls._from_bytes_2(bytes(data[: -_CRC.size]))
+        if len(data) != SIZE:
+            raise HeaderError(f"header: {len(data)} bytes, and format 1 has {SIZE}")
         _, kind, mode, digits, switches, index_bits, check_bits, symbol_bytes, *rest = _FORMAT.unpack_from(data)
         name, tables_hash, key, content_bytes, digest, sources, repairs, frames, height, width, *rest = rest
         numerator, denominator, model_hash, prior_hash, update = rest
@@ -175,7 +228,7 @@ class Header:
             index_bits=index_bits,
             check_bits=check_bits,
             repairs=repairs,
-            mixing=MixingConfig(bool(switches & 1), bool(switches & 2), bool(switches & 4)),
+            mixing=_mixing(switches),
             mode=MODES[mode],
             frames=frames,
             height=height,
@@ -187,14 +240,81 @@ class Header:
             update=update,
         )
 
+    def _to_bytes_2(self) -> bytes:
+        start = _FORMAT_2.pack(
+            *(2, _switches(self.mixing), self.index_bits, self.check_bits, self.symbol_bytes),
+            *(self.tables_hash, self.key),
+        )
+        parts = [start, sections.field(sections.CONSTRAINTS, self.constraints.encode("ascii"))]
+        if self.kind == "video":
+            fps, aspect = Fraction(self.fps), self.aspect
+            clip = [self.frames, self.height, self.width, fps.numerator, fps.denominator]
+            if (aspect, self.colours) != (1, COLOURS):
+                clip += [aspect.numerator, aspect.denominator, *self.colours]
+            parts.append(sections.field(sections.VIDEO, sections.numbers(*clip)))
+        if any(self.model_hash):
+            codes = MODES.index(self.mode), self.digits, self.update
+            parts.append(sections.field(sections.TOKENS, _TOKENS.pack(*codes, self.model_hash, self.prior_hash)))
+        if self.measured:
+            parts.append(sections.field(sections.MEASURED, sections.numbers(*self.measured)))
+        parts += [sections.field(sections.SECTION, section.to_bytes()) for section in self.sections]
+        data = b"".join(parts)
+        size = next((size for size in SIZES if size >= len(data) + _CRC.size), 0)
+        if not size:
+            raise HeaderError(
+                f"header: {len(self.sections)} sections take {len(data)} bytes, and a header has at most {SIZES[-1]}"
+            )
+        data = data.ljust(size - _CRC.size, b"\0")
+        return data + _CRC.pack(zlib.crc32(data))
+
+    @classmethod
+    def _from_bytes_2(cls, data: bytes) -> "Header":
+        _, switches, index_bits, check_bits, symbol_bytes, tables_hash, key = _FORMAT_2.unpack_from(data)
+        if switches > 7 or not symbol_bytes:
+            raise HeaderError(f"header: mixing {switches} or symbols of {symbol_bytes} bytes make no sense")
+        found, names, values = [], [], {"kind": "bytes"}
+        for tag, value in sections.fields(data[_FORMAT_2.size :]):
+            if tag == sections.CONSTRAINTS:
+                names.append(value.decode("ascii", "replace"))
+            elif tag == sections.VIDEO:
+                values |= _video_of(value)
+            elif tag == sections.TOKENS:
+                values |= _tokens_of(value)
+            elif tag == sections.SECTION:
+                found.append(Section.from_bytes(value))
+            elif tag == sections.MEASURED:
+                values["measured"] = tuple(sections.read_numbers(value, 2)[0])
+            elif tag < sections.OPTIONAL:
+                raise HeaderError(f"header: field {tag} is unknown: use a newer release of helix_jax")
+        if not found or len(names) != 1:
+            raise HeaderError(f"header: {len(found)} sections and {len(names)} constraint sets")
+        return cls(
+            constraints=names[0],
+            tables_hash=tables_hash,
+            key=key,
+            content_bytes=sum(section.size for section in found),
+            digest=bytes(outer.DIGEST_BYTES),
+            sources=sum(section.part(symbol_bytes).sources for section in found),
+            symbol_bytes=symbol_bytes,
+            index_bits=index_bits,
+            check_bits=check_bits,
+            repairs=0,
+            mixing=_mixing(switches),
+            sections=tuple(found),
+            **values,
+        )
+
     def layout(self, bits: int) -> PacketLayout:
         """Return the layout of the pool, given the bits K of a strand; its payload is whole symbols.
 
         Raises HeaderError when the header does not fit strands of that many bits.
         """
         payload_bytes = self.sources * self.symbol_bytes
+        parts = tuple(section.part(self.symbol_bytes) for section in self.sections)
         try:
-            return PacketLayout(bits, self.symbol_bytes, self.index_bits, self.check_bits, payload_bytes, self.repairs)
+            return PacketLayout(
+                bits, self.symbol_bytes, self.index_bits, self.check_bits, payload_bytes, self.repairs, parts, self.size
+            )
         except ValueError as error:
             raise HeaderError(f"header: does not fit strands of {bits} bits: {error}") from error
 
@@ -209,9 +329,9 @@ def least_strands(bits: int) -> int:
     return _bootstrap(bits).sources
 
 
-def header_strands(bits: int) -> int:
-    """Return how many strands of ``bits`` bits a header takes."""
-    return _bootstrap(bits).packets
+def header_strands(bits: int, size: int = SIZE) -> int:
+    """Return how many strands of ``bits`` bits a header of ``size`` bytes takes."""
+    return _bootstrap(bits, size).packets
 
 
 def header_packets(header: Header, bits: int) -> UInt32[np.ndarray, "m W"]:
@@ -219,8 +339,9 @@ def header_packets(header: Header, bits: int) -> UInt32[np.ndarray, "m W"]:
 
     Raises HeaderError when a strand is too short (fewer than 64 bits).
     """
-    layout = _bootstrap(bits)
-    chunks = outer.encode(layout, header.to_bytes())
+    data = header.to_bytes()
+    layout = _bootstrap(bits, len(data))
+    chunks = outer.encode(layout, data)
     index = _tag(header.key) << _SYMBOL_BITS | np.arange(len(chunks))
     return pack_fields(bits, _TAG_BITS + _SYMBOL_BITS, _CHECK_BITS, _KEY, index, chunks)
 
@@ -248,7 +369,7 @@ def find_headers(words: UInt32[np.ndarray, "n W"], bits: int) -> tuple[tuple[Hea
     tags, symbols, chunks = index[mask] >> _SYMBOL_BITS, index[mask] % (1 << _SYMBOL_BITS), chunks[mask]
     headers, refused = [], None
     for tag in np.unique(tags):
-        data = _decode(layout, symbols[tags == tag], chunks[tags == tag])
+        data = _decode(bits, symbols[tags == tag], chunks[tags == tag])
         if data is None:
             continue
         try:
@@ -276,26 +397,31 @@ def _fields(layout, words):
     index, chunks, ok = unpack_fields(
         layout.bits, layout.index_bits, layout.symbol_bytes, layout.check_bits, _KEY, words
     )
-    return index, chunks, ok & (index % (1 << _SYMBOL_BITS) < layout.packets)
+    return index, chunks, ok & (index % (1 << _SYMBOL_BITS) < MOST_PACKETS)
 
 
-def _bootstrap(bits):
+def _bootstrap(bits, size=SIZE):
     """Return the layout of header strands as the outer code sees it (tag and symbol index count as its index)."""
     if not usable(bits):
         raise HeaderError(
             f"strands of {bits} bits are too short for a header, which needs {SHORTEST}: use longer strands"
         )
     chunk = min(SIZE, (bits - _TAG_BITS - _SYMBOL_BITS - _CHECK_BITS) // 8)
-    sources = -(-SIZE // chunk)
-    packets = min(255, max(16, 4 * sources))
-    return PacketLayout(bits, chunk, _TAG_BITS + _SYMBOL_BITS, _CHECK_BITS, SIZE, packets - sources)
+    sources = -(-size // chunk)
+    if sources > MOST_PACKETS // 2:
+        raise HeaderError(
+            f"a header of {size} bytes takes {sources} strands of {bits} bits, more than {MOST_PACKETS // 2}: use "
+            "longer strands, or fewer sections"
+        )
+    packets = min(MOST_PACKETS, max(16, 4 * sources))
+    return PacketLayout(bits, chunk, _TAG_BITS + _SYMBOL_BITS, _CHECK_BITS, size, packets - sources)
 
 
 def _tag(key):
     return int.from_bytes(hashlib.sha256(key).digest()[:2], "big")
 
 
-def _decode(layout, index, chunks):
+def _decode(bits, index, chunks):
     """Return the header's bytes from the chunks of one pool, or None.
 
     One wrong chunk among them (2**-32 each) is tolerated by solving from other chunks; the inner CRC decides.
@@ -304,12 +430,58 @@ def _decode(layout, index, chunks):
     chunks = chunks[first]
     for leave_out in range(-1, len(index)):
         keep = np.arange(len(index)) != leave_out
-        data, _ = raptor.solve(layout.sources, index[keep], chunks[keep])
-        if data is not None and intact(data.tobytes()[:SIZE]):
-            return data.tobytes()[:SIZE]
+        for size in _possible(bits, int(keep.sum())):
+            layout = _bootstrap(bits, size)
+            own = keep & (index < layout.packets)
+            data = raptor.solve(layout.sources, index[own], chunks[own])[0] if own.sum() >= layout.sources else None
+            if data is not None and intact(data.tobytes()[:size]):
+                return data.tobytes()[:size]
     return None
+
+
+def _possible(bits, received):
+    """Yield the sizes of headers that so many strands can give, the usual one first."""
+    for size in SIZES:
+        if -(-size // _bootstrap(bits).symbol_bytes) > min(received, MOST_PACKETS // 2):
+            return
+        yield size
 
 
 def intact(data: Buffer) -> bool:
     """Return whether these are the bytes of a header whose CRC matches."""
-    return len(data) == SIZE and _CRC.pack(zlib.crc32(data[: -_CRC.size])) == data[-_CRC.size :]
+    return len(data) in SIZES and _CRC.pack(zlib.crc32(data[: -_CRC.size])) == data[-_CRC.size :]
+
+
+def _switches(mixing):
+    return mixing.interleave | mixing.kronecker << 1 | mixing.offset << 2
+
+
+def _mixing(switches):
+    return MixingConfig(bool(switches & 1), bool(switches & 2), bool(switches & 4))
+
+
+def _video_of(value):
+    """Return the fields of the header that describe a clip. What later releases add behind them is skipped."""
+    (frames, height, width, numerator, denominator), rest = sections.read_numbers(value, 5)
+    if not denominator:
+        raise HeaderError(f"header: fps /{denominator} is unknown")
+    fields = {"kind": "video", "frames": frames, "height": height, "width": width}
+    fields["fps"] = Fraction(numerator, denominator)
+    if rest:
+        (above, below, *colours), _ = sections.read_numbers(rest, 6)
+        if not below:
+            raise HeaderError(f"header: pixel aspect /{below} is unknown")
+        fields |= {"aspect": Fraction(above, below), "colours": tuple(colours)}
+    return fields
+
+
+def _tokens_of(value):
+    """Return the fields of the header that describe tokens."""
+    if len(value) < _TOKENS.size:
+        raise HeaderError("header: the field of the tokens is cut short")
+    mode, digits, update, model_hash, prior_hash = _TOKENS.unpack_from(value)
+    if mode >= len(MODES):
+        raise HeaderError(f"header: mode {mode} is unknown")
+    return {
+        "mode": MODES[mode], "digits": digits, "update": update, "model_hash": model_hash, "prior_hash": prior_hash,
+    }  # fmt: skip

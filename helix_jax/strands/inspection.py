@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from helix_jax.errors import DecodeError, HelixError
-from helix_jax.strands import checker, header_search
+from helix_jax.strands import checker, header_search, packets
+from helix_jax.strands.header import Header
 from helix_jax.strands.header_search import AnyStrands
+from helix_jax.strands.packets import PacketLayout
 from helix_jax.strands.pool import Draft, Pool, densities
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import capacity, constraints
@@ -64,7 +67,8 @@ def inspect(
             "wasted_bits": layout.unused_bits,
             "source_strands": layout.sources,
             "repair_strands": layout.packets - layout.sources,
-        }
+            "needs": needs(head, written),
+        } | contents(head, layout)
         length = source.total
     else:
         noted = [note for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
@@ -109,7 +113,7 @@ def inspect(
     }
 
 
-def figures(pool: Pool | Draft, path: str | os.PathLike) -> dict[str, str | int | float]:
+def figures(pool: Pool | Draft, path: str | os.PathLike) -> dict[str, Any]:
     """Return the figures of a pool just written to ``path``, as plain numbers and strings."""
     c = pool.constraints
     length = pool.nucleotides // pool.count - len(c.left) - len(c.right)
@@ -123,7 +127,35 @@ def figures(pool: Pool | Draft, path: str | os.PathLike) -> dict[str, str | int 
         "net_bits_per_nt": round(net, 4),
         "capacity": round(capacity.load(c), 4),
         "key": pool.header.key.hex(),
-    }
+    } | contents(pool.header, pool.layout)
+
+
+def contents(head: Header, layout: PacketLayout) -> dict[str, Any]:
+    """Return what a pool of format 2 holds, and why; {} for one of format 1, which holds a single content."""
+    if not head.sections:
+        return {}
+    figures = {"codec": head.codec} if head.codec else {}
+    if head.measured:
+        first, second = (psnr / 100 for psnr in head.measured)
+        figures["why"] = f"AV1 shows {first:.2f} dB of the first seconds, and tokens {second:.2f} dB in as much"
+    figures["sections"] = [
+        {
+            "kind": section.kind,
+            "bytes": section.size,
+            "source_strands": part.sources,
+            "repair_strands": packets.blocks_of(part, layout.symbol_bytes) * part.repairs,
+        }
+        for section, part in zip(head.sections, layout.sections, strict=True)
+    ]
+    return figures
+
+
+def needs(head: Header, written: Written) -> dict[str, Any]:
+    """Return what decoding needs beside the strands, as far as the strands or the comments of their file say."""
+    wanted = {"forbid": list(written.motifs), "left_primer": written.left, "right_primer": written.right}
+    if any(head.model_hash):
+        wanted |= {"model": head.model_hash.hex(), "prior": head.prior_hash.hex() if any(head.prior_hash) else ""}
+    return {name: value for name, value in wanted.items() if value}
 
 
 def _add(total, counts):

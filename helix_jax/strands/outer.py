@@ -11,7 +11,7 @@ block has beyond its source symbols (its surplus) then tell which ones are wrong
 import collections
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from helix_jax.strands import audit, raptor
 from helix_jax.strands.packets import BLOCK_BYTES, PacketLayout
 
 Buffer = bytes | bytearray | memoryview
+Genuine = Callable[[Buffer], bool] | Sequence[Callable[[Buffer], bool]]  # of the one part, or of each
 
 DIGEST_BYTES = 16
 _PROVEN = 3  # surplus at which a consistent block is beyond doubt: a wrong packet hides with probability 256**-surplus
@@ -40,7 +41,7 @@ class Recovered:
         suspect: Mask of the source symbols that were received, but in a block that holds a wrong packet which could not
             be found.
         rejected: Indices, in ascending order, of which a received copy was found wrong or contradicted by another copy.
-        verified: Whether the payload's digest matches.
+        parts_verified: Whether the digest of each part of the payload matches.
     """
 
     symbols: UInt8[np.ndarray, "sources symbol_bytes"]
@@ -48,7 +49,12 @@ class Recovered:
     lost: Bool[np.ndarray, " sources"]
     suspect: Bool[np.ndarray, " sources"]
     rejected: Int64[np.ndarray, " r"]
-    verified: bool
+    parts_verified: tuple[bool, ...]
+
+    @property
+    def verified(self) -> bool:
+        """Whether the digests of all parts match."""
+        return all(self.parts_verified)
 
     @property
     def payload(self) -> bytes:
@@ -62,8 +68,8 @@ def payload_digest(payload: Buffer) -> bytes:
 
 
 def matching(digest: bytes) -> Callable[[Buffer], bool]:
-    """Return the test "``payload_digest`` of the payload is ``digest``", for ``decode``."""
-    return lambda payload: payload_digest(payload) == digest
+    """Return the test "``payload_digest`` begins with ``digest``" of a part of the payload, for ``decode``."""
+    return lambda payload: payload_digest(payload)[: len(digest)] == digest
 
 
 def encode(layout: PacketLayout, payload: Buffer) -> UInt8[np.ndarray, "packets symbol_bytes"]:
@@ -76,53 +82,54 @@ def encode(layout: PacketLayout, payload: Buffer) -> UInt8[np.ndarray, "packets 
     symbols = np.zeros((layout.packets, layout.symbol_bytes), np.uint8)
     symbols[: layout.sources].reshape(-1)[: len(payload)] = np.frombuffer(payload, np.uint8)
     repaired = layout.sources
-    for start, size, count in groups(layout):
-        coded = repairs(layout, symbols[start : start + size * count], count)
+    for start, size, count, repair in groups(layout):
+        coded = repairs(symbols[start : start + size * count], count, repair)
         symbols[repaired : repaired + len(coded)] = coded
         repaired += len(coded)
     return symbols
 
 
-def groups(layout: PacketLayout) -> Iterator[tuple[int, int, int]]:
+def groups(layout: PacketLayout) -> Iterator[tuple[int, int, int, int]]:
     """Yield neighbouring blocks of one size that are coded side by side.
 
-    Each item is (first source symbol, source symbols of each block, number of blocks). Columns are coded independently,
-    so blocks of one size share an encoder, which is ten times faster.
+    Each item is (first source symbol, source symbols of each block, number of blocks, repair symbols of each block).
+    Columns are coded independently, so blocks of one size share an encoder, which is ten times faster.
     """
     start = 0
-    for size, same in itertools.groupby(layout.block_sources):
+    shapes = zip(layout.block_sources, layout.block_repairs, strict=True)
+    for (size, repair), same in itertools.groupby(shapes):
         remaining = len(list(same))
         side_by_side = max(1, BLOCK_BYTES // (size * layout.symbol_bytes) - 1)
         while remaining:
             count = min(side_by_side, remaining)
-            yield start, size, count
+            yield start, size, count, repair
             start, remaining = start + count * size, remaining - count
 
 
-def repairs(layout: PacketLayout, symbols: UInt8[np.ndarray, "n width"], blocks: int) -> UInt8[np.ndarray, "r width"]:
+def repairs(symbols: UInt8[np.ndarray, "n width"], blocks: int, number: int) -> UInt8[np.ndarray, "r width"]:
     """Return the repair symbols of neighbouring blocks.
 
     Args:
-        layout: The layout of the pool.
         symbols: The source symbols of the blocks, block by block.
         blocks: Number of blocks, which have one size.
+        number: Repair symbols of each block.
 
     Returns:
         The repair symbols, block by block.
     """
-    if not layout.repairs:
+    if not number:
         return symbols[:0]
     width = symbols.shape[1]
     data = symbols.reshape(blocks, -1, width).transpose(1, 0, 2)
-    coded = raptor.repair_symbols(data.reshape(len(data), blocks * width), layout.repairs)
-    return coded.reshape(layout.repairs, blocks, width).transpose(1, 0, 2).reshape(-1, width)
+    coded = raptor.repair_symbols(data.reshape(len(data), blocks * width), number)
+    return coded.reshape(number, blocks, width).transpose(1, 0, 2).reshape(-1, width)
 
 
 def decode(
     layout: PacketLayout,
     index: Integer[np.ndarray, " n"],
     symbols: UInt8[np.ndarray, "m width"],
-    genuine: Callable[[Buffer], bool],
+    genuine: Genuine,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recovered:
     """Recover the payload from packets that passed their check.
@@ -189,9 +196,7 @@ class Packets:
         """Number of distinct packets."""
         return int(np.count_nonzero(self.copies))
 
-    def recover(
-        self, genuine: Callable[[Buffer], bool], progress: Callable[[int, int], None] | None = None
-    ) -> Recovered:
+    def recover(self, genuine: Genuine, progress: Callable[[int, int], None] | None = None) -> Recovered:
         """Repair what can be repaired. The packets are used up.
 
         Copies of an index that differ are settled by the majority; without a majority, all of them are left out. Wrong
@@ -200,28 +205,33 @@ class Packets:
         symbols count as lost and its received ones as suspect.
 
         Args:
-            genuine: Tells of the bytes of a whole payload (a buffer) whether they are the true ones (see ``matching``).
+            genuine: Tells of the bytes of a whole part (a buffer) whether they are the true ones (see ``matching``);
+                where there are several parts, one function for each.
             progress: Called as progress(blocks done, blocks in all) after each block. Where no payload is genuine then,
                 a second pass of about a second per damaged block looks for wrong packets.
 
         Returns:
             The payload, as far as it can be recovered.
         """
+        tests = [genuine] if callable(genuine) else genuine
         contradicted = self._settle()
-        blocks, found = [_Block(self, number) for number in range(self.layout.blocks)], []
+        blocks, found = _blocks(self), []
         for done, block in enumerate(blocks, start=1):
             found.append([block.solved()])
             if progress is not None:
                 progress(done, len(blocks))
-        verified = self._choose(blocks, found, genuine)
-        if verified is None:
-            found = [block.audited() for block in blocks]
-            verified = self._choose(blocks, found, genuine)
-        if verified is not None:
-            settled, doubtful = verified, set()
-        else:
-            settled, doubtful = [findings[0] for findings in found], _doubtful(found)
-        return self._assemble(blocks, settled, doubtful, contradicted, verified is not None)
+        settled, doubtful, verified = [], set(), []
+        for part, test in enumerate(tests):
+            numbers = [n for n, owner in enumerate(self.layout.block_parts) if owner == part]
+            own, readings = [blocks[n] for n in numbers], [found[n] for n in numbers]
+            chosen = self._choose(part, own, readings, test)
+            if chosen is None:
+                readings = [block.audited() for block in own]
+                chosen = self._choose(part, own, readings, test)
+            verified.append(chosen is not None)
+            settled += chosen if chosen is not None else [findings[0] for findings in readings]
+            doubtful |= {numbers[n] for n in _doubtful(readings)} if chosen is None else set()
+        return self._assemble(blocks, settled, doubtful, contradicted, tuple(verified))
 
     def _settle(self):
         """Keep the most frequent of the copies that differ, and return the contradicted indices in ascending order."""
@@ -233,12 +243,14 @@ class Packets:
                 self.symbols[index], self.copies[index] = 0, 0
         return np.array(sorted(self._others), np.int64)
 
-    def _payload(self):
-        """Return the payload as a buffer, without a copy."""
-        return self.symbols[: self.layout.sources].reshape(-1).data[: self.layout.payload_bytes]
+    def _payload(self, part):
+        """Return a part of the payload as a buffer, without a copy."""
+        begin = sum(before.sources for before in self.layout.parts[:part])
+        own = self.symbols[begin : begin + self.layout.parts[part].sources].reshape(-1).data
+        return own if self.layout.sections else own[: self.layout.payload_bytes]
 
-    def _choose(self, blocks, found, genuine):
-        """Return the findings, one of each block, whose payload has the digest; None when there are no such findings.
+    def _choose(self, part, blocks, found, genuine):
+        """Return the findings, one of each block of a part, whose payload has the digest; None without such findings.
 
         ``symbols`` is left with them in place, or as it was.
         """
@@ -246,7 +258,7 @@ class Packets:
             return None
         for choice in itertools.islice(itertools.product(*found), 4 * audit.ATTEMPTS):
             before = [block.put(finding) for block, finding in zip(blocks, choice, strict=True)]
-            if genuine(self._payload()):
+            if genuine(self._payload(part)):
                 return list(choice)
             for block, finding, rows in zip(blocks, choice, before, strict=True):
                 block.put(finding, rows)
@@ -279,6 +291,16 @@ class Packets:
         )  # fmt: skip
 
 
+def _blocks(packets):
+    """Return the blocks of the packets received, in order."""
+    layout, start, repair = packets.layout, 0, packets.layout.sources
+    blocks = []
+    for sources, repairs in zip(layout.block_sources, layout.block_repairs, strict=True):
+        blocks.append(_Block(packets, sources, start, repairs, repair))
+        start, repair = start + sources, repair + repairs
+    return blocks
+
+
 class _Block:
     """One block of the packets received.
 
@@ -289,12 +311,9 @@ class _Block:
         ids: int64[n], the ids within the block of the packets received, in ascending order.
     """
 
-    def __init__(self, packets, number):
-        layout, self.store = packets.layout, packets.symbols
-        size, larger = divmod(layout.sources, layout.blocks)
-        self.sources, self.start = size + (number < larger), number * size + min(number, larger)
-        self.repair = layout.sources + number * layout.repairs
-        parts = (slice(self.start, self.start + self.sources), slice(self.repair, self.repair + layout.repairs))
+    def __init__(self, packets, sources, start, repairs, repair):
+        self.store, self.sources, self.start, self.repair = packets.symbols, sources, start, repair
+        parts = (slice(start, start + sources), slice(repair, repair + repairs))
         self.ids = np.flatnonzero(np.concatenate([packets.copies[part] for part in parts]))
 
     @property

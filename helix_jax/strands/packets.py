@@ -10,6 +10,8 @@ makes that true for each strand by itself: two pools' plain keyed CRCs differ by
 foreign pool would pass together or fail together.
 """
 
+import dataclasses
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Sequence
@@ -23,6 +25,7 @@ from helix_jax.config import Survival
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import survival
 
+HEADER_BYTES = 112  # of format 1, and the least of format 2 (``strands.header``)
 CHECK_BITS = (16, 32)  # the narrowest and the widest check of a planned layout
 BLOCK_SYMBOLS = 8192  # the most source symbols in one block of the outer code
 # RaptorQ (outer.py) cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
@@ -35,11 +38,25 @@ _CHUNK = 1 << 16  # strands handled at once, so that memory does not grow with t
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stretch of whole source symbols with a redundancy of its own.
+
+    Attributes:
+        sources: Source symbols.
+        repairs: Repair packets of each of its source blocks.
+    """
+
+    sources: int
+    repairs: int
+
+
+@dataclass(frozen=True)
 class PacketLayout:
     """Widths and counts of a pool's packets.
 
     The global index counts the source symbols of all blocks in payload order, then the repair symbols block by block.
-    Raises ValueError when the numbers contradict each other.
+    The payload of format 1 is one part. That of format 2 has a part for each section, which is divided into blocks by
+    itself. Raises ValueError when the numbers contradict each other.
 
     Attributes:
         bits: Bits carried by a strand (K).
@@ -47,7 +64,9 @@ class PacketLayout:
         index_bits: Width of the index.
         check_bits: Width of the check.
         payload_bytes: Bytes stored in the pool.
-        repairs: Repair packets of each source block.
+        repairs: Repair packets of each source block; 0 where ``sections`` say it.
+        sections: The parts of format 2, which hold whole symbols; empty for format 1.
+        header_bytes: Bytes of the header, which has strands of its own.
     """
 
     bits: int
@@ -56,18 +75,24 @@ class PacketLayout:
     check_bits: int
     payload_bytes: int
     repairs: int
+    sections: tuple[Part, ...] = ()
+    header_bytes: int = HEADER_BYTES
 
     def __post_init__(self):
         if not (1 <= self.symbol_bytes <= _SYMBOL_BYTES and 1 <= self.index_bits <= 32 and 1 <= self.check_bits <= 32):
             raise ValueError(f"impossible field widths in {self}")
-        if self.payload_bytes < 0 or self.repairs < 0:
+        if self.payload_bytes < 0 or any(part.sources < 0 or part.repairs < 0 for part in self.parts):
             raise ValueError(f"negative count in {self}")
+        total = sum(part.sources for part in self.sections)
+        if self.sections and (self.repairs or self.payload_bytes != total * self.symbol_bytes or not total):
+            raise ValueError(f"sections of {total} symbols in {self}")
         if self.unused_bits < 0:
             raise ValueError(f"fields take {self.bits - self.unused_bits} bits, a strand has {self.bits}")
         if self.packets > 1 << self.index_bits:
             raise ValueError(f"{self.packets} packets do not fit an index of {self.index_bits} bits")
-        if self.block_sources[0] + self.repairs > 1 << 24:
-            raise ValueError(f"{self.repairs} repair packets per block are more than RaptorQ's 2^24 symbols allow")
+        for part in self.parts:
+            if -(-part.sources // max(1, self._blocks_of(part))) + part.repairs > 1 << 24:
+                raise ValueError(f"{part.repairs} repair packets per block are more than RaptorQ's 2^24 symbols allow")
 
     @property
     def unused_bits(self) -> int:
@@ -80,21 +105,42 @@ class PacketLayout:
         return max(1, -(-self.payload_bytes // self.symbol_bytes))
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the payload, one in format 1."""
+        return self.sections or (Part(self.sources, self.repairs),)
+
+    @property
     def blocks(self) -> int:
         """Source blocks of the outer code."""
-        padded = -(-self.symbol_bytes // 8) * 8
-        return -(-self.sources // min(BLOCK_SYMBOLS, BLOCK_BYTES // padded))
+        return sum(map(self._blocks_of, self.parts))
 
     @property
     def block_sources(self) -> tuple[int, ...]:
-        """Source symbols of each block; the sizes differ by at most one, the larger ones first."""
-        size, larger = divmod(self.sources, self.blocks)
-        return (size + 1,) * larger + (size,) * (self.blocks - larger)
+        """Source symbols of each block; those of a part differ by at most one, the larger ones first."""
+        sizes = []
+        for part in self.parts:
+            if part.sources:
+                size, larger = divmod(part.sources, self._blocks_of(part))
+                sizes += [size + 1] * larger + [size] * (self._blocks_of(part) - larger)
+        return tuple(sizes)
+
+    @property
+    def block_repairs(self) -> tuple[int, ...]:
+        """Repair packets of each block."""
+        return tuple(itertools.chain(*([part.repairs] * self._blocks_of(part) for part in self.parts)))
+
+    @property
+    def block_parts(self) -> tuple[int, ...]:
+        """The part that each block belongs to."""
+        return tuple(itertools.chain(*([n] * self._blocks_of(part) for n, part in enumerate(self.parts))))
 
     @property
     def packets(self) -> int:
         """Packets of the pool, source and repair."""
-        return self.sources + self.blocks * self.repairs
+        return self.sources + sum(self._blocks_of(part) * part.repairs for part in self.parts)
+
+    def _blocks_of(self, part):
+        return blocks_of(part, self.symbol_bytes)
 
     def locate(
         self, index: Integer[np.ndarray, " n"] | Sequence[int]
@@ -107,13 +153,14 @@ class PacketLayout:
         index = np.asarray(index, np.int64)
         if index.size and not 0 <= index.min() <= index.max() < self.packets:
             raise ValueError(f"packet index out of range: {index.min()}..{index.max()} of {self.packets} packets")
-        sizes = np.asarray(self.block_sources, np.int64)
-        starts = np.cumsum(sizes) - sizes
-        repair = index - self.sources
-        source_block = np.searchsorted(starts, index, side="right") - 1
-        block = np.where(repair < 0, source_block, repair // max(1, self.repairs))
-        block = np.clip(block, 0, self.blocks - 1)
-        symbol = np.where(repair < 0, index - starts[block], sizes[block] + repair % max(1, self.repairs))
+        sizes, starts, repair_starts = self._starts()
+        source = index < self.sources
+        block = np.where(
+            source,
+            np.searchsorted(starts, index, side="right") - 1,
+            np.searchsorted(repair_starts, index, side="right") - 1,
+        )
+        symbol = np.where(source, index - starts[block], sizes[block] + index - repair_starts[block])
         return block, symbol
 
     def index_of(
@@ -122,11 +169,21 @@ class PacketLayout:
         symbol: Integer[np.ndarray, "..."] | Sequence[int] | int | np.integer,
     ) -> Int64[np.ndarray, "..."]:
         """Return the global indices of symbol ids within blocks: the inverse of ``locate``."""
-        sizes = np.asarray(self.block_sources, np.int64)
+        sizes, starts, repair_starts = self._starts()
         block, symbol = np.asarray(block, np.int64), np.asarray(symbol, np.int64)
-        start = (np.cumsum(sizes) - sizes)[block]
         repair = symbol - sizes[block]
-        return np.where(repair < 0, start + symbol, self.sources + block * self.repairs + repair)
+        return np.where(repair < 0, starts[block] + symbol, repair_starts[block] + repair)
+
+    def _starts(self):
+        """Return of each block its source symbols, the index of the first, and that of its first repair symbol."""
+        sizes, repairs = (np.asarray(counts, np.int64) for counts in (self.block_sources, self.block_repairs))
+        return sizes, np.cumsum(sizes) - sizes, self.sources + np.cumsum(repairs) - repairs
+
+
+def blocks_of(part: Part, symbol_bytes: int) -> int:
+    """Return the number of source blocks of a part of a payload of symbols of that many bytes."""
+    padded = -(-symbol_bytes // 8) * 8
+    return -(-part.sources // min(BLOCK_SYMBOLS, BLOCK_BYTES // padded))
 
 
 def check_claim(layout: PacketLayout, strands: int) -> None:
@@ -141,7 +198,13 @@ def check_claim(layout: PacketLayout, strands: int) -> None:
         )
 
 
-def plan(bits: int, payload_bytes: int, redundancy: float | int | Survival, multiple: int = 1) -> PacketLayout:
+def plan(
+    bits: int,
+    payload_bytes: int,
+    redundancy: float | int | Survival,
+    multiple: int = 1,
+    sections: Sequence[tuple[int, float | int | Survival]] = (),
+) -> PacketLayout:
     """Choose the layout that puts the most payload bytes into each strand of ``bits`` bits.
 
     The index is as wide as the number of packets needs, and the check has at least 16 bits; what is left after whole
@@ -154,6 +217,7 @@ def plan(bits: int, payload_bytes: int, redundancy: float | int | Survival, mult
             outlive. Above 0 every block gets two packets more, as RaptorQ fails about once in 300 with exactly as many
             packets as sources.
         multiple: ``symbol_bytes`` is a multiple of it, so that packets carry whole tokens.
+        sections: (bytes, redundancy) of each section of format 2, in place of the two above.
 
     Returns:
         The layout.
@@ -161,26 +225,41 @@ def plan(bits: int, payload_bytes: int, redundancy: float | int | Survival, mult
     Raises:
         HelixError: When a strand is too short for ``multiple`` payload bytes, or the payload too large for a pool.
     """
-    if not isinstance(redundancy, Survival) and not (math.isfinite(redundancy) and redundancy >= 0):
-        raise HelixError(f"redundancy {redundancy} is not a share >= 0; 0.1 adds one repair packet to ten")
-    if payload_bytes < 0:
-        raise HelixError(f"payload of {payload_bytes} bytes")
-    least = CHECK_BITS[0]
+    wanted = list(sections) or [(payload_bytes, redundancy)]
+    for size, share in wanted:
+        if not isinstance(share, Survival) and not (math.isfinite(share) and share >= 0):
+            raise HelixError(f"redundancy {share} is not a share >= 0; 0.1 adds one repair packet to ten")
+        if size < 0:
+            raise HelixError(f"payload of {size} bytes")
+    total, least = sum(size for size, _ in wanted), CHECK_BITS[0]
     widest = min(_SYMBOL_BYTES, (bits - least - 1) // 8) // multiple * multiple
     for symbol_bytes in range(widest, 0, -multiple):
+        parts = tuple(part_of(size, share, symbol_bytes) for size, share in wanted)
+        sources = max(1, sum(part.sources for part in parts))
         # An index of 32 and a check of 1 only serve to count the packets; the widths are set below.
-        trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, min(payload_bytes, symbol_bytes << 32), 0)
-        repairs = repairs_of(redundancy, trial.block_sources[0], trial.blocks)
-        packets = max(1, -(-payload_bytes // symbol_bytes)) + trial.blocks * repairs
-        index_bits = max(1, (packets - 1).bit_length())
-        room = bits - 8 * symbol_bytes - index_bits
-        if room >= least and index_bits <= 32:
-            return PacketLayout(bits, symbol_bytes, index_bits, min(CHECK_BITS[1], room), payload_bytes, repairs)
+        most = min(sources, 1 << 32) * symbol_bytes
+        if sources < 1 << 32:
+            of_all = {"sections": parts} if sections else {"repairs": parts[0].repairs}
+            trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, most, **({"repairs": 0} | of_all))
+            index_bits = max(1, (trial.packets - 1).bit_length())
+            room = bits - 8 * symbol_bytes - index_bits
+            if room >= least and index_bits <= 32:
+                size = most if sections else payload_bytes
+                return dataclasses.replace(
+                    trial, bits=bits, index_bits=index_bits, check_bits=min(CHECK_BITS[1], room), payload_bytes=size
+                )
     raise HelixError(
-        f"strands of {bits} bits cannot hold {payload_bytes} payload bytes at redundancy {redundancy}: no room for "
+        f"strands of {bits} bits cannot hold {total} payload bytes at redundancy {redundancy}: no room for "
         f"{multiple} payload byte(s), an index (of at most 32 bits) and a check of {least} bits; "
         "use longer strands, or split the payload"
     )
+
+
+def part_of(size: int, redundancy: float | int | Survival, symbol_bytes: int) -> Part:
+    """Return the part that ``size`` bytes, one symbol at least, take in packets of ``symbol_bytes`` bytes."""
+    sources = max(1, -(-size // symbol_bytes))
+    trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, min(sources, 1 << 32) * symbol_bytes, 0)
+    return Part(sources, repairs_of(redundancy, trial.block_sources[0], trial.blocks))
 
 
 def planner(bits: int, redundancy: float | int | Survival) -> Callable[[int, str, int], PacketLayout]:

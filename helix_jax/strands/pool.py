@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from helix_jax.config import MixingConfig
 from helix_jax.errors import HelixError
 from helix_jax.strands import header as headers
-from helix_jax.strands import outer, packets
+from helix_jax.strands import outer, packets, sections
 from helix_jax.strands.header_search import PORTION
 from helix_jax.strands.strand_coder import StrandCoder
 from helix_jax.tk_scone import constraints
@@ -79,16 +79,16 @@ class Draft:
 
     def _words(self):
         """Yield the same as bits: words uint32[n, W], PORTION rows at most."""
-        layout, digest = self.layout, hashlib.sha256()
+        layout, digest = self.layout, _Digests(self.layout)
         yield headers.header_packets(self.header, self.coder.bits)
         with tempfile.SpooledTemporaryFile(max_size=SPILL) as repairs:
-            for start, size, blocks in outer.groups(layout):
+            for start, size, blocks, number in outer.groups(layout):
                 symbols = self.rows(start, start + size * blocks)
-                digest.update(np.ascontiguousarray(symbols).data)
-                repairs.write(outer.repairs(layout, symbols, blocks).tobytes())
+                digest.update(start, symbols)
+                repairs.write(outer.repairs(symbols, blocks, number).tobytes())
                 for begin in range(0, len(symbols), PORTION):
                     yield self._packets(start + begin, symbols[begin : begin + PORTION])
-            if digest.digest()[: outer.DIGEST_BYTES] != self.header.digest:
+            if not digest.agree(self.header):
                 raise HelixError("the input changed while it was read: nothing is written; try again")
             repairs.seek(0)
             for start in range(layout.sources, layout.packets, PORTION):
@@ -173,24 +173,91 @@ def draft(
     """
     symbols: Callable = (lambda begin, end: rows[begin:end]) if isinstance(rows, np.ndarray) else rows
     layout = dataclasses.replace(layout, payload_bytes=layout.sources * layout.symbol_bytes)
-    digest = hashlib.sha256()
-    for begin in range(0, layout.sources, PORTION):
-        digest.update(np.ascontiguousarray(symbols(begin, min(begin + PORTION, layout.sources))).data)
-    head = headers.Header(
-        constraints=coder.name,
-        tables_hash=coder.digest[:8],
+    head = header_of(
+        symbols, fields, layout, constraints=coder.name, tables_hash=coder.digest[:8], content_bytes=content_bytes,
+        mixing=mixing, key=key,
+    )  # fmt: skip
+    strands = headers.header_strands(coder.bits, layout.header_bytes)
+    return Draft(head, layout, coder, strands, symbols, progress)
+
+
+def header_of(
+    rows: Callable[[int, int], np.ndarray],
+    fields: Mapping[str, Any],
+    layout: packets.PacketLayout,
+    *,
+    constraints: str,
+    tables_hash: bytes,
+    content_bytes: int,
+    mixing: MixingConfig,
+    key: bytes,
+) -> headers.Header:
+    """Make the header of a payload, whose digests are computed in portions.
+
+    Args:
+        rows: Function (begin, end) -> payload symbols uint8[end - begin, symbol bytes].
+        fields: The other fields of the header. Sections among them get their redundancy from the layout.
+        layout: The layout of the payload's symbols.
+        constraints: Name of the constraint set.
+        tables_hash: First 8 bytes of the hash of its tables.
+        content_bytes: Bytes of the content.
+        mixing: The mixing that the payload has gone through.
+        key: 8 bytes, the pool's id.
+
+    Returns:
+        The header.
+    """
+    digests, whole = digests_of(rows, layout), {"repairs": layout.repairs}
+    if layout.sections:
+        whole["sections"] = tuple(
+            dataclasses.replace(section, repairs=part.repairs, digest=digest[: sections.DIGEST])
+            for section, part, digest in zip(fields["sections"], layout.sections, digests, strict=True)
+        )
+    return headers.Header(
+        **{**fields, **whole},
+        constraints=constraints,
+        tables_hash=tables_hash,
         key=key,
         content_bytes=content_bytes,
-        digest=digest.digest()[: outer.DIGEST_BYTES],
+        digest=bytes(outer.DIGEST_BYTES) if layout.sections else digests[0],
         sources=layout.sources,
         symbol_bytes=layout.symbol_bytes,
         index_bits=layout.index_bits,
         check_bits=layout.check_bits,
-        repairs=layout.repairs,
         mixing=mixing,
-        **fields,
     )
-    return Draft(head, layout, coder, headers.header_strands(coder.bits), symbols, progress)
+
+
+def digests_of(rows: Callable[[int, int], np.ndarray], layout: packets.PacketLayout) -> list[bytes]:
+    """Return ``outer.payload_digest`` of each part of a payload, of which PORTION rows are in memory at once."""
+    digests, start = [], 0
+    for part in layout.parts:
+        digest, end = hashlib.sha256(), start + part.sources
+        for begin in range(start, end, PORTION):
+            digest.update(np.ascontiguousarray(rows(begin, min(begin + PORTION, end))).data)
+        digests.append(digest.digest()[: outer.DIGEST_BYTES])
+        start = end
+    return digests
+
+
+class _Digests:
+    """The digests of the parts of a payload, as its blocks come by."""
+
+    def __init__(self, layout: packets.PacketLayout):
+        self.ends = np.cumsum([part.sources for part in layout.parts])
+        self.digests = [hashlib.sha256() for _ in self.ends]
+
+    def update(self, start: int, symbols: UInt8[np.ndarray, "n s"]) -> None:
+        """Take in symbols from number ``start`` on, which may be of several parts."""
+        cuts = self.ends[(self.ends > start) & (self.ends < start + len(symbols))] - start
+        first = int(np.searchsorted(self.ends, start, side="right"))
+        for digest, rows in zip(self.digests[first:], np.split(symbols, cuts), strict=False):
+            digest.update(np.ascontiguousarray(rows).data)
+
+    def agree(self, header: headers.Header) -> bool:
+        """Return whether they are those of a header."""
+        stated = [section.digest for section in header.sections] or [header.digest]
+        return all(own.digest()[: len(other)] == other for own, other in zip(self.digests, stated, strict=True))
 
 
 def densities(nucleotides: int, bits: int, length: int, content_bytes: int) -> tuple[float, float]:

@@ -120,7 +120,7 @@ def read_pool(
         check_alone(found, tally.header_words)
     received, collected = tally.collected.received, tally.collected
     at = None if progress is None else lambda _, blocks: progress("repair", 1, blocks)
-    recovered = collected.recover(outer.matching(head.digest), at)
+    recovered = collected.recover(head.genuine(), at)
     report = Report(
         strands=everything,
         header_strands=len(tally.header_words),

@@ -32,11 +32,12 @@ from helix_jax.config import CODED, CodecConfig, MixingConfig, StrandConfig, Sur
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header as headers
 from helix_jax.strands import outer, packets
+from helix_jax.strands.pool import header_of
 from helix_jax.strands.written import Written
 from helix_jax.timing import correction, frame, paths, reading
 from helix_jax.timing.schedule import Schedule
 from helix_jax.timing.scheme import Scheme
-from helix_jax.writer import Progress, Rows
+from helix_jax.writer import Progress, Rows, Share
 
 NAME = "timing"  # stands in the header in place of the name of a constraint set
 _KEY = b"timing.1"  # the key of the whitening, which makes strands uniform and hides nothing
@@ -171,7 +172,7 @@ class Timing:
         if key is not None and key != head.key:
             raise DecodeError(f"these reads belong to the pool with key {head.key.hex()}, not to {key.hex()}")
         layout = _layout_of(scheme, head, len(pool))
-        first = _header_layout(scheme).packets
+        first = _header_layout(scheme, head.size).packets
         index = strands.index - first
         symbols, good = np.zeros((len(index), symbol_bytes(scheme)), np.uint8), np.zeros(len(index), bool)
         for start in range(0, layout.packets, scheme.group):
@@ -183,7 +184,7 @@ class Timing:
             if progress:
                 progress("repair", size, layout.packets)
         good &= ~symbols[:, layout.symbol_bytes :].any(axis=1)
-        recovered = outer.decode(layout, index[good], symbols[good, : layout.symbol_bytes], outer.matching(head.digest))
+        recovered = outer.decode(layout, index[good], symbols[good, : layout.symbol_bytes], head.genuine())
         report = Report(
             reads=len(pool),
             clusters=strands.clusters,
@@ -235,13 +236,14 @@ class Station:
     progress: Progress | None = None
     unit = "time units"
 
-    def plan(self, size: int, mode: str, multiple: int = 1) -> packets.PacketLayout:
+    def plan(self, size: int, mode: str, multiple: int = 1, sections: Sequence[Share] = ()) -> packets.PacketLayout:
         """Fill each strand with as many whole multiples of bytes as it holds.
 
         Args:
             size: Bytes of the payload.
             mode: One of ``coding.modes.MODES``, or "bytes".
             multiple: The bytes of a packet are a multiple of it.
+            sections: The sections of format 2 (``writer.Station.plan``).
 
         Raises:
             HelixError: The strands are too short, or more than the index of the scheme can number.
@@ -256,9 +258,9 @@ class Station:
         redundancy = self.redundancy
         if redundancy is None:
             redundancy = scheme.redundancy if mode in ("raw", "bytes") else max(scheme.redundancy, CODED)
-        sources = max(1, -(-size // width))
-        layout = _wide(width, sources * width, 0)
-        layout = _wide(width, sources * width, packets.repairs_of(redundancy, layout.block_sources[0]))
+        shares = [(size, redundancy if own is None else max(own, redundancy)) for size, own in sections]
+        parts = tuple(packets.part_of(*share, width) for share in shares or [(size, redundancy)])
+        layout = _wide(width, parts, bool(sections))
         strands, most = layout.packets + _header_layout(scheme).packets, 3**scheme.index
         if strands > most:
             raise HelixError(
@@ -274,7 +276,7 @@ class Station:
         the bound on their sum (Hoeffding's inequality) fails for one pool in 10^9. The letters of the index count with
         the longest time.
         """
-        scheme, strands = self.scheme, layout.packets + _header_layout(self.scheme).packets
+        scheme, strands = self.scheme, layout.packets + _header_layout(self.scheme, layout.header_bytes).packets
         times = scheme.table.array()[~np.eye(4, dtype=bool)]
         kinds, shortest = scheme.frame.kinds, times[:, 0]
         turned = np.count_nonzero((kinds[1:] == frame.DATA) & (kinds[:-1] == frame.CHECK))
@@ -295,20 +297,10 @@ class Station:
     ) -> "Draft":
         """Make a payload ready for writing (``writer.Station.draft``)."""
         symbols = np.ascontiguousarray(rows if isinstance(rows, np.ndarray) else rows(0, layout.sources))
-        head = headers.Header(
-            constraints=NAME,
-            tables_hash=digest(self.scheme)[:8],
-            key=key,
-            content_bytes=content_bytes,
-            digest=outer.payload_digest(symbols.tobytes()),
-            sources=layout.sources,
-            symbol_bytes=layout.symbol_bytes,
-            index_bits=layout.index_bits,
-            check_bits=layout.check_bits,
-            repairs=layout.repairs,
-            mixing=mixing,
-            **fields,
-        )
+        head = header_of(
+            lambda begin, end: symbols[begin:end], fields, layout, constraints=NAME,
+            tables_hash=digest(self.scheme)[:8], content_bytes=content_bytes, mixing=mixing, key=key,
+        )  # fmt: skip
         return Draft(head, dataclasses.replace(layout, payload_bytes=symbols.size), self, symbols)
 
 
@@ -331,7 +323,8 @@ class Draft:
     def written(self) -> TimedPool:
         """Return the schedule of all strands."""
         scheme, progress = self.station.scheme, self.station.progress
-        first = outer.encode(_header_layout(scheme), self.header.to_bytes())
+        data = self.header.to_bytes()
+        first = outer.encode(_header_layout(scheme, len(data)), data)
         rows = outer.encode(self.layout, self.symbols.tobytes())
         symbols = np.concatenate([first, np.pad(rows, ((0, 0), (0, first.shape[1] - rows.shape[1])))])
         step = None if progress is None else lambda done: progress("strands", done, len(symbols))
@@ -359,9 +352,11 @@ def _groups(rows, size):
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _wide(width, payload_bytes, repairs):
-    """Return a layout for the outer code alone, whose index is as wide as any."""
-    return packets.PacketLayout(8 * width + 33, width, 32, 1, payload_bytes, repairs)
+def _wide(width, parts, sections):
+    """Return a layout for the outer code alone, whose index is as wide as any. ``sections`` is true for format 2."""
+    size = sum(part.sources for part in parts) * width
+    of_all = {"repairs": 0, "sections": parts} if sections else {"repairs": parts[0].repairs}
+    return packets.PacketLayout(8 * width + 33, width, 32, 1, size, **of_all)
 
 
 def _layout(scheme, layout):
@@ -372,10 +367,11 @@ def _layout(scheme, layout):
     return dataclasses.replace(layout, bits=bits, index_bits=index_bits, check_bits=check_bits)
 
 
-def _header_layout(scheme):
-    """Return the layout of the header's strands: twice as many as the header takes."""
+def _header_layout(scheme, size=headers.SIZE):
+    """Return the layout of the strands of a header of ``size`` bytes: twice as many as it takes."""
     width = symbol_bytes(scheme)
-    return _wide(width, headers.SIZE, -(-headers.SIZE // width))
+    sources = -(-size // width)
+    return packets.PacketLayout(8 * width + 33, width, 32, 1, size, sources)
 
 
 def _whitened(symbols: UInt8[np.ndarray, "n s"], index: Int64[np.ndarray, " n"]) -> UInt8[np.ndarray, "n s"]:
@@ -394,16 +390,20 @@ def _write(_, letters, levels, digits, *, layout):
 
 def _read_header(scheme, strands):
     """Return (header, number of its strands that were read, level bits corrected, groups that failed)."""
-    layout = _header_layout(scheme)
-    rows = np.flatnonzero(strands.index < layout.packets)
     lost = DecodeError(
-        f"too few of the {layout.packets} strands of the header can be read: {_REMEDY}, and those of one pool alone"
+        f"too few of the {_header_layout(scheme).packets} strands of the header can be read: {_REMEDY}, and those of "
+        "one pool alone"
     )
-    if not len(rows):
-        raise lost
-    symbols, good, ok, corrected = _read_group(scheme, strands, rows, 0, layout.packets)
-    recovered = outer.decode(layout, strands.index[rows][good], symbols[good], headers.intact)
-    if not recovered.verified:
+    for size in headers.SIZES:  # the usual one is the first
+        layout = _header_layout(scheme, size)
+        rows = np.flatnonzero(strands.index < layout.packets)
+        if len(rows) < layout.sources:
+            raise lost
+        symbols, good, ok, corrected = _read_group(scheme, strands, rows, 0, layout.packets)
+        recovered = outer.decode(layout, strands.index[rows][good], symbols[good], headers.intact)
+        if recovered.verified:
+            break
+    else:
         raise lost
     try:
         head = headers.Header.from_bytes(recovered.payload)
@@ -416,17 +416,19 @@ def _read_header(scheme, strands):
 
 def _layout_of(scheme, head, reads):
     """Return the layout that a header states. Raises DecodeError where it makes no sense."""
-    room, most = symbol_bytes(scheme), 3**scheme.index - _header_layout(scheme).packets
-    if head.symbol_bytes > room or head.sources + head.repairs > most:  # before anything grows with these numbers
+    room, most = symbol_bytes(scheme), 3**scheme.index - _header_layout(scheme, head.size).packets
+    claimed = head.sources + head.repairs + sum(section.repairs for section in head.sections)
+    if head.symbol_bytes > room or claimed > most:  # before anything grows with these numbers
         raise DecodeError(
-            f"the header speaks of {head.sources + head.repairs:,} strands with {head.symbol_bytes} bytes each, and "
-            f"scheme {scheme.name} has {most:,} with {room}: forged?"
+            f"the header speaks of {claimed:,} strands with {head.symbol_bytes} bytes each, and scheme {scheme.name} "
+            f"has {most:,} with {room}: forged?"
         )
-    layout = _wide(head.symbol_bytes, head.sources * head.symbol_bytes, head.repairs)
+    parts = tuple(section.part(head.symbol_bytes) for section in head.sections)
+    layout = _wide(head.symbol_bytes, parts or (packets.Part(head.sources, head.repairs),), bool(parts))
     if layout.packets > most:
         raise DecodeError(f"the header speaks of {layout.packets:,} strands, and there are {most:,} at most: forged?")
     packets.check_claim(layout, reads)
-    return _layout(scheme, layout)
+    return dataclasses.replace(_layout(scheme, layout), header_bytes=head.size)
 
 
 def _read_group(scheme, strands, rows, first, size):

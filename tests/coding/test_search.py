@@ -136,7 +136,7 @@ def test_encode_with_effort(model, clip, prior_of):
     prior, told = prior_of(4, model.digest), []
     errors, sizes = [], []
     for effort in (0, 1):
-        config = CodecConfig(constraints="strand", mode="raw", effort=effort, strands=STRANDS)
+        config = CodecConfig(codec="tokens", constraints="strand", mode="raw", effort=effort, strands=STRANDS)
         pool = codec.encode(clip, Nets(model, prior), config=config, progress=lambda *step: told.append(step))
         _, blocks, report = codec.decode(grouped(pool.strands), Nets(model))
         assert report.verified
@@ -154,7 +154,7 @@ def test_effort_never_takes_more(quality):
     """With the shipped weights: no more nucleotides, and a better picture for them, at all qualities."""
     model, prior = weights.load(), prior_weights.load()
     part = video.Clip(np.concatenate(list(video.open_video(CLIP).blocks()))[:32, :64, :64], RATE)
-    config, errors, sizes = CodecConfig(mode="prior", verify=False, quality=quality, strands=BARE), [], []
+    config, errors, sizes = CodecConfig(codec="tokens", mode="prior", verify=False, quality=quality, strands=BARE), [], []
     for effort in (0, 2):
         pool = codec.encode(part, Nets(model, prior), config=dataclasses.replace(config, effort=effort))
         _, blocks, _ = codec.decode(grouped(pool.strands), Nets(model, prior))
@@ -185,7 +185,7 @@ def test_groups_that_do_not_share_a_segments_frames(clip):
     """Groups of 16 latent frames are longer than a segment."""
     config = dataclasses.replace(SMALL, tile=(16, 8, 8))
     model = Model(nets.init(jax.random.key(0), config), config, bytes(range(32)))
-    asked = CodecConfig(constraints="strand", mode="raw", effort=1, strands=STRANDS)
+    asked = CodecConfig(codec="tokens", constraints="strand", mode="raw", effort=1, strands=STRANDS)
     pool = codec.encode(clip, Nets(model), config=asked)
     assert codec.decode(grouped(pool.strands), Nets(model))[2].verified
 
@@ -193,7 +193,7 @@ def test_groups_that_do_not_share_a_segments_frames(clip):
 @pytest.mark.parametrize("effort", [-1, 4])
 def test_efforts_that_there_are_not(model, clip, effort):
     with pytest.raises(ValueError, match=f"effort {effort}: give 0 to 3"):
-        codec.encode(clip, Nets(model), config=CodecConfig(effort=effort))
+        codec.encode(clip, Nets(model), config=CodecConfig(codec="tokens", effort=effort))
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def one_shape(request, monkeypatch):
 @functools.cache
 def packed(blob=BLOB, primers=("", ""), redundancy=0.3):
     config = CodecConfig(
-        constraints="strand",
+        codec="tokens", constraints="strand",
         strands=StrandConfig(length=100, redundancy=redundancy, left_primer=primers[0], right_primer=primers[1]),
     )
     return codec.pack(blob, config=config)
@@ -196,7 +196,7 @@ def test_a_strand_of_several_clusters_is_given_once(monkeypatch):
 def test_of_two_copies_of_a_packet_the_one_with_more_reads_is_taken(monkeypatch):
     """Both pass their checks: of two pools of one key and one layout, the second lent the first two strands. Clusters
     are in the order of the letters, and the one with more reads is once the last and once the first of the two."""
-    config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=0.3))
+    config = CodecConfig(codec="tokens", constraints="strand", strands=StrandConfig(length=100, redundancy=0.3))
     ours, theirs = (codec.pack(blob, config=config, key=b"one key!").strands for blob in (BLOB, OTHER))
     half = len(ours) // 2
     pairs = [sorted((pool[n].tobytes() for pool in (ours, theirs)), reverse=n == half) for n in (half, half + 1)]

@@ -19,7 +19,7 @@ from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles, weights
 from helix_jax.tokenizer.weights import Model
 
-CONFIG = CodecConfig(constraints="wide", strands=StrandConfig(length=120, redundancy=0.2))
+CONFIG = CodecConfig(codec="tokens", constraints="wide", strands=StrandConfig(length=120, redundancy=0.2))
 
 NO_JAX = """
 import runpy, sys

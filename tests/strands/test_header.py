@@ -144,8 +144,8 @@ def test_damaged_newer_and_foreign_bytes():
     for wrong in (b"", data[:-1], data + b"\0", bytes([data[0] ^ 1]) + data[1:]):
         with pytest.raises(headers.HeaderError, match="CRC"):
             headers.Header.from_bytes(wrong)
-    with pytest.raises(headers.HeaderError, match="format version 2"):
-        headers.Header.from_bytes(with_crc(b"\x02" + data[1:]))
+    with pytest.raises(headers.HeaderError, match="format version 3"):
+        headers.Header.from_bytes(with_crc(b"\x03" + data[1:]))
     for place, value in [(1, 9), (2, 9), (4, 8), (9, 255), (92, 0)]:
         wrong = bytearray(data)
         wrong[place] = value
@@ -240,7 +240,7 @@ def test_only_a_newer_header(monkeypatch):
     monkeypatch.setattr(headers, "VERSION", 2)
     newer = headers.header_packets(dataclasses.replace(VIDEO, key=b"newerkey"), 287)
     monkeypatch.undo()
-    with pytest.raises(headers.HeaderError, match="format version 2"):
+    with pytest.raises(headers.HeaderError, match="format version 3"):
         headers.find_headers(newer, 287)
     both = np.concatenate([newer, headers.header_packets(VIDEO, 287)])
     assert headers.find_headers(both, 287)[0] == (VIDEO,)

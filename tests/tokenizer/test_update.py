@@ -144,7 +144,7 @@ def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     prior = prior_of(4, model.digest)
     monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
     strands = StrandConfig(length=100, redundancy=0.3)
-    config = CodecConfig(constraints="strand", mode=mode, effort=3, verify=False, strands=strands)
+    config = CodecConfig(codec="tokens", constraints="strand", mode=mode, effort=3, verify=False, strands=strands)
     told, kept = [], []
     encode = modes.Coding.symbols
     monkeypatch.setattr(modes.Coding, "symbols", lambda self, *a: kept.append(self) or encode(self, *a))
@@ -183,7 +183,7 @@ def test_losses_take_a_part_of_it(model, clip, monkeypatch):
     """Past the repair packets' reach the picture gets worse, and is shown."""
     monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
     config = CodecConfig(
-        constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100, redundancy=0.0)
+        codec="tokens", constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100, redundancy=0.0)
     )  # fmt: skip
     pool = codec.encode(clip, Nets(model), config=config)
     packets = -(-update.size(SMALL, 4) // pool.layout.symbol_bytes)
@@ -203,14 +203,14 @@ def test_losses_take_a_part_of_it(model, clip, monkeypatch):
 def test_an_update_that_is_not_worth_its_bits_is_left_out(model, clip, monkeypatch):
     monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
     monkeypatch.setattr(search, "SLOPE", 1e9)
-    config = CodecConfig(constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100))
+    config = CodecConfig(codec="tokens", constraints="strand", mode="raw", effort=3, strands=StrandConfig(length=100))
     assert codec.encode(clip, Nets(model), config=config).header.update == 0
 
 
 def test_a_budget_that_it_does_not_fit_leaves_it_out(model, clip, monkeypatch):
     monkeypatch.setattr(search, "STEPS", (0, 3, 3, 3))
     strands = StrandConfig(length=100, redundancy=0.0)
-    config = CodecConfig(constraints="strand", mode="raw", strands=strands)
+    config = CodecConfig(codec="tokens", constraints="strand", mode="raw", strands=strands)
     size = codec.encode(clip, Nets(model), config=config).strands.size
     for spare, update_there in ((0, False), (10_000, True)):
         pool = codec.encode(clip, Nets(model), config=dataclasses.replace(config, effort=3, budget=size + spare))
@@ -219,7 +219,7 @@ def test_a_budget_that_it_does_not_fit_leaves_it_out(model, clip, monkeypatch):
 
 
 def test_a_header_that_promises_an_update_for_which_there_is_no_room(model, clip):
-    config = CodecConfig(constraints="strand", mode="raw", strands=StrandConfig(length=100))
+    config = CodecConfig(codec="tokens", constraints="strand", mode="raw", strands=StrandConfig(length=100))
     pool = codec.encode(clip, Nets(model), config=config)
     forged = dataclasses.replace(pool.header, update=4)
     with pytest.raises(codec.DecodeError, match="has room for"):

@@ -264,7 +264,7 @@ def test_a_keyed_offset_leaves_the_penalty_nothing_to_do():
     pools = [
         codec.pack(
             mixing.to_bytes(digits).tobytes(),
-            config=CodecConfig(constraints="strand", strands=StrandConfig(length=100)),
+            config=CodecConfig(codec="tokens", constraints="strand", strands=StrandConfig(length=100)),
         )
         for digits in (bad, good)
     ]

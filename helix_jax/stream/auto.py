@@ -1,0 +1,132 @@
+"""``encode --codec auto``: AV1 or tokens, whichever shows the better picture of the clip's first seconds.
+
+Both are made in the same nucleotides (or time units): those that AV1 takes of these seconds at the requested quality,
+rate or budget. The PSNR of both is over the 8-bit RGB pictures that are shown.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from helix_jax.coding import ladder, tokens
+from helix_jax.coding.ladder import BEST
+from helix_jax.config import CodecConfig
+from helix_jax.errors import HelixError
+from helix_jax.nets import Nets
+from helix_jax.stream import groups, pictures
+from helix_jax.tokenizer import tiles
+from helix_jax.video import VideoInfo
+from helix_jax.video.signal import Signal
+from helix_jax.writer import Progress, Station
+
+SECONDS, LEAST, MOST = 1, 16, 32  # of the clip's beginning, and its frames at least and at most
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """The first frames of a clip, as a clip.
+
+    Attributes:
+        clip: The clip.
+        frames: How many.
+    """
+
+    clip: Any
+    frames: int
+
+    @property
+    def info(self) -> VideoInfo:
+        """The facts about these frames."""
+        return dataclasses.replace(self.clip.info, frames=self.frames)
+
+    @property
+    def signal(self) -> Signal:
+        """The clip's signal."""
+        return self.clip.signal
+
+    def blocks(self, frames: int = 32) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
+        """Yield the frames in blocks."""
+        left = self.frames
+        for block in self.clip.blocks(frames):
+            yield block[:left]
+            left -= len(block)
+            if left <= 0:
+                return
+
+    def yuv(self) -> Iterator[av.VideoFrame]:
+        """Yield the frames as AV1 takes them."""
+        return itertools.islice(self.clip.yuv(), self.frames)
+
+
+def chosen(
+    video: groups.Source,
+    nets: Callable[[], Nets],
+    config: CodecConfig,
+    station: Station,
+    progress: Progress | None = None,
+) -> tuple[str, tuple[float, float] | None]:
+    """Choose between AV1 and tokens.
+
+    Args:
+        video: The clip.
+        nets: Loads the nets of the tokens.
+        config: The configuration. A mode that is not "smallest" asks for tokens.
+        station: What will write the pool.
+        progress: As for ``codec.encode``.
+
+    Returns:
+        "av1" or "tokens", and the PSNR of both in dB where both were measured.
+    """
+    if config.codec != "auto":
+        return config.codec, None
+    if config.mode != "smallest":
+        return "tokens", None
+    seconds = round(SECONDS * video.info.fps)
+    begin = Beginning(video, min(video.info.frames, max(LEAST, min(MOST, seconds))))
+    budget = config.budget * begin.frames // video.info.frames
+    quick = dataclasses.replace(config, budget=budget, effort=0, preview=0.0, verify=False)
+    try:
+        first, cost = _av1(begin, quick, station)
+    except HelixError:
+        return "tokens", None  # which may say what is too little
+    quick = dataclasses.replace(quick, codec="tokens", budget=cost, rate=0.0, quality=BEST)
+    try:
+        second = _tokens(begin, nets(), quick, station)
+    except HelixError:
+        return "av1", None
+    return ("tokens" if second > first else "av1"), (first, second)
+
+
+def _av1(begin, config, station):
+    """Return the PSNR of AV1, and what its pool takes."""
+    about = pictures.fields(begin.info, begin.signal, None)
+    every, layout = pictures.encode(begin, (), about, config, station)
+    shown = pictures.shown([content for content in every if content.kind == "av1"], begin.info, begin.signal)
+    return psnr(begin.blocks(), shown), station.cost(layout)
+
+
+def _tokens(begin, nets, config, station):
+    """Return the PSNR of tokens."""
+    coded, _ = tokens.encode(begin, nets, config, station)
+    info, model = begin.info, nets.tokenizer
+    digits = ladder.whole_tokens(coded.tokens, model.config.digits)
+    return psnr(begin.blocks(), tiles.decode(model.params, model.config, digits, info.frames, info.height, info.width))
+
+
+def psnr(clip: Iterable[UInt8[np.ndarray, "n H W 3"]], shown: Iterable[UInt8[np.ndarray, "n H W 3"]]) -> float:
+    """Return the PSNR in dB of a clip that is shown, over all samples of 8-bit RGB; both come in blocks of any size."""
+    error = count = 0
+    for one, other in zip(_each(clip), _each(shown), strict=True):
+        error += float(np.square(one.astype(np.float32) - other).sum())
+        count += one.size
+    return float(10 * np.log10(255**2 / max(error / count, 1e-9)))
+
+
+def _each(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    return itertools.chain.from_iterable(blocks)
