@@ -17,6 +17,7 @@ writers. The list must be the same on all of them.
 
 import collections
 import concurrent.futures
+import dataclasses
 import errno
 import functools
 import hashlib
@@ -38,7 +39,7 @@ from helix_jax.errors import HelixError
 from helix_jax.nets import Nets
 from helix_jax.strands import fasta, primers
 
-FORMAT = 4  # of records; raise it when the same settings give other strands
+FORMAT = 5  # of records; raise it when the same settings give other strands
 MOST_AT_ONCE = 8
 
 
@@ -257,7 +258,7 @@ def encode_clip(clip: Clip, task: Task, progress: Callable[[str, int, int], None
             "frames": reader.info.frames,
             "strands": len(pool.strands),
             "nucleotides": int(pool.strands.size),
-            "not_kept": sorted(reader.not_kept),
+            "not_kept": sorted(reader.losses[pool.header.codec]),
             "near_primers": {primer: len(near) for primer, near in primers.in_pool(pool).items()},
         }
         _write_json(_record_path(output), record)
@@ -385,15 +386,17 @@ class _Meter:
                 self.frames += done
                 self.open_bytes += clip.size
                 self.closed_bytes -= clip.size
-            elif station == "tokens":
+            elif station in ("tokens", "av1"):
                 guess = self.frames + round(self.frames * self.closed_bytes / max(self.open_bytes, 1))
                 self.progress("frames", done, guess)
 
 
 def _start_up(task):
     """Build the tables, compile for every size, and find out now whether the settings suit no clip at all."""
-    smallest = video.Clip(np.zeros((1, 8, 8, 3), np.uint8))
-    codec.encode(smallest, task.nets, config=task.config, motifs=task.motifs)
+    if task.config.codec != "av1":
+        smallest = video.Clip(np.zeros((1, 8, 8, 3), np.uint8))
+        config = dataclasses.replace(task.config, codec="tokens")
+        codec.encode(smallest, task.nets, config=config, motifs=task.motifs)
     # A strand carries at most two bits per nucleotide, so this makes enough strands for the large shape.
     codec.pack(
         bytes(parallel.SMALL_BATCH * task.config.strands.length // 4 + 1), config=task.config, motifs=task.motifs

@@ -213,7 +213,7 @@ class CodecConfig:
             "How the picture is stored. av1: as AV1, which shows the better picture almost everywhere, keeps HDR and "
             "the pixel aspect, and has a preview for losses past repair. tokens: as learned tokens, of which the prior "
             "guesses lost ones. auto: whichever shows the better picture of the clip's first seconds in the same "
-            "nucleotides, by measuring both; tokens where --mode is given.",
+            "nucleotides, by measuring both; tokens where --mode, --model or --prior is given.",
             choices=CODECS,
         ),
     ] = "auto"

@@ -94,18 +94,16 @@ def encode(
     losses, with the remedy.
     """
     from helix_jax import codec, video
-    from helix_jax.video import not_kept
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         way = options.start(writer, context, reads=(clip, *weights.paths), writes=(output,), strands=output)
         reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
         pool = codec.encode(
-            reader, weights.load, config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key,
+            reader, weights.load, config=weights.settled(config), writer=way.writer, motifs=agreed.forbid, key=agreed.key,
             progress=step,
         )  # fmt: skip
-        for kind, loss in reader.not_kept.items():
-            if kind in not_kept.lost(pool.header.codec, config.silent):
-                warn(f"{'standard input' if files.is_standard(clip) else clip.name} {loss}")
+        for loss in reader.losses[pool.header.codec].values():
+            warn(f"{'standard input' if files.is_standard(clip) else clip.name} {loss}")
         figures = way.save(output, pool, reader.info.frames * reader.info.height * reader.info.width)
     show(figures, as_json)
 
@@ -125,10 +123,10 @@ def decode(
         typer.Option(
             "-o",
             "--output",
-            help="The file to write: .mp4, .mkv or .webm. AV1 that has come back whole, at full size, is copied "
-            "into it without another loss. Anything else is written as H.264 (VP9 in .webm) at a quality that adds no visible "
-            "loss, in 4:2:0, which plays everywhere. Videos of odd width or height are written in 4:4:4 then, which "
-            "VLC, mpv and FFmpeg play, but QuickTime, Safari, Firefox and phones do not.",
+            help="The file to write: .mp4, .mkv or .webm. AV1 that has come back whole, at full size, is copied into "
+            "it without another loss. Anything else is written as H.264 (VP9 in .webm) at a quality that adds no "
+            "visible loss, in 4:2:0, which plays everywhere. Videos of odd width or height are written in 4:4:4 then, "
+            "which VLC, mpv and FFmpeg play, but QuickTime, Safari, Firefox and phones do not.",
         ),
     ],
     lossless: Annotated[

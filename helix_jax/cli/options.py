@@ -1,5 +1,6 @@
 """Options that several commands share and that are no part of ``config``, and what checks the use of options."""
 
+import dataclasses
 import enum
 import typing
 from collections.abc import Collection, Iterable, Mapping
@@ -12,7 +13,7 @@ import typer
 from helix_jax import files
 from helix_jax.cli.console import warn
 from helix_jax.cli.fields import Only
-from helix_jax.config import Option, StrandConfig
+from helix_jax.config import CodecConfig, Option, StrandConfig
 from helix_jax.errors import HelixError
 
 if typing.TYPE_CHECKING:  # the commands import this module when they run, so that --help comes at once
@@ -143,6 +144,10 @@ class Weights:
     def paths(self) -> tuple[Path | None, Path | None]:
         """The files, None for shipped ones."""
         return self.model, self.prior
+
+    def settled(self, config: CodecConfig) -> CodecConfig:
+        """Return a configuration in which weights that the user passes decide for tokens, since only those use them."""
+        return dataclasses.replace(config, codec="tokens") if any(self.paths) and config.codec == "auto" else config
 
     def load(self) -> "helix_jax.nets.Nets":
         """Load the nets."""

@@ -5,6 +5,8 @@ not, the preview is shown in its place, scaled up, as it has repair strands for 
 step, not a cliff, and says which seconds are preview.
 """
 
+import collections
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +31,8 @@ from helix_jax.writer import Progress, Received, Station
 
 KINDS = ("av1", "preview")
 BLOCK = 16  # frames that are given at once
-LEAST, LEAST_PREVIEW = 40, 40  # bytes of a group and of a preview below which there is no picture
+GREY = 128  # level that is shown where there has been no picture yet
+LEAST = 40  # bytes of a group or a preview below which there is no picture
 MOST_PIXELS = 1 << 27  # of a picture, so that forged sizes cannot ask for more memory; 8K has 1 << 25
 SAFER = 0.25  # how much more redundancy the sound has than the picture
 # The preview outlives the loss of this share of all strands, with this probability of failure.
@@ -95,7 +98,7 @@ def encode(
     plan = _Plan(video, tuple(beside), about, station, frames)
     most, shown = _limit(video.info, config), None
     if most is None:
-        shown = fit.at_quality(video, config.quality, effort=config.effort, progress=progress)
+        shown = fit.at_quality(video, config.quality, effort=config.effort, **_told(progress))
         picture = [len(unit.data) for unit in shown.units]
         whole = plan.cost(picture, 0) / (1 - config.preview)
     else:
@@ -104,10 +107,13 @@ def encode(
             raise _too_few(most, plan.cost([LEAST] * len(frames), 0), station)
     bare, high = plan.cost(picture, 0), sum(picture) or most
     room = _greatest(lambda size: plan.cost(picture, size) - bare <= config.preview * whole, high)
-    if config.preview and room >= LEAST_PREVIEW:
-        plan = dataclasses.replace(plan, small=preview.encode(video, room, progress=progress))
+    if config.preview and room >= LEAST:
+        with contextlib.suppress(fit.FitError):  # too small for a single picture
+            plan = dataclasses.replace(plan, small=preview.preview(video, room, **_told(progress)))
     if shown is None:
         shown = _filled(plan, most, config.effort, progress)
+    if progress:
+        progress("av1", video.info.frames, video.info.frames)
     return plan.contents(shown)
 
 
@@ -116,7 +122,7 @@ def _filled(plan, most, effort, progress):
     size = _greatest(lambda size: plan.cost(plan.shares(size), None) <= most, most)
     for _ in range(3):
         try:
-            shown = fit.fit(plan.video, size, effort=effort, progress=progress)
+            shown = fit.fit(plan.video, size, effort=effort, **_told(progress))
         except fit.FitError as error:
             raise HelixError(f"{most:,} {plan.station.unit} are too few: {error}") from error
         taken = plan.cost([len(unit.data) for unit in shown.units], None)
@@ -125,6 +131,22 @@ def _filled(plan, most, effort, progress):
         # Each group is rounded up to whole packets and has repair packets of its own, which shares cannot foresee.
         size = int(size * most / taken) - plan.width
     raise _too_few(most, taken, plan.station)
+
+
+def _told(progress: Progress | None) -> dict[str, Any]:
+    """Return the callback of ``fit`` and ``preview`` as a keyword argument.
+
+    They say how much is done, and go over a clip several times; the bar begins again then.
+    """
+    if progress is None:
+        return {}
+    last: collections.Counter = collections.Counter()
+
+    def told(station: str, done: int, total: int) -> None:
+        progress(station, done - last[station], total)
+        last[station] = done
+
+    return {"progress": told}
 
 
 def _limit(info, config):
@@ -184,9 +206,10 @@ class _Plan:
     def sections(self, sizes: Sequence[int], room: int | None) -> list[tuple[Section, Any]]:
         """Return the sections with their redundancy; ``room`` is that of a preview yet to be made."""
         whole = (self.video.info.height, self.video.info.width)
-        small = [] if room == 0 else [(Section.of("preview", room, numbers(99, *whole)), PREVIEW)] if room else [
-            (content.section, content.redundancy) for content in self._preview()
-        ]  # fmt: skip
+        if room is None:
+            small = [(content.section, content.redundancy) for content in self._preview()]
+        else:
+            small = [(Section.of("preview", room), PREVIEW)] if room else []
         sound = [(content.section, content.redundancy) for content in self.beside]
         strings = zip(sizes, self.frames, strict=True)
         return [*small, *sound, *((Section.of("av1", size, numbers(n, *whole)), None) for size, n in strings)]
@@ -209,7 +232,7 @@ class _Plan:
     def _preview(self):
         if self.small is None:
             return []
-        return [Content("preview", self.small.data, PREVIEW, numbers(self.small.frames, *self.small.size))]
+        return [Content("preview", self.small.data, PREVIEW)]
 
 
 # ---- reading -------------------------------------------------------------------------------------------------
@@ -253,10 +276,7 @@ def decode(
     strings = [_string(part, info) for part in parts if part.section.kind == "av1"]
     if sum(string.frames for string in strings) != info.frames:
         raise DecodeError(f"the header says {info.frames:,} frames, and its groups have others: forged?")
-    small = next((_string(part, info) for part in parts if part.section.kind == "preview"), None)
-    small = small if small and small.data is not None else None
-    if small and small.frames > info.frames:
-        raise DecodeError(f"the header says {small.frames:,} pictures of a preview, more than the clip has: forged?")
+    small = next((part.data for part in parts if part.section.kind == "preview"), None)
     lost = [string.data is None for string in strings]
     if all(lost) and not small:
         raise DecodeError(
@@ -322,23 +342,23 @@ def _blocks(strings, small, info, signal, step):
 
 def _pictures(strings, small, info, signal, size) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Yield the pictures one by one: those of the groups, and those of the preview in place of lost ones."""
-    previewed = list(av1.decode(small.data, size=small.size, frames=small.frames, signal=signal)) if small else []
-    last, begin = np.full((*size, 3), 128, np.uint8), 0
+    previewed = preview.frames(small, info, signal) if small else iter(())
+    last, before = np.full((*size, 3), GREY, np.uint8), None
 
     def rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
         return planes.rgb(next(av1.resize([frame], size)), signal)
 
     for string in strings:
+        instead = itertools.islice(previewed, string.frames)
         if string.data is not None:
+            collections.deque(instead, maxlen=0)
             for frame in av1.decode(string.data, size=string.size, frames=string.frames, signal=signal):
                 last = rgb(frame)
                 yield last
-        else:
-            before = None
-            for number in range(begin, begin + string.frames):
-                place = preview.picture_of(number, info.frames, len(previewed)) if previewed else None
-                if place != before:
-                    assert place is not None
-                    last, before = rgb(previewed[place]), place
+        elif small:
+            for frame in instead:
+                if frame is not before:  # a picture stands for several frames
+                    last, before = rgb(frame), frame
                 yield last
-        begin += string.frames
+        else:
+            yield from itertools.repeat(last, string.frames)
