@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import av
 import numpy as np
 from jaxtyping import UInt8
 
 from helix_jax.errors import HelixError
+from helix_jax.video import planes
+from helix_jax.video.signal import Signal
 
 # The suffixes that are searched for in folders. A file that is passed itself may have any suffix.
 SUFFIXES = (
@@ -55,7 +58,14 @@ class Clip:
 
     Raises:
         VideoError: For frames of another type or shape, no frames at all, or a rate of 0 or less.
+
+    Attributes:
+        frames: The frames.
+        info: Size, frames and rate.
+        signal: The colours that ``yuv`` gives them: BT.709 in limited range, and square pixels.
     """
+
+    signal = Signal()
 
     def __init__(self, frames: Any, fps: Fraction | int | float | str = 25):
         frames = np.asarray(frames)
@@ -70,3 +80,8 @@ class Clip:
         """Yield the clip from its start in blocks of ``frames`` frames, of which the last may be shorter."""
         for start in range(0, len(self.frames), frames):
             yield self.frames[start : start + frames]
+
+    def yuv(self) -> Iterator[av.VideoFrame]:
+        """Yield the clip from its start as frames of YUV 4:2:0 with 10 bits, whose timestamps count them from 0."""
+        for number, picture in enumerate(self.frames):
+            yield planes.frame(planes.from_rgb(picture), self.signal, number, self.info.fps)

@@ -1,11 +1,28 @@
 """What a pool does not keep of a clip, stated together with the remedy."""
 
 import shlex
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from helix_jax.video.clip import VideoInfo
 from helix_jax.video.pictures import Traits
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What a codec of pictures keeps.
+
+    Attributes:
+        bits: Bits per sample.
+        kept: The kinds of loss that it does not have.
+    """
+
+    bits: int
+    kept: frozenset[str]
+
+
+CODECS = {"tokens": Codec(8, frozenset()), "av1": Codec(10, frozenset({"sound", "aspect", "hdr", "gamut"}))}
 
 # Kind of loss -> the words for many clips; ``of_clip`` says more of one clip.
 OF_MANY = {
@@ -14,7 +31,7 @@ OF_MANY = {
     "aspect": "have pixels that are not square, which is not stored",
     "hdr": "are HDR, and are stored without conversion in 8-bit SDR: see --tone-map",
     "gamut": "have wide colours, which are stored as if of BT.709: see --tone-map",
-    "depth": "have more than 8 bits per sample, of which 8 are stored",
+    "depth": "have more bits per sample than are stored",
     "alpha": "are transparent in places, and are stored over black",
     "interlaced": "are interlaced, and are stored as they are: see --deinterlace",
 }
@@ -30,6 +47,7 @@ def of_clip(
     aspect: Fraction,
     alpha: bool,
     interlaced: bool,
+    codec: str = "tokens",
 ) -> dict[str, str]:
     """Return a sentence for each kind of loss, without its subject, the clip.
 
@@ -42,12 +60,13 @@ def of_clip(
         aspect: Width of a pixel over its height, upright.
         alpha: Whether something is transparent.
         interlaced: Whether its frames are interlaced.
+        codec: Which of CODECS stores it.
 
     Returns:
         The sentences by kind of loss.
     """
     sentences, read = {}, f"ffmpeg -i {shlex.quote(name)}"
-    target = reencoded(name)
+    target, stored = reencoded(name), CODECS[codec]
     if sound:
         sentences["sound"] = "has sound, which is not stored"
     if streams[0] > 1:
@@ -76,9 +95,9 @@ def of_clip(
             f"has the colours of {traits.primaries}, which are stored as if of BT.709 and look dull; "
             "--tone-map converts them to BT.709"
         )
-    if traits.bits > 8 and not traits.transfer:
+    if traits.bits > stored.bits and not (traits.transfer and "hdr" not in stored.kept):
         sentences["depth"] = (
-            f"has {traits.bits} bits per sample, of which 8 are stored; keep the file if the rest matters"
+            f"has {traits.bits} bits per sample, of which {stored.bits} are stored; keep the file if the rest matters"
         )
     if alpha:
         sentences["alpha"] = (
@@ -91,7 +110,7 @@ def of_clip(
             "is interlaced, and its frames are stored as they are, with combs where something moves; "
             "--deinterlace removes them"
         )
-    return sentences
+    return {kind: sentence for kind, sentence in sentences.items() if kind not in stored.kept}
 
 
 def reencoded(name: str) -> str:

@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt, UInt8
 
 # With these flags yuv -> rgb and back is exact within a level or two; without them swscale takes coarse shortcuts.
 PRECISE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -92,21 +92,36 @@ def intent(traits: Traits) -> str:
 
 def is_opaque(frame: av.VideoFrame) -> bool:
     """Return whether no pixel of a frame is transparent."""
-    return bool((_rgb(VideoReformatter(), frame, "rgba")[..., 3] == 255).all())
+    return bool((converted(VideoReformatter(), frame, "rgba")[..., 3] == 255).all())
 
 
 def pictures(frames: Iterator[av.VideoFrame], look: Look) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Yield as many RGB pictures as there are frames. Raises PictureError."""
     reformatter = VideoReformatter()
     if look.deinterlace or look.tone_map:
-        frames = _filtered(frames, look)
+        frames = filtered(frames, look, "rgb24")
     for frame in frames:
         yield picture(reformatter, frame, look)
 
 
-def picture(reformatter: VideoReformatter, frame: av.VideoFrame, look: Look) -> UInt8[np.ndarray, "H W 3"]:
-    """Return one RGB picture; the frame must have been through the filters that the look needs. Raises PictureError."""
-    rgb = _rgb(reformatter, frame, _pixels(look))
+def picture(
+    reformatter: VideoReformatter, frame: av.VideoFrame, look: Look, pixels: str = "rgb24"
+) -> UInt[np.ndarray, "H W 3"]:
+    """Return one RGB picture.
+
+    Args:
+        reformatter: Made for these frames.
+        frame: A frame that has been through the filters that the look needs (``filtered``).
+        look: How it becomes a picture.
+        pixels: "rgb24", or "rgb48le" for 16 bits; what is put over black has 8.
+
+    Returns:
+        The picture, uint8 or uint16.
+
+    Raises:
+        PictureError: For colours that cannot be converted.
+    """
+    rgb = converted(reformatter, frame, "rgba" if look.blend else pixels)
     if look.blend:
         rgb = ((rgb[..., :3].astype(np.uint16) * rgb[..., 3:] + 127) // 255).astype(np.uint8)
     return upright(rgb, look.orientation)
@@ -135,20 +150,17 @@ def orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
 
 def upright(
-    rgb: UInt8[np.ndarray, "H W 3"], orientation: tuple[int, int, int, int]
-) -> UInt8[np.ndarray, "shown_H shown_W 3"]:
-    """Turn a picture from how it is stored to how it is shown."""
+    picture: Shaped[np.ndarray, "H W *rest"], orientation: tuple[int, int, int, int]
+) -> Shaped[np.ndarray, "shown_H shown_W *rest"]:
+    """Turn a picture, or one of its planes, from how it is stored to how it is shown."""
     a, b, c, d = orientation
     if a == 0:
-        rgb, a, d = rgb.transpose(1, 0, 2), c, b
-    return rgb[::d, ::a]
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return picture[::d, ::a]
 
 
-def _pixels(look):
-    return "rgba" if look.blend else "rgb24"
-
-
-def _rgb(reformatter, frame, pixels):
+def converted(reformatter: VideoReformatter, frame: av.VideoFrame, pixels: str) -> UInt[np.ndarray, "H W components"]:
+    """Return a frame in a format of RGB pixels ("rgb24", "rgba", "rgb48le"), not turned. Raises PictureError."""
     if frame.colorspace in _RESERVED[1:]:  # 0 is RGB
         frame.colorspace = _UNSPECIFIED
     try:
@@ -160,14 +172,23 @@ def _rgb(reformatter, frame, pixels):
         ) from error
 
 
-def _filtered(frames, look):
-    """Yield the same number of frames, passed through FFmpeg's filters."""
-    graph, form, pixels = None, None, _pixels(look)
+def filtered(frames: Iterator[av.VideoFrame], look: Look, pixels: str) -> Iterator[av.VideoFrame]:
+    """Yield the same number of frames, passed through FFmpeg's filters.
+
+    Args:
+        frames: Decoded frames.
+        look: How they become pictures.
+        pixels: The format of RGB pixels that a tone map gives; where something is transparent, it is "rgba".
+
+    Raises:
+        PictureError: Where they cannot be filtered.
+    """
+    graph, form, pixels = None, None, "rgba" if look.blend else pixels
     for frame in frames:
         if look.tone_map:
             _state_colours(frame)
         if graph is None:
-            _rgb(VideoReformatter(), frame, pixels)  # its error says better what is wrong with the colours
+            converted(VideoReformatter(), frame, pixels)  # its error says better what is wrong with the colours
             form, graph = frame.format.name, _graph(frame, look, pixels)
         if frame.format.name != form:
             raise PictureError(f"its pixel format changes from {form} to {frame.format.name}")

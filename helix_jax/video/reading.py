@@ -23,8 +23,9 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from helix_jax.config import Preparation
-from helix_jax.video import frame_rate, not_kept, pictures
+from helix_jax.video import frame_rate, not_kept, pictures, planes
 from helix_jax.video.clip import VideoError, VideoInfo
+from helix_jax.video.signal import Signal
 
 _AS_IT_IS = Preparation()
 MOST_REPEATS = 1000  # times the frames of a clip that resampling may give; more are the result of wrong timestamps
@@ -50,8 +51,9 @@ class VideoReader:
         source: The file.
         info: Size, frames and rate.
         has_audio: Whether the file has sound, which ``blocks`` does not give.
-        pixel_aspect: Width of a pixel over its height (1 = square, also where the file says nothing).
-        not_kept: A sentence about the clip for each kind of loss, without its subject (see
+        signal: The colours of the frames that ``yuv`` gives, and the pixel aspect (1 = square, also where the file says
+            nothing).
+        losses: For each codec of pools a sentence about the clip for each kind of loss, without its subject (see
             helix_jax/video/not_kept.py).
         look: How frames become pictures.
         shown: How often each frame of the file is given, 1 unless the clip is resampled.
@@ -60,8 +62,8 @@ class VideoReader:
     source: _Source
     info: VideoInfo
     has_audio: bool
-    pixel_aspect: Fraction
-    not_kept: dict[str, str]
+    signal: Signal
+    losses: dict[str, dict[str, str]]
     look: pictures.Look
     shown: tuple[int, ...]
 
@@ -70,22 +72,48 @@ class VideoReader:
         """The path of the file."""
         return self.source.path
 
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of a pixel over its height, upright."""
+        return self.signal.aspect
+
+    @property
+    def not_kept(self) -> dict[str, str]:
+        """The sentences for pools of tokens."""
+        return self.losses["tokens"]
+
     def blocks(self, frames: int = 32) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
         """Yield the clip from its start in RGB blocks of ``frames`` frames, of which the last may be shorter.
 
         Raises VideoError where the file is no longer what ``open_video`` read.
         """
-        block, count = [], 0
-        with _named(self.source):
-            for picture in pictures.pictures(_decoded(self.source), self.look):
-                for _ in range(self.shown[count] if count < len(self.shown) else 0):
-                    block.append(picture)
-                    if len(block) == frames:
-                        yield np.stack(block)
-                        block = []
-                count += 1
+        block = []
+        for picture in self._repeated(pictures.pictures(_decoded(self.source), self.look)):
+            block.append(picture)
+            if len(block) == frames:
+                yield np.stack(block)
+                block = []
         if block:
             yield np.stack(block)
+
+    def yuv(self) -> Iterator[av.VideoFrame]:
+        """Yield the clip from its start as frames of YUV 4:2:0 with 10 bits, in the colours that ``signal`` states.
+
+        They are upright, ``info.frames`` in number, new ones each time, and their timestamps are 0, 1, 2, ... frames.
+        Raises VideoError where the file is no longer what ``open_video`` read.
+        """
+        upright = self._repeated(planes.samples(_decoded(self.source), self.look, self.signal))
+        for number, samples in enumerate(upright):
+            yield planes.frame(samples, self.signal, number, self.info.fps)
+
+    def _repeated(self, pictures):
+        """Yield each picture as often as it is shown."""
+        count = 0
+        with _named(self.source):
+            for picture in pictures:
+                for _ in range(self.shown[count] if count < len(self.shown) else 0):
+                    yield picture
+                count += 1
         if count != len(self.shown):
             raise VideoError(f"{self.source}: changed while it was read ({count} frames, {len(self.shown)} before)")
 
@@ -185,13 +213,17 @@ def open_video(path: str | os.PathLike, prepare: Preparation = _AS_IT_IS, *, nam
     if look.orientation[0] == 0:
         height, width, aspect = width, height, 1 / aspect
     info = VideoInfo(sum(shown), height, width, fps)
+    signal = planes.signal(first, look, aspect)
     if look.tone_map:
         traits = pictures.Traits(traits.alpha)
-    losses = not_kept.of_clip(
-        source.name, info, traits, sound=has_audio, streams=(len(streams), chosen), aspect=aspect, alpha=alpha,
-        interlaced=bool(interlaced) and not look.deinterlace,
-    )  # fmt: skip
-    return VideoReader(source, info, has_audio, aspect, losses, look, shown)
+    losses = {
+        codec: not_kept.of_clip(
+            source.name, info, traits, sound=has_audio, streams=(len(streams), chosen), aspect=aspect, alpha=alpha,
+            interlaced=bool(interlaced) and not look.deinterlace, codec=codec,
+        )
+        for codec in not_kept.CODECS
+    }  # fmt: skip
+    return VideoReader(source, info, has_audio, signal, losses, look, shown)
 
 
 # ---- reading -------------------------------------------------------------------------------
