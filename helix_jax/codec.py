@@ -28,6 +28,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ from helix_jax.strands.written import Written
 from helix_jax.stream import auto, pictures
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import update
-from helix_jax.video import VideoInfo
+from helix_jax.video import VideoInfo, sound
 from helix_jax.video.film import Film
 from helix_jax.video.signal import Signal
 from helix_jax.video.sound import Sound, SoundError
@@ -137,8 +138,8 @@ def _written(every, fields, layout, info, config, station, key):
 
 def _sound(video, config) -> tuple[Content, ...]:
     """Return the clip's sound as a content, which is better protected than the picture; () without sound."""
-    sound = None if config.silent else video.sound(config.sound)
-    return (Content("sound", sound.to_bytes(), pictures.safer(config.strands)),) if sound else ()
+    heard = None if config.silent else video.sound(config.sound)
+    return (Content("sound", heard.to_bytes(), pictures.safer(config.strands)),) if heard else ()
 
 
 def decode(
@@ -215,10 +216,10 @@ def film(
     if received.header.kind != "video":
         raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
     parts = contents.parts(received)
-    sound, lost_sound = _heard(received, parts)
+    heard, lost_sound = _heard(received, parts)
     if any(part.section.kind in pictures.KINDS for part in parts):
         info, signal, blocks, groups, lost = pictures.decode(received, parts, progress)
-        return Film(info, signal, blocks, sound, groups, _report(received, lost | lost_sound))
+        return Film(info, signal, blocks, heard, groups, _report(received, lost | lost_sound))
     part = next((part for part in parts if part.section.kind == "tokens"), None)
     if part is None:
         kinds = ", ".join(part.section.kind for part in parts)
@@ -226,7 +227,7 @@ def film(
     _check(received, part)
     head, remedy = received.header, received.remedy
     info, blocks, lost = tokens.decode(head, part.symbols, part.lost, _once(nets)(), remedy, progress)
-    return Film(info, Signal(), blocks, sound, None, _report(received, dict(lost) | lost_sound))
+    return Film(info, Signal(), blocks, heard, None, _report(received, dict(lost) | lost_sound))
 
 
 def _once(nets: Nets | Callable[[], Nets] | None) -> Callable[[], Nets]:
@@ -247,9 +248,9 @@ def _heard(received: Received, parts: list[contents.Part]) -> tuple[Sound | None
         return None, {"lost_sound": part is not None}
     head = received.header
     try:
-        return Sound.from_bytes(part.data, head.frames / head.fps), {}
-    except SoundError as error:
-        raise DecodeError(f"{error}: the pool is forged, or another release wrote it") from error
+        return Sound.from_bytes(part.data, math.ceil(head.frames / head.fps * sound.RATE)), {}
+    except SoundError:  # forged, or of a later release; the picture may be good all the same
+        return None, {"lost_sound": True}
 
 
 def _check(received: Received, part: contents.Part) -> None:

@@ -35,7 +35,7 @@ CHANGED = """
 {name}: strand {strand} of {count} is not the one of tests/golden.
 The same input now gives other strands, so pools written by earlier releases can no longer be read, or this one's cannot
 be read by them. If that is not meant, something in the integer path has changed: tables, range coder, mixing, layout,
-check, outer code or header. If it is meant, raise header.VERSION (now {version}), say so in CHANGELOG.md, and write the
+check, outer code or header. If it is meant, add a format to header.FORMATS (now {formats}), say so in CHANGELOG.md, and write the
 files anew with
 UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py
 """
@@ -44,7 +44,7 @@ CODED_CHANGED = """
 grid {name}: the coded bytes of the same tokens are not those of tests/golden.
 Pools in the modes context and prior that were written by earlier releases can no longer be read, or this one's cannot
 be read by them. If that is not meant, something in the integer path has changed: tables, contexts, range coder or the
-shape of segments. If it is meant, raise header.VERSION (now {version}), say so in CHANGELOG.md, and write the file anew
+shape of segments. If it is meant, add a format to header.FORMATS (now {formats}), say so in CHANGELOG.md, and write the file anew
 with
 UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py
 """
@@ -81,7 +81,7 @@ def compare(name, pool):
         rows = min(len(strands), len(pool.strands))
         differ = np.flatnonzero((strands[:rows] != pool.strands[:rows]).any(axis=1))
         first = int(differ[0]) if differ.size else rows
-        pytest.fail(CHANGED.format(name=name, strand=first, count=len(pool.strands), version=header.VERSION))
+        pytest.fail(CHANGED.format(name=name, strand=first, count=len(pool.strands), formats=header.FORMATS))
     return kept
 
 
@@ -124,7 +124,7 @@ def test_coded_segments(grid, mode, prior_of, walk):
         kept = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(kept | {name: found}, indent=2) + "\n")
     if json.loads(path.read_text())[name] != found:
-        pytest.fail(CODED_CHANGED.format(name=name, version=header.VERSION))
+        pytest.fail(CODED_CHANGED.format(name=name, formats=header.FORMATS))
 
 
 def test_a_change_is_explained(monkeypatch):

@@ -30,7 +30,7 @@ from helix_jax.config import MODES, MixingConfig
 from helix_jax.strands import outer, raptor, sections
 from helix_jax.strands.outer import Buffer
 from helix_jax.strands.packets import HEADER_BYTES, PacketLayout, pack_fields, unpack_fields
-from helix_jax.strands.sections import HeaderError, Section
+from helix_jax.strands.sections import COLOURS, HeaderError, Section
 
 FORMATS = (1, 2)
 SIZE = HEADER_BYTES  # bytes of a header of format 1, CRC included
@@ -45,9 +45,6 @@ _CRC = struct.Struct(">I")
 # version kind mode digits mixing index_bits check_bits symbol_bytes | constraints tables_hash key content_bytes digest
 # | sources repairs | frames height width fps (2) | model_hash prior_hash update; the last 4 bytes are the CRC-32
 _FORMAT = struct.Struct(">7BH16s8s8sQ16s7I8s6sB")
-_FORMAT_2 = struct.Struct(">4BH8s8s")  # what precedes the fields
-_TOKENS = struct.Struct(">3B8s6s")  # mode digits update | model_hash prior_hash
-COLOURS = (1, 1, 1, 0)  # primaries, transfer function and matrix of BT.709 (ITU-T H.273), limited range
 
 
 @dataclass(frozen=True)
@@ -186,10 +183,10 @@ class Header:
     def to_bytes(self) -> bytes:
         """Return the header as bytes, big-endian: ``SIZE`` in format 1, one of ``SIZES`` in format 2."""
         if self.sections:
-            return self._to_bytes_2()
+            return _sealed(sections.to_bytes(self))
         fps = Fraction(self.fps)
         fields = _FORMAT.pack(
-            *(1, _KINDS.index(self.kind), MODES.index(self.mode), self.digits, _switches(self.mixing)),
+            *(1, _KINDS.index(self.kind), MODES.index(self.mode), self.digits, sections.switches_of(self.mixing)),
             *(self.index_bits, self.check_bits, self.symbol_bytes),
             *(self.constraints.encode("ascii"), self.tables_hash, self.key, self.content_bytes, self.digest),
             *(self.sources, self.repairs, self.frames, self.height, self.width, fps.numerator, fps.denominator),
@@ -208,7 +205,7 @@ class Header:
                 "use the release that wrote it"
             )
         if data[0] == 2:
-            return cls._from_bytes_2(bytes(data[: -_CRC.size]))
+            return cls(**sections.from_bytes(bytes(data[: -_CRC.size])))
         if len(data) != SIZE:
             raise HeaderError(f"header: {len(data)} bytes, and format 1 has {SIZE}")
         _, kind, mode, digits, switches, index_bits, check_bits, symbol_bytes, *rest = _FORMAT.unpack_from(data)
@@ -228,7 +225,7 @@ class Header:
             index_bits=index_bits,
             check_bits=check_bits,
             repairs=repairs,
-            mixing=_mixing(switches),
+            mixing=sections.mixing_of(switches),
             mode=MODES[mode],
             frames=frames,
             height=height,
@@ -238,70 +235,6 @@ class Header:
             model_hash=model_hash,
             prior_hash=prior_hash,
             update=update,
-        )
-
-    def _to_bytes_2(self) -> bytes:
-        start = _FORMAT_2.pack(
-            *(2, _switches(self.mixing), self.index_bits, self.check_bits, self.symbol_bytes),
-            *(self.tables_hash, self.key),
-        )
-        parts = [start, sections.field(sections.CONSTRAINTS, self.constraints.encode("ascii"))]
-        if self.kind == "video":
-            fps, aspect = Fraction(self.fps), self.aspect
-            clip = [self.frames, self.height, self.width, fps.numerator, fps.denominator]
-            if (aspect, self.colours) != (1, COLOURS):
-                clip += [aspect.numerator, aspect.denominator, *self.colours]
-            parts.append(sections.field(sections.VIDEO, sections.numbers(*clip)))
-        if any(self.model_hash):
-            codes = MODES.index(self.mode), self.digits, self.update
-            parts.append(sections.field(sections.TOKENS, _TOKENS.pack(*codes, self.model_hash, self.prior_hash)))
-        if self.measured:
-            parts.append(sections.field(sections.MEASURED, sections.numbers(*self.measured)))
-        parts += [sections.field(sections.SECTION, section.to_bytes()) for section in self.sections]
-        data = b"".join(parts)
-        size = next((size for size in SIZES if size >= len(data) + _CRC.size), 0)
-        if not size:
-            raise HeaderError(
-                f"header: {len(self.sections)} sections take {len(data)} bytes, and a header has at most {SIZES[-1]}"
-            )
-        data = data.ljust(size - _CRC.size, b"\0")
-        return data + _CRC.pack(zlib.crc32(data))
-
-    @classmethod
-    def _from_bytes_2(cls, data: bytes) -> "Header":
-        _, switches, index_bits, check_bits, symbol_bytes, tables_hash, key = _FORMAT_2.unpack_from(data)
-        if switches > 7 or not symbol_bytes:
-            raise HeaderError(f"header: mixing {switches} or symbols of {symbol_bytes} bytes make no sense")
-        found, names, values = [], [], {"kind": "bytes"}
-        for tag, value in sections.fields(data[_FORMAT_2.size :]):
-            if tag == sections.CONSTRAINTS:
-                names.append(value.decode("ascii", "replace"))
-            elif tag == sections.VIDEO:
-                values |= _video_of(value)
-            elif tag == sections.TOKENS:
-                values |= _tokens_of(value)
-            elif tag == sections.SECTION:
-                found.append(Section.from_bytes(value))
-            elif tag == sections.MEASURED:
-                values["measured"] = tuple(sections.read_numbers(value, 2)[0])
-            elif tag < sections.OPTIONAL:
-                raise HeaderError(f"header: field {tag} is unknown: use a newer release of helix_jax")
-        if not found or len(names) != 1:
-            raise HeaderError(f"header: {len(found)} sections and {len(names)} constraint sets")
-        return cls(
-            constraints=names[0],
-            tables_hash=tables_hash,
-            key=key,
-            content_bytes=sum(section.size for section in found),
-            digest=bytes(outer.DIGEST_BYTES),
-            sources=sum(section.part(symbol_bytes).sources for section in found),
-            symbol_bytes=symbol_bytes,
-            index_bits=index_bits,
-            check_bits=check_bits,
-            repairs=0,
-            mixing=_mixing(switches),
-            sections=tuple(found),
-            **values,
         )
 
     def layout(self, bits: int) -> PacketLayout:
@@ -452,36 +385,10 @@ def intact(data: Buffer) -> bool:
     return len(data) in SIZES and _CRC.pack(zlib.crc32(data[: -_CRC.size])) == data[-_CRC.size :]
 
 
-def _switches(mixing):
-    return mixing.interleave | mixing.kronecker << 1 | mixing.offset << 2
-
-
-def _mixing(switches):
-    return MixingConfig(bool(switches & 1), bool(switches & 2), bool(switches & 4))
-
-
-def _video_of(value):
-    """Return the fields of the header that describe a clip. What later releases add behind them is skipped."""
-    (frames, height, width, numerator, denominator), rest = sections.read_numbers(value, 5)
-    if not denominator:
-        raise HeaderError(f"header: fps /{denominator} is unknown")
-    fields = {"kind": "video", "frames": frames, "height": height, "width": width}
-    fields["fps"] = Fraction(numerator, denominator)
-    if rest:
-        (above, below, *colours), _ = sections.read_numbers(rest, 6)
-        if not below:
-            raise HeaderError(f"header: pixel aspect /{below} is unknown")
-        fields |= {"aspect": Fraction(above, below), "colours": tuple(colours)}
-    return fields
-
-
-def _tokens_of(value):
-    """Return the fields of the header that describe tokens."""
-    if len(value) < _TOKENS.size:
-        raise HeaderError("header: the field of the tokens is cut short")
-    mode, digits, update, model_hash, prior_hash = _TOKENS.unpack_from(value)
-    if mode >= len(MODES):
-        raise HeaderError(f"header: mode {mode} is unknown")
-    return {
-        "mode": MODES[mode], "digits": digits, "update": update, "model_hash": model_hash, "prior_hash": prior_hash,
-    }  # fmt: skip
+def _sealed(data):
+    """Fill up the bytes of a header of format 2 to one of SIZES, with their CRC at the end."""
+    size = next((size for size in SIZES if size >= len(data) + _CRC.size), 0)
+    if not size:
+        raise HeaderError(f"header: its sections take {len(data):,} bytes, and a header has at most {SIZES[-1]:,}")
+    data = data.ljust(size - _CRC.size, b"\0")
+    return data + _CRC.pack(zlib.crc32(data))

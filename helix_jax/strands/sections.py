@@ -9,9 +9,14 @@ for later releases by two rules: a reader skips a field whose tag is 128 or more
 other unknown one; and it skips a section of an unknown kind, whose packets take part in the index all the same.
 """
 
+import struct
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
+from helix_jax.config import MODES, MixingConfig
 from helix_jax.errors import HelixError
 from helix_jax.strands.packets import Part
 
@@ -20,6 +25,12 @@ DIGEST = 8  # bytes
 MOST = 1 << 56  # the greatest number of a field
 CONSTRAINTS, VIDEO, TOKENS, SECTION, END = 1, 2, 3, 4, 0  # tags
 OPTIONAL = MEASURED = 128  # tags from here on may be skipped
+COLOURS = (1, 1, 1, 0)  # primaries, transfer function and matrix of BT.709 (ITU-T H.273), limited range
+_START = struct.Struct(">4BH8s8s")  # what precedes the fields
+_TOKENS = struct.Struct(">3B8s6s")  # mode digits update | model_hash prior_hash
+
+if typing.TYPE_CHECKING:
+    from helix_jax.strands import header
 
 
 class HeaderError(HelixError):
@@ -79,6 +90,104 @@ class Section:
         if len(rest) < DIGEST:
             raise HeaderError("header: a section field is cut short")
         return cls(value[0], size, repairs, rest[:DIGEST], rest[DIGEST:])
+
+
+def to_bytes(head: "header.Header") -> bytes:
+    """Return a header of format 2 as bytes, without the zeros and the CRC at its end."""
+    start = _START.pack(
+        *(2, switches_of(head.mixing), head.index_bits, head.check_bits, head.symbol_bytes),
+        *(head.tables_hash, head.key),
+    )
+    parts = [start, field(CONSTRAINTS, head.constraints.encode("ascii"))]
+    if head.kind == "video":
+        fps, aspect = Fraction(head.fps), head.aspect
+        clip = [head.frames, head.height, head.width, fps.numerator, fps.denominator]
+        if (aspect, head.colours) != (1, COLOURS):
+            clip += [aspect.numerator, aspect.denominator, *head.colours]
+        parts.append(field(VIDEO, numbers(*clip)))
+    if any(head.model_hash):
+        codes = MODES.index(head.mode), head.digits, head.update
+        parts.append(field(TOKENS, _TOKENS.pack(*codes, head.model_hash, head.prior_hash)))
+    if head.measured:
+        parts.append(field(MEASURED, numbers(*head.measured)))
+    return b"".join([*parts, *(field(SECTION, section.to_bytes()) for section in head.sections)])
+
+
+def from_bytes(data: bytes) -> dict[str, Any]:
+    """Return the fields of a ``header.Header`` of format 2, from its bytes without the CRC.
+
+    Raises HeaderError for what makes no sense, and for what this release does not know and must.
+    """
+    _, switches, index_bits, check_bits, symbol_bytes, tables_hash, key = _START.unpack_from(data)
+    if switches > 7 or not symbol_bytes:
+        raise HeaderError(f"header: mixing {switches} or symbols of {symbol_bytes} bytes make no sense")
+    found, names, values = [], [], {"kind": "bytes"}
+    for tag, value in fields(data[_START.size :]):
+        if tag == CONSTRAINTS:
+            names.append(value.decode("ascii", "replace"))
+        elif tag == VIDEO:
+            values |= _video_of(value)
+        elif tag == TOKENS:
+            values |= _tokens_of(value)
+        elif tag == SECTION:
+            found.append(Section.from_bytes(value))
+        elif tag == MEASURED:
+            values["measured"] = tuple(read_numbers(value, 2)[0])
+        elif tag < OPTIONAL:
+            raise HeaderError(f"header: field {tag} is unknown: use a newer release of helix_jax")
+    if not found or len(names) != 1:
+        raise HeaderError(f"header: {len(found)} sections and {len(names)} constraint sets")
+    return values | {
+        "constraints": names[0],
+        "tables_hash": tables_hash,
+        "key": key,
+        "content_bytes": sum(section.size for section in found),
+        "digest": bytes(16),
+        "sources": sum(section.part(symbol_bytes).sources for section in found),
+        "symbol_bytes": symbol_bytes,
+        "index_bits": index_bits,
+        "check_bits": check_bits,
+        "repairs": 0,
+        "mixing": mixing_of(switches),
+        "sections": tuple(found),
+    }
+
+
+def switches_of(mixing: MixingConfig) -> int:
+    """Return the switches of the mixing as bits."""
+    return mixing.interleave | mixing.kronecker << 1 | mixing.offset << 2
+
+
+def mixing_of(switches: int) -> MixingConfig:
+    """Invert ``switches_of``."""
+    return MixingConfig(bool(switches & 1), bool(switches & 2), bool(switches & 4))
+
+
+def _video_of(value):
+    """Return the fields of the header that describe a clip. What later releases add behind them is skipped."""
+    (frames, height, width, numerator, denominator), rest = read_numbers(value, 5)
+    if not denominator:
+        raise HeaderError(f"header: fps /{denominator} is unknown")
+    fields = {"kind": "video", "frames": frames, "height": height, "width": width}
+    fields["fps"] = Fraction(numerator, denominator)
+    if rest:
+        (above, below, *colours), _ = read_numbers(rest, 6)
+        if not below:
+            raise HeaderError(f"header: pixel aspect /{below} is unknown")
+        fields |= {"aspect": Fraction(above, below), "colours": tuple(colours)}
+    return fields
+
+
+def _tokens_of(value):
+    """Return the fields of the header that describe tokens."""
+    if len(value) < _TOKENS.size:
+        raise HeaderError("header: the field of the tokens is cut short")
+    mode, digits, update, model_hash, prior_hash = _TOKENS.unpack_from(value)
+    if mode >= len(MODES):
+        raise HeaderError(f"header: mode {mode} is unknown")
+    return {
+        "mode": MODES[mode], "digits": digits, "update": update, "model_hash": model_hash, "prior_hash": prior_hash,
+    }  # fmt: skip
 
 
 def field(tag: int, value: bytes) -> bytes:

@@ -237,8 +237,10 @@ def test_tag_must_be_the_keys():
 
 
 def test_only_a_newer_header(monkeypatch):
-    monkeypatch.setattr(headers, "VERSION", 2)
-    newer = headers.header_packets(dataclasses.replace(VIDEO, key=b"newerkey"), 287)
+    written = dataclasses.replace(VIDEO, key=b"newerkey")
+    data = with_crc(b"\x03" + written.to_bytes()[1:])
+    monkeypatch.setattr(headers.Header, "to_bytes", lambda _: data)
+    newer = headers.header_packets(written, 287)
     monkeypatch.undo()
     with pytest.raises(headers.HeaderError, match="format version 3"):
         headers.find_headers(newer, 287)
