@@ -26,6 +26,8 @@ from helix_jax.config import Preparation
 from helix_jax.video import frame_rate, not_kept, pictures, planes
 from helix_jax.video.clip import VideoError, VideoInfo
 from helix_jax.video.signal import Signal
+from helix_jax.video.sound import Sound
+from helix_jax.video.sound import read as read_sound
 
 _AS_IT_IS = Preparation()
 MOST_REPEATS = 1000  # times the frames of a clip that resampling may give; more are the result of wrong timestamps
@@ -57,6 +59,7 @@ class VideoReader:
             helix_jax/video/not_kept.py).
         look: How frames become pictures.
         shown: How often each frame of the file is given, 1 unless the clip is resampled.
+        begin: When the first frame is shown, in seconds on the file's own clock.
     """
 
     source: _Source
@@ -66,6 +69,7 @@ class VideoReader:
     losses: dict[str, dict[str, str]]
     look: pictures.Look
     shown: tuple[int, ...]
+    begin: Fraction
 
     @property
     def path(self) -> Path:
@@ -105,6 +109,14 @@ class VideoReader:
         upright = self._repeated(planes.samples(_decoded(self.source), self.look, self.signal))
         for number, samples in enumerate(upright):
             yield planes.frame(samples, self.signal, number, self.info.fps)
+
+    def sound(self, kbit: float) -> Sound | None:
+        """Return the sound as Opus of ``kbit`` kbit/s, in step with the frames, or None where there is none.
+
+        Raises HelixError for a rate that Opus does not have, and VideoError for sound that cannot be decoded.
+        """
+        duration = self.info.frames / self.info.fps
+        return read_sound(self.path, kbit, begin=self.begin, duration=duration, name=str(self.source))
 
     def _repeated(self, pictures):
         """Yield each picture as often as it is shown."""
@@ -223,7 +235,8 @@ def open_video(path: str | os.PathLike, prepare: Preparation = _AS_IT_IS, *, nam
         )
         for codec in not_kept.CODECS
     }  # fmt: skip
-    return VideoReader(source, info, has_audio, signal, losses, look, shown)
+    begin = Fraction(0) if first.pts is None else first.pts * first.time_base
+    return VideoReader(source, info, has_audio, signal, losses, look, shown, begin)
 
 
 # ---- reading -------------------------------------------------------------------------------
