@@ -40,7 +40,7 @@ from helix_jax.coding import choice, described, tokens
 from helix_jax.config import CodecConfig
 from helix_jax.contents import Content
 from helix_jax.errors import DecodeError
-from helix_jax.nets import Nets, load
+from helix_jax.nets import Nets, load, released
 from helix_jax.packing import BASES, content_key, pack, unpack
 from helix_jax.strands.pool import Pool, densities
 from helix_jax.strands.received import Report, read_pool
@@ -48,7 +48,7 @@ from helix_jax.strands.written import Written
 from helix_jax.stream import auto, pictures
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import update
-from helix_jax.video import VideoInfo, sound
+from helix_jax.video import Complete, VideoInfo, sound
 from helix_jax.video.film import Film
 from helix_jax.video.signal import Signal
 from helix_jax.video.sound import Sound, SoundError
@@ -89,7 +89,7 @@ def encode(
         HelixError: With the reason, for example as a ConstraintError or a VideoError.
     """
     choice.check(config)
-    station = writer.open(config, motifs, progress)
+    station, video = writer.open(config, motifs, progress), Complete(video)
     heard = _sound(video, config)
     loaded = _once(nets)
     which, measured = auto.chosen(video, loaded, config, station, progress)
@@ -158,8 +158,8 @@ def decode(
     Args:
         pool: For bases, the strands by their length, as ``fasta.read`` gives them, or ``fasta.Strands``, or what
             ``recover`` returns. For timing, the bases of each read.
-        nets: The nets that the pool was encoded with, or a function that loads them. Only tokens need them, and by
-            default they are the shipped ones.
+        nets: The nets that the pool was encoded with, or a function that loads them. Only tokens need them. By default
+            they are those among all released ones that the header names.
         writer: What wrote the pool.
         motifs: The forbidden words that the pool was encoded with. They and the primers are needed only where the file
             of the strands does not name them.
@@ -226,7 +226,8 @@ def film(
         raise DecodeError(f"this pool has no picture that this release knows, but {kinds}: use a newer release")
     _check(received, part)
     head, remedy = received.header, received.remedy
-    info, blocks, lost = tokens.decode(head, part.symbols, part.lost, _once(nets)(), remedy, progress)
+    given = released(head.model_hash, head.prior_hash) if nets is None else _once(nets)()
+    info, blocks, lost = tokens.decode(head, part.symbols, part.lost, given, remedy, progress)
     return Film(info, Signal(), blocks, heard, None, _report(received, dict(lost) | lost_sound))
 
 

@@ -34,6 +34,31 @@ class Nets:
             )
 
 
+def released(model_hash: bytes, prior_hash: bytes) -> Nets:
+    """Load the shipped nets that a pool was written with: those of this release, or of an earlier one.
+
+    Args:
+        model_hash: First bytes of the tokenizer's digest, from the header of the pool.
+        prior_hash: First bytes of the prior's digest; zeros where the pool needs none.
+
+    Returns:
+        The nets with these hashes, or the shipped ones of this release where no others fit; the decoder then says what
+        is missing.
+    """
+    folder, usual = tokenizer_weights.DEFAULT.parent, load()
+    models = (tokenizer_weights.load(path) for path in sorted(folder.glob("tokenizer*.safetensors")))
+    if usual.tokenizer.digest.startswith(model_hash):
+        model = usual.tokenizer
+    else:
+        model = next((one for one in models if one.digest.startswith(model_hash)), usual.tokenizer)
+    wanted = prior_hash if any(prior_hash) else b""
+    if usual.prior and usual.prior.tokenizer == model.digest and usual.prior.digest.startswith(wanted):
+        return Nets(model, usual.prior)
+    priors = (prior_weights.load(path) for path in sorted(folder.glob("prior*.safetensors")))
+    fitting = (one for one in priors if one.tokenizer == model.digest and one.digest.startswith(wanted))
+    return Nets(model, next(fitting, None))
+
+
 def load(
     tokenizer: str | os.PathLike[str] = tokenizer_weights.DEFAULT, prior: str | os.PathLike[str] | None = None
 ) -> Nets:

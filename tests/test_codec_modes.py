@@ -13,6 +13,7 @@ from helix_jax.nets import Nets
 from helix_jax.strands import checker
 from helix_jax.strands import header as headers
 from helix_jax.tokenizer import model as nets
+from helix_jax.tokenizer import tiles
 from helix_jax.tokenizer.weights import Model
 
 SMALL = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
@@ -61,7 +62,7 @@ def grouped(strands):
 def seen(monkeypatch):
     """The tokens that the tokenizer's decoder is given; no picture is made of them."""
     given = []
-    monkeypatch.setattr(codec.tiles, "decode", lambda params, config, tokens, *_: given.append(tokens) or iter(()))
+    monkeypatch.setattr(tiles, "decode", lambda params, config, tokens, *_: given.append(tokens) or iter(()))
     return given
 
 
@@ -117,7 +118,7 @@ def test_low_quality_in_mode_prior(model, prior, pools, seen):
     assert (report.verified, report.lost_tokens) == (True, 0)
     assert seen[0].shape == (12, 8, 13, 8)
     assert (seen[0][..., 4:] == 1.5).all()
-    positions = codec.tiles.encode(model.params, model.config, CLIP.blocks(), 60, 100, positions=True)
+    positions = tiles.encode(model.params, model.config, CLIP.blocks(), 60, 100, positions=True)
     wanted, dropped = ladder.tokens_at(ladder.rung_of(ladder.ladder(8, True), 2), positions, prior)
     np.testing.assert_array_equal(seen[0][..., :4], wanted)
     assert dropped > 0.9

@@ -21,6 +21,7 @@ from helix_jax.config import CodecConfig, PriorConfig, StrandConfig, TokenizerCo
 from helix_jax.nets import Nets
 from helix_jax.prior import net
 from helix_jax.strands import fasta, header
+from helix_jax.tokenizer import tiles
 from helix_jax.tokenizer.weights import Model
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -61,8 +62,8 @@ class Clip:
 def given_tokens(monkeypatch):
     """The tokenizer's two ends: encode gives TOKENS, decode notes what it gets."""
     seen = []
-    monkeypatch.setattr(codec.tiles, "encode", lambda *_, positions: TOKENS.astype(np.float32))
-    monkeypatch.setattr(codec.tiles, "decode", lambda params, config, tokens, *_: seen.append(tokens) or iter(()))
+    monkeypatch.setattr(tiles, "encode", lambda *_, positions: TOKENS.astype(np.float32))
+    monkeypatch.setattr(tiles, "decode", lambda params, config, tokens, *_: seen.append(tokens) or iter(()))
     return seen
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from helix_jax import codec, packing, video
-from helix_jax.coding import conceal
+from helix_jax.coding import conceal, modes
 from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.nets import Nets
@@ -19,6 +19,7 @@ from helix_jax.strands.bases import Bases
 from helix_jax.timing import channel, pool
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import Scheme
+from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import model as tokenizer
 from helix_jax.tokenizer import tiles
 from helix_jax.tokenizer.weights import Model
@@ -145,8 +146,8 @@ def test_raw_tokens_past_repair_are_concealed_by_the_prior(medium, nets, clip, e
     assert report.lost_packets == (lost < made.layout.sources).sum()
     assert 0.2 < report.lost_tokens < 0.9
     received = medium.writer.read(medium.back(made, lost))
-    symbols = codec.mixing.unmix(codec.mixing.from_bytes(received.recovered.symbols), made.header.key, config.mixing)
-    tokens, missing = codec.modes.decode(
+    symbols = mixing.unmix(mixing.from_bytes(received.recovered.symbols), made.header.key, config.mixing)
+    tokens, missing = modes.decode(
         "raw", expected[0].shape[:3], 8, symbols, received.recovered.lost, config.mixing, nets.prior
     )
     np.testing.assert_array_equal(tokens[~missing], expected[0][~missing])

@@ -162,7 +162,7 @@ def decode(
         video.check_output(output)
         stated = agreed.arguments
         source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=step))
-        film = codec.film(source.pool, weights.load, writer=way.writer, progress=step, **stated)
+        film = codec.film(source.pool, weights.given, writer=way.writer, progress=step, **stated)
         about_pool, info = film.report, film.info
         report = source.figures(about_pool)
         pixel_format = video.write_film(output, film, lossless)

@@ -3,7 +3,7 @@
 import dataclasses
 import enum
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -148,6 +148,11 @@ class Weights:
     def settled(self, config: CodecConfig) -> CodecConfig:
         """Return a configuration in which weights that the user passes decide for tokens, since only those use them."""
         return dataclasses.replace(config, codec="tokens") if any(self.paths) and config.codec == "auto" else config
+
+    @property
+    def given(self) -> "Callable[[], helix_jax.nets.Nets] | None":
+        """What loads the nets that the user passes, None where the header of a pool names them."""
+        return self.load if any(self.paths) else None
 
     def load(self) -> "helix_jax.nets.Nets":
         """Load the nets."""

@@ -6,13 +6,14 @@ without the promise that all of it can be read.
 """
 
 from helix_jax.config import Preparation
-from helix_jax.video.clip import SUFFIXES, Clip, VideoError, VideoInfo
+from helix_jax.video.clip import SUFFIXES, Clip, Complete, VideoError, VideoInfo
 from helix_jax.video.reading import Frame, VideoReader, frames, open_video
 from helix_jax.video.writing import VideoWriter, check_output
 
 __all__ = [
     "SUFFIXES",
     "Clip",
+    "Complete",
     "Frame",
     "Preparation",
     "VideoError",

@@ -86,5 +86,34 @@ class Clip:
         for number, picture in enumerate(self.frames):
             yield planes.frame(planes.from_rgb(picture), self.signal, number, self.info.fps)
 
-    def sound(self, kbit: float) -> None:
-        """Return None, as a clip in memory has no sound."""
+class Complete:
+    """Any clip that has ``info`` and ``blocks``, with all that a pool may keep of one.
+
+    Args:
+        clip: The clip. Where it has no ``yuv``, its pictures are taken for BT.709, and where it has no ``sound``, it is
+            silent.
+
+    Attributes:
+        info: Size, frames and rate.
+        signal: The colours that ``yuv`` gives.
+        blocks: The clip's own function.
+    """
+
+    def __init__(self, clip: Any):
+        self.clip, self.info, self.blocks = clip, clip.info, clip.blocks
+        self.signal = clip.signal if hasattr(clip, "yuv") else Signal()
+
+    def yuv(self) -> Iterator[av.VideoFrame]:
+        """Yield the clip from its start as ``Clip.yuv`` does."""
+        if hasattr(self.clip, "yuv"):
+            yield from self.clip.yuv()
+            return
+        number = 0
+        for block in self.clip.blocks():
+            for picture in block:
+                yield planes.frame(planes.from_rgb(picture), self.signal, number, self.info.fps)
+                number += 1
+
+    def sound(self, kbit: float) -> Any:
+        """Return the clip's sound, or None."""
+        return self.clip.sound(kbit) if hasattr(self.clip, "sound") else None
