@@ -99,7 +99,7 @@ def encode_groups(
 def errors(
     clip: Source, lengths: Sequence[int], coded: Sequence[Group | None], way: Way, every: int = 1
 ) -> list[float]:
-    """Return the mean squared error of each group, as it is shown, against the clip: in RGB, in squares of 8-bit levels.
+    """Return the mean squared error of each group against the clip's frames: in RGB, in squares of 8-bit levels.
 
     Args:
         clip: The clip.
@@ -110,7 +110,7 @@ def errors(
     """
 
     def error(frames, group):
-        shown = av1.decode(group.data, size=way.size, frames=group.frames, signal=clip.signal, threads=1)
+        shown = av1.decode(group.data, size=way.size, frames=group.frames, signal=clip.signal)
         shown = itertools.islice(shown, every // 2 % group.frames, None, every)
         size = (clip.info.height, clip.info.width)
         return mean_squared(frames[every // 2 % group.frames :: every], av1.resize(shown, size), clip.signal)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from helix_jax.errors import HelixError
-from helix_jax.stream import coded
-from helix_jax.stream.av1 import COARSEST, SMALLEST, STEP
+from helix_jax.stream import av1, coded
+from helix_jax.stream.av1 import COARSEST, STEP
 from helix_jax.stream.coded import Group, Progress, Way
 from helix_jax.stream.groups import MOST, Source, lengths, merged
 
@@ -215,7 +215,7 @@ def _sample(frames):
 
 
 def _scaled(clip, scale):
-    return tuple(max(SMALLEST, round(scale * side)) for side in (clip.info.height, clip.info.width))
+    return av1.scaled((clip.info.height, clip.info.width), scale)
 
 
 # ---- the CRF -------------------------------------------------------------------------------------------------
@@ -252,9 +252,10 @@ def search(
             best = crf, result
         if best is not None and tried[best[0]] >= filled * most:
             return best
-        crf = _next(tried, most, (1 + filled) / 2 * most, step)
-        if crf is None:
+        following = _next(tried, most, (1 + filled) / 2 * most, step)
+        if following is None:
             return best or (COARSEST, None)
+        crf = following
 
 
 def _next(tried, most, aim, step):
@@ -296,7 +297,7 @@ def _all_at(clip, frames, crf, way, progress):
 
 def _filled(clip, frames, most_bytes, way, crf, most_units, progress):
     """Return the clip coded in that way to the number of bytes. Raises FitError."""
-    kept: dict[float, list[Group]] = {}
+    kept: dict[float, list[Group | None]] = {}
 
     def attempt(crf):
         kept[crf] = _all_at(clip, frames, crf, way, progress)

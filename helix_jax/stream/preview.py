@@ -111,7 +111,7 @@ class _Search:
         height, width = clip.info.height, clip.info.width
         self.area = height * width
         shrunk = min(1.0, math.sqrt(_AREA / self.area))
-        self._size = tuple(max(SMALLEST, round(shrunk * side)) for side in (height, width))
+        self._size = av1.scaled((height, width), shrunk)
         self._times = _centres(self._total, min(self._total, MOST))
         wanted = set(self._times)
         frames = (frame for number, frame in enumerate(clip.yuv()) if number in wanted)
@@ -129,7 +129,7 @@ class _Search:
     def made(self, scale: float, count: int, crf: float, preset: int) -> Preview | None:
         """Return the preview of that size and number of pictures, None if it takes too many bytes."""
         signal = dataclasses.replace(self._clip.signal, primaries=UNSPECIFIED, transfer=UNSPECIFIED, matrix=UNSPECIFIED)
-        size = tuple(max(SMALLEST, round(scale * side)) for side in (self._clip.info.height, self._clip.info.width))
+        size = av1.scaled((self._clip.info.height, self._clip.info.width), scale)
         pictures = list(av1.resize((self._frames[place] for place in _centres(len(self._frames), count)), size))
 
         def attempt(crf):
@@ -139,11 +139,11 @@ class _Search:
             )  # fmt: skip
 
         crf, data = search(attempt, len, self._most, crf)
-        return data and Preview(data, size, count, crf, self._psnr(data, size, count))
+        return None if data is None else Preview(data, size, count, crf, self._psnr(data, size, count))
 
     def _psnr(self, data, size, count):
         signal, reformatter = self._clip.signal, VideoReformatter()
-        frames = av1.resize(av1.decode(data, size=size, frames=count, signal=signal, threads=1), self._size)
+        frames = av1.resize(av1.decode(data, size=size, frames=count, signal=signal), self._size)
         shown = [coded.rgb(reformatter, frame, signal).astype(np.int16) for frame in frames]
         squares = [
             float(np.square((rgb - shown[time * count // self._total]).astype(np.float32)).mean())
