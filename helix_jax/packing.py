@@ -159,7 +159,9 @@ def unpack_parts(
         raise DecodeError("this pool holds video, not bytes: use `helix-jax decode`")
     report = received.report
     if [section.kind for section in received.header.sections] not in ([], ["file"]):
-        raise DecodeError("this pool holds several things, or of a kind that this release does not know: use a newer one")
+        raise DecodeError(
+            "this pool holds several things, or of a kind that this release does not know: use a newer one"
+        )
     if report.lost_packets:
         raise DecodeError(
             f"{report.lost_packets} of {report.source_packets} source packets are lost or doubtful, "

@@ -98,10 +98,10 @@ def encode(
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         way = options.start(writer, context, reads=(clip, *weights.paths), writes=(output,), strands=output)
         reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
+        config = weights.settled(config)
         pool = codec.encode(
-            reader, weights.load, config=weights.settled(config), writer=way.writer, motifs=agreed.forbid, key=agreed.key,
-            progress=step,
-        )  # fmt: skip
+            reader, weights.load, config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key, progress=step
+        )
         for loss in reader.losses[pool.header.codec].values():
             warn(f"{'standard input' if files.is_standard(clip) else clip.name} {loss}")
         figures = way.save(output, pool, reader.info.frames * reader.info.height * reader.info.width)

@@ -8,6 +8,7 @@ it has one thread only: with two, dav1d 1.5 waited forever after one damaged str
 and with one never in 23,000. Whoever has several groups can decode them in several threads.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -90,6 +91,8 @@ def encode(
             frame.pts, frame.time_base = number, 1 / fps
             frame.pict_type = 0  # a frame that was decoded asks for the type that it had
             packets += context.encode(frame)
+            if not number:
+                _ordinary_threads()
         packets += context.encode(None)
     except av.FFmpegError as error:
         raise EncodeError(
@@ -125,6 +128,18 @@ def decode(data: bytes, *, size: tuple[int, int], frames: int, signal: Signal) -
         shown += 1
     if shown != frames:
         raise StreamError(f"the AV1 stream has {shown} pictures that can be decoded, not {frames}")
+
+
+def _ordinary_threads() -> None:
+    """Take the real-time priority from SVT-AV1's threads, which it asks for where it may, as root may.
+
+    All else on the machine would wait for them: other clips of a batch, and whoever else works there.
+    """
+    if os.path.isdir("/proc/self/task"):
+        for thread in map(int, os.listdir("/proc/self/task")):
+            with contextlib.suppress(OSError):  # it may be over
+                if os.sched_getscheduler(thread) == os.SCHED_FIFO:
+                    os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _decoded(context, units):

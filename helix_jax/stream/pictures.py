@@ -112,6 +112,7 @@ def encode(
             plan = dataclasses.replace(plan, small=preview.preview(video, room, **_told(progress)))
     if shown is None:
         shown = _filled(plan, most, config.effort, progress)
+        plan = _protected(plan, shown, most, config.strands.redundancy_of("av1"))
     if progress:
         progress("av1", video.info.frames, video.info.frames)
     return plan.contents(shown)
@@ -131,6 +132,21 @@ def _filled(plan, most, effort, progress):
         # Each group is rounded up to whole packets and has repair packets of its own, which shares cannot foresee.
         size = int(size * most / taken) - plan.width
     raise _too_few(most, taken, plan.station)
+
+
+def _protected(plan, shown, most, redundancy):
+    """Return the plan with what is left of the budget as repair packets of the groups.
+
+    Groups have steps of about 2 % of their bytes. A redundancy of 0, or one that is computed, stays what it is.
+    """
+    if isinstance(redundancy, Survival) or not redundancy:
+        return plan
+    sizes = [len(unit.data) for unit in shown.units]
+
+    def raised(thousandths):
+        return dataclasses.replace(plan, redundancy=redundancy + thousandths / 1000 if thousandths else None)
+
+    return raised(_greatest(lambda more: raised(more).cost(sizes, None) <= most, 1000))
 
 
 def _told(progress: Progress | None) -> dict[str, Any]:
@@ -185,6 +201,7 @@ class _Plan:
         station: What will write the pool.
         frames: Number of frames of each string.
         small: The preview, or None.
+        redundancy: That of the groups; None stands for that of the pool.
     """
 
     video: groups.Source
@@ -193,6 +210,7 @@ class _Plan:
     station: Station
     frames: tuple[int, ...]
     small: Any = None
+    redundancy: float | None = None
 
     @property
     def width(self) -> int:
@@ -212,7 +230,11 @@ class _Plan:
             small = [(Section.of("preview", room), PREVIEW)] if room else []
         sound = [(content.section, content.redundancy) for content in self.beside]
         strings = zip(sizes, self.frames, strict=True)
-        return [*small, *sound, *((Section.of("av1", size, numbers(n, *whole)), None) for size, n in strings)]
+        return [
+            *small,
+            *sound,
+            *((Section.of("av1", size, numbers(n, *whole)), self.redundancy) for size, n in strings),
+        ]
 
     def layout(self, sizes: Sequence[int], room: int | None) -> PacketLayout:
         """Lay out strings of these sizes."""
@@ -224,7 +246,9 @@ class _Plan:
 
     def contents(self, shown: Any) -> tuple[list[Content], PacketLayout]:
         """Return all contents and their layout."""
-        strings = [Content("av1", unit.data, None, numbers(unit.frames, *shown.size)) for unit in shown.units]
+        strings = [
+            Content("av1", unit.data, self.redundancy, numbers(unit.frames, *shown.size)) for unit in shown.units
+        ]
         every = [*self._preview(), *self.beside, *strings]
         sections = [(content.section, content.redundancy) for content in every]
         return every, contents.plan(self.station, sections, self.about, "av1")

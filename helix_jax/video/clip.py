@@ -86,6 +86,7 @@ class Clip:
         for number, picture in enumerate(self.frames):
             yield planes.frame(planes.from_rgb(picture), self.signal, number, self.info.fps)
 
+
 class Complete:
     """Any clip that has ``info`` and ``blocks``, with all that a pool may keep of one.
 

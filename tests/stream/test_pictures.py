@@ -88,13 +88,13 @@ def test_everything_comes_back_as_it_was_coded(made, whole):
 def test_losses_within_the_redundancy_change_nothing(made, whole):
     lost = np.concatenate([packets_of(made, n)[: made.layout.sections[n].repairs - 2] for n in (0, 1, 2)])
     kept = np.setdiff1d(np.arange(made.count), lost)
-    info, blocks, report = codec.decode(strands_of(made, kept))
+    _, blocks, report = codec.decode(strands_of(made, kept))
     assert report.verified
     np.testing.assert_array_equal(np.concatenate(list(blocks)), whole[1])
 
 
 def test_a_lost_group_is_shown_from_the_preview_and_named(made, whole):
-    gone = packets_of(made, 2)[:: 2]
+    gone = packets_of(made, 2)[::2]
     film = codec.film(strands_of(made, np.setdiff1d(np.arange(made.count), gone)))
     assert film.report.preview_seconds == ((float(15 / FPS), float(30 / FPS)),)
     assert film.stream is None
@@ -133,8 +133,8 @@ def test_without_preview_the_picture_before_stays(made):
 @pytest.mark.parametrize("budget", [14_000, 30_000])
 def test_a_budget_is_filled_and_not_exceeded(budget):
     pool = codec.encode(CLIP, config=dataclasses.replace(CONFIG, preview=0.05, budget=budget))
-    assert 0.95 * budget < pool.nucleotides <= budget  # two tiny groups cannot come nearer
-    _, blocks, report = codec.decode(strands_of(pool))
+    assert 0.98 * budget < pool.nucleotides <= budget
+    _, _, report = codec.decode(strands_of(pool))
     assert report.verified
 
 
@@ -147,8 +147,9 @@ def test_a_budget_too_small_is_refused():
 def test_quality_buys_picture():
     pools = [codec.encode(CLIP, config=dataclasses.replace(CONFIG, quality=quality)) for quality in (1, 9)]
     shown = [auto.psnr([CLIP.frames], codec.decode(strands_of(pool))[1]) for pool in pools]
-    assert pools[0].nucleotides < pools[1].nucleotides / 2
-    assert shown[0] < shown[1] - 3
+    sizes = [sum(s.size for s in pool.header.sections if s.kind == "av1") for pool in pools]
+    assert sizes[0] < sizes[1] / 1.5
+    assert shown[0] < shown[1] - 2
 
 
 class Loud(video.Clip):
@@ -190,7 +191,7 @@ def whole_groups(film):
 def test_unknown_kinds_are_skipped(whole):
     groups = whole_groups(whole[0])
     pool = given([contents.Content("note", b"later"), *groups, contents.Content("file", bytes(100))])
-    _, blocks, report = codec.decode(strands_of(pool))
+    _, _, report = codec.decode(strands_of(pool))
     assert report.verified
     np.testing.assert_array_equal(np.concatenate(list(blocks)), whole[1])
     with pytest.raises(DecodeError, match="no picture that this release knows"):
@@ -200,7 +201,7 @@ def test_unknown_kinds_are_skipped(whole):
 
 
 @pytest.mark.parametrize(
-    "details, reason",
+    ("details", "reason"),
     [
         (numbers(14, *SIZE), "frames"),
         (numbers(15, 1 << 20, 1 << 20), "pixels"),
@@ -226,7 +227,9 @@ def test_hostile_streams_are_refused(whole):
     huge = given([first, second], height=1 << 20, width=1 << 20)
     with pytest.raises(DecodeError, match="pixels"):
         codec.decode(strands_of(huge))
-    bad_preview = given([contents.Content("preview", rng.bytes(80)), first, contents.Content("av1", b"", 0, second.details)])
+    bad_preview = given(
+        [contents.Content("preview", rng.bytes(80)), first, contents.Content("av1", b"", 0, second.details)]
+    )
     with pytest.raises(DecodeError):
         list(codec.decode(strands_of(bad_preview))[1])
 
