@@ -85,3 +85,6 @@ class Clip:
         """Yield the clip from its start as frames of YUV 4:2:0 with 10 bits, whose timestamps count them from 0."""
         for number, picture in enumerate(self.frames):
             yield planes.frame(planes.from_rgb(picture), self.signal, number, self.info.fps)
+
+    def sound(self, kbit: float) -> None:
+        """Return None: a clip in memory has no sound."""
