@@ -156,6 +156,7 @@ def decode(
     encoding; the comments of a FASTA file record them too.
     """
     from helix_jax import codec, video
+    from helix_jax.video import film as films
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         way = options.start(writer, context, reads=(pool, *weights.paths), writes=(output, plot), plot=plot)
@@ -165,7 +166,7 @@ def decode(
         film = codec.film(source.pool, weights.given, writer=way.writer, progress=step, **stated)
         about_pool, info = film.report, film.info
         report = source.figures(about_pool)
-        pixel_format = video.write_film(output, film, lossless)
+        pixel_format = films.write(output, film, lossless)
     figures = {
         "output": str(output),
         "frames": info.frames,

@@ -1,4 +1,4 @@
-"""Video files <-> uint8 RGB frames, and clips in memory.
+"""Video files <-> uint8 RGB frames or YUV frames and Opus for AV1 pools, and clips in memory.
 
 A clip is anything with ``info`` (a VideoInfo) and ``blocks(n)``, which yields its frames from the start each time it is
 called: ``open_video`` gives the clip of a file, ``Clip`` that of an array. ``frames`` reads a file only once, and
@@ -7,8 +7,11 @@ without the promise that all of it can be read.
 
 from helix_jax.config import Preparation
 from helix_jax.video.clip import SUFFIXES, Clip, Complete, VideoError, VideoInfo
+from helix_jax.video.muxing import check_output, remux
 from helix_jax.video.reading import Frame, VideoReader, frames, open_video
-from helix_jax.video.writing import VideoWriter, check_output
+from helix_jax.video.signal import Signal
+from helix_jax.video.sound import Sound
+from helix_jax.video.writing import VideoWriter
 
 __all__ = [
     "SUFFIXES",
@@ -16,6 +19,8 @@ __all__ = [
     "Complete",
     "Frame",
     "Preparation",
+    "Signal",
+    "Sound",
     "VideoError",
     "VideoInfo",
     "VideoReader",
@@ -23,4 +28,5 @@ __all__ = [
     "check_output",
     "frames",
     "open_video",
+    "remux",
 ]

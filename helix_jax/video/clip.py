@@ -86,6 +86,9 @@ class Clip:
         for number, picture in enumerate(self.frames):
             yield planes.frame(planes.from_rgb(picture), self.signal, number, self.info.fps)
 
+    def sound(self, kbit: float) -> None:
+        """Return None: a clip in memory has no sound."""
+
 
 class Complete:
     """Any clip that has ``info`` and ``blocks``, with all that a pool may keep of one.

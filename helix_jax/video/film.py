@@ -1,5 +1,6 @@
 """What a pool of video gives back: pictures, sound, and where they can be copied, the coded pictures themselves."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from helix_jax.stream import obus
+from helix_jax.video import muxing
 from helix_jax.video.clip import VideoInfo
 from helix_jax.video.signal import Signal
 from helix_jax.video.sound import Sound
+from helix_jax.video.writing import VideoWriter
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,3 +36,28 @@ class Film:
     sound: Sound | None
     stream: tuple[bytes, ...] | None
     report: Any
+
+
+def write(path: str | os.PathLike, film: Film, lossless: bool = False) -> str:
+    """Write a film to a video file: its coded pictures as they are where it has all of them, else its frames.
+
+    Args:
+        path: The file, .mp4, .mkv or .webm; ``-`` is standard output, which gets an MP4.
+        film: The film, whose frames are used up.
+        lossless: Write the decoded frames without loss, also where the coded pictures could be copied.
+
+    Returns:
+        The pixel format of the file.
+
+    Raises:
+        VideoError: For a path of another kind, or a file that cannot be written.
+        DecodeError: The pictures turn out not to be what the pool says.
+    """
+    if film.stream and not lossless:
+        units = (unit for group in film.stream for unit in obus.units(group))
+        muxing.remux(path, units, film.info, film.signal, film.sound)
+        return "yuv420p10le"
+    with VideoWriter(path, film.info, lossless, signal=film.signal, sound=film.sound) as out:
+        for block in film.blocks:
+            out.write(block)
+    return out.pix_fmt

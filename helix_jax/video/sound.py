@@ -160,7 +160,7 @@ def decode(sound: Sound) -> Float32[np.ndarray, "samples channels"]:
     """Return the samples of a sound, -1 to 1. A packet that cannot be decoded gives silence."""
     context: Any = av.CodecContext.create("libopus", "r")
     context.extradata = head(sound, pre_skip=0)
-    context.sample_rate, context.layout = RATE, _layout(sound.channels)
+    context.sample_rate, context.layout = RATE, layout(sound.channels)
     context.options = {"request_sample_fmt": "flt"}
     parts = []
     for packet in sound.packets:
@@ -192,6 +192,11 @@ def head(sound: Sound, pre_skip: int | None = None) -> bytes:
     )
 
 
+def layout(channels: int) -> str:
+    """Return FFmpeg's name for one or two channels."""
+    return "mono" if channels == 1 else "stereo"
+
+
 # ---- decoding a file's sound ---------------------------------------------------------------
 
 
@@ -212,7 +217,7 @@ def _placed(name, container, stream, channels, begin, most) -> Iterator[tuple[np
             place = None
         form = (frame.format.name, frame.layout.name)
         if mixer is None or mixer[0] != form:
-            mixer = form, av.AudioResampler(format="flt", layout=_layout(channels), rate=rate)
+            mixer = form, av.AudioResampler(format="flt", layout=layout(channels), rate=rate)
         at = None if frame.pts is None else (frame.pts * frame.time_base - begin) * rate
         frame.pts = None
         block = np.concatenate([_floats(part) for part in mixer[1].resample(frame)])
@@ -257,7 +262,7 @@ def _resampled(blocks, channels):
     """Yield the same sound at RATE: float32[n, channels]."""
     resampler = None
     for block, rate in blocks:
-        resampler = resampler or av.AudioResampler(format="flt", layout=_layout(channels), rate=RATE)
+        resampler = resampler or av.AudioResampler(format="flt", layout=layout(channels), rate=RATE)
         yield from map(_floats, resampler.resample(_frame(block, rate)))
     if resampler is not None:
         yield from map(_floats, resampler.resample(None))
@@ -266,7 +271,7 @@ def _resampled(blocks, channels):
 def _encoded(blocks, channels, most, kbit):
     """Return a Sound of the first ``most`` samples, or None where there are none."""
     context: Any = av.CodecContext.create("libopus", "w")
-    context.sample_rate, context.layout, context.format = RATE, _layout(channels), "flt"
+    context.sample_rate, context.layout, context.format = RATE, layout(channels), "flt"
     context.bit_rate = round(1000 * kbit)
     length = 60 if kbit < STEREO else 40 if kbit < 96 else 20  # ms; each packet costs two bytes beside the sound
     context.options = {"application": "audio", "vbr": "on", "compression_level": "10", "frame_duration": str(length)}
@@ -292,7 +297,7 @@ def _encoded(blocks, channels, most, kbit):
 
 def _frame(block, rate):
     frame = av.AudioFrame.from_ndarray(
-        np.ascontiguousarray(block.reshape(1, -1)), format="flt", layout=_layout(block.shape[1])
+        np.ascontiguousarray(block.reshape(1, -1)), format="flt", layout=layout(block.shape[1])
     )
     frame.sample_rate = rate
     return frame
@@ -305,10 +310,6 @@ def _floats(frame):
     if values.dtype == np.int16:
         values = values / np.float32(1 << 15)
     return (values.T if frame.format.is_planar else values.reshape(-1, channels)).astype(np.float32)
-
-
-def _layout(channels):
-    return "mono" if channels == 1 else "stereo"
 
 
 def _reencode(name):

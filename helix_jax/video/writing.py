@@ -1,6 +1,7 @@
-"""uint8 RGB frames -> a video file (PyAV): H.264 in MP4, tagged BT.709 limited range, with the index in front.
+"""uint8 RGB frames -> a video file (PyAV): H.264 in MP4 or Matroska, VP9 in WebM, tagged BT.709 limited range.
 
-The chroma is 4:2:0, which plays everywhere, or 4:4:4 for odd sizes, which 4:2:0 cannot have, and for lossless files.
+The chroma is 4:2:0, which plays everywhere, or 4:4:4 for odd sizes, which 4:2:0 cannot have in H.264, and for lossless
+files. Sound is copied as it is. The index is in front.
 """
 
 import contextlib
@@ -12,38 +13,45 @@ import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
-from helix_jax.files import atomic, is_standard
-from helix_jax.video import pictures
+from helix_jax.video import muxing, pictures
 from helix_jax.video.clip import VideoError, VideoInfo
+from helix_jax.video.signal import Signal
+from helix_jax.video.sound import Sound
 
-NEAR_LOSSLESS_CRF = 8
-
-
-def check_output(path: str | os.PathLike) -> None:
-    """Raise VideoError for the name of a file that VideoWriter cannot write."""
-    if not is_standard(path) and Path(path).suffix.lower() != ".mp4":
-        raise VideoError(f"{path}: videos are written as MP4; give a name that ends in .mp4")
+NEAR_LOSSLESS_CRF = 8  # of H.264; of VP9 it is about the same
 
 
 class VideoWriter:
-    """Write frames to an MP4 (H.264, BT.709): ``with VideoWriter(path, info) as out: out.write(block)``.
+    """Write frames to a video file (BT.709): ``with VideoWriter(path, info) as out: out.write(block)``.
 
     The file is near-lossless (CRF 8) by default, in yuv420p, which QuickTime, browsers and phones play; odd sizes are
     yuv444p, since H.264 can neither hold nor crop to half a chroma sample.
 
     Args:
-        path: The file, which appears, complete, when the block ends without an error; ``-`` is standard output.
+        path: The file, .mp4 or .mkv (H.264) or .webm (VP9), which appears, complete, when the block ends without an
+            error; ``-`` is standard output, which gets an MP4.
         info: Size, frames and rate; all of its frames must be written.
         lossless: Keep yuv444p samples bit for bit (the file is several times larger, and not played everywhere); the
             step from RGB to 8-bit YUV costs up to 2 levels either way.
+        signal: Of which the pixel aspect is written; the colours are those of BT.709.
+        sound: What is heard with the frames, copied as it is.
 
     Raises:
-        VideoError: For a path that is not .mp4, or where the frames do not agree with ``info``.
+        VideoError: For a path of another kind, or where the frames do not agree with ``info``.
     """
 
-    def __init__(self, path: str | os.PathLike, info: VideoInfo, lossless: bool = False):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        info: VideoInfo,
+        lossless: bool = False,
+        *,
+        signal: Signal | None = None,
+        sound: Sound | None = None,
+    ):
         self.path, self.info, self.lossless = Path(path), info, lossless
-        check_output(path)
+        self.aspect, self.sound = (signal or Signal()).aspect, sound
+        muxing.check_output(path)
         if min(info.frames, info.height, info.width) < 1 or info.fps <= 0:
             raise VideoError(f"{self.path}: nothing to write: {info}")
         odd = info.height % 2 or info.width % 2
@@ -59,30 +67,32 @@ class VideoWriter:
 
     @contextlib.contextmanager
     def _open(self):
-        try:
-            index_in_front = {"movflags": "+faststart"}
-            with (
-                atomic(self.path) as temporary,
-                av.open(str(temporary.absolute()), "w", format="mp4", container_options=index_in_front) as container,
-            ):
-                self._container, self._reformatter, self._written = container, VideoReformatter(), 0
-                self._stream = self._add_stream()
-                yield
-                if self._written != self.info.frames:
-                    raise VideoError(f"{self.path}: {self._written} frames written, {self.info.frames} promised")
-                container.mux(self._stream.encode())
-        except av.FFmpegError as error:
-            raise VideoError(f"{self.path}: cannot be written ({error.strerror})") from error
+        with muxing.opened(self.path, self.info, self.aspect) as container:
+            self._container, self._reformatter, self._written = container, VideoReformatter(), 0
+            self._stream = self._add_stream()
+            self._track = None if self.sound is None else muxing.Track(container, self.sound)
+            yield
+            if self._written != self.info.frames:
+                raise VideoError(f"{self.path}: {self._written} frames written, {self.info.frames} promised")
+            container.mux(self._stream.encode())
+            if self._track is not None:
+                self._track.write(None)
 
     def _add_stream(self):
-        stream = self._container.add_stream("libx264", rate=self.info.fps)
+        is_vp9 = self.path.suffix.lower() == ".webm"
+        stream = self._container.add_stream("libvpx-vp9" if is_vp9 else "libx264", rate=self.info.fps)
         stream.width, stream.height, stream.pix_fmt = self.info.width, self.info.height, self.pix_fmt
-        quality = {"qp": "0"} if self.lossless else {"crf": str(NEAR_LOSSLESS_CRF)}
-        # tune=psnr is set because x264's psychovisual and adaptive quantisation move hard colour edges by up to 50
-        # levels.
-        stream.options = {"preset": "veryfast", "tune": "psnr", **quality}
+        if is_vp9:
+            quality = {"lossless": "1"} if self.lossless else {"crf": str(NEAR_LOSSLESS_CRF), "b": "0"}
+            stream.options = {"deadline": "good", "cpu-used": "5", "row-mt": "1", **quality}
+        else:
+            quality = {"qp": "0"} if self.lossless else {"crf": str(NEAR_LOSSLESS_CRF)}
+            # tune=psnr is set because x264's psychovisual and adaptive quantisation move hard colour edges by up to 50
+            # levels.
+            stream.options = {"preset": "veryfast", "tune": "psnr", **quality}
         codec = stream.codec_context
         codec.time_base = 1 / self.info.fps
+        muxing.shaped(self._container, stream, self.aspect)
         codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
         codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         return stream
@@ -100,4 +110,6 @@ class VideoWriter:
             )  # fmt: skip
             frame.pts, frame.time_base = self._written, 1 / self.info.fps
             self._written += 1
+            if self._track is not None:
+                self._track.write(frame.pts / self.info.fps)
             self._container.mux(self._stream.encode(frame))
