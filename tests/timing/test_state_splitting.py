@@ -69,15 +69,15 @@ def test_splits_are_consistent(weights, n, data):
 def test_merging_keeps_to_the_words(graph, q):
     """What a stand-in leads to is among what the replaced one leads to, all along."""
     power = powers.power_graph(graph, q, range(graph.vertices))
-    place = state_splitting.merge(power.source, power.block, power.target, np.ones(graph.vertices, int), 1)
-    assert (place[place] == place).all()
+    substitute = state_splitting.merge(power.source, power.block, power.target, np.ones(graph.vertices, int), 1)
+    assert (substitute[substitute] == substitute).all()
     table = {(int(s), int(b)): int(t) for s, b, t in zip(power.source, power.block, power.target, strict=True)}
     for first in range(graph.vertices):
-        pairs, seen = [(int(place[first]), int(first))], set()
+        pairs, seen = [(int(substitute[first]), int(first))], set()
         while pairs:  # the merged graph beside the true one
             merged, true = pairs.pop()
             for block in {b for s, b in table if s == merged} if (merged, true) not in seen else ():
-                pairs.append((int(place[table[merged, block]]), table[true, block]))  # KeyError: not lawful
+                pairs.append((int(substitute[table[merged, block]]), table[true, block]))  # KeyError: not lawful
             seen.add((merged, true))
 
 
