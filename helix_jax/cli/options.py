@@ -201,14 +201,14 @@ _NEEDED = {
 
 
 def warn_of_primers(
-    found: Mapping[str, Collection[int] | int], remedy: str = ", or another --key, which writes other strands"
+    near_strands: Mapping[str, Collection[int] | int], remedy: str = ", or another --key, which writes other strands"
 ) -> None:
     """Warn of primers that nearly occur inside strands, where they could bind.
 
-    ``found`` has for each primer the numbers of those strands (``primers.in_pool``), or only how many there are.
+    ``near_strands`` has for each primer the numbers of those strands (``primers.in_pool``), or only how many there are.
     ``remedy`` ends the message, after the advice to choose another primer.
     """
-    for primer, strands in found.items():
+    for primer, strands in near_strands.items():
         if not strands:
             continue
         count, names = strands, ""

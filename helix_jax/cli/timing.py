@@ -5,13 +5,14 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any, SupportsFloat
+from typing import Annotated, Any
 
 import typer
 
 from helix_jax import files
-from helix_jax.cli import options
+from helix_jax.cli import options, timing_figures
 from helix_jax.cli.console import Json, problems, progress, show, show_rows
+from helix_jax.cli.timing_figures import pairs, rounded, transition
 from helix_jax.errors import HelixError
 
 TABLE_LIMIT = 1 << 16  # most entries of a state-splitting table that `--splitting best` may choose
@@ -165,18 +166,18 @@ def capacity(
             "times": str(table),
             "overhead": overhead,
             "delta": delta,
-            **_chain_figures(table, delta, overhead),
+            **timing_figures.of_chain(table, delta, overhead),
         }
-        alike = {table.times[b][a] for b, a in _pairs()}
+        alike = {table.times[b][a] for b, a in pairs()}
         if len(alike) == 1:
-            figures["precision_resolution"] = _round(
+            figures["precision_resolution"] = rounded(
                 rates.precision_resolution_rate(alike.pop(), delta, overhead=overhead)
             )
         gradient = {}
         if chosen and isinstance(chosen.law, Poisson):
             carried, slope = error_capacity.capacity_gradient(table, chosen.law.mean, chosen.copies, overhead=overhead)
-            figures["capacity_with_errors"] = _round(carried)
-            gradient = {_name(b, a): _round(slope[b, a]) for b, a in _pairs()}
+            figures["capacity_with_errors"] = rounded(carried)
+            gradient = {transition(b, a): rounded(slope[b, a]) for b, a in pairs()}
     if as_json:
         print(json.dumps(figures | ({"gradient": gradient} if gradient else {})))
         return
@@ -257,14 +258,14 @@ def design(
                 chances, copies, delta, longest, levels, name=name, overhead=overhead, duration=duration, splitting=best
             )
         chosen_levels = quantizer.quantizer(chances, chosen.table, copies)
-        figures = _design_figures(chosen, chosen_levels, best, unit_seconds)
+        figures = timing_figures.of_design(chosen, chosen_levels, best, unit_seconds)
         if output:
             schemes.write(output, chosen)
             figures = {"output": str(output)} | figures
     errors = chosen_levels.errors()
     times = [
-        {"transition": _name(b, a), "time": t, "error": _round(error)}
-        for b, a in _pairs()
+        {"transition": transition(b, a), "time": t, "error": rounded(error)}
+        for b, a in pairs()
         for t, error in zip(chosen_levels.table.times[b][a], errors[b, a], strict=True)
     ]
     if as_json:
@@ -296,18 +297,18 @@ def example(
         if plot is not None:
             files.check_suffix(plot, (".png",), "pictures are written as PNG")
         chain = rates.chain(TALK)
-        figures = _chain_figures(TALK, 0.02, 0.0)
+        figures = timing_figures.of_chain(TALK, 0.02, 0.0)
         if plot:
-            _draw(plot, TALK)
+            timing_figures.draw(plot, TALK)
     transitions = [
         {
-            "transition": _name(b, a),
+            "transition": transition(b, a),
             "times": list(TALK.times[b][a]),
-            "probability": [_round(p) for p in chain.probability[b, a, : len(TALK.times[b][a])]],
+            "probability": [rounded(p) for p in chain.probability[b, a, : len(TALK.times[b][a])]],
         }
-        for b, a in _pairs()
+        for b, a in pairs()
     ]
-    theorem = {str(delta): _round(rates.theorem_rate(TALK, delta)) for delta in DELTAS}
+    theorem = {str(delta): rounded(rates.theorem_rate(TALK, delta)) for delta in DELTAS}
     if as_json:
         print(json.dumps(figures | {"delta": 0.02, "theorem_rates": theorem, "transitions": transitions}))
         return
@@ -340,55 +341,6 @@ def _scheme_of(plan: Any, path: Path, scheme: str | None) -> Any:
     return schemes.NAMED[plan.scheme]
 
 
-def _chain_figures(table: Any, delta: float, overhead: float) -> dict[str, float]:
-    """Return what a table of times carries, rounded."""
-    from helix_jax.timing import capacity as rates
-
-    chain = rates.chain(table, overhead=overhead)
-    figures = {
-        "lambda": chain.root,
-        "capacity": chain.capacity,
-        "alpha": chain.alpha,
-        "mean_time": chain.mean_time,
-        "bits_per_round": chain.bits_per_round,
-        "baseline": rates.letters_capacity(table, overhead=overhead),
-        "theorem_rate": rates.theorem_rate(table, delta, overhead=overhead),
-    }
-    return {name: _round(value) for name, value in figures.items()}
-
-
-def _design_figures(
-    scheme: Any, levels: Any, splitting: tuple[int, int], unit_seconds: float
-) -> dict[str, float | int | str]:
-    """Return the rates of a scheme with the Quantizer ``levels``, and those of state splitting with (p, q)."""
-    from helix_jax.timing import capacity as rates
-    from helix_jax.timing import pool, quantizer
-
-    theorem = rates.theorem_rate(scheme.table, scheme.delta, overhead=scheme.overhead)
-    bits = 8 * pool.symbol_bytes(scheme) / (1 + scheme.redundancy)
-    carried = bits / scheme.strand_time
-    hour = 3600 / unit_seconds
-    return {
-        "scheme": scheme.name,
-        "copies": scheme.copies,
-        "delta": scheme.delta,
-        "error": _round(levels.error),
-        "capacity": _round(rates.capacity(scheme.table, overhead=scheme.overhead)),
-        "baseline": _round(rates.letters_capacity(scheme.table, overhead=scheme.overhead)),
-        "theorem_rate": _round(theorem),
-        "achieved_rate": _round(quantizer.achieved_rate(scheme.table, levels.decisions, overhead=scheme.overhead)),
-        "splitting": "{}:{}".format(*splitting),
-        "splitting_rate": _round(splitting[0] / splitting[1]),
-        "coder": "state splitting" if scheme.splitting else "range coder",
-        "rounds_per_strand": scheme.frame.rounds,
-        "bits_per_strand": round(bits, 3),
-        "time_units_per_strand": round(scheme.strand_time, 3),
-        "scheme_rate": _round(carried),
-        "theorem_bits_per_hour": round(theorem * hour, 3),
-        "scheme_bits_per_hour": round(carried * hour, 3),
-    }
-
-
 def _parameters(parameter: float | None, path: Path | None) -> tuple[tuple[float, ...], ...]:
     """Turn --parameter or --parameters into 4 x 4 numbers."""
     if path is None and parameter is not None:
@@ -408,45 +360,3 @@ def _pair(text: str) -> tuple[int, int]:
     if not (p.isdecimal() and q.isdecimal()):
         raise HelixError(f"--splitting {text!r}: give P:Q, for example 9:5, or best")
     return int(p), int(q)
-
-
-def _draw(path: Path, table: Any) -> None:
-    """Draw a PNG of the rates of a table of times against delta."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    from helix_jax.timing import capacity as rates
-    from helix_jax.timing import error_capacity
-
-    deltas = np.linspace(0, 0.1, 41)
-    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    exact = [
-        error_capacity.capacity_with_errors(table, error_capacity.symmetric_channels(table, delta)) for delta in deltas
-    ]
-    axis.axhline(rates.capacity(table), color="black", linewidth=1, label="capacity without errors")
-    axis.plot(deltas, exact, color="tab:green", label="capacity with index errors")
-    axis.plot(deltas, [rates.theorem_rate(table, delta) for delta in deltas], color="tab:blue", label="theorem")
-    axis.axhline(rates.letters_capacity(table), color="tab:red", linestyle="--", label="letters alone")
-    axis.set(
-        xlabel="delta, probability of a wrong level", ylabel="bits per time unit", title="times of the ISIT 2020 talk"
-    )
-    axis.legend()
-    with files.atomic(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-    plt.close(figure)
-
-
-def _pairs() -> list[tuple[int, int]]:
-    """Return all transitions as (base before, base after)."""
-    return [(b, a) for b in range(4) for a in range(4) if b != a]
-
-
-def _name(b: int, a: int) -> str:
-    return f"{'ACGT'[b]}->{'ACGT'[a]}"
-
-
-def _round(value: SupportsFloat) -> float:
-    return round(float(value), 9)

@@ -94,7 +94,7 @@ class Fasta:
 
         watch = primers.Watch(made.constraints)
         fasta.write_pool(output, made, watch)
-        warn_of_primers(watch.found)
+        warn_of_primers(watch.near_strands)
         figures = inspection.figures(made, output)
         return figures | ({"nt_per_pixel": round(made.nucleotides / pixels, 5)} if pixels else {})
 
@@ -205,7 +205,7 @@ def _read(path: str | os.PathLike) -> tuple[list[np.ndarray], dict[str, dict[str
                 source.left_out[records.LETTERS] += len(rows) - len(whole)
             copies += whole
         if not copies:
-            raise records.RecordsError(f"{source.name} holds no reads: {source.told() or 'it is empty'}")
+            raise records.RecordsError(f"{source.name} holds no reads: {source.reasons() or 'it is empty'}")
     return copies, {"left_out": dict(source.left_out)} if source.left_out else {}
 
 

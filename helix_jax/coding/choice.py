@@ -76,7 +76,7 @@ def choose(
 
     def attempt(rung: ladder.Rung) -> tuple[Any, float]:
         tokens, _ = ladder.tokens_at(rung, positions, prior, progress=progress)
-        coded = modes.encode(tokens, config.mode, prior, progress=progress)
+        coded = modes.encode(tokens, config.mode, prior, plan=station.plan, progress=progress)
         if limited and rung != rungs[-1] and not fits(coded, math.inf):
             return None, math.inf  # there may be room for a lower rung
         layout, cost = laid_out(coded)

@@ -111,7 +111,7 @@ def steps(shape: tuple[int, ...], digits: int, group: int = 4) -> context.Step:
         return np.repeat(values.astype(np.int32), digits, axis=0).reshape(t, -1, *values.shape[1:])
 
     return context.Step(
-        place=each(index),
+        position=each(index),
         near=each(np.stack(near, axis=1)),
         digit=np.tile(np.arange(digits, dtype=np.int32), len(index)).reshape(t, -1),
         begins=each(position[0] % group == 0),

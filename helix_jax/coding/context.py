@@ -55,15 +55,15 @@ class State(NamedTuple):
     Attributes:
         cells: As in ``tables.Start``.
         weights: As in ``tables.Start``.
-        known: The tokens so far: the digits, two bits each and the first one highest, below a bit that marks the token
-            as known. The last entry stands for a token that does not exist, and is 0.
+        tokens: The tokens so far: the digits, two bits each and the first one highest, below a bit that marks the
+            token as known. The last entry stands for a token that does not exist, and is 0.
         token: Digits of this token so far.
         strayed: How many of them are not the net's choice.
     """
 
     cells: Int32[Array, "rows 3"]
     weights: Int32[Array, "sets inputs"]
-    known: UInt32[Array, " n"]
+    tokens: UInt32[Array, " n"]
     token: UInt32[Array, ""]
     strayed: Int32[Array, ""]
 
@@ -72,7 +72,7 @@ class Step(NamedTuple):
     """What is known of one digit beforehand. An array of steps has the same fields with more axes in front.
 
     Attributes:
-        place: int32, the index of its token in the segment.
+        position: int32, the index of its token in the segment.
         near: int32[8], the indices of the tokens at NEIGHBOURS.
         digit: int32, the index j of the digit in its token.
         begins: int32, 1 in the first frame of a group.
@@ -80,7 +80,7 @@ class Step(NamedTuple):
         logits: int32[3], those of the net in units of 1 / 256; None in mode `context`.
     """
 
-    place: Any
+    position: Any
     near: Any
     digit: Any
     begins: Any
@@ -89,7 +89,7 @@ class Step(NamedTuple):
 
 
 def rows(
-    known: UInt32[Array, " n"],
+    tokens: UInt32[Array, " n"],
     token: UInt32[Array, ""],
     strayed: Int32[Array, ""],
     x: Step,
@@ -98,14 +98,14 @@ def rows(
     """Find the row of ``cells`` that each expert looks up for a digit.
 
     Args:
-        known: As in State.
+        tokens: As in State.
         token: As in State.
         strayed: As in State.
         x: The step of the digit.
         digits: Number of digits of a token.
     """
     mask = 4**digits  # the bit above a token's digits
-    near = known[x.near]
+    near = tokens[x.near]
     j = x.digit
 
     def digit_of(token, back):
@@ -143,14 +143,14 @@ def rows(
     return jnp.stack([a + j * n + c for a, n, c in zip(offset, SIZES, contexts, strict=False)]).astype(jnp.int32)
 
 
-def model(start: tables.Start, places: int, digits: int) -> range_coder.Model:
+def model(start: tables.Start, size: int, digits: int) -> range_coder.Model:
     """Make the range coder's model of one segment, whose ``xs`` are Steps.
 
     A token of the padding costs nothing, whatever its digits are; its symbols are 0.
 
     Args:
         start: Where the model starts, as device arrays.
-        places: Number of tokens of a segment, padding included.
+        size: Number of tokens of a segment, padding included.
         digits: Number of digits of a token.
     """
     mask = 4**digits
@@ -163,7 +163,7 @@ def model(start: tables.Start, places: int, digits: int) -> range_coder.Model:
         Returns the rows, their cells int32[experts, 3], the mixer's inputs int32[3, inputs], the first of the rows of
         its weights, these rows, and the probabilities int32[3] of a 1.
         """
-        at = rows(state.known, state.token, state.strayed, x, digits)
+        at = rows(state.tokens, state.token, state.strayed, x, digits)
         cells = state.cells[at]
         inputs = [stretch[cells >> 12].T, jnp.full((NODES, 1), tables.BIAS, jnp.int32)]
         first = NODES * x.digit
@@ -194,13 +194,13 @@ def model(start: tables.Start, places: int, digits: int) -> range_coder.Model:
         moved = jnp.clip(moved, -tables.WEIGHT_LIMIT, tables.WEIGHT_LIMIT)
         last = x.digit == digits - 1
         token = state.token << 2 | symbol.astype(jnp.uint32)
-        # p is never 0, but with this condition the write waits for the read, so XLA need not copy `known` in every step
+        # p is never 0, but with this condition the write waits for the read, so XLA need not copy `tokens` each step
         done = last & x.valid & (p[0] > 0)
-        place = jnp.where(done, x.place, places)
+        index = jnp.where(done, x.position, size)
         after = state._replace(
             cells=state.cells.at[at].set(cells),
             weights=lax.dynamic_update_slice_in_dim(state.weights, moved, first, 0),
-            known=state.known.at[place].set(jnp.where(done, token | mask, 0)),
+            tokens=state.tokens.at[index].set(jnp.where(done, token | mask, 0)),
             token=jnp.where(last, 0, token),
         )
         if x.logits is None:
@@ -210,7 +210,7 @@ def model(start: tables.Start, places: int, digits: int) -> range_coder.Model:
     state = State(
         cells=jnp.asarray(start.cells),
         weights=jnp.asarray(start.weights),
-        known=jnp.zeros(places + 1, jnp.uint32),
+        tokens=jnp.zeros(size + 1, jnp.uint32),
         token=jnp.uint32(0),
         strayed=jnp.int32(0),
     )

@@ -69,10 +69,10 @@ def _drop(
     flat = positions.reshape(n, -1, digits)
 
     def step(carry, x, here, logits):
-        position = flat[:, x.place, x.digit]
+        level = flat[:, x.position, x.digit]
         p = net.probabilities(logits.astype(jnp.float32) / 2.0**net.LOGIT_BITS)
         bits = -jnp.log2(jnp.maximum(p, 2.0**-20))
-        error = jnp.square(jnp.arange(net.LEVELS, dtype=jnp.float32)[None] - position[:, None])
+        error = jnp.square(jnp.arange(net.LEVELS, dtype=jnp.float32)[None] - level[:, None])
         symbol = lax.argmin(importance[x.digit] * error + damage * bits, 1, jnp.int32)
         rank = jnp.sum(p > jnp.take_along_axis(p, symbol[:, None], axis=1), axis=1, dtype=jnp.int32)
         cost = jnp.take_along_axis(bits, symbol[:, None], axis=1)[:, 0]

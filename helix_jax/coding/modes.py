@@ -20,14 +20,17 @@ from jaxtyping import Bool, UInt8
 
 from helix_jax.coding import coder, payload, proof, segments
 from helix_jax.coding.payload import CodingError
-from helix_jax.config import MODES, MixingConfig
+from helix_jax.config import LOOSE, MODES, MixingConfig
+from helix_jax.errors import HelixError
 from helix_jax.prior.weights import Prior
 from helix_jax.strands import packets
 from helix_jax.tk_scone import mixing
 
 Progress = Callable[[str, int, int], None]
+Planner = Callable[[int, str, int], packets.PacketLayout]
 
-COMPARED = 32  # bytes of a packet when modes are compared, approximately what 150 nucleotides hold
+# How packets are laid out where no writer says it: in 287 bits, which `helix` carries in 150 nucleotides.
+DEFAULT_PLAN: Planner = packets.planner(287, LOOSE)
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,7 @@ class Coding:
         tokens = sum(map(len, self.pieces)) if self.pieces else -(-self.tokens.size // 4)
         return tokens + len(self.update)
 
-    @property
-    def packed_bytes(self) -> int:
-        """The same with the directory, at the packet size of the default strand. Modes are compared by this number."""
-        if not self.pieces:
-            return self.content_bytes
-        return payload.to_rows(self.pieces, COMPARED).size
-
-    def layout(self, plan: Callable[[int, str, int], packets.PacketLayout]) -> packets.PacketLayout:
+    def layout(self, plan: Planner) -> packets.PacketLayout:
         """Lay the content out in packets. ``plan`` is that of a writer (``writer.Station.plan``)."""
         digits, size = self.tokens.shape[-1], self.content_bytes
         multiple = 1 if self.pieces else digits // math.gcd(digits, 4)  # bytes, so that a packet holds whole tokens
@@ -116,14 +112,20 @@ def read_update(
 
 
 def encode(
-    tokens: UInt8[np.ndarray, "t h w k"], mode: str, prior: Prior | None, *, progress: Progress | None = None
+    tokens: UInt8[np.ndarray, "t h w k"],
+    mode: str,
+    prior: Prior | None,
+    *,
+    plan: Planner = DEFAULT_PLAN,
+    progress: Progress | None = None,
 ) -> Coding:
     """Code tokens in a mode.
 
     Args:
         tokens: The tokens.
-        mode: One of MODES, or "smallest" for the one that takes the fewest bytes.
+        mode: One of MODES, or "smallest" for the one that takes the fewest strands, repair strands included.
         prior: The prior. With None, only mode raw is possible.
+        plan: That of the writer (``writer.Station.plan``), by which strands are counted for "smallest".
         progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
 
     Raises:
@@ -142,7 +144,7 @@ def encode(
             codings.append(_coded(tokens, mode, prior, progress))
         except CodingError:
             continue
-    return min(codings, key=lambda coding: coding.packed_bytes)
+    return min(codings, key=lambda coding: _size(coding, plan))
 
 
 def verify(coding: Coding, prior: Prior | None, *, progress: Progress | None = None) -> None:
@@ -163,6 +165,15 @@ def verify(coding: Coding, prior: Prior | None, *, progress: Progress | None = N
     step = _at(progress, "verifying", plan.number)
     if not proof.clip_reads(prior, coding.mode, plan, coded, coding.tokens, step).all():
         raise CodingError(f"mode {coding.mode}: the reference decoder reads other tokens; please report this")
+
+
+def _size(coding: Coding, plan: Planner) -> tuple[float, int]:
+    """What modes are compared by: the number of strands, and of equal ones the bytes that are not repair."""
+    try:
+        layout = coding.layout(plan)
+    except HelixError:  # more than the writer can number, or no whole token fits a strand
+        return math.inf, coding.content_bytes
+    return layout.packets, layout.payload_bytes
 
 
 def _coded(tokens: UInt8[np.ndarray, "t h w k"], mode: str, prior: Prior | None, progress: Progress | None) -> Coding:

@@ -33,9 +33,9 @@ from helix_jax.reference.token_coder import (
     Tokens,
     counts_of,
     inner,
-    nothing_known,
     start_of,
     take_up,
+    unknown_tokens,
 )
 
 WORTH = 100_000  # number of digits for which another process is worthwhile, which starts in a third of a second
@@ -124,24 +124,24 @@ def reads(
     Returns:
         Whether each segment is proved.
     """
-    count, places, digits = len(coded), valid[0].size, tokens.shape[-1]
+    count, size, digits = len(coded), valid[0].size, tokens.shape[-1]
     model, bits = Model(start, count, digits), Bits(coded)
     lane, j = np.repeat(np.arange(count), digits), np.tile(np.arange(digits), count)
-    queries = [_queries(own, here, net and Net(net.params)) for own, here in zip(tokens, valid, strict=True)]
+    queries = [_queries(own, mask, net and Net(net.params)) for own, mask in zip(tokens, valid, strict=True)]
 
     def steps(part):
-        """Put what one step takes side by side: [places, n * k, ...]."""
-        return np.stack(part, axis=1).reshape(places, count * digits, *part[0].shape[2:])
+        """Put what one step takes side by side: [size, n * k, ...]."""
+        return np.stack(part, axis=1).reshape(size, count * digits, *part[0].shape[2:])
 
     rows, logits, doubt = zip(*queries, strict=True)
-    rows, logits, doubt = steps(rows), steps(logits) if net else [None] * places, steps(doubt)
-    claimed = np.where(valid[..., None], tokens, 0).reshape(count, places, digits).astype(np.int64)
-    right, valid = np.ones(count, bool), valid.reshape(count, places)
-    for place in range(places):
-        here, claim = np.repeat(valid[:, place], digits), claimed[:, place]
-        guess = model.predict(lane, j, rows[place], logits[place], doubt[place])
-        counts = counts_of(guess, here).reshape(count, digits, NODES)
-        model.learn(claim.reshape(-1), here)
+    rows, logits, doubt = steps(rows), steps(logits) if net else [None] * size, steps(doubt)
+    claimed = np.where(valid[..., None], tokens, 0).reshape(count, size, digits).astype(np.int64)
+    right, valid = np.ones(count, bool), valid.reshape(count, size)
+    for index in range(size):
+        mask, claim = np.repeat(valid[:, index], digits), claimed[:, index]
+        guess = model.predict(lane, j, rows[index], logits[index], doubt[index])
+        counts = counts_of(guess, mask).reshape(count, digits, NODES)
+        model.learn(claim.reshape(-1), mask)
         for digit in range(digits):
             right &= bits.symbols(counts[:, digit]) == claim[:, digit]
     return right
@@ -149,17 +149,17 @@ def reads(
 
 def _queries(
     tokens: UInt8[np.ndarray, "t h w k"], valid: Bool[np.ndarray, "t h w"], net: Net | None
-) -> tuple[Int[np.ndarray, "places k experts"], Int[np.ndarray, "places k 3"] | None, Int[np.ndarray, "places k"]]:
+) -> tuple[Int[np.ndarray, "size k experts"], Int[np.ndarray, "size k 3"] | None, Int[np.ndarray, "size k"]]:
     """``Tokens.ask`` of all digits of one segment, whose tokens are known: rows, logits and doubt."""
     (t, h, w, digits), answers = tokens.shape, []
-    known = nothing_known(1, (t, h, w), digits)
-    inner(known)[0, 2:] = np.where(valid[..., None], tokens, NONE)
+    padded = unknown_tokens(1, (t, h, w), digits)
+    inner(padded)[0, 2:] = np.where(valid[..., None], tokens, NONE)
     for f in range(t):
         if net:
-            take_up(net, known, f)
+            take_up(net, padded, f)
 
         def at(back, dy, dx, f=f):
-            return known[:, f + 2 - back, 2 + dy : 2 + dy + h, 2 + dx : 2 + dx + w]
+            return padded[:, f + 2 - back, 2 + dy : 2 + dy + h, 2 + dx : 2 + dx + w]
 
         frame = Tokens(at, digits, f % GROUP == 0, net, net.features if net else None)
         for j in range(digits):

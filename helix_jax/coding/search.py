@@ -50,6 +50,7 @@ SLOPE = 60.0  # in the same unit, what a bit buys once tokens are searched (fore
 DROPPING = 8_000.0  # least damage at which digits of the result are dropped
 THRIFT = {1: (1,), 3: (1, 1.5), 9: (1, 1.5)}  # factors of PRICE and of DROPPING, tried until no more bytes are taken
 LEARNING_RATE = 0.08  # of Adam, in levels
+OPTIMISER = optax.adam(LEARNING_RATE)
 TEMPERATURE = (0.6, 0.1)  # of the annealing, at the first step and at the last
 SCALE = 127.5  # 8-bit levels in the unit of the net's pixels
 
@@ -146,7 +147,7 @@ def refine(
     plan = segments.plan((length, *positions.shape[1:3]))
     params = (tokenizer.params, prior.params if prior and damage else None)
     configs = (tokenizer.config, prior.config if prior and damage else None, plan)
-    windows, optimiser = [], optax.adam(LEARNING_RATE)
+    windows = []
     for number, pixels in enumerate(tiles.regrouped(blocks, length * PATCH[0])):
         part = slice(number * length, (number + 1) * length)
         here = math.ceil(len(pixels) / PATCH[0])
@@ -159,7 +160,7 @@ def refine(
         )  # fmt: skip
         places = jnp.asarray(np.pad(start[part], fill, mode="edge"))
         middle = jnp.asarray(np.pad(begun[part], fill, mode="edge"))
-        state, key_window = update.counted_in_floats(optimiser.init(places)), jax.random.fold_in(key, number)
+        state, key_window = update.counted_in_floats(OPTIMISER.init(places)), jax.random.fold_in(key, number)
         for step in range(steps):
             cooled = TEMPERATURE[0] * (TEMPERATURE[1] / TEMPERATURE[0]) ** (step / max(1, steps - 1))
             places, state = _step(
@@ -282,7 +283,7 @@ def _step(
 ) -> tuple[Float32[Array, "t h w d"], Any]:
     """One step of the search: new positions and the state of the optimiser."""
     slope = jax.grad(_cost)(places, params, window, temperature, key, configs)
-    updated: Any = optax.adam(LEARNING_RATE).update(slope, state)
+    updated: Any = OPTIMISER.update(slope, state)
     change, state = updated
     places = jnp.clip(places + change, middle - 1, middle + 1)
     return jnp.clip(places, 0, fsq.LEVELS - 1), state

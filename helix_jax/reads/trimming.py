@@ -108,8 +108,7 @@ def cut(
         tally.left_out = +tally.left_out
         return none, tally
     lengths = np.concatenate([part.lengths for part in parts])
-    # The commonest length is smoothed a little: neither fragments nor joined reads move it.
-    usual = int(np.convolve(np.bincount(lengths), np.ones(5), mode="same").argmax())
+    usual = _commonest(lengths)
     near = (lengths >= (1 - NEAR) * usual) & (lengths <= (1 + NEAR) * usual)
     tally.left_out[FAR] += int((~near).sum())
     tally.left_out = +tally.left_out
@@ -156,6 +155,16 @@ def _doubt(bases, lengths, qualities):
     return np.where(bases > 3, np.float32(0.75), doubt), placeholders  # values above 3 are N
 
 
+def _commonest(lengths):
+    """Return the commonest length, among the five adjacent ones that most reads have.
+
+    Neither fragments nor joined reads decide it. The sum of five has its peak up to two beside the commonest length.
+    """
+    counts = np.bincount(lengths)
+    first = max(0, int(np.convolve(counts, np.ones(5), mode="same").argmax()) - 2)
+    return first + int(counts[first : first + 5].argmax())
+
+
 def _resized(rows, width):
     return np.pad(rows[:, :width], ((0, 0), (0, max(0, width - rows.shape[1]))))
 
@@ -191,7 +200,9 @@ def shortness(copies: Copies, primers: Sequence[str]) -> str:
 
     The text is empty where nothing indicates that.
     """
-    if all(primers) and copies.whole < 0.5:
+    if all(primers):
+        if copies.whole >= 0.5:  # a read that goes on past the strand at both ends is not too short
+            return ""
         return (
             f"; {1 - copies.whole:.0%} of the reads hold one primer only and end before the other: they are shorter "
             "than the strands, so merge the two reads of each pair first, for example with fastp --merge or bbmerge"

@@ -340,29 +340,29 @@ def expand(
         net: The net in mode `prior`.
     """
     count, lane = len(coded), np.arange(len(coded))
-    model, bits, known = Model(start, count, digits), Bits(coded), nothing_known(count, plan.shape, digits)
+    model, bits, padded = Model(start, count, digits), Bits(coded), unknown_tokens(count, plan.shape, digits)
     for f, y, x in np.ndindex(*plan.shape):
-        here, features = valid[:, f, y, x], None
+        mask, features = valid[:, f, y, x], None
         if net:
             if y == x == 0:
-                take_up(net, known, f)
+                take_up(net, padded, f)
             features = net.features[:, y, x]
 
         def at(back, dy, dx, f=f, y=y, x=x):
-            return known[:, f + 2 - back, y + 2 + dy, x + 2 + dx]
+            return padded[:, f + 2 - back, y + 2 + dy, x + 2 + dx]
 
         tokens = Tokens(at, digits, f % GROUP == 0, net, features)
         for j in range(digits):
             rows, logits, doubt = tokens.ask(j)
-            symbol = bits.symbols(counts_of(model.predict(lane, j, rows, logits, doubt), here))
-            model.learn(symbol, here)
+            symbol = bits.symbols(counts_of(model.predict(lane, j, rows, logits, doubt), mask))
+            model.learn(symbol, mask)
             tokens.tell(j, symbol)
-        known[here, f + 2, y + 2, x + 2] = tokens.token[here, 2:]
-    tokens = inner(known)[:, 2:]
+        padded[mask, f + 2, y + 2, x + 2] = tokens.token[mask, 2:]
+    tokens = inner(padded)[:, 2:]
     return np.where(tokens == NONE, 0, tokens).astype(np.uint8)
 
 
-def nothing_known(count: int, shape: tuple[int, ...], digits: int) -> Int[np.ndarray, "{count} t h w {digits}"]:
+def unknown_tokens(count: int, shape: tuple[int, ...], digits: int) -> Int[np.ndarray, "{count} t h w {digits}"]:
     """Make an array for the digits of segments, all NONE, with a border of NONE.
 
     The border is two frames before the first one, and two rows and columns on every side.
@@ -376,14 +376,14 @@ def nothing_known(count: int, shape: tuple[int, ...], digits: int) -> Int[np.nda
     return np.full((count, t + 2, h + 4, w + 4, digits), NONE)
 
 
-def inner(known: Int[np.ndarray, "n t H W k"]) -> Int[np.ndarray, "n t h w k"]:
+def inner(padded: Int[np.ndarray, "n t H W k"]) -> Int[np.ndarray, "n t h w k"]:
     """Return the view of such an array without the border of rows and columns."""
-    return known[:, :, 2:-2, 2:-2]
+    return padded[:, :, 2:-2, 2:-2]
 
 
-def take_up(net: Net, known: Int[np.ndarray, "n t H W k"], f: int) -> None:
-    """Let the net compute its features of frame f from what ``known`` holds of the frames before it."""
-    before, earlier = (_whole(inner(known)[:, f + 2 - back], net.digits) for back in (1, 2))
+def take_up(net: Net, padded: Int[np.ndarray, "n t H W k"], f: int) -> None:
+    """Let the net compute its features of frame f from what ``padded`` holds of the frames before it."""
+    before, earlier = (_whole(inner(padded)[:, f + 2 - back], net.digits) for back in (1, 2))
     net.next_frame(before, earlier, f)
 
 

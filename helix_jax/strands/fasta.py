@@ -171,7 +171,7 @@ class Strands:
                     kept.clear()
                 yield group
         if not seen:
-            reasons = self._source.told()
+            reasons = self._source.reasons()
             raise RecordsError(
                 f"{self.name} holds no strands: " + (f"its records are {reasons}" if reasons else "it is empty")
             )

@@ -36,17 +36,17 @@ class Watch:
     Attributes:
         left: The left primer.
         right: The right primer.
-        found: The numbers of the strands that each primer nearly occurs in.
+        near_strands: The numbers of the strands that each primer nearly occurs in.
     """
 
     def __init__(self, constraints: Constraints):
         self.left, self.right, self._first = constraints.left, constraints.right, 0
-        self.found: dict[str, list[int]] = {primer: [] for primer in (self.left, self.right) if primer}
+        self.near_strands: dict[str, list[int]] = {primer: [] for primer in (self.left, self.right) if primer}
 
     def __call__(self, part: UInt8[np.ndarray, "n L"]) -> None:
         """Take in the next strands, with their primers."""
         core = part[:, len(self.left) : part.shape[1] - len(self.right)]
-        for primer, numbers in self.found.items():
+        for primer, numbers in self.near_strands.items():
             numbers += (self._first + np.flatnonzero(alike(core, primer))).tolist()
         self._first += len(part)
 
@@ -56,4 +56,4 @@ def in_pool(pool: AnyPool) -> dict[str, list[int]]:
     watch = Watch(pool.constraints)
     for part in pool.portions():
         watch(part)
-    return watch.found
+    return watch.near_strands

@@ -232,7 +232,7 @@ class Records:
         if len(lengths):
             yield letters, lengths, marks if marks is None else marks - np.uint8(33)
 
-    def told(self) -> str:
+    def reasons(self) -> str:
         """Say what was left out, in words for people; the text is empty if nothing was."""
         return ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
 

@@ -67,13 +67,13 @@ class Cases:
         scores: The score of each run length of one copy, by time.
         totals: The sum of the scores of all copies, by case and time.
         chances: The probability of each case, by case and time.
-        known: The cuts that were computed before.
+        cache: The cuts that were computed before.
     """
 
     scores: Int64[np.ndarray, "times runs"]
     totals: Int64[np.ndarray, "cases times"]
     chances: Float64[np.ndarray, "cases times"]
-    known: dict = field(default_factory=dict)
+    cache: dict = field(default_factory=dict)
     exact = True
 
     def lost(self, i: int) -> float:
@@ -82,11 +82,11 @@ class Cases:
 
     def cuts(self, i: int, j: int) -> Cuts:
         """Return the cuts between times i and j."""
-        if (i, j) not in self.known:
+        if (i, j) not in self.cache:
             possible = (self.chances[:, [i, j]] > 0).any(axis=1)
             gaps, chances = self.totals[possible, j] - self.totals[possible, i], self.chances[possible]
-            self.known[i, j] = _cuts(gaps, chances[:, i], chances[:, j])
-        return self.known[i, j]
+            self.cache[i, j] = _cuts(gaps, chances[:, i], chances[:, j])
+        return self.cache[i, j]
 
     def errors(self, columns: Sequence[int], weights: Int[np.ndarray, " levels"]) -> list[float]:
         """Return the probability that each level is lost or misread.
@@ -105,13 +105,13 @@ class Pairs:
         scores: The score of each run length of one copy, by time; a multiple of COARSE.
         pmfs: The probability of each run length, by time.
         copies: The number N of copies.
-        known: The cuts that were computed before.
+        cache: The cuts that were computed before.
     """
 
     scores: Int64[np.ndarray, "times runs"]
     pmfs: Float64[np.ndarray, "times runs"]
     copies: int
-    known: dict = field(default_factory=dict)
+    cache: dict = field(default_factory=dict)
     exact = False
 
     def lost(self, i: int) -> float:
@@ -120,9 +120,9 @@ class Pairs:
 
     def cuts(self, i: int, j: int) -> Cuts:
         """Return the cuts between times i and j."""
-        if (i, j) not in self.known:
-            self.known[i, j] = self._convolved(i, j)
-        return self.known[i, j]
+        if (i, j) not in self.cache:
+            self.cache[i, j] = self._convolved(i, j)
+        return self.cache[i, j]
 
     def _convolved(self, i, j):
         steps = (self.scores[j] - self.scores[i]) // COARSE

@@ -96,7 +96,7 @@ class Encoder:
         blocks: The labels of each block; row 0 is not used.
         lowest: The smallest label, from which ``trie`` counts the labels.
         trie: The tree of the blocks, by (node, label): from node 1 on the next node, and after q labels the block.
-        places: For each vertex of the graph, its set.
+        vertex_sets: For each vertex of the graph, the index of its set.
         anywhere: The set of all vertices.
         step: The set to which a block leads from a set of vertices, by (set, block).
         edge: The only edge that a block can be from a set of vertices, by (set, block).
@@ -115,7 +115,7 @@ class Encoder:
     blocks: Int32[np.ndarray, "blocks q"]
     lowest: int
     trie: Int32[np.ndarray, "nodes labels"]
-    places: tuple[int, ...]
+    vertex_sets: tuple[int, ...]
     anywhere: int
     step: Int32[np.ndarray, "sets blocks"]
     edge: Int32[np.ndarray, "sets blocks"]
@@ -146,7 +146,7 @@ def assemble(
     base: Base,
     rounds: tuple[Round, ...],
     split: Split,
-    place: Int[np.ndarray, " S"],
+    substitute: Int[np.ndarray, " S"],
     home: Int[np.ndarray, " V"],
 ) -> Encoder:
     """Keep 2^p edges of each state, tag them in the order of their blocks, and make all tables.
@@ -156,16 +156,16 @@ def assemble(
         base: The graph that was split.
         rounds: The rounds of splitting.
         split: The graph after the last round.
-        place: For each vertex after the last round, the vertex that stands in for it.
+        substitute: For each vertex after the last round, the vertex that stands in for it.
         home: For each vertex of the original graph, its vertex in ``base``, or -1.
 
     Returns:
         The encoder.
     """
-    stay, state = np.unique(place, return_inverse=True)
+    stay, state = np.unique(substitute, return_inverse=True)
     size, block = len(stay), base.block[split.origin]
     key = (state[split.source] * len(base.blocks) + block) * size + state[split.target]
-    kept = np.unique(key[place[split.source] == split.source])
+    kept = np.unique(key[substitute[split.source] == split.source])
     degree = np.bincount(kept // size // len(base.blocks))
     rank = np.arange(len(kept)) - np.repeat(np.cumsum(degree) - degree, degree)
     kept = kept[rank < 1 << p]  # 2^p edges of each state
@@ -197,7 +197,7 @@ def assemble(
         blocks=np.concatenate([np.zeros_like(blocks[:1]), blocks]),
         lowest=lowest,
         trie=trie,
-        places=tuple(int(vertex) + 1 for vertex in home),
+        vertex_sets=tuple(int(vertex) + 1 for vertex in home),
         anywhere=sets.index(frozenset(range(len(leads)))) if memory is not None else 0,
         step=step,
         edge=np.stack([edge[sorted(members)].max(axis=0, initial=0) for members in sets]).astype(np.int32),
@@ -272,12 +272,12 @@ def _trie(blocks):
 class Arrays(NamedTuple):
     """The tables of an Encoder as the kernels take them: a pytree, to be replicated over devices.
 
-    ``start`` is the state at which every path starts, and ``place`` is the set of its vertex. The other fields are
+    ``start`` is the state at which every path starts, and ``start_set`` is the set of its vertex. The other fields are
     those of Encoder.
     """
 
     start: Int32[Array, ""]
-    place: Int32[Array, ""]
+    start_set: Int32[Array, ""]
     next: Int32[Array, " entries"]
     block: Int32[Array, " entries"]
     blocks: Int32[Array, "blocks q"]
@@ -308,7 +308,7 @@ def on_device(encoder: Encoder, vertex: int = 0) -> tuple[Arrays, Shape]:
     if not 0 <= vertex < len(encoder.starts) or encoder.starts[vertex] < 0:
         possible = [v for v, state in enumerate(encoder.starts) if state >= 0]
         raise GraphError(f"no path of the {encoder.p}:{encoder.q} encoder starts at vertex {vertex}: use {possible}")
-    start = np.array([encoder.starts[vertex], encoder.places[vertex]], np.int32)
+    start = np.array([encoder.starts[vertex], encoder.vertex_sets[vertex]], np.int32)
     tables = [getattr(encoder, name) for name in Arrays._fields[2:]]
     shape = Shape(*(getattr(encoder, field.name) for field in fields(Shape)))
     return jax.tree.map(jnp.asarray, Arrays(*start, *tables)), shape
@@ -381,11 +381,11 @@ def _sets_before(arrays, blocks, shape):
             def follow(vertices, block):
                 return step[vertices * width + block], vertices
 
-            return lax.scan(follow, arrays.place, strand)[1]
+            return lax.scan(follow, arrays.start_set, strand)[1]
 
         return jax.vmap(walk)(blocks)
     number = lax.broadcasted_iota(jnp.int32, blocks.shape, 1)
-    vertices = jnp.where(number <= shape.memory, arrays.place, shape.anywhere)
+    vertices = jnp.where(number <= shape.memory, arrays.start_set, shape.anywhere)
     for back in range(shape.memory, 0, -1):
         before = jnp.pad(blocks, ((0, 0), (back, 0)))[:, : blocks.shape[1]]
         vertices = jnp.where(number >= back, step[vertices * width + before], vertices)

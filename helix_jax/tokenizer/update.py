@@ -62,7 +62,7 @@ def applied(
     config: TokenizerConfig,
     digits: int,
     data: UInt8[np.ndarray, " size"],
-    there: Bool[np.ndarray, " size"],
+    valid: Bool[np.ndarray, " size"],
     code: int,
 ) -> dict:
     """Apply an update to the parameters of a tokenizer, and return the new ones.
@@ -72,11 +72,11 @@ def applied(
         config: Configuration of its net.
         digits: Number of digits of each token that are sent.
         data: The update.
-        there: Mask of the bytes of the update that are not lost.
+        valid: Mask of the bytes of the update that are not lost.
         code: The code in the header.
     """
     halves = np.stack([data >> 4, data & 15], axis=-1).astype(np.float32) + LOW
-    values = np.where(there[:, None], halves, 0).reshape(-1)[: _count(config, digits)]
+    values = np.where(valid[:, None], halves, 0).reshape(-1)[: _count(config, digits)]
     return _moved(params, config, digits, jnp.asarray(values * np.float32(2.0**-code)))
 
 

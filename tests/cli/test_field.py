@@ -383,7 +383,7 @@ def test_pack_with_primers_codes_each_strand_once():
     for part in watch_of.portions():
         watch(part)
     assert sum(done) == watch_of.count
-    assert watch.found == primers.in_pool(watch_of.written())
+    assert watch.near_strands == primers.in_pool(watch_of.written())
 
 
 def test_without_the_comment_the_options_are_asked_for(primed, unpacked, tmp_path, run_cli):

@@ -107,8 +107,8 @@ def walked(listening):
         shared, flat = jax.tree.map(jnp.asarray, coder.steps((t, h, w), 3)), tokens.reshape(n, -1, 3).astype(jnp.int32)
 
         def step(found, x, here, logits):
-            digit = jnp.where(free, context.choice(logits)[0], flat[:, x.place, x.digit])
-            return found.at[:, x.place, x.digit].set(logits), digit
+            digit = jnp.where(free, context.choice(logits)[0], flat[:, x.position, x.digit])
+            return found.at[:, x.position, x.digit].set(logits), digit
 
         found = jnp.zeros((n, t * h * w, 3, 3), jnp.int32)
         found, tokens = coder.walk(params, listening.config, step, found, shared, valid, 3)

@@ -116,20 +116,20 @@ def test_rows_tell_what_the_text_says(tokens, mode):
     value = np.array([packed(token) | 4**DIGITS for token in levels.reshape(places, DIGITS)])
     value = np.append(np.where(valid.reshape(-1), value, 0), 0)
     before = np.append(order, places)[None] < np.repeat(order, DIGITS)[:, None]
-    known = np.where(before, value[None], 0).astype(np.uint32)
-    so_far = [packed(token[:j]) for token in levels.reshape(places, DIGITS) for j in range(DIGITS)]
+    so_far = np.where(before, value[None], 0).astype(np.uint32)
+    begun = [packed(token[:j]) for token in levels.reshape(places, DIGITS) for j in range(DIGITS)]
     wrong = np.array([chosen(logits)[0] for logits in said()]).reshape(places, DIGITS) != levels.reshape(places, DIGITS)
     strayed = (np.cumsum(wrong, axis=1) - wrong).reshape(-1).astype(np.int32)
-    call = jax.jit(jax.vmap(lambda known, token, strayed, x: context.rows(known, token, strayed, x, DIGITS)))
-    rows = np.asarray(call(known, np.array(so_far, np.uint32), strayed, flat_steps(mode)))
+    call = jax.jit(jax.vmap(lambda tokens, token, strayed, x: context.rows(tokens, token, strayed, x, DIGITS)))
+    rows = np.asarray(call(so_far, np.array(begun, np.uint32), strayed, flat_steps(mode)))
     assert rows.shape == (STEPS, tables.EXPERTS[mode])
     seen = {}
     for n, (*place, j) in enumerate(np.ndindex(*SHAPE, DIGITS)):
-        for expert, known_there in enumerate(told(tokens, *place, j)[: tables.EXPERTS[mode]]):
+        for expert, same in enumerate(told(tokens, *place, j)[: tables.EXPERTS[mode]]):
             size = tables.SIZES[expert]
             first = DIGITS * sum(tables.SIZES[:expert]) + j * size
             assert first <= rows[n, expert] < first + size
-            seen.setdefault((expert, j, known_there), set()).add(int(rows[n, expert]))
+            seen.setdefault((expert, j, same), set()).add(int(rows[n, expert]))
     assert all(len(found) == 1 for found in seen.values())
     assert len({row for found in seen.values() for row in found}) == len(seen)
     assert len(seen) > 500
@@ -142,9 +142,9 @@ def test_steps(shape):
     places = np.arange(np.prod(shape)).reshape(shape)
     none = places.size
     frames = shape[0]
-    np.testing.assert_array_equal(xs.place, np.repeat(places.reshape(frames, -1), 4, axis=1))
+    np.testing.assert_array_equal(xs.position, np.repeat(places.reshape(frames, -1), 4, axis=1))
     np.testing.assert_array_equal(xs.digit, np.tile(np.arange(4), (frames, places[0].size)))
-    np.testing.assert_array_equal(xs.begins, np.broadcast_to(np.arange(frames)[:, None] % 4 == 0, xs.place.shape))
+    np.testing.assert_array_equal(xs.begins, np.broadcast_to(np.arange(frames)[:, None] % 4 == 0, xs.position.shape))
     border = np.pad(places, 1, constant_values=none)
     for n, (df, dy, dx) in enumerate(context.NEIGHBOURS):
         moved = border[1 + df : 1 + df + frames, 1 + dy : 1 + dy + shape[1], 1 + dx : 1 + dx + shape[2]]
@@ -197,7 +197,7 @@ def test_what_is_not_there_teaches_nothing(tokens, run, mode):
     valid = np.repeat(tokens[1].reshape(-1), DIGITS)
     states, _ = run(mode, tables.fresh(mode, DIGITS), valid)
     for step in np.flatnonzero(~valid[:-1]):
-        for before, after in ((s[step], s[step + 1]) for s in (states.cells, states.weights, states.known)):
+        for before, after in ((s[step], s[step + 1]) for s in (states.cells, states.weights, states.tokens)):
             np.testing.assert_array_equal(before, after)
     # and what is there moves one row of every expert, and weights of its own digit: in mode `prior` those for its doubt
     sets, used = tables.SETS[mode], set()

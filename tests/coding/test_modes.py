@@ -7,11 +7,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helix_jax.coding import modes, payload, segments
+from helix_jax import video
+from helix_jax.coding import choice, modes, payload, segments
 from helix_jax.coding.modes import Coding, CodingError
-from helix_jax.config import MixingConfig
+from helix_jax.config import MODES, CodecConfig, MixingConfig, TokenizerConfig
+from helix_jax.nets import Nets
 from helix_jax.prior import tables
 from helix_jax.strands import packets
+from helix_jax.strands.bases import Bases
+from helix_jax.timing import scheme
+from helix_jax.timing.pool import Timing
+from helix_jax.tokenizer.weights import Model
 
 GRID, DIGITS, BITS = (9, 3, 31), 8, 200  # two by two segments
 MIXING = MixingConfig()
@@ -62,6 +68,28 @@ def test_smallest_is_the_smaller(prior, tokens, coded, guessed):
     sure.cells[:] = 65535 << 8 | tables.LIMIT
     found = modes.encode(tokens, "smallest", dataclasses.replace(prior, context=sure))
     assert (found.mode, found.pieces) == ("prior", guessed.pieces)
+
+
+def test_smallest_takes_the_fewest_strands_of_its_writer(prior, tokens, coded):
+    """In the wide strands of scheme poisson the copies of the directory take more than the coding saves."""
+    nets = Nets(Model({}, TokenizerConfig(), prior.tokenizer), prior)
+    positions, clip = (
+        tokens.astype(np.float32),
+        video.Clip(np.zeros((1, 8, 8, 3), np.uint8)),
+    )  # nobody looks at the clip
+    config = CodecConfig(constraints="strand")
+    for station, wanted in (
+        (Timing(scheme.POISSON_SCHEME).open(CodecConfig()), "raw"),
+        (Bases().open(config), "context"),
+    ):
+        found = {
+            mode: choice.choose(positions, clip, dataclasses.replace(config, mode=mode), nets, station)
+            for mode in ("smallest", *MODES)
+        }
+        chosen, layout = found.pop("smallest")
+        assert chosen.mode == wanted
+        assert layout.packets == min(other.packets for _, other in found.values())
+        assert coded.content_bytes < 0.7 * found["raw"][0].content_bytes
 
 
 def test_a_mode_that_was_asked_for_is_taken(prior):

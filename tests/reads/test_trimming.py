@@ -58,3 +58,33 @@ def test_every_other_reason_is_counted():
     assert (len(set(copies.read)), tally.left_out) == (9, {trimming.FAR: 2, trimming.TOO_LONG: 1})
     copies, tally = cut(chunk([100] * 9, PRIMERS), chunk([100] * 4), primers=PRIMERS)
     assert (len(copies.read), tally.left_out) == (9, {trimming.NO_PRIMER: 4})
+
+
+@pytest.mark.parametrize("primers", [("", ""), (LEFT, ""), PRIMERS])
+def test_the_commonest_length_is_that_of_most_reads(primers):
+    """Whether they all have it, or some are a base or two shorter or longer, fragments, or joined."""
+    for lengths in ([100] * 30, [100] * 20 + [98, 99, 101, 101, 102], [100] * 9 + [30] * 8 + [130] * 8):
+        copies, _ = cut(chunk(lengths, primers), primers=primers)
+        assert copies.usual == 100
+
+
+def test_reads_of_one_length_may_be_halves_of_pairs():
+    """Then they are shorter than the strands, unless they reach from primer to primer."""
+    hint = "of the reads have 100 bases: if the strands are longer, merge the two reads of each pair"
+    for primers in (("", ""), (LEFT, "")):
+        copies, _ = cut(chunk([100] * 30, primers), primers=primers)
+        assert f"100% {hint}" in trimming.shortness(copies, primers)
+    copies, _ = cut(chunk([100] * 38 + [99, 98]))
+    assert f"95% {hint}" in trimming.shortness(copies, ("", ""))
+    copies, _ = cut(chunk([100] * 30 + [99] * 10))
+    assert trimming.shortness(copies, ("", "")) == ""
+    copies, _ = cut(chunk([100] * 30, PRIMERS), primers=PRIMERS)
+    assert trimming.shortness(copies, PRIMERS) == ""
+    one_primer = cut(chunk([100] * 30, (LEFT, "")), primers=PRIMERS)[0]
+    assert "of the reads hold one primer only" in trimming.shortness(one_primer, PRIMERS)
+
+
+def test_what_cannot_be_read_is_refused_with_the_hint():
+    reason = "; 40 reads in .* clusters; 100% of the reads have 100 bases: .*bbmerge$"
+    with pytest.raises(DecodeError, match=reason):
+        recover.recover([chunk([100] * 40)])

@@ -3,22 +3,11 @@
 import itertools
 
 import numpy as np
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helix_jax.timing import powers
-from helix_jax.timing.graph import Graph
-
-
-@st.composite
-def deterministic_graphs(draw, vertices=5, labels=3):
-    """Any target, or none, for each vertex and label."""
-    size, alphabet = draw(st.integers(1, vertices)), draw(st.integers(1, labels))
-    target = st.one_of(st.none(), st.integers(0, size - 1), st.integers(0, size - 1), st.integers(0, size - 1))
-    rows = [(v, t, 10 * a - 3) for v in range(size) for a in range(alphabet) if (t := draw(target)) is not None]
-    assume(rows)
-    source, target, label = np.array(rows, np.int32).T
-    return Graph(size, source, target, label)
+from tests.timing.graphs import deterministic_graphs
 
 
 @given(deterministic_graphs(), st.integers(1, 4), st.data())

@@ -8,34 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from helix_jax.timing import powers, state_splitting
-from helix_jax.timing.graph import TALK, Graph, GraphError, ordinary_graph
+from helix_jax.timing.graph import TALK, GraphError, ordinary_graph
 from helix_jax.timing.state_splitting import SplittingError
-
-
-def graph_of(rows):
-    """Rows (source, target, label) -> Graph."""
-    source, target, label = np.array(rows, np.int32).T
-    return Graph(int(max(source.max(), target.max())) + 1, source, target, label)
-
-
-def run_length_limited(d, k):
-    """(d, k): d to k zeros between two ones. Vertex i: i zeros since the last one."""
-    return graph_of([(i, i + 1, 0) for i in range(k)] + [(i, 0, 1) for i in range(d, k + 1)])
-
-
-GOLDEN = graph_of([(0, 0, 0), (0, 1, 1), (1, 0, 0)])  # no two ones in a row
-TALK_GRAPH = ordinary_graph(TALK)
-
-
-@st.composite
-def deterministic_graphs(draw, vertices=5, labels=3):
-    """Any target, or none, for each vertex and label."""
-    size, alphabet = draw(st.integers(1, vertices)), draw(st.integers(1, labels))
-    target = st.one_of(st.none(), st.integers(0, size - 1), st.integers(0, size - 1), st.integers(0, size - 1))
-    rows = [(v, t, 10 * a - 3) for v in range(size) for a in range(alphabet) if (t := draw(target)) is not None]
-    assume(rows)
-    source, target, label = np.array(rows, np.int32).T
-    return Graph(size, source, target, label)
+from tests.timing.graphs import GOLDEN, TALK_GRAPH, deterministic_graphs, graph_of, run_length_limited
 
 
 def weights_of(graph, p, q):
@@ -69,15 +44,15 @@ def test_splits_are_consistent(weights, n, data):
 def test_merging_keeps_to_the_words(graph, q):
     """What a stand-in leads to is among what the replaced one leads to, all along."""
     power = powers.power_graph(graph, q, range(graph.vertices))
-    place = state_splitting.merge(power.source, power.block, power.target, np.ones(graph.vertices, int), 1)
-    assert (place[place] == place).all()
+    substitute = state_splitting.merge(power.source, power.block, power.target, np.ones(graph.vertices, int), 1)
+    assert (substitute[substitute] == substitute).all()
     table = {(int(s), int(b)): int(t) for s, b, t in zip(power.source, power.block, power.target, strict=True)}
     for first in range(graph.vertices):
-        pairs, seen = [(int(place[first]), int(first))], set()
+        pairs, seen = [(int(substitute[first]), int(first))], set()
         while pairs:  # the merged graph beside the true one
             merged, true = pairs.pop()
             for block in {b for s, b in table if s == merged} if (merged, true) not in seen else ():
-                pairs.append((int(place[table[merged, block]]), table[true, block]))  # KeyError: not lawful
+                pairs.append((int(substitute[table[merged, block]]), table[true, block]))  # KeyError: not lawful
             seen.add((merged, true))
 
 

@@ -64,11 +64,11 @@ def test_each_number_goes_to_its_parameter(model):
 
 def test_lost_bytes_change_nothing(model):
     data = np.random.default_rng(0).integers(0, 256, COUNT // 2, dtype=np.uint8)
-    there = np.arange(COUNT // 2) % 3 > 0
-    part = update.applied(model.params, SMALL, 4, data, there, 4)
-    same = update.applied(model.params, SMALL, 4, np.where(there, data, 0x88).astype(np.uint8), there | True, 4)
+    valid = np.arange(COUNT // 2) % 3 > 0
+    part = update.applied(model.params, SMALL, 4, data, valid, 4)
+    same = update.applied(model.params, SMALL, 4, np.where(valid, data, 0x88).astype(np.uint8), valid | True, 4)
     jax.tree.map(np.testing.assert_array_equal, part, same)
-    none = update.applied(model.params, SMALL, 4, data, there & False, 4)
+    none = update.applied(model.params, SMALL, 4, data, valid & False, 4)
     jax.tree.map(np.testing.assert_array_equal, none, model.params)
 
 
