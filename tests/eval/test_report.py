@@ -107,7 +107,9 @@ def test_a_report(tmp_path, make_clip, run, lpips_file, weights_file, prior_file
     for row in points:  # every row against strands made again, and an ordinary pool's
         if row["method"].startswith("helix_jax"):
             quality = int(row["setting"].split()[1])
-            asked = CodecConfig(codec="tokens", mode=row["method"].split()[1], quality=quality, verify=False, strands=SAME)
+            asked = CodecConfig(
+                codec="tokens", mode=row["method"].split()[1], quality=quality, verify=False, strands=SAME
+            )
             strands = codec.encode(clip, Nets(model, prior), config=asked).strands
             claims = constraints.named("helix")
         else:
@@ -116,7 +118,10 @@ def test_a_report(tmp_path, make_clip, run, lpips_file, weights_file, prior_file
             writer = next(writer for writer in writers.WRITERS if writer.name == row["writer"])
             strands, claims = writers.pool_of(stream.to_bytes(), writer, 0.1).strands, writer.constraints
             if writer == writers.OURS:
-                assert strands.shape == codec.pack(stream.to_bytes(), config=CodecConfig(codec="tokens", strands=SAME)).strands.shape
+                assert (
+                    strands.shape
+                    == codec.pack(stream.to_bytes(), config=CodecConfig(codec="tokens", strands=SAME)).strands.shape
+                )
         assert int(row["nucleotides"]) == strands.shape[0] * 150
         assert float(row["nt_per_pixel"]) == pytest.approx(strands.size / (FRAMES * 64 * 64))
         assert float(row["net_bit_per_nt"]) == pytest.approx(8 * int(row["content_bytes"]) / strands.size)

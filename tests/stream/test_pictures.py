@@ -191,7 +191,7 @@ def whole_groups(film):
 def test_unknown_kinds_are_skipped(whole):
     groups = whole_groups(whole[0])
     pool = given([contents.Content("note", b"later"), *groups, contents.Content("file", bytes(100))])
-    _, _, report = codec.decode(strands_of(pool))
+    _, blocks, report = codec.decode(strands_of(pool))
     assert report.verified
     np.testing.assert_array_equal(np.concatenate(list(blocks)), whole[1])
     with pytest.raises(DecodeError, match="no picture that this release knows"):
