@@ -45,7 +45,7 @@ def units(data: bytes) -> Iterator[tuple[bytes, bool]]:
         StreamError: Where the bytes are malformed; the units before have been yielded by then.
     """
     begin, state = 0, _Unit()
-    for start, kind, payload in _split(data):
+    for start, kind, payload in split(data):
         if state.shown and kind != TILES:
             yield data[begin:start], state.key
             begin, state = start, _Unit(state.sequence)
@@ -74,7 +74,7 @@ def bounded(data: bytes, size: tuple[int, int], frames: int) -> Iterator[bytes]:
     """
     shown = coded = 0
     for unit, _ in units(data):
-        for _, kind, payload in _split(unit):
+        for _, kind, payload in split(unit):
             if kind == SEQUENCE:
                 header = sequence(payload)
                 if (header.height, header.width) != size:
@@ -93,7 +93,7 @@ def bounded(data: bytes, size: tuple[int, int], frames: int) -> Iterator[bytes]:
 
 def bare(data: bytes) -> bytes:
     """Return a temporal unit of an encoder without the OBUs that need not be stored."""
-    starts = [(start, kind) for start, kind, _ in _split(data)]
+    starts = [(start, kind) for start, kind, _ in split(data)]
     ends = [start for start, _ in starts[1:]] + [len(data)]
     return b"".join(data[start:end] for (start, kind), end in zip(starts, ends, strict=True) if kind not in DROPPED)
 
@@ -165,8 +165,8 @@ class _Bits:
         return int(part, 2)
 
 
-def _split(data):
-    """Yield (start, type, payload) of each OBU. Raises StreamError."""
+def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (start, type, payload) of each OBU. Raises StreamError where there is none."""
     place = 0
     while place < len(data):
         start, first = place, data[place]

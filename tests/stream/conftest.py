@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from helix_jax.stream import coded
 from helix_jax.video import VideoInfo, pictures
 from helix_jax.video.signal import Signal
 
@@ -21,6 +22,11 @@ class YuvClip:
     def blocks(self, frames=32):
         for start in range(0, len(self.frames), frames):
             yield self.frames[start : start + frames]
+
+    def shown(self):
+        """uint8[T, H, W, 3] of the frames in 4:2:0, which is what AV1 is compared with."""
+        reformatter = VideoReformatter()
+        return np.stack([coded.rgb(reformatter, frame, self.signal) for frame in self.yuv()])
 
     def yuv(self):
         reformatter = VideoReformatter()

@@ -29,10 +29,10 @@ def test_groups_one_after_the_other(stream):
 
 
 def test_only_what_has_to_be_stored(stream):
-    kinds = [kind for _, kind, _ in obus._split(stream)]
+    kinds = [kind for _, kind, _ in obus.split(stream)]
     assert kinds[:2] == [obus.SEQUENCE, obus.FRAME]
     assert set(kinds[2:]) <= {obus.FRAME, obus.HEADER}
-    assert obus.sequence(next(iter(obus._split(stream)))[2]) == obus.Sequence(48, 32, False)
+    assert obus.sequence(next(iter(obus.split(stream)))[2]) == obus.Sequence(48, 32, False)
 
 
 def test_bare():
