@@ -1,7 +1,8 @@
 """``encode --codec auto``: AV1 or tokens, whichever shows the better picture of the clip's first seconds.
 
 Both are made in the same nucleotides (or time units): those that AV1 takes of these seconds at the requested quality,
-rate or budget. Where AV1 shows more than tokens do with all of their digits, that is enough, and nothing is coded. The PSNR of both is over the 8-bit RGB pictures that are shown.
+rate or budget. Where AV1 shows more than tokens do with all of their digits, that is enough, and no tokens
+are coded. The PSNR of both is over the 8-bit RGB pictures that are shown.
 """
 
 import dataclasses
