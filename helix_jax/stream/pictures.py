@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -103,8 +104,9 @@ def encode(
         whole = plan.cost(picture, 0) / (1 - config.preview)
     else:
         picture, whole = [0] * len(frames), most
-        if plan.cost([LEAST] * len(frames), 0) > most:
-            raise _too_few(most, plan.cost([LEAST] * len(frames), 0), station)
+        least = station.cost(plan.layout([LEAST] * len(frames), 0))
+        if least > most:
+            raise _too_few(most, least, station)
     bare, high = plan.cost(picture, 0), sum(picture) or most
     room = _greatest(lambda size: plan.cost(picture, size) - bare <= config.preview * whole, high)
     if config.preview and room >= LEAST:
@@ -130,8 +132,8 @@ def _filled(plan, most, effort, progress):
         if taken <= most:
             return shown
         # Each group is rounded up to whole packets and has repair packets of its own, which shares cannot foresee.
-        size = int(size * most / taken) - plan.width
-    raise _too_few(most, taken, plan.station)
+        size = int(size * min(0.98, most / taken)) - plan.width
+    raise _too_few(most, plan.station.cost(plan.layout([len(unit.data) for unit in shown.units], None)), plan.station)
 
 
 def _protected(plan, shown, most, redundancy):
@@ -240,9 +242,12 @@ class _Plan:
         """Lay out strings of these sizes."""
         return contents.plan(self.station, self.sections(sizes, room), self.about, "av1")
 
-    def cost(self, sizes: Sequence[int], room: int | None) -> int:
+    def cost(self, sizes: Sequence[int], room: int | None) -> float:
         """Return what the pool takes; more than anything where the writer cannot number its packets."""
-        return self.station.cost(self.layout(sizes, room))
+        try:
+            return self.station.cost(self.layout(sizes, room))
+        except HelixError:
+            return math.inf
 
     def contents(self, shown: Any) -> tuple[list[Content], PacketLayout]:
         """Return all contents and their layout."""

@@ -258,7 +258,7 @@ class Station:
         redundancy = self.redundancy
         if redundancy is None:
             redundancy = scheme.redundancy if mode in ("raw", "bytes") else max(scheme.redundancy, CODED)
-        shares = [(size, redundancy if own is None else max(own, redundancy)) for size, own in sections]
+        shares = [(size, _at_least(redundancy, own)) for size, own in sections]
         parts = tuple(packets.part_of(*share, width) for share in shares or [(size, redundancy)])
         layout = _wide(width, parts, bool(sections))
         strands, most = layout.packets + _header_layout(scheme).packets, 3**scheme.index
@@ -346,6 +346,11 @@ def digest(scheme: Scheme) -> bytes:
     """Return a hash of what the writer and the reader must agree on, which the header states."""
     agreed = {field: str(getattr(scheme, field)) for field in _AGREED}
     return hashlib.sha256(repr(agreed).encode()).digest()
+
+
+def _at_least(redundancy, own):
+    """Return the redundancy of a section: its own, but that of the pool where it has none or a lower one."""
+    return own if isinstance(own, Survival) else max(own or 0, redundancy)
 
 
 def _groups(rows, size):

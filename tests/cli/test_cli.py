@@ -307,12 +307,16 @@ def test_demo(tmp_path, make_clip, run_cli, weights_file, monkeypatch):
     assert figures["violations"] == 0
     assert figures["clip"] == "8 frames of 96x64"
     assert figures["net_bits_per_nt"] < figures["gross_bits_per_nt"] <= figures["capacity"]
-    assert figures["decoded tokens concealed"] == 0
+    assert figures["tokens decoded tokens concealed"] == 0
+    assert figures["av1 decoded preview seconds"] == 0
     assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == [
         "damaged.mp4",
         "decoded.mp4",
         "demo.png",
         "pool.fasta",
+        "tokens-damaged.mp4",
+        "tokens-decoded.mp4",
+        "tokens.fasta",
     ]
     assert video.open_video(tmp_path / "demo" / "decoded.mp4").info == video.open_video(demonstration.CLIP).info
     assert (tmp_path / "demo" / "demo.png").read_bytes().startswith(b"\x89PNG")
