@@ -223,7 +223,7 @@ class CodecConfig:
             "How the tokens are coded. raw: as they are; each lost strand then costs scattered tokens, which are "
             "guessed. context: entropy-coded, which takes about 0.6 of the nucleotides, but a lost strand costs a "
             "whole segment of the video. prior: the same with the predictions of the masked prior, which takes fewer "
-            "nucleotides still and is slower. smallest: whichever of the three takes the fewest bytes.",
+            "nucleotides still and is slower. smallest: whichever of the three takes the fewest strands.",
             choices=("smallest", *MODES),
         ),
     ] = "smallest"

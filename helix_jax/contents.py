@@ -72,8 +72,9 @@ def plan(
         dataclasses.replace(section, repairs=part.repairs)
         for (section, _), part in zip(contents, layout.sections, strict=True)
     )
+    about: dict[str, Any] = {**fields, "sections": described}
     head = headers.Header(
-        **{**fields, "sections": described},
+        **about,
         constraints="x" * headers.USUAL_NAME,
         tables_hash=bytes(8),
         key=bytes(8),

@@ -134,7 +134,7 @@ def contents(head: Header, layout: PacketLayout) -> dict[str, Any]:
     """Return what a pool of format 2 holds, and why; {} for one of format 1, which holds a single content."""
     if not head.sections:
         return {}
-    figures = {"codec": head.codec} if head.codec else {}
+    figures: dict[str, Any] = {"codec": head.codec} if head.codec else {}
     if head.measured:
         first, second = (psnr / 100 for psnr in head.measured)
         figures["why"] = f"AV1 shows {first:.2f} dB of the first second, and tokens {second:.2f} dB at most in as much"

@@ -239,8 +239,7 @@ def plan(
         # An index of 32 and a check of 1 only serve to count the packets; the widths are set below.
         most = min(sources, 1 << 32) * symbol_bytes
         if sources < 1 << 32:
-            of_all = {"sections": parts} if sections else {"repairs": parts[0].repairs}
-            trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, most, **({"repairs": 0} | of_all))
+            trial = wide(symbol_bytes, parts, bool(sections))
             index_bits = max(1, (trial.packets - 1).bit_length())
             room = bits - 8 * symbol_bytes - index_bits
             if room >= least and index_bits <= 32:
@@ -253,6 +252,19 @@ def plan(
         f"{multiple} payload byte(s), an index (of at most 32 bits) and a check of {least} bits; "
         "use longer strands, or split the payload"
     )
+
+
+def wide(symbol_bytes: int, parts: Sequence[Part], sections: bool) -> PacketLayout:
+    """Return a layout for the outer code alone, whose index is as wide as any.
+
+    Args:
+        symbol_bytes: Payload bytes in one packet.
+        parts: The parts of the payload.
+        sections: Whether they are sections of format 2; without, there is one part.
+    """
+    size = sum(part.sources for part in parts) * symbol_bytes
+    repairs, own = (0, tuple(parts)) if sections else (parts[0].repairs, ())
+    return PacketLayout(8 * symbol_bytes + 33, symbol_bytes, 32, 1, size, repairs, own)
 
 
 def part_of(size: int, redundancy: float | int | Survival, symbol_bytes: int) -> Part:

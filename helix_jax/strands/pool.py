@@ -207,14 +207,15 @@ def header_of(
     Returns:
         The header.
     """
-    digests, whole = digests_of(rows, layout), {"repairs": layout.repairs}
+    about: dict[str, Any] = {**fields, "repairs": layout.repairs}
+    digests = digests_of(rows, layout)
     if layout.sections:
-        whole["sections"] = tuple(
+        about["sections"] = tuple(
             dataclasses.replace(section, repairs=part.repairs, digest=digest[: sections.DIGEST])
             for section, part, digest in zip(fields["sections"], layout.sections, digests, strict=True)
         )
     return headers.Header(
-        **{**fields, **whole},
+        **about,
         constraints=constraints,
         tables_hash=tables_hash,
         key=key,

@@ -121,7 +121,8 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     _, switches, index_bits, check_bits, symbol_bytes, tables_hash, key = _START.unpack_from(data)
     if switches > 7 or not symbol_bytes:
         raise HeaderError(f"header: mixing {switches} or symbols of {symbol_bytes} bytes make no sense")
-    found, names, values = [], [], {"kind": "bytes"}
+    found, names = [], []
+    values: dict[str, Any] = {"kind": "bytes"}
     for tag, value in fields(data[_START.size :]):
         if tag == CONSTRAINTS:
             names.append(value.decode("ascii", "replace"))
@@ -168,8 +169,8 @@ def _video_of(value):
     (frames, height, width, numerator, denominator), rest = read_numbers(value, 5)
     if not denominator:
         raise HeaderError(f"header: fps /{denominator} is unknown")
-    fields = {"kind": "video", "frames": frames, "height": height, "width": width}
-    fields["fps"] = Fraction(numerator, denominator)
+    fps = Fraction(numerator, denominator)
+    fields: dict[str, Any] = {"kind": "video", "frames": frames, "height": height, "width": width, "fps": fps}
     if rest:
         (above, below, *colours), _ = read_numbers(rest, 6)
         if not below:

@@ -107,7 +107,7 @@ def encode(
         least = station.cost(plan.layout([LEAST] * len(frames), 0))
         if least > most:
             raise _too_few(most, least, station)
-    bare, high = plan.cost(picture, 0), sum(picture) or most
+    bare, high = plan.cost(picture, 0), int(sum(picture) or most or 0)
     room = _greatest(lambda size: plan.cost(picture, size) - bare <= config.preview * whole, high)
     if config.preview and room >= LEAST:
         with contextlib.suppress(fit.FitError):  # too small for a single picture
@@ -314,7 +314,7 @@ def decode(
     stretches = _seconds(strings, lost, info.fps)
     report = {"preview_seconds": stretches} if small else {"missing_seconds": stretches}
     whole = not any(lost) and all(string.size == (info.height, info.width) for string in strings)
-    copied = tuple(string.data for string in strings) if whole else None
+    copied = tuple(string.data or b"" for string in strings) if whole else None
     step = None if progress is None else lambda done: progress("pictures", done, info.frames)
     return info, signal, _blocks(strings, small, info, signal, step), copied, report
 

@@ -260,7 +260,7 @@ class Station:
             redundancy = scheme.redundancy if mode in ("raw", "bytes") else max(scheme.redundancy, CODED)
         shares = [(size, _at_least(redundancy, own)) for size, own in sections]
         parts = tuple(packets.part_of(*share, width) for share in shares or [(size, redundancy)])
-        layout = _wide(width, parts, bool(sections))
+        layout = packets.wide(width, parts, bool(sections))
         strands, most = layout.packets + _header_layout(scheme).packets, 3**scheme.index
         if strands > most:
             raise HelixError(
@@ -357,13 +357,6 @@ def _groups(rows, size):
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _wide(width, parts, sections):
-    """Return a layout for the outer code alone, whose index is as wide as any. ``sections`` is true for format 2."""
-    size = sum(part.sources for part in parts) * width
-    of_all = {"repairs": 0, "sections": parts} if sections else {"repairs": parts[0].repairs}
-    return packets.PacketLayout(8 * width + 33, width, 32, 1, size, **of_all)
-
-
 def _layout(scheme, layout):
     """Return a layout with the index and the check of the frame's letters, as the bits that these are worth."""
     index_bits = (3**scheme.index - 1).bit_length()
@@ -429,7 +422,7 @@ def _layout_of(scheme, head, reads):
             f"has {most:,} with {room}: forged?"
         )
     parts = tuple(section.part(head.symbol_bytes) for section in head.sections)
-    layout = _wide(head.symbol_bytes, parts or (packets.Part(head.sources, head.repairs),), bool(parts))
+    layout = packets.wide(head.symbol_bytes, parts or (packets.Part(head.sources, head.repairs),), bool(parts))
     if layout.packets > most:
         raise DecodeError(f"the header speaks of {layout.packets:,} strands, and there are {most:,} at most: forged?")
     packets.check_claim(layout, reads)
