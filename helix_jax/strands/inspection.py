@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from helix_jax.errors import DecodeError, HelixError
-from helix_jax.strands import checker, header_search, packets
+from helix_jax.strands import checker, header_search, layouts
 from helix_jax.strands.header import Header
 from helix_jax.strands.header_search import AnyStrands
-from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.pool import Draft, Pool, densities
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import capacity, constraints
@@ -143,7 +143,7 @@ def contents(head: Header, layout: PacketLayout) -> dict[str, Any]:
             "kind": section.kind,
             "bytes": section.size,
             "source_strands": part.sources,
-            "repair_strands": packets.blocks_of(part, layout.symbol_bytes) * part.repairs,
+            "repair_strands": layouts.blocks_of(part, layout.symbol_bytes) * part.repairs,
         }
         for section, part in zip(head.sections, layout.sections, strict=True)
     ]

@@ -23,7 +23,7 @@ from helix_jax import contents
 from helix_jax.config import CodecConfig, StrandConfig, Survival
 from helix_jax.contents import Content
 from helix_jax.errors import DecodeError, HelixError
-from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.sections import HeaderError, Section, numbers, read_numbers
 from helix_jax.stream import av1, fit, groups, preview
 from helix_jax.video import VideoInfo, planes

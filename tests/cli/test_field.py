@@ -528,7 +528,7 @@ def test_pools_do_not_depend_on_portions(packed, tmp_path, monkeypatch):
     data = np.random.default_rng(1).bytes(9000)
     config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, redundancy=0.2))
     whole = codec.pack(data, config=config).strands
-    monkeypatch.setattr("helix_jax.strands.packets.BLOCK_SYMBOLS", 100)
+    monkeypatch.setattr("helix_jax.strands.layouts.BLOCK_SYMBOLS", 100)
     monkeypatch.setattr("helix_jax.strands.outer.BLOCK_BYTES", 6000)
     blocks = codec.pack(data, config=config)
     assert blocks.layout.blocks > 3

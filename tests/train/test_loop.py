@@ -321,10 +321,11 @@ def test_checkpoint_of_another_net_is_refused_by_name(finished, tiny, shards):
 
 
 def test_changed_settings_are_told(tmp_path, finished, tiny, shards, capsys):
+    """Here all steps are done already."""
     shutil.copytree(finished, tmp_path / "run")
-    cfg = set_to(tiny, steps=5, seed=1, log={"every": 2})
+    cfg = set_to(tiny, seed=1, log={"every": 2})
     loop.run(cfg, tokenizer.task(cfg), shards, tmp_path / "run")
-    assert "resuming at step 4; changed since: log.every, seed, steps\n" in capsys.readouterr().out
+    assert "resuming at step 4; changed since: log.every, seed\n" in capsys.readouterr().out
 
 
 # ---- stopping ------------------------------------------------------------------------------
@@ -352,8 +353,10 @@ def test_loss_that_is_not_a_number_is_named(tmp_path, tiny, shards):
 
 
 def test_a_lost_step_is_never_saved(tmp_path, tiny, shards):
-    with pytest.raises(FloatingPointError, match="loss of step 2 is nan"):
-        loop.run(tiny, broken_task(tiny, 2), shards, tmp_path)
+    """Step 3 again, which is compiled already, and would now be saved."""
+    cfg = set_to(tiny, checkpoint={"every": 3})
+    with pytest.raises(FloatingPointError, match="loss of step 3 is nan"):
+        loop.run(cfg, broken_task(cfg, 3), shards, tmp_path)
     kept = checkpoint.Checkpoints(tmp_path / "checkpoints")
     assert kept.steps == []
     kept.close()
