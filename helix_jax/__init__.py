@@ -1,6 +1,6 @@
 """helix_jax: video in DNA.
 
-    clip --tokenizer--> tokens --mixing--> payload --outer code, packets--> words --TK-SCONE--> strands --> FASTA
+    clip --AV1, or tokenizer--> sections --mixing--> payload --outer code, packets--> words --TK-SCONE--> strands --> FASTA
 
 ``encode`` and ``decode`` store video, ``pack`` and ``unpack`` store bytes, and ``recover`` turns a sequencer's reads
 into strands. ``helix_jax.codec`` is the map of the data's way, and ``helix_jax.reference`` is the same integer path in
@@ -10,7 +10,7 @@ NumPy, without JAX. Each name is imported when it is first used.
 import typing
 
 if typing.TYPE_CHECKING:
-    from helix_jax.codec import decode, encode
+    from helix_jax.codec import decode, encode, film
     from helix_jax.config import CodecConfig
     from helix_jax.errors import HelixError
     from helix_jax.nets import load
@@ -30,6 +30,7 @@ _HOMES = {
     "Report": "helix_jax.strands.received",
     "decode": "helix_jax.codec",
     "encode": "helix_jax.codec",
+    "film": "helix_jax.codec",
     "load": "helix_jax.nets",
     "open_video": "helix_jax.video",
     "pack": "helix_jax.packing",
@@ -46,6 +47,7 @@ __all__ = [
     "__version__",
     "decode",
     "encode",
+    "film",
     "load",
     "open_video",
     "pack",

@@ -46,10 +46,10 @@ from helix_jax.strands.pool import Pool, densities
 from helix_jax.strands.received import Report, read_pool
 from helix_jax.strands.written import Written
 from helix_jax.stream import auto, pictures
+from helix_jax.stream.film import Film
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import update
 from helix_jax.video import Complete, VideoInfo, sound
-from helix_jax.video.film import Film
 from helix_jax.video.signal import Signal
 from helix_jax.video.sound import Sound, SoundError
 from helix_jax.writer import Received, Station, Writer

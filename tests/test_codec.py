@@ -121,7 +121,9 @@ def test_segments_are_protected_better_than_tokens(model, prior_of):
     clip, prior = noise(32, 96, 96), prior_of(SMALL.digits, model.digest)
     lost_tokens = {}
     for mode in ("raw", "context"):
-        config = CodecConfig(codec="tokens", constraints="strand", mode=mode, verify=False, strands=StrandConfig(length=100))
+        config = CodecConfig(
+            codec="tokens", constraints="strand", mode=mode, verify=False, strands=StrandConfig(length=100)
+        )
         pool = codec.encode(clip, Nets(model, prior), config=config)
         data = np.arange(pool.header_strands, len(pool.strands))
         lost = np.random.default_rng(0).choice(data, round(0.14 * len(data)), replace=False)
@@ -146,7 +148,9 @@ def test_bytes_round_trip(data):
     name = data.draw(st.sampled_from(["strand", "goldman", "wide"]))
     length = data.draw(st.sampled_from([90, 120]))
     config = CodecConfig(
-        codec="tokens", constraints=name, strands=StrandConfig(length=length, redundancy=data.draw(st.sampled_from([0, 0.2])))
+        codec="tokens",
+        constraints=name,
+        strands=StrandConfig(length=length, redundancy=data.draw(st.sampled_from([0, 0.2]))),
     )
     pool = codec.pack(blob, config=config)
     back, report = codec.unpack(grouped(pool.strands))

@@ -17,7 +17,9 @@ from helix_jax.tokenizer import tiles
 from helix_jax.tokenizer.weights import Model
 
 SMALL = TokenizerConfig(width=16, encoder_blocks=1, decoder_blocks=1, tile=(4, 8, 8))
-CONTEXT = CodecConfig(codec="tokens", constraints="strand", mode="context", strands=StrandConfig(length=100, redundancy=0.3))
+CONTEXT = CodecConfig(
+    codec="tokens", constraints="strand", mode="context", strands=StrandConfig(length=100, redundancy=0.3)
+)
 DIGEST = bytes(range(32))
 
 

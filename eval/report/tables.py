@@ -173,9 +173,9 @@ def losses(results: Results) -> Table:
     note = (
         f"{what}, means over all clips. Codecs and helix_jax av1 fill as many strands as mode raw takes, or "
         f"{compare.RATES[1]} nucleotides per pixel where tokens are not measured; mode prior takes fewer. Redundancy "
-        "is the same for all but one: H.265 with a worse picture and 80 % repair strands in as many. Where nothing can be "
-        "shown, a grey picture counts. In brackets: the share of runs in which the outer code brought everything back, "
-        "where some did."
+        "is the same for all but one: H.265 with a worse picture and 80 % repair strands in as many. Where nothing can "
+        "be shown, a grey picture counts. In brackets: the share of runs in which the outer code brought everything "
+        "back, where some did."
     )
     return Table("Strands lost", note, ("", *(f"{share:.0%} lost" for share in shares)), rows)
 

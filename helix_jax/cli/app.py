@@ -156,7 +156,7 @@ def decode(
     encoding; the comments of a FASTA file record them too.
     """
     from helix_jax import codec, video
-    from helix_jax.video import film as films
+    from helix_jax.stream import film as films
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         way = options.start(writer, context, reads=(pool, *weights.paths), writes=(output, plot), plot=plot)

@@ -137,7 +137,7 @@ def contents(head: Header, layout: PacketLayout) -> dict[str, Any]:
     figures = {"codec": head.codec} if head.codec else {}
     if head.measured:
         first, second = (psnr / 100 for psnr in head.measured)
-        figures["why"] = f"AV1 shows {first:.2f} dB of the first seconds, and tokens {second:.2f} dB in as much"
+        figures["why"] = f"AV1 shows {first:.2f} dB of the first second, and tokens {second:.2f} dB at most in as much"
     figures["sections"] = [
         {
             "kind": section.kind,

@@ -1,7 +1,7 @@
 """``encode --codec auto``: AV1 or tokens, whichever shows the better picture of the clip's first seconds.
 
 Both are made in the same nucleotides (or time units): those that AV1 takes of these seconds at the requested quality,
-rate or budget. The PSNR of both is over the 8-bit RGB pictures that are shown.
+rate or budget. Where AV1 shows more than tokens do with all of their digits, that is enough, and nothing is coded. The PSNR of both is over the 8-bit RGB pictures that are shown.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ def chosen(
         progress: As for ``codec.encode``.
 
     Returns:
-        "av1" or "tokens", and the PSNR of both in dB where both were measured.
+        "av1" or "tokens", and where both were measured, the PSNR of AV1 and the most that tokens show, in dB.
     """
     if config.codec != "auto":
         return config.codec, None
@@ -96,10 +96,12 @@ def chosen(
     except HelixError:
         return "tokens", None  # which may say what is too little
     quick = dataclasses.replace(quick, codec="tokens", budget=cost, rate=0.0, quality=BEST)
-    try:
-        second = _tokens(begin, nets(), quick, station)
-    except HelixError:
-        return "av1", None
+    second = _all_digits(begin, nets())
+    if second > first:
+        try:
+            second = _tokens(begin, nets(), quick, station)
+        except HelixError:
+            return "av1", None
     return ("tokens" if second > first else "av1"), (first, second)
 
 
@@ -111,11 +113,20 @@ def _av1(begin, config, station):
     return psnr(begin.blocks(), shown), station.cost(layout)
 
 
+def _all_digits(begin, nets):
+    """Return the PSNR of tokens of which every digit is written, whatever that takes: the most that they can show."""
+    info, model = begin.info, nets.tokenizer
+    return _shown(begin, nets, tiles.encode(model.params, model.config, begin.blocks(), info.height, info.width))
+
+
 def _tokens(begin, nets, config, station):
     """Return the PSNR of tokens."""
     coded, _ = tokens.encode(begin, nets, config, station)
+    return _shown(begin, nets, ladder.whole_tokens(coded.tokens, nets.tokenizer.config.digits))
+
+
+def _shown(begin, nets, digits):
     info, model = begin.info, nets.tokenizer
-    digits = ladder.whole_tokens(coded.tokens, model.config.digits)
     return psnr(begin.blocks(), tiles.decode(model.params, model.config, digits, info.frames, info.height, info.width))
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from helix_jax.video import muxing, pictures
 from helix_jax.video.clip import VideoError, VideoInfo
-from helix_jax.video.signal import Signal
+from helix_jax.video.signal import BT709, UNSPECIFIED, Signal
 from helix_jax.video.sound import Sound
 
 NEAR_LOSSLESS_CRF = 8  # of H.264; of VP9 it is about the same
@@ -33,7 +33,7 @@ class VideoWriter:
         info: Size, frames and rate; all of its frames must be written.
         lossless: Keep yuv444p samples bit for bit (the file is several times larger, and not played everywhere); the
             step from RGB to 8-bit YUV costs up to 2 levels either way.
-        signal: Of which the pixel aspect is written; the colours are those of BT.709.
+        signal: Its pixel aspect, primaries and transfer function are written; the matrix is that of BT.709.
         sound: What is heard with the frames, copied as it is.
 
     Raises:
@@ -50,7 +50,10 @@ class VideoWriter:
         sound: Sound | None = None,
     ):
         self.path, self.info, self.lossless = Path(path), info, lossless
-        self.aspect, self.sound = (signal or Signal()).aspect, sound
+        signal = signal or Signal()
+        self.aspect, self.sound = signal.aspect, sound
+        # Pictures of HDR keep their levels, and with them the primaries and the transfer function that give them sense.
+        self.tags = [BT709 if code == UNSPECIFIED else code for code in (signal.primaries, signal.transfer)]
         muxing.check_output(path)
         if min(info.frames, info.height, info.width) < 1 or info.fps <= 0:
             raise VideoError(f"{self.path}: nothing to write: {info}")
@@ -94,7 +97,7 @@ class VideoWriter:
         codec.time_base = 1 / self.info.fps
         muxing.shaped(self._container, stream, self.aspect)
         codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
-        codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        codec.color_primaries, codec.color_trc = self.tags
         return stream
 
     def write(self, block: np.ndarray) -> None:

@@ -260,7 +260,9 @@ def test_wrong_packet_of_a_video(tmp_path, folder, clip, run_cli, weights_file):
     """With repair packets the tokens come back exactly; without them nothing doubtful is shown as good."""
     model = weights.load(weights_file)
     for redundancy, status in ((0.5, 0), (0, UNDECODABLE)):
-        config = CodecConfig(codec="tokens", constraints="strand", strands=StrandConfig(length=100, redundancy=redundancy))
+        config = CodecConfig(
+            codec="tokens", constraints="strand", strands=StrandConfig(length=100, redundancy=redundancy)
+        )
         pool = codec.encode(video.open_video(clip), Nets(model), config=config)
         zeros = np.zeros((1, pool.layout.symbol_bytes), np.uint8)
         strands = pool.strands.copy()

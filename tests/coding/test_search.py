@@ -154,7 +154,11 @@ def test_effort_never_takes_more(quality):
     """With the shipped weights: no more nucleotides, and a better picture for them, at all qualities."""
     model, prior = weights.load(), prior_weights.load()
     part = video.Clip(np.concatenate(list(video.open_video(CLIP).blocks()))[:32, :64, :64], RATE)
-    config, errors, sizes = CodecConfig(codec="tokens", mode="prior", verify=False, quality=quality, strands=BARE), [], []
+    config, errors, sizes = (
+        CodecConfig(codec="tokens", mode="prior", verify=False, quality=quality, strands=BARE),
+        [],
+        [],
+    )
     for effort in (0, 2):
         pool = codec.encode(part, Nets(model, prior), config=dataclasses.replace(config, effort=effort))
         _, blocks, _ = codec.decode(grouped(pool.strands), Nets(model, prior))

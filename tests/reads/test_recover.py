@@ -34,7 +34,8 @@ def one_shape(request, monkeypatch):
 @functools.cache
 def packed(blob=BLOB, primers=("", ""), redundancy=0.3):
     config = CodecConfig(
-        codec="tokens", constraints="strand",
+        codec="tokens",
+        constraints="strand",
         strands=StrandConfig(length=100, redundancy=redundancy, left_primer=primers[0], right_primer=primers[1]),
     )
     return codec.pack(blob, config=config)

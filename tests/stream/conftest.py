@@ -1,43 +1,21 @@
-"""Clips in memory whose frames are those that the AV1 side takes."""
+"""Clips in memory, of smooth noise."""
 
-from fractions import Fraction
-
-import av
 import numpy as np
 import pytest
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from helix_jax.stream import coded
-from helix_jax.video import VideoInfo, pictures
+from helix_jax.video import Clip
 from helix_jax.video.signal import Signal
 
 
-class YuvClip:
-    """uint8[T, H, W, 3] RGB -> frames in yuv420p10le, BT.709 in limited range."""
-
-    def __init__(self, frames, fps=25):
-        self.frames, self.signal = frames, Signal()
-        self.info = VideoInfo(*frames.shape[:3], fps=Fraction(fps))
-
-    def blocks(self, frames=32):
-        for start in range(0, len(self.frames), frames):
-            yield self.frames[start : start + frames]
+class YuvClip(Clip):
+    """A clip that also says what AV1 is compared with."""
 
     def shown(self):
-        """uint8[T, H, W, 3] of the frames in 4:2:0, which is what AV1 is compared with."""
+        """uint8[T, H, W, 3] of the frames in 4:2:0."""
         reformatter = VideoReformatter()
         return np.stack([coded.rgb(reformatter, frame, self.signal) for frame in self.yuv()])
-
-    def yuv(self):
-        reformatter = VideoReformatter()
-        for number, rgb in enumerate(self.frames):
-            frame = reformatter.reformat(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"), format="yuv420p10le",
-                dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, interpolation=pictures.PRECISE,
-                threads=1,
-            )  # fmt: skip
-            frame.pts, frame.time_base = number, 1 / self.info.fps
-            yield frame
 
 
 @pytest.fixture(scope="session")

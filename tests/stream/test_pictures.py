@@ -191,7 +191,7 @@ def whole_groups(film):
 def test_unknown_kinds_are_skipped(whole):
     groups = whole_groups(whole[0])
     pool = given([contents.Content("note", b"later"), *groups, contents.Content("file", bytes(100))])
-    _, _, report = codec.decode(strands_of(pool))
+    _, blocks, report = codec.decode(strands_of(pool))
     assert report.verified
     np.testing.assert_array_equal(np.concatenate(list(blocks)), whole[1])
     with pytest.raises(DecodeError, match="no picture that this release knows"):
@@ -256,6 +256,7 @@ def test_a_pool_of_a_release_before(whole):
 def test_auto_takes_what_shows_more(monkeypatch):
     config = dataclasses.replace(CONFIG, codec="auto")
     asked = []
+    monkeypatch.setattr(auto, "_all_digits", lambda begin, nets: 90.0)
     monkeypatch.setattr(auto, "_tokens", lambda begin, nets, config, station: asked.append(config) or 12.0)
     pool = codec.encode(CLIP, lambda: None, config=config)
     assert pool.header.codec == "av1"
@@ -264,5 +265,7 @@ def test_auto_takes_what_shows_more(monkeypatch):
     station = packing.BASES.open(config)
     monkeypatch.setattr(auto, "_tokens", lambda begin, nets, config, station: 99.0)
     assert auto.chosen(video.Complete(CLIP), lambda: None, config, station)[0] == "tokens"
+    monkeypatch.setattr(auto, "_all_digits", lambda begin, nets: 13.0)
+    assert auto.chosen(video.Complete(CLIP), lambda: None, config, station)[1][1] == 13.0  # which AV1 exceeds
     in_mode = dataclasses.replace(config, mode="raw")
     assert auto.chosen(video.Complete(CLIP), lambda: None, in_mode, station) == ("tokens", None)
