@@ -39,7 +39,7 @@ class Clip(video.Clip):
         self._sound = voice(self.info.frames / fps, kbit) if kbit else None
         self.heard = self._sound.to_bytes() if self._sound else b""
 
-    def sound(self, kbit: float) -> sound.Sound | None:
+    def sound(self, kbit: float) -> sound.Sound | None:  # pyrefly: ignore[bad-override]
         """Return the sound, which was made with ``self.kbit``."""
         assert kbit == self.kbit or not self.kbit
         return self._sound

@@ -22,6 +22,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ from scipy import stats
 
 from eval import clips
 from helix_jax import contents
-from helix_jax.config import CodecConfig, StrandConfig, Survival
+from helix_jax.config import CODED, CodecConfig, StrandConfig, Survival
 from helix_jax.packing import BASES
-from helix_jax.strands import header
-from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands import header, packets
+from helix_jax.strands.bases import Station
 from helix_jax.strands.sections import Section, numbers
 from helix_jax.stream import fit, groups, pictures, preview
 from helix_jax.video import VideoInfo
@@ -42,9 +43,9 @@ from helix_jax.video.signal import Signal
 LOSSES = tuple(number / 20 for number in range(13))
 FEW = 0.1  # losses up to here are those at which a preview should cost nearly nothing
 ALLOWED = 0.2  # dB that it may cost there
-SHARES = (0.0, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
+SHARES = (0.0, 0.02, 0.03, 0.04, 0.05, 0.08, 0.12, 0.2)
 OUTLIVED, FAILURES = (0.3, 0.4, 0.5, 0.6), (1e-2, 1e-3)
-FLOORS = tuple(itertools.product((64, 96, 128, 192, 256, 320), (0.06, 0.08, 0.1, 0.15, 0.2)))  # bytes, and ceilings
+FLOORS = tuple(itertools.product((64, 128, 192, 256), (0.06, 0.08, 0.1, 0.12)))  # bytes, and ceilings
 PREVIEWS = (48, 96, 200, 400, 900, 2200, 4000)  # bytes
 PARTS = (1.0, 0.8)  # of the bytes that a budget pays for, of which pictures are measured
 SHOWN = (0.0, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)  # losses that have a column
@@ -104,22 +105,35 @@ class Pool:
 
 
 @functools.cache
-def _station(redundancy):
-    config = CodecConfig(codec="av1", strands=StrandConfig(redundancy=redundancy))
-    return BASES.open(config)
-
-
-def _layout(info: VideoInfo, frames: Sequence[int], picture: int, small: int, rule: Rule, redundancy) -> PacketLayout:
-    """Return the layout of a pool with so many bytes of picture and preview."""
-    sizes = [picture * count // sum(frames) for count in frames]
-    details = [numbers(count, info.height, info.width) for count in frames]
-    strings = [(Section.of("av1", size, detail), None) for size, detail in zip(sizes, details, strict=True)]
-    first = [(Section.of("preview", small), rule.survival)] if small else []
-    about = pictures.fields(info, Signal(), None)
-    return contents.plan(_station(redundancy), [*first, *strings], about, "av1")
+def _sizes(info: VideoInfo, frames: tuple[int, ...], budget: int, redundancy: float | None, small: bool):
+    """Return the bytes of a packet, the header strands, and the strands of the budget, as ``encode`` has them."""
+    station = BASES.open(CodecConfig(codec="av1", strands=StrandConfig(redundancy=redundancy)))
+    assert isinstance(station, Station)
+    size = budget // 7 // len(frames)  # about what there will be
+    strings = [(Section.of("av1", size, numbers(count, info.height, info.width)), None) for count in frames]
+    first = [(Section.of("preview", size // 20), pictures.PREVIEW)] if small else []
+    layout = contents.plan(station, [*first, *strings], pictures.fields(info, Signal(), None), "av1")
+    head = header.header_strands(station.coder.bits, layout.header_bytes)
+    return layout.symbol_bytes, head, budget // station.coder.length
 
 
 @functools.cache
+def _repairs(redundancy: float | Survival, sources: int) -> int:
+    return packets.repairs_of(redundancy, sources)
+
+
+def _most(strands: float, redundancy: float | Survival) -> int:
+    """Return the most source packets that fit into so many strands with their repair packets."""
+    low, high = 0, max(0, int(strands))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if middle + _repairs(redundancy, middle) <= strands:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
 def pool_of(info: VideoInfo, frames: tuple[int, ...], budget: int, rule: Rule, redundancy: float | None = None) -> Pool:
     """Lay out the pool that a rule makes of a budget.
 
@@ -130,39 +144,20 @@ def pool_of(info: VideoInfo, frames: tuple[int, ...], budget: int, rule: Rule, r
         rule: The rule.
         redundancy: Repair packets of the picture as a share of its source packets; None means the default.
     """
-    station = _station(redundancy)
-
-    def cost(picture, small):
-        return station.cost(_layout(info, frames, picture, small, rule, redundancy))
-
-    low = pictures.LEAST * len(frames)
-    bare = cost(low, 0)
-    rooms = [
-        _greatest(lambda size, share=share: cost(low, size) - bare <= share * budget, PREVIEWS[-1])
-        for share in (rule.share, rule.ceiling)
-    ]
-    small = max(rooms[0], min(rule.floor, rooms[1]))
-    small = small if small >= pictures.LEAST else 0
-    picture = _greatest(lambda size: cost(size, small) <= budget, budget // 4)
-    layout = _layout(info, frames, picture, small, rule, redundancy)
-    bits = station.coder.bits
-    head = header.header_strands(bits, layout.header_bytes)
-    blocks = tuple(zip(layout.block_sources, layout.block_repairs, strict=True))
-    return Pool(picture, small, ((head // 4, head - head // 4), *blocks))
+    small = bool(rule.share or rule.floor)
+    width, head, strands = _sizes(info, frames, budget, redundancy, small)
+    room, ceiling = (_most(share * strands, rule.survival) for share in (rule.share, rule.ceiling))
+    room = max(room, min(-(-rule.floor // width), ceiling))
+    if room * width < pictures.LEAST:
+        room, (width, head, strands) = 0, _sizes(info, frames, budget, redundancy, False)
+    previewed = [(room, _repairs(rule.survival, room))] if room else []
+    own = CODED if redundancy is None else redundancy
+    each = _most((strands - head - sum(map(sum, previewed))) // len(frames), own)
+    groups_ = [(each, _repairs(own, each))] * len(frames)
+    return Pool(each * width * len(frames), room * width, ((head // 4, head - head // 4), *previewed, *groups_))
 
 
-def _greatest(fits, high):
-    """Return the greatest whole number up to ``high`` that fits, 0 where none does."""
-    low = 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
+@functools.cache
 def back(sources: int, repairs: int, strands: int, lost: int) -> float:
     """Return the probability that a block comes back where ``lost`` of all strands are lost."""
     more, exact = stats.hypergeom.cdf([repairs - 1, repairs], strands, sources + repairs, lost)
@@ -183,17 +178,20 @@ def expected(pool: Pool, curves: dict[str, Any], loss: float) -> float:
     parts = chances[2:] if pool.small else chances[1:]
     mean = 0.0
     for (chance, instead), several in itertools.product(outcomes, range(len(parts) + 1)):
-        these = stats.binom.pmf(several, len(parts), float(np.mean(parts)))
+        one = float(np.mean(parts))
+        these = math.comb(len(parts), several) * one**several * (1 - one) ** (len(parts) - several)
         share = several / len(parts)
         error = share * 10 ** (-whole / 10) + (1 - share) * 10 ** (-instead / 10)
-        mean += chance * float(these) * -10 * math.log10(error)
+        mean += chance * these * -10 * math.log10(error)
     return chances[0] * mean + (1 - chances[0]) * grey
 
 
 def _at(curve: Curve, size: int) -> float:
-    """Return the PSNR at a number of bytes, by straight lines over the logarithm of the bytes."""
+    """Return the PSNR at a number of bytes, by straight lines over their logarithm, of which the last goes on."""
     sizes, values = np.transpose(sorted(curve))
-    return float(np.interp(math.log(size), np.log(sizes), np.maximum.accumulate(values)))
+    sizes, values = np.log(sizes), np.maximum.accumulate(values)
+    beyond = max(0.0, math.log(size) - sizes[-1]) * (values[-1] - values[-2]) / (sizes[-1] - sizes[-2])
+    return float(np.interp(math.log(size), sizes, values) + beyond)
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------
@@ -224,8 +222,8 @@ def measure(clip: clips.Clip, budgets: Sequence[int], effort: int) -> dict[str, 
 
 
 def _info(curves):
-    *sizes, fps = curves["info"]
-    return VideoInfo(*sizes, clips.Fraction(fps))
+    frames, height, width, fps = curves["info"]
+    return VideoInfo(frames, height, width, Fraction(fps))
 
 
 # ---- tables --------------------------------------------------------------------------------------------------
@@ -260,7 +258,7 @@ def rules() -> list[Rule]:
     ]
     floors = [
         Rule(share, *protection, *floor)
-        for share in (0.03, 0.05)
+        for share in (0.04,)
         for floor in FLOORS
         for protection in itertools.product((0.4, 0.5), FAILURES)
     ]

@@ -86,8 +86,8 @@ class Codec:
 
 
 # From a good picture to as coarse as possible; scaled ones where they are better on some clip.
-_TO_51 = ((1.0, (24, 30, 36, 42, 48)), (0.5, (30, 37, 44)), (0.25, (30, 40)))
-_TO_63 = ((1.0, (32, 41, 50, 58, 63)), (0.5, (38, 49, 60)), (0.25, (42, 56)))
+_TO_51 = ((1.0, (24, 31, 38, 45)), (0.5, (30, 38, 46)), (0.25, (34,)))
+_TO_63 = ((1.0, (32, 43, 54, 63)), (0.5, (40, 52, 63)), (0.25, (48,)))
 H264 = Codec("h264", "H.264", "libx264", "h264", ("medium", "veryslow"), 51.0, 0.05, 6, _TO_51)
 H265 = Codec("h265", "H.265", "libx265", "hevc", ("medium", "slower"), 51.0, 0.05, 6, _TO_51)
 AV1 = Codec("av1", "AV1", "libsvtav1", "libdav1d", ("8", "2"), 63.0, 0.25, 8, _TO_63)  # 8 is SVT-AV1's default

@@ -33,7 +33,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from eval import clips, lpips
-from eval.report import codecs, compare, page, tables, ways
+from eval.report import codecs, compare, page, tables, ways, writers
 from helix_jax import parallel, video
 from helix_jax.cli import console
 from helix_jax.config import CODED
@@ -59,6 +59,7 @@ def settings_of(args: argparse.Namespace, nets: ways.Judged) -> dict[str, Any]:
         "seeds": list(range(args.seed, args.seed + args.seeds)),
         "shares": compare.SHARES,
         "ways": [dataclasses.asdict(way) for way in ways.chosen(args.ways)],
+        "writers": [writer.name for writer in compare.CODERS],
         "codecs": [dataclasses.asdict(kind) for kind in codecs.CODECS],
         "tokenizer": nets.tokenizer.digest.hex(),
         "prior": nets.prior.digest.hex(),
@@ -222,10 +223,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0, help="use the first N seconds of clips that have so much")
     parser.add_argument("--sound", type=float, default=0, metavar="KBIT", help="give clips a voice of so many kbit/s")
     parser.add_argument("--ways", nargs="+", default=[], metavar="WAY", help=f"use helix_jax so only, some of: {names}")
+    known = [writer.name for writer in writers.WRITERS]
+    parser.add_argument("--writers", nargs="+", default=known, choices=known, help="write the codecs so (default: all)")
     parser.add_argument("--redundancy", type=float, default=CODED, help=f"repair packets for one (default {CODED})")
     parser.add_argument("--seed", type=int, default=0, help="seed of the losses (default 0)")
     parser.add_argument("--seeds", type=int, default=1, help="number of losses drawn at each share (default 1)")
     args = parser.parse_args()
+    compare.CODERS = tuple(writer for writer in writers.WRITERS if writer.name in {*args.writers, writers.OURS.name})
     parallel.use_all_cores()
     parallel.keep_compiled()
     try:

@@ -10,7 +10,7 @@
               a grey picture counts. AV1 of helix_jax and the codecs fill as many strands as mode raw takes; H.265 is
               also measured with a worse picture and more repair packets in these strands (MORE).
 
-Without tokens RATES say how many nucleotides per pixel are filled. The sound of a clip that has some is stored by all:
+Without tokens RATE says how many nucleotides per pixel are filled. The sound of a clip that has some is stored by all:
 the codecs store the same packets after the picture.
 
 Times are those of this machine, once compiled, and without the check of the coded tokens by the NumPy reference that
@@ -30,13 +30,15 @@ from eval.clips import Clip, generator
 from eval.report import codecs, ways, writers
 from eval.report.ways import Judged, Row, Video, Way, Written, best_of, counted
 from helix_jax import codec
+from helix_jax.errors import HelixError
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # shares of lost strands
 MORE = 0.8  # repair packets as a share of the source packets, in the same strands
 SAFE = "H.265, 80 % repair"
+CODERS: tuple[Any, ...] = writers.WRITERS  # which write the streams of the codecs
 LOST = 0.2  # share for which pictures are kept
 PICTURED = ("helix_jax raw", "helix_jax prior", "helix_jax av1, effort 3", "H.265")  # the others are grey too
-RATES = 0.01, 0.02  # nucleotides per pixel that are filled where the tokens in modes prior and raw are not measured
+RATE = 0.02  # nucleotides per pixel that are filled where the tokens in modes prior or raw are not measured
 
 
 def measure(
@@ -65,8 +67,8 @@ def measure(
     total = sum(len(way.qualities) for way in chosen)
     for way in chosen:
         for quality in way.qualities:
-            rows, written = ways.points(clip, nets, way, quality, redundancy)
-            points += rows
+            row, written = ways.point(clip, nets, way, quality, redundancy)
+            points.append(row)
             best.setdefault(way.name, written)
             step("helix_jax", 1, total)
     size = clip.frames.shape[1:3]
@@ -77,12 +79,15 @@ def measure(
                 points += codec_points(clip, nets, kind, preset, scale, crf, redundancy)
                 step("codecs", 1, total)
     equal, losses = {}, {}
-    for kind, contenders, rate in zip(("prior", "raw"), (equal, losses), RATES, strict=True):
+    made: dict[int, dict[str, Written]] = {}
+    for kind, contenders in (("prior", equal), ("raw", losses)):
         way = best_of(tuple(chosen), kind)
         if way:
             contenders[way.name] = best[way.name]
-        most = len(best[way.name].pool.strands) if way else round(rate * clip.frames[..., 0].size / writers.OURS.length)
-        contenders |= contenders_of(clip, nets, chosen, points, most, redundancy)
+        most = _strands(contenders) or round(RATE * clip.frames[..., 0].size / writers.OURS.length)
+        if most not in made:
+            made[most] = contenders_of(clip, nets, chosen, points, most, redundancy)
+        contenders |= made[most]
     coded = best_of(tuple(chosen), "prior")
     if coded:
         losses[coded.name] = best[coded.name]  # mode context loses the same
@@ -117,7 +122,7 @@ def contenders_of(
         if way.kind == "av1":
             try:
                 found[way.name] = ways.within(clip, nets, way, most * writers.OURS.length, redundancy)
-            except codec.HelixError:
+            except HelixError:
                 continue  # it does not get so small
     for kind in codecs.CODECS:
         written = filled(clip, kind, points, most, redundancy)
@@ -154,7 +159,7 @@ def codec_points(
     shown, _ = codecs.expand(stream, clip.frames.shape[:3])
     decode = time.perf_counter() - begin
     quality, data, rows = nets.quality(clip.frames, shown), stream.to_bytes() + clip.heard, []
-    for writer in writers.WRITERS:
+    for writer in CODERS:
         begin = time.perf_counter()
         pool = writers.pool_of(data, writer, redundancy)
         middle = time.perf_counter()

@@ -87,7 +87,7 @@ def equal(results: Results) -> Table:
     columns = [f"{QUALITIES[key][0]}, {GROUPS[group]} ({len(some)})" for group, some in groups for key in keys]
     note = (
         "Every codec, in its thorough preset and best size, and helix_jax av1 fill no more strands than helix_jax "
-        f"takes for its best quality in mode prior, or {compare.RATES[0]} nucleotides per pixel where tokens are not "
+        f"takes for its best quality in mode prior, or {compare.RATE} nucleotides per pixel where tokens are not "
         "measured; all written by TK-SCONE. Means over the clips where all can."
     )
     return Table("Quality at equal nucleotides, nothing lost", note, ("", *columns), rows if groups else [])
@@ -121,8 +121,8 @@ def rates(results: Results) -> Table:
     note = (
         "BD-rate: how many more nucleotides the same quality takes than with H.265 written by TK-SCONE, over the "
         "qualities that both reach; in brackets the clips where those overlap, nothing is extrapolated. BD-PSNR: the "
-        "difference of PSNR at the same nucleotides. The curve of a codec is the best of its presets and sizes. Pools "
-        "of helix_jax av1 hold a preview, unless it says no preview. " + SHORT
+        "difference of PSNR at the same nucleotides. The curve of a codec is the best of its presets and sizes. The "
+        "curves of helix_jax av1 are without a preview, which takes a twentieth of a pool by default. " + SHORT
     )
     return Table("Nucleotides for the same quality", note, ("", "written by", *columns), rows)
 
@@ -138,6 +138,8 @@ def densities(results: Results) -> Table:
     rows: Rows = []
     for name, writer in WRITERS.items():
         points = [p for r in results for p in r["points"] if p["writer"] == name and not p["method"].startswith(OURS)]
+        if not points:
+            continue
         strands, nucleotides = (sum(p[key] for p in points) for key in ("strands", "nucleotides"))
         rows.append(
             (
@@ -172,7 +174,7 @@ def losses(results: Results) -> Table:
     what = " / ".join(QUALITIES[key][0] for key in qualities_of(results))
     note = (
         f"{what}, means over all clips. Codecs and helix_jax av1 fill as many strands as mode raw takes, or "
-        f"{compare.RATES[1]} nucleotides per pixel where tokens are not measured; mode prior takes fewer. Redundancy "
+        f"{compare.RATE} nucleotides per pixel where tokens are not measured; mode prior takes fewer. Redundancy "
         "is the same for all but one: H.265 with a worse picture and 80 % repair strands in as many. Where nothing can "
         "be shown, a grey picture counts. In brackets: the share of runs in which the outer code brought everything "
         "back, where some did."

@@ -1,7 +1,7 @@
 """How helix_jax is used in the report: tokens in their modes, and AV1 with its preview; and one pool of each.
 
-A pool is made by ``codec.encode`` and read back by ``codec.decode``. AV1 pools are also written without their preview,
-from the same groups of pictures: what a preview costs is the difference of the two curves.
+A pool is made by ``codec.encode`` and read back by ``codec.decode``. A quality is coded without a preview, which serves
+only where strands are lost, and a budget with the preview that is the default.
 """
 
 import time
@@ -14,18 +14,14 @@ from jaxtyping import UInt8
 from eval import lpips, metrics
 from eval.clips import Clip
 from eval.report import codecs, writers
-from helix_jax import codec, contents
+from helix_jax import codec
 from helix_jax.coding.ladder import BEST
 from helix_jax.config import CodecConfig, StrandConfig
-from helix_jax.contents import Content
 from helix_jax.nets import Nets
-from helix_jax.packing import BASES
-from helix_jax.strands.pool import Pool
 from helix_jax.tk_scone import constraints
 
 EVERY = 8  # MS-SSIM and LPIPS are measured on every 8th frame, as in eval.quality
 RULES = constraints.named("helix")
-BARE = ", no preview"
 
 Row = dict[str, Any]
 Video = UInt8[np.ndarray, "T H W 3"]
@@ -52,11 +48,19 @@ class Way:
 
     def config(self, quality: int, redundancy: float, kbit: float, budget: int = 0) -> CodecConfig:
         """Return the configuration of the codec; with a budget, the quality is what that pays for."""
-        kinds = {"codec": "av1"} if self.kind == "av1" else {"codec": "tokens", "mode": self.kind}
+        tokens = self.kind != "av1"
         return CodecConfig(
-            **kinds, quality=BEST if budget else quality, budget=budget, effort=self.effort, verify=False,
-            constraints=RULES.name, strands=StrandConfig(redundancy=redundancy), sound=kbit or CodecConfig.sound,
-        )  # fmt: skip
+            codec="tokens" if tokens else "av1",
+            mode=self.kind if tokens else CodecConfig.mode,
+            quality=BEST if budget else quality,
+            budget=budget,
+            preview=CodecConfig.preview if budget else 0.0,
+            effort=self.effort,
+            verify=False,
+            constraints=RULES.name,
+            strands=StrandConfig(redundancy=redundancy),
+            sound=kbit or CodecConfig.sound,
+        )
 
 
 WAYS = (  # in mode raw these are 8, 6, and 4 digits; for AV1 CRF 63 - 3.5 quality
@@ -65,8 +69,8 @@ WAYS = (  # in mode raw these are 8, 6, and 4 digits; for AV1 CRF 63 - 3.5 quali
     Way("raw", (10, 6, 3), 2),
     Way("prior", (10, 5, 2), 2),
     Way("prior", (10, 8, 5, 2, 0)),
-    Way("av1", (9, 7, 5, 3, 2, 1, 0), 0),
-    Way("av1", (8, 5, 3, 1), 3),
+    Way("av1", (8, 6, 4, 2, 0), 0),
+    Way("av1", (6, 3, 1), 3),
 )
 
 
@@ -98,8 +102,8 @@ class Written:
     stream: codecs.Stream | None = None
 
 
-def points(clip: Clip, nets: Judged, way: Way, quality: int, redundancy: float) -> tuple[list[Row], Written]:
-    """Measure one quality of helix_jax: a row, and for AV1 another one for the pool without its preview.
+def point(clip: Clip, nets: Judged, way: Way, quality: int, redundancy: float) -> tuple[Row, Written]:
+    """Measure one quality of helix_jax.
 
     The times of tokens are measured at the first quality only, in a second run, when everything is compiled; those of
     AV1 at each quality.
@@ -122,13 +126,7 @@ def points(clip: Clip, nets: Judged, way: Way, quality: int, redundancy: float) 
         "method": way.name, "writer": writers.OURS.name, "preset": "", "scale": 1.0, "setting": f"quality {quality}",
         "content_bytes": pool.header.content_bytes, "pool": pool,
     }  # fmt: skip
-    judged = nets.quality(clip.frames, shown)
-    rows = [counted(clip, row, writers.OURS) | judged | times]
-    bare = without_preview(pool, config) if way.kind == "av1" else None
-    if bare is not None:
-        row |= {"method": way.name + BARE, "content_bytes": bare.header.content_bytes, "pool": bare}
-        rows.append(counted(clip, row, writers.OURS) | judged | dict.fromkeys(times))
-    return rows, Written(pool, shown)
+    return counted(clip, row, writers.OURS) | nets.quality(clip.frames, shown) | times, Written(pool, shown)
 
 
 def within(clip: Clip, nets: Judged, way: Way, budget: int, redundancy: float) -> Written:
@@ -148,38 +146,6 @@ def read(nets: Nets, strands: UInt8[np.ndarray, "n L"]) -> Video:
     """Decode strands to a clip. Raises DecodeError if nothing can be shown."""
     _, blocks, _ = codec.decode({strands.shape[1]: strands}, nets)
     return np.concatenate(list(blocks))
-
-
-def without_preview(pool: Pool, config: CodecConfig) -> Pool | None:
-    """Write the contents of a pool again without its preview; None where it has none.
-
-    Args:
-        pool: A pool of format 2.
-        config: The configuration that it was written with.
-    """
-    received = BASES.read({pool.strands.shape[1]: pool.strands})
-    head, parts = received.header, contents.parts(received)
-    kept = [part for part in parts if part.section.kind != "preview"]
-    if len(kept) == len(parts):
-        return None
-    every = []
-    for part in kept:
-        assert part.data is not None  # nothing is lost
-        source = part.section.part(head.symbol_bytes).sources
-        redundancy = config.strands.redundancy if part.section.kind == "av1" else (part.section.repairs - 2) / source
-        every.append(Content(part.section.kind, part.data, redundancy, part.section.details))
-    fields = {name: getattr(head, name) for name in ("kind", "frames", "height", "width", "fps", "aspect", "colours")}
-    station = BASES.open(config)
-    layout = contents.plan(station, [(one.section, one.redundancy) for one in every], fields, "av1")
-    draft = station.draft(
-        contents.symbols(every, layout, head.key, head.mixing),
-        fields | {"sections": tuple(one.section for one in every)},
-        layout,
-        content_bytes=sum(len(one.data) for one in every),
-        mixing=head.mixing,
-        key=head.key,
-    )
-    return draft.written()
 
 
 def counted(clip: Clip, row: Row, writer: Any) -> Row:

@@ -35,7 +35,7 @@ def small(monkeypatch):
     """Fewer points, one preset; the devices of the session and its cache stay."""
     monkeypatch.setattr("helix_jax.parallel.use_all_cores", lambda: None)
     monkeypatch.setattr("helix_jax.parallel.keep_compiled", lambda: None)
-    few = (ways.Way("raw", (10, 6)), ways.Way("prior", (10,)), ways.Way("av1", (4, 0)))
+    few = (ways.Way("raw", (10, 6)), ways.Way("prior", (10,)), ways.Way("av1", (2, 0)))
     monkeypatch.setattr(ways, "WAYS", few)
     kinds = [dataclasses.replace(kind, presets=kind.presets[:1], ladder=((1.0, (20, 51)),)) for kind in codecs.CODECS]
     monkeypatch.setattr(codecs, "CODECS", tuple(kinds))
@@ -107,10 +107,9 @@ def test_a_report(tmp_path, make_clip, run, lpips_file, weights_file, prior_file
     for row in points:  # every row against strands made again, and an ordinary pool's
         if row["method"].startswith("helix_jax"):
             quality = int(row["setting"].split()[1])
-            kind = row["method"].removesuffix(ways.BARE).split()[1].rstrip(",")
+            kind = row["method"].split()[1].rstrip(",")
             mode = {"codec": "av1"} if kind == "av1" else {"codec": "tokens", "mode": kind}
-            bare = {"preview": 0.0} if row["method"].endswith(ways.BARE) else {}
-            asked = CodecConfig(**mode, **bare, quality=quality, verify=False, strands=SAME)
+            asked = CodecConfig(**mode, preview=0.0, quality=quality, verify=False, strands=SAME)
             strands = codec.encode(clip, Nets(model, prior), config=asked).strands
             claims = constraints.named("helix")
         else:
