@@ -1,4 +1,4 @@
-"""Bjontegaard's difference of rates: how many more nucleotides the same quality takes, on average.
+"""Bjontegaard's differences: nucleotides for the same quality, and quality for the same nucleotides, on average.
 
 Bjontegaard, "Calculation of average PSNR differences between RD-curves" (VCEG-M33, 2001), with monotone cubics (pchip)
 for the logarithm of the rate over the quality, by the package of Herglotz et al. Only the qualities that both curves
@@ -58,14 +58,37 @@ def bd_rate(anchor: Points, other: Points, key: str) -> float | None:
         The percentage, or None if their ranges of quality overlap by less than LEAST_OVERLAP.
     """
     curves = [front(points, key) for points in (anchor, other)]
-    if min(map(len, curves)) < 2:
+    if not _overlap(curves, lambda point: point[key]):
         return None
-    ranges = [(curve[0][key], curve[-1][key]) for curve in curves]
-    common = min(high for _, high in ranges) - max(low for low, _ in ranges)
-    span = max(high for _, high in ranges) - min(low for low, _ in ranges)
-    if common < LEAST_OVERLAP * span:
-        return None
-    values = [[point[name] for point in curve] for curve in curves for name in ("nt_per_pixel", key)]
     with warnings.catch_warnings(action="ignore"):  # about an overlap below 75 %, which we accept
-        percent: Any = bjontegaard.bd_rate(*values, method="pchip", require_matching_points=False)
+        percent: Any = bjontegaard.bd_rate(*_values(curves, key), method="pchip", require_matching_points=False)
     return float(percent)
+
+
+def bd_quality(anchor: Points, other: Points, key: str) -> float | None:
+    """Return by how much the quality of ``other`` is better than that of ``anchor`` for the same nucleotides.
+
+    The arguments are those of ``bd_rate``. For PSNR this is the BD-PSNR in dB.
+
+    Returns:
+        The difference, or None if the logarithms of their rates overlap by less than LEAST_OVERLAP.
+    """
+    curves = [front(points, key) for points in (anchor, other)]
+    if not _overlap(curves, lambda point: np.log(point["nt_per_pixel"])):
+        return None
+    with warnings.catch_warnings(action="ignore"):
+        difference: Any = bjontegaard.bd_psnr(*_values(curves, key), method="pchip", require_matching_points=False)
+    return float(difference)
+
+
+def _overlap(curves, value):
+    """Return whether the ranges of a value of two curves overlap enough."""
+    if min(map(len, curves)) < 2:
+        return False
+    ranges = [(value(curve[0]), value(curve[-1])) for curve in curves]
+    common = min(high for _, high in ranges) - max(low for low, _ in ranges)
+    return bool(common >= LEAST_OVERLAP * (max(high for _, high in ranges) - min(low for low, _ in ranges)))
+
+
+def _values(curves, key):
+    return [[point[name] for point in curve] for curve in curves for name in ("nt_per_pixel", key)]

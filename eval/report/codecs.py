@@ -65,14 +65,14 @@ class Codec:
 
     def options(self, preset: str, crf: float) -> dict[str, str]:
         """Return FFmpeg's options. The number of threads, which changes the streams of x264 and x265, is fixed."""
-        value = {"preset": preset, "crf": f"{crf:.3f}" if self.step < 1 else f"{crf:.0f}"}
+        value = {"preset": preset}
         if self.encoder == "libx264":
-            return value | {"tune": "psnr", "x264-params": "keyint=infinite:scenecut=0:threads=1"}
+            return value | {"crf": f"{crf:.3f}", "tune": "psnr", "x264-params": "keyint=infinite:scenecut=0:threads=1"}
         if self.encoder == "libx265":
             rules = "keyint=-1:scenecut=0:open-gop=0:info=0:frame-threads=1:log-level=none"
-            return value | {"tune": "psnr", "x265-params": rules}
-        # tune 1 is PSNR, which is SVT's default too; scd is cut detection
-        return value | {"svtav1-params": "keyint=-1:tune=1:scd=0:lp=1"}
+            return value | {"crf": f"{crf:.3f}", "tune": "psnr", "x265-params": rules}
+        # tune 1 is PSNR, which is SVT's default too; scd is cut detection; FFmpeg's own option has whole CRFs only
+        return value | {"svtav1-params": f"keyint=-1:tune=1:scd=0:lp=1:crf={crf:g}"}
 
     def scales(self, height: int, width: int) -> tuple[tuple[float, tuple[float, ...]], ...]:
         """Return the part of ``ladder`` that is possible for pictures of that size."""
@@ -85,12 +85,12 @@ class Codec:
         return _without_sei(data, self.decoder)
 
 
-# From far better than helix_jax to as coarse as possible; scaled ones where they are better on some clip.
-_TO_51 = ((1.0, (24, 29, 34, 39, 44, 48, 51)), (0.5, (28, 34, 40, 46, 51)), (0.25, (28, 34, 40, 46)))
-_TO_63 = ((1.0, (30, 40, 48, 54, 58, 61, 63)), (0.5, (35, 45, 53, 59, 63)), (0.25, (40, 50, 57, 63)))
+# From a good picture to as coarse as possible; scaled ones where they are better on some clip.
+_TO_51 = ((1.0, (24, 31, 38, 45)), (0.5, (30, 38, 46)), (0.25, (34,)))
+_TO_63 = ((1.0, (32, 43, 54, 63)), (0.5, (40, 52, 63)), (0.25, (48,)))
 H264 = Codec("h264", "H.264", "libx264", "h264", ("medium", "veryslow"), 51.0, 0.05, 6, _TO_51)
 H265 = Codec("h265", "H.265", "libx265", "hevc", ("medium", "slower"), 51.0, 0.05, 6, _TO_51)
-AV1 = Codec("av1", "AV1", "libsvtav1", "libdav1d", ("8", "2"), 63.0, 1.0, 8, _TO_63)
+AV1 = Codec("av1", "AV1", "libsvtav1", "libdav1d", ("8", "2"), 63.0, 0.25, 8, _TO_63)  # 8 is SVT-AV1's default
 CODECS = (H264, H265, AV1)
 
 
@@ -193,11 +193,13 @@ def fit(
         ValueError: if even the largest CRF takes more bytes.
     """
     low, high, best = 0.0, codec.largest, None
+    if codec.encoder == "libsvtav1":
+        crf = round(crf / codec.step) * codec.step
     while best is None or (best.size < FILLED * most and high - low > codec.step):
         stream = compress(frames, fps, crf, codec, preset, scale)
         if stream.size > most and crf == codec.largest:
             raise ValueError(
-                f"{codec.title} takes {stream.size} bytes at CRF {codec.largest:g}, and the tokens of the clip {most}: "
+                f"{codec.title} takes {stream.size} bytes at CRF {codec.largest:g}, and there are {most}: "
                 "give a longer or larger clip"
             )
         if stream.size <= most:
@@ -210,8 +212,8 @@ def fit(
             crf = min(max(crf, low + 0.5), codec.largest)
         elif not low < crf < high:
             crf = (low + high) / 2
-        if codec.step == 1:
-            crf = float(math.ceil(crf) if best is None else math.floor(crf))
+        if codec.encoder == "libsvtav1":  # which rounds by itself
+            crf = (math.ceil if best is None else math.floor)(crf / codec.step) * codec.step
     return best
 
 

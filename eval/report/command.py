@@ -1,10 +1,12 @@
 """Compare helix_jax with what one would use instead: nucleotides, quality, losses and times, as a page to read.
 
     python -m eval.report VIDEOS --out FOLDER [--frames 32] [--clips NAME ...] [--half CLIP ...] [--lpips FILE]
+    python -m eval.report VIDEOS --out LONG --seconds 10 --sound 24 --ways "av1, effort 0" "av1, effort 3"
 
 ``eval.report.compare`` says what is measured of each clip; ``eval.report.codecs`` and ``eval.report.writers`` say how
 the codecs are used and how strands are written. The clips are grouped by whether they are clean (``eval.clips.load``);
---half measures clips at half size too, which counts as clean.
+--half measures clips at half size too, which counts as clean. --seconds measures so much of those clips that last so
+long, and --sound gives them a synthetic voice, as the classic clips are silent.
 
 FOLDER gets report.html (everything in one file: tables, plots, pictures, and a video of each clip), report.csv (a row
 for each clip, method, writer and point), losses.csv, report.md (the tables for a README) and clips/, where each
@@ -31,29 +33,33 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from eval import clips, lpips
-from eval.report import codecs, compare, page, tables
-from helix_jax import parallel
+from eval.report import codecs, compare, page, tables, ways, writers
+from helix_jax import parallel, video
 from helix_jax.cli import console
+from helix_jax.config import CODED
 from helix_jax.files import atomic
 from helix_jax.prior import weights as prior_weights
 from helix_jax.tokenizer import weights
 
 FIRST = ("clip", "source", "frames", "height", "width", "method", "writer", "preset", "scale", "setting")  # columns
-IN_VIDEO = ("original", "helix_jax prior", "H.265")
+IN_VIDEO = ("original", "helix_jax av1, effort 3", "helix_jax prior", "H.265")
 GAP = 4  # white columns between the pictures of a video
 
 Result = dict[str, Any]
 
 
-def settings_of(args: argparse.Namespace, nets: compare.Judged) -> dict[str, Any]:
+def settings_of(args: argparse.Namespace, nets: ways.Judged) -> dict[str, Any]:
     """Return what the figures depend on besides the clip, as JSON values by name."""
     assert nets.prior is not None
     settings = {
         "frames": args.frames,
+        "seconds": args.seconds,
+        "sound": args.sound,
         "redundancy": args.redundancy,
         "seeds": list(range(args.seed, args.seed + args.seeds)),
         "shares": compare.SHARES,
-        "ways": [dataclasses.asdict(way) for way in compare.WAYS],
+        "ways": [dataclasses.asdict(way) for way in ways.chosen(args.ways)],
+        "writers": [writer.name for writer in compare.CODERS],
         "codecs": [dataclasses.asdict(kind) for kind in codecs.CODECS],
         "tokenizer": nets.tokenizer.digest.hex(),
         "prior": nets.prior.digest.hex(),
@@ -98,7 +104,7 @@ def measure(
     path: Path,
     half: bool,
     args: argparse.Namespace,
-    nets: compare.Judged,
+    nets: ways.Judged,
     settings: dict[str, Any],
     step: Callable[[str, int, int], Any],
 ) -> Result:
@@ -112,8 +118,12 @@ def measure(
         settings: the settings of this run.
         step: called as step(station, done, total).
     """
-    clip = clips.load(path, args.frames, half)
-    figures, pictures, videos = compare.measure(clip, nets, args.redundancy, settings["seeds"], step)
+    count = args.frames
+    if args.seconds:
+        count = round(args.seconds * video.open_video(path).info.fps)
+    clip = clips.load(path, count, half, args.sound)
+    chosen = ways.chosen(args.ways)
+    figures, pictures, videos = compare.measure(clip, nets, chosen, args.redundancy, settings["seeds"], step)
     folder = args.out / "clips"
     shown = []
     for number, (title, picture) in enumerate(pictures.items()):
@@ -209,14 +219,21 @@ def main() -> None:
     parser.add_argument(
         "--prior", default=prior_weights.DEFAULT, help="weights of the prior (default: the shipped ones)"
     )
-    parser.add_argument("--redundancy", type=float, default=0.1, help="repair packets as a share of the source packets")
+    names = ", ".join(repr(way.name.removeprefix("helix_jax ")) for way in ways.WAYS)
+    parser.add_argument("--seconds", type=float, default=0, help="use the first N seconds of clips that have so much")
+    parser.add_argument("--sound", type=float, default=0, metavar="KBIT", help="give clips a voice of so many kbit/s")
+    parser.add_argument("--ways", nargs="+", default=[], metavar="WAY", help=f"use helix_jax so only, some of: {names}")
+    known = [writer.name for writer in writers.WRITERS]
+    parser.add_argument("--writers", nargs="+", default=known, choices=known, help="write the codecs so (default: all)")
+    parser.add_argument("--redundancy", type=float, default=CODED, help=f"repair packets for one (default {CODED})")
     parser.add_argument("--seed", type=int, default=0, help="seed of the losses (default 0)")
     parser.add_argument("--seeds", type=int, default=1, help="number of losses drawn at each share (default 1)")
     args = parser.parse_args()
+    compare.CODERS = tuple(writer for writer in writers.WRITERS if writer.name in {*args.writers, writers.OURS.name})
     parallel.use_all_cores()
     parallel.keep_compiled()
     try:
-        nets = compare.Judged(
+        nets = ways.Judged(
             weights.load(args.model), prior_weights.load(args.prior), lpips.load(args.lpips) if args.lpips else None
         )
         run(args, nets)
@@ -224,11 +241,22 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def run(args: argparse.Namespace, nets: compare.Judged) -> None:
+def lasts(path: Path, seconds: float) -> bool:
+    """Return whether a clip has so many seconds."""
+    if not seconds:
+        return True
+    info = video.open_video(path).info
+    return info.frames >= round(seconds * info.fps)
+
+
+def run(args: argparse.Namespace, nets: ways.Judged) -> None:
     """Measure the clips that are not finished, and write the report."""
     settings = settings_of(args, nets)
+    long_enough = [path for path in clips.clips_of(args.folder, args.clips) if lasts(path, args.seconds)]
     halved = [(path, True) for path in clips.clips_of(args.folder, args.half)] if args.half else []
-    jobs = [(path, False) for path in clips.clips_of(args.folder, args.clips)] + halved
+    jobs = [(path, False) for path in long_enough] + halved
+    if not jobs:
+        raise ValueError(f"no clip of {args.folder} has {args.seconds:g} seconds: give --seconds less")
     (args.out / "clips").mkdir(parents=True, exist_ok=True)
     have = [finished(args.out / "clips", *job, settings) for job in jobs]  # exits before anything is measured
     results, new = [], have.count(None)

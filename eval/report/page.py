@@ -13,11 +13,10 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from eval.bd_rate import Points, front
-from eval.report import codecs, compare, writers
+from eval.report import codecs, compare, ways, writers
 from eval.report.tables import (
     BETTER_LESS,
     GROUPS,
-    OURS,
     QUALITIES,
     Results,
     Table,
@@ -26,9 +25,12 @@ from eval.report.tables import (
     qualities_of,
 )
 
-OF_OURS = (("#f0a040", "o"), ("#e06030", "s"), ("#c09000", "P"), ("#801080", "*"), ("#b01020", "D"))
-STYLES = {  # ours in warm colours and solid lines
-    **dict(zip(OURS, ({"color": color, "marker": marker} for color, marker in OF_OURS), strict=True)),
+OF_OURS = (
+    ("#f0a040", "o"), ("#e06030", "s"), ("#c09000", "P"), ("#801080", "*"), ("#b01020", "D"), ("#e060c0", "<"),
+    ("#000000", "o"),
+)  # fmt: skip
+STYLES = {  # ours in warm colours and black, and solid lines
+    **{way.name: {"color": color, "marker": marker} for way, (color, marker) in zip(ways.WAYS, OF_OURS, strict=True)},
     codecs.H264.title: {"color": "#80b1d3", "marker": "v", "ls": "--"},
     codecs.H265.title: {"color": "#2070b0", "marker": "^", "ls": "--"},
     codecs.AV1.title: {"color": "#20804a", "marker": "x", "ls": "--"},
