@@ -36,8 +36,10 @@ GREY = 128  # level that is shown where there has been no picture yet
 LEAST = 40  # bytes of a group or a preview below which there is no picture
 MOST_PIXELS = 1 << 27  # of a picture, so that forged sizes cannot ask for more memory; 8K has 1 << 25
 SAFER = 0.25  # how much more redundancy the sound has than the picture
-# The preview outlives the loss of this share of all strands, with this probability of failure.
-PREVIEW = Survival(loss=0.5, coverage=1000, errors=0.001, failure=1e-3)
+# The preview outlives the loss of half of all strands, but for one pool in a hundred. Where its share of the nucleotides
+# is too small for FLOOR bytes, it gets up to three times the share: docs/experiments.md has the measurement.
+FLOOR, FACTOR = 192, 3
+PREVIEW = Survival(loss=0.5, coverage=1000, errors=0.001, failure=1e-2)
 
 
 def fields(info: VideoInfo, signal: Signal, measured: tuple[float, float] | None) -> dict[str, Any]:
@@ -108,7 +110,13 @@ def encode(
         if least > most:
             raise _too_few(most, least, station)
     bare, high = plan.cost(picture, 0), int(sum(picture) or most or 0)
-    room = _greatest(lambda size: plan.cost(picture, size) - bare <= config.preview * whole, high)
+
+    def within(size, share):
+        return plan.cost(picture, size) - bare <= share * whole
+
+    room = _greatest(lambda size: within(size, config.preview), high)
+    if room < FLOOR and within(FLOOR, FACTOR * config.preview):
+        room = FLOOR
     if config.preview and room >= LEAST:
         with contextlib.suppress(fit.FitError):  # too small for a single picture
             plan = dataclasses.replace(plan, small=preview.preview(video, room, **_told(progress)))
