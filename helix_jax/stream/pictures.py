@@ -36,7 +36,7 @@ GREY = 128  # level that is shown where there has been no picture yet
 LEAST = 40  # bytes of a group or a preview below which there is no picture
 MOST_PIXELS = 1 << 27  # of a picture, so that forged sizes cannot ask for more memory; 8K has 1 << 25
 SAFER = 0.25  # how much more redundancy the sound has than the picture
-# The preview outlives the loss of half of all strands, but for one pool in a hundred. Where its share of the nucleotides
+# The preview outlives the loss of half of all strands, but for one pool in a hundred. Where its share of nucleotides
 # is too small for FLOOR bytes, it gets up to three times the share: docs/experiments.md has the measurement.
 FLOOR, FACTOR = 192, 3
 PREVIEW = Survival(loss=0.5, coverage=1000, errors=0.001, failure=1e-2)
