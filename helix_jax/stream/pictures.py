@@ -103,21 +103,14 @@ def encode(
     if most is None:
         shown = fit.at_quality(video, config.quality, effort=config.effort, **_told(progress))
         picture = [len(unit.data) for unit in shown.units]
-        whole = plan.cost(picture, 0) / (1 - config.preview)
+        whole = station.cost(plan.layout(picture, 0)) / (1 - config.preview)
     else:
         picture, whole = [0] * len(frames), most
         least = station.cost(plan.layout([LEAST] * len(frames), 0))
         if least > most:
             raise _too_few(most, least, station)
-    bare, high = plan.cost(picture, 0), int(sum(picture) or most or 0)
-
-    def within(size, share):
-        return plan.cost(picture, size) - bare <= share * whole
-
-    room = _greatest(lambda size: within(size, config.preview), high)
-    if room < FLOOR and within(FLOOR, FACTOR * config.preview):
-        room = FLOOR
-    if config.preview and room >= LEAST:
+    room = _room(plan, picture, whole, config.preview)
+    if room >= LEAST:
         with contextlib.suppress(fit.FitError):  # too small for a single picture
             plan = dataclasses.replace(plan, small=preview.preview(video, room, **_told(progress)))
     if shown is None:
@@ -126,6 +119,17 @@ def encode(
     if progress:
         progress("av1", video.info.frames, video.info.frames)
     return plan.contents(shown)
+
+
+def _room(plan, picture, whole, share):
+    """Return the bytes of a preview that takes that share of the ``whole`` pool, beside a picture of these sizes."""
+    bare = plan.cost(picture, 0)
+
+    def within(size, share):
+        return plan.cost(picture, size) - bare <= share * whole
+
+    room = _greatest(lambda size: within(size, share), int(whole))
+    return FLOOR if share and room < FLOOR and within(FLOOR, FACTOR * share) else room
 
 
 def _filled(plan, most, effort, progress):
