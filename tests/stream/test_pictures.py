@@ -224,11 +224,14 @@ def test_hostile_streams_are_refused(whole):
         pool = given([first, dataclasses.replace(second, data=data)])
         with pytest.raises(DecodeError):
             list(codec.decode(strands_of(pool))[1])
+    long = given([first, contents.Content("av1", b"x", 0, numbers(10**9, *SIZE))], frames=10**9 + 15)
+    with pytest.raises(DecodeError, match="pictures in 1 bytes"):
+        codec.decode(strands_of(long))
     huge = given([first, second], height=1 << 20, width=1 << 20)
     with pytest.raises(DecodeError, match="pixels"):
         codec.decode(strands_of(huge))
     bad_preview = given(
-        [contents.Content("preview", rng.bytes(80)), first, contents.Content("av1", b"", 0, second.details)]
+        [contents.Content("preview", rng.bytes(80)), first, contents.Content("av1", bytes(20), 0, second.details)]
     )
     with pytest.raises(DecodeError):
         list(codec.decode(strands_of(bad_preview))[1])
