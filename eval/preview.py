@@ -36,7 +36,7 @@ from helix_jax.packing import BASES
 from helix_jax.strands import header, layouts
 from helix_jax.strands.bases import Station
 from helix_jax.strands.sections import Section, numbers
-from helix_jax.stream import fit, groups, pictures, preview
+from helix_jax.stream import fit, groups, pictures, preview, showing
 from helix_jax.video import VideoInfo
 from helix_jax.video.signal import Signal
 
@@ -211,7 +211,7 @@ def measure(clip: clips.Clip, budgets: Sequence[int], effort: int) -> dict[str, 
         except fit.FitError:
             continue
         small.append((len(short.data), short.psnr))
-    error = np.mean([np.square(block.astype(np.float32) - pictures.GREY).mean() for block in clip.blocks(1)])
+    error = np.mean([np.square(block.astype(np.float32) - showing.GREY).mean() for block in clip.blocks(1)])
     return {
         "picture": picture,
         "preview": small,

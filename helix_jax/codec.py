@@ -45,7 +45,7 @@ from helix_jax.packing import BASES, content_key, pack, unpack
 from helix_jax.strands.pool import Pool, densities
 from helix_jax.strands.received import Report, read_pool
 from helix_jax.strands.written import Written
-from helix_jax.stream import auto, pictures
+from helix_jax.stream import auto, pictures, showing
 from helix_jax.stream.film import Film
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import update
@@ -92,7 +92,7 @@ def encode(
     station, video = writer.open(config, motifs, progress), Complete(video)
     heard = _sound(video, config)
     loaded = _once(nets)
-    which, measured = auto.chosen(video, loaded, config, station, progress)
+    which, measured = auto.chosen(video, heard, loaded, config, station, progress)
     if which == "av1":
         return _encode_av1(video, heard, measured, config, station, key, progress)
     return _encode_tokens(video, heard, measured, loaded(), config, station, key, progress)
@@ -102,11 +102,12 @@ def _encode_tokens(video, heard, measured, nets, config, station, key, progress)
     """Write tokens: alone in a pool of format 1, with sound in one of format 2."""
     info = video.info
     clip = pictures.fields(info, Signal(), measured)
-    beside = contents.Beside(station, heard, "tokens", clip | described.ROOM) if heard else station
+    several = heard or measured  # what a pool of format 1 cannot hold
+    beside = contents.Beside(station, heard, "tokens", clip | described.ROOM) if several else station
     coded, layout = tokens.encode(video, nets, config, beside, progress)
     layout, digits = tokens.symbols(coded, layout, config)
     fields = described.fields(info, coded, nets)
-    if not heard:
+    if not several:
         key = key or content_key([coded.tokens.tobytes(), coded.update], coded.tokens.shape, info)
         payload = mixing.to_bytes(mixing.mix(digits, key, config.mixing))
         made = station.draft(payload, fields, layout, content_bytes=coded.content_bytes, mixing=config.mixing, key=key)
@@ -217,8 +218,8 @@ def film(
         raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
     parts = contents.parts(received)
     heard, lost_sound = _heard(received, parts)
-    if any(part.section.kind in pictures.KINDS for part in parts):
-        info, signal, blocks, groups, lost = pictures.decode(received, parts, progress)
+    if any(part.section.kind == "av1" for part in parts):
+        info, signal, blocks, groups, lost = showing.decode(received, parts, progress)
         return Film(info, signal, blocks, heard, groups, _report(received, lost | lost_sound))
     part = next((part for part in parts if part.section.kind == "tokens"), None)
     if part is None:
@@ -256,11 +257,11 @@ def _heard(received: Received, parts: list[contents.Part]) -> tuple[Sound | None
 
 def _check(received: Received, part: contents.Part) -> None:
     """Refuse tokens of which nothing is left, or that may be wrong without a sign of where."""
-    recovered, remedy = received.recovered, received.remedy
+    remedy = received.remedy
     if part.lost.all():
         raise DecodeError(
             f"the payload does not match its hash, and no surplus of strands tells which packet is wrong: {remedy}"
-            if recovered.suspect.any()
+            if part.suspect
             else f"none of the {len(part.lost)} source packets can be recovered: {remedy}"
         )
     if part.data is None and not part.lost.any():

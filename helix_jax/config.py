@@ -143,9 +143,9 @@ class StrandConfig:
         float | int | Survival | None,
         Option(
             "Number of repair strands as a share of the source strands (two more are added for each block). "
-            "That many lost strands are repaired exactly. The default is 0.1, and 0.2 for video in the modes context "
-            "and prior, where each strand that is lost beyond it costs a whole segment; with --writer timing it is the "
-            "scheme's, if that is more."
+            "That many lost strands are repaired exactly. The default is 0.1, and 0.2 for AV1 and for video in the "
+            "modes context and prior, where strands that are lost beyond it cost a whole group or segment; with "
+            "--writer timing it is the scheme's, if that is more."
         ),
     ] = None
     left_primer: Annotated[
@@ -237,17 +237,19 @@ class CodecConfig:
     quality: Annotated[
         int,
         Option(
-            "Quality from 10 to 0. 10 writes everything that the tokenizer produces. Lower values drop the digits "
-            "that the prior predicts well enough (in mode raw: the last digits of every token), and 0 drops the most."
+            "Quality from 10 to 0. For AV1, a CRF of 63 - 3.5 times the quality. For tokens, 10 writes everything that "
+            "the tokenizer produces. Lower values drop the digits that the prior predicts well enough (in mode raw: "
+            "the last digits of every token), and 0 drops the most."
         ),
     ] = 10
     effort: Annotated[
         int,
         Option(
-            "How long to search for better tokens: 0 not at all, 1 to 3 increasingly long. The result is a better "
-            "picture or fewer nucleotides, and never more nucleotides. 3 also stores a small change of the decoder, of "
-            "up to 768 bytes, if it is worth its nucleotides and fits into the budget. Decoding stays as fast. The "
-            "search takes about 8 GB of memory at 1080p."
+            "How long to search for a better picture, from 0 to 3. For AV1 it chooses SVT-AV1's preset (8, 6, 4, 1) "
+            "and how many sizes are tried. For tokens, 0 does not search, and the result of more is a better picture "
+            "or fewer nucleotides, and never more nucleotides; 3 also stores a small change of the decoder, of up to "
+            "768 bytes, if it is worth its nucleotides and fits into the budget; the search takes about 8 GB of memory "
+            "at 1080p. Decoding stays as fast."
         ),
     ] = 0
     rate: Annotated[

@@ -110,12 +110,14 @@ class Part:
         section: What the header says of it.
         symbols: The digits of its source symbols, four for each byte.
         lost: Mask of the symbols that are lost, or doubtful.
+        suspect: Whether one of them is doubtful.
         data: Its bytes, or None where one of them is lost or doubtful, or the digest does not match.
     """
 
     section: Section
     symbols: UInt8[np.ndarray, "n d"]
     lost: Bool[np.ndarray, " n"]
+    suspect: bool
     data: bytes | None
 
 
@@ -130,7 +132,7 @@ def parts(received: Received) -> list[Part]:
     for section, begin, end, verified in zip(sections, [0, *ends[:-1]], ends, recovered.parts_verified, strict=True):
         whole = verified and not lost[begin:end].any()
         data = mixing.to_bytes(digits[begin:end]).tobytes()[: section.size] if whole else None
-        found.append(Part(section, digits[begin:end], lost[begin:end], data))
+        found.append(Part(section, digits[begin:end], lost[begin:end], bool(recovered.suspect[begin:end].any()), data))
     return found
 
 

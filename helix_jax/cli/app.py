@@ -1,7 +1,7 @@
 """The command `helix-jax`.
 
 Exit status: 0 the command is done, 1 a check or a clip of a batch failed, 2 wrong use or unreadable input, 3 done with
-loss (concealed tokens), 4 the pool cannot be decoded, 70 a fault of helix_jax itself.
+loss (concealed tokens, a preview, or no sound), 4 the pool cannot be decoded, 70 a fault of helix_jax itself.
 """
 
 import contextlib
@@ -47,7 +47,8 @@ app = typer.Typer(
     "Start with [bold]helix-jax demo[/bold].\n\n"
     "[bold]-[/bold] stands for standard input or standard output wherever a command reads or writes a single file.\n\n"
     "Exit status: 0 the command is done, 1 a check or a clip of a batch failed, 2 wrong use or unreadable input, "
-    "3 done with loss (concealed tokens), 4 the pool cannot be decoded, 70 a fault of helix-jax itself.",
+    "3 done with loss (concealed tokens, a preview, or no sound), 4 the pool cannot be decoded, "
+    "70 a fault of helix-jax itself.",
 )
 app.add_typer(timing.app, name="timing")
 

@@ -1,7 +1,8 @@
 """What the commands share: exit statuses, one-line error messages, progress bars, and figures as a table or as JSON.
 
 Exit status: 0 the command is done, 1 a check or a clip of a batch failed, 2 wrong use or unreadable input, 3 done with
-loss (concealed tokens), 4 the pool cannot be decoded, 70 a fault of helix_jax itself, which shows its traceback.
+loss (concealed tokens, a preview, or no sound), 4 the pool cannot be decoded, 70 a fault of helix_jax itself, which
+shows its traceback.
 """
 
 import json

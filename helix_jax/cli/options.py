@@ -186,7 +186,10 @@ def check_effect(context: typer.Context, *useless: tuple[str, str]) -> None:
         if name in passed and not passed & set(needed):
             others = " or ".join(options[other] for other in needed if other in options)
             raise HelixError(f"{options[name]} has no effect without {others}: add that, or leave it out")
-    for name, beside in (("redundancy", "survive"), *useless):
+    for name, codec in (("mode", "av1"), ("verify", "av1"), ("model", "av1"), ("prior", "av1"), ("preview", "tokens")):
+        if name in passed and context.params.get("codec") == codec:
+            raise HelixError(f"{options[name]} has no effect with --codec {codec}: leave one of them out")
+    for name, beside in (("redundancy", "survive"), ("sound", "no_sound"), *useless):
         if {name, beside} <= passed:
             raise HelixError(f"{options[name]} has no effect beside {options[beside]}: leave one of them out")
 

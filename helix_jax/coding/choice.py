@@ -25,7 +25,7 @@ def check(config: CodecConfig) -> None:
         raise HelixError(f"quality {config.quality}: give 0 to {ladder.BEST}")
     if not 0 <= config.effort < len(search.STEPS):
         raise HelixError(f"effort {config.effort}: give 0 to {len(search.STEPS) - 1}")
-    if config.rate < 0 or config.budget < 0:
+    if not (0 <= config.rate < math.inf and config.budget >= 0):
         raise HelixError(f"rate {config.rate:g}, budget {config.budget}: give more than 0")
     if not 6 <= config.sound <= 510:
         raise HelixError(f"sound {config.sound:g}: give 6 to 510 kbit/s, or --no-sound")

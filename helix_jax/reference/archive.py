@@ -10,6 +10,7 @@ ZIP archive: AV1 as bare OBUs, group by group, which dav1d reads, and Opus packe
 import os
 import sys
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -49,14 +50,16 @@ def read_pool(
                 layout = head.layout(table.bits)
                 index, symbols, ok = packets.unpack(layout, head.key, words[~is_header])
                 recovered = outer.decode(layout, index[ok], symbols[ok], head.genuine())
-                if not recovered.verified:
+                if not any(recovered.parts_verified) or not (head.sections or recovered.verified):
                     raise ValueError(f"pool {head.key.hex()}: {int(recovered.lost.sum())} packets are lost past repair")
                 rows = np.frombuffer(recovered.payload, np.uint8).reshape(layout.sources, layout.symbol_bytes)
                 digits = mixing.unmix(mixing.from_bytes(rows), head.key, head.mixing)
                 if head.sections:
                     kinds = [section.kind for section in head.sections]
                     if "tokens" not in kinds:
-                        return _sections(head, mixing.to_bytes(digits))
+                        return _sections(head, mixing.to_bytes(digits), recovered.parts_verified)
+                    if not recovered.parts_verified[kinds.index("tokens")]:
+                        raise ValueError(f"pool {head.key.hex()}: packets of its tokens are lost past repair")
                     begin = sum(part.sources for part in layout.sections[: kinds.index("tokens")])
                     digits = digits[begin : begin + layout.sections[kinds.index("tokens")].sources]
                 if head.kind == "bytes":
@@ -70,11 +73,17 @@ def read_pool(
     )
 
 
-def _sections(head: header.Header, rows: UInt8[np.ndarray, "sources width"]) -> list[tuple[sections.Section, bytes]]:
-    """Return the sections of a pool of format 2 and their bytes, from those of the packets."""
+def _sections(
+    head: header.Header, rows: UInt8[np.ndarray, "sources width"], verified: Sequence[bool]
+) -> list[tuple[sections.Section, bytes]]:
+    """Return the sections of a pool of format 2 that have come back and their bytes, from those of the packets."""
     found, begin = [], 0
-    for section in head.sections:
+    for section, whole in zip(head.sections, verified, strict=True):
         end = begin + section.part(head.symbol_bytes).sources
+        if not whole:
+            print(f"section {section.kind} of {section.size} bytes is lost past repair", file=sys.stderr)
+            begin = end
+            continue
         found.append((section, rows[begin:end].tobytes()[: section.size]))
         begin = end
     return found

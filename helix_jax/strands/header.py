@@ -35,7 +35,7 @@ from helix_jax.strands.sections import COLOURS, HeaderError, Section
 
 FORMATS = (1, 2)
 SIZE = HEADER_BYTES  # bytes of a header of format 1, CRC included
-SIZES = range(SIZE, 1793, SIZE // 2)  # of one of format 2
+SIZES = range(SIZE, 2801, SIZE // 2)  # of one of format 2
 SHORTEST = 64  # bits of the shortest strand that can carry one byte of the header
 _KINDS = ("bytes", "video")
 _KEY = b"helixjax"  # check key of every header strand

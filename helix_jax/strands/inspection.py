@@ -137,7 +137,8 @@ def contents(head: Header, layout: PacketLayout) -> dict[str, Any]:
     figures: dict[str, Any] = {"codec": head.codec} if head.codec else {}
     if head.measured:
         first, second = (psnr / 100 for psnr in head.measured)
-        other = f"tokens {second:.2f} dB at most in as much" if second else "tokens do not go into as much"
+        at_most = "" if head.codec == "tokens" else " at most"
+        other = f"tokens {second:.2f} dB{at_most} in as much" if second else "tokens do not go into as much"
         figures["why"] = f"AV1 shows {first:.2f} dB of the first second, and {other}"
     figures["sections"] = [
         {

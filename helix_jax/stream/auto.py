@@ -18,9 +18,10 @@ from jaxtyping import UInt8
 from helix_jax.coding import ladder, tokens
 from helix_jax.coding.ladder import BEST
 from helix_jax.config import CodecConfig
+from helix_jax.contents import Content
 from helix_jax.errors import HelixError
 from helix_jax.nets import Nets
-from helix_jax.stream import groups, pictures
+from helix_jax.stream import groups, pictures, showing
 from helix_jax.tokenizer import tiles
 from helix_jax.video import VideoInfo
 from helix_jax.video.signal import Signal
@@ -67,6 +68,7 @@ class Beginning:
 
 def chosen(
     video: groups.Source,
+    heard: tuple[Content, ...],
     nets: Callable[[], Nets],
     config: CodecConfig,
     station: Station,
@@ -76,6 +78,7 @@ def chosen(
 
     Args:
         video: The clip.
+        heard: Its sound, which the nucleotides pay for too.
         nets: Loads the nets of the tokens.
         config: The configuration. A mode that is not "smallest" asks for tokens.
         station: What will write the pool.
@@ -91,12 +94,14 @@ def chosen(
         return "tokens", None
     seconds = round(SECONDS * video.info.fps)
     begin = Beginning(video, min(video.info.frames, max(LEAST, min(MOST, seconds))))
-    budget = config.budget * begin.frames // video.info.frames
-    quick = dataclasses.replace(config, budget=budget, effort=0, preview=0.0, verify=False)
+    step = (lambda: None) if progress is None else lambda: progress("choice", 1, 2)
+    quick = dataclasses.replace(config, effort=0, preview=0.0, verify=False)
     try:
+        quick = dataclasses.replace(quick, budget=_share(video, begin, heard, config, station), rate=0.0)
         first, cost = _av1(begin, quick, station)
-    except HelixError:
-        return "tokens", None  # which may say what is too little
+    except HelixError:  # the beginning does not go into its share
+        return _by_trial(video, heard, config, station, progress), None
+    step()
     quick = dataclasses.replace(quick, codec="tokens", budget=cost, rate=0.0, quality=BEST)
     second = _all_digits(begin, nets())
     if second > first:
@@ -104,14 +109,40 @@ def chosen(
             second = _tokens(begin, nets(), quick, station)
         except HelixError:  # they do not go into as much
             second = 0.0
+    step()
     return ("tokens" if second > first else "av1"), (first, second)
+
+
+def _share(video, begin, heard, config, station):
+    """Return the beginning's part of what the clip may take; 0 where that has no limit.
+
+    Header and sound are paid first, as they do not grow with the picture.
+    """
+    most = pictures.limit(video.info, config)
+    if most is None:
+        return 0
+    whole, part = (
+        pictures.bare(clip, beside, pictures.fields(clip.info, clip.signal, None), config, station)
+        for clip, beside in ((video, heard), (begin, ()))
+    )
+    return max(1, part + (most - whole) * begin.frames // video.info.frames)
+
+
+def _by_trial(video, heard, config, station, progress):
+    """Return "av1" if the whole clip can be written as AV1, else "tokens", whose encoder may say what is too little."""
+    about = pictures.fields(video.info, video.signal, None)
+    try:
+        pictures.encode(video, heard, about, dataclasses.replace(config, effort=0), station, progress)
+    except HelixError:
+        return "tokens"
+    return "av1"
 
 
 def _av1(begin, config, station):
     """Return the PSNR of AV1, and what its pool takes."""
     about = pictures.fields(begin.info, begin.signal, None)
     every, layout = pictures.encode(begin, (), about, config, station)
-    shown = pictures.shown([content for content in every if content.kind == "av1"], begin.info, begin.signal)
+    shown = showing.shown([content for content in every if content.kind == "av1"], begin.info, begin.signal)
     return psnr(begin.blocks(), shown), station.cost(layout)
 
 

@@ -27,6 +27,7 @@ PIXELS = "yuv420p10le"
 SCALING = (
     Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
+FASTEST = Fraction(240)  # frames per second that SVT-AV1 takes; it has no use for them at a constant CRF
 SMALLEST = 4  # pixels of the least side that SVT-AV1 takes; odd sizes are as good as others
 # For one picture: short headers (reduced_still_picture_header), 4 bytes less for the sequence and some for the picture.
 # A CRF gives fewer bytes than for a key picture that others refer to.
@@ -81,7 +82,7 @@ def encode(
     height, width = size
     context: Any = av.CodecContext.create("libsvtav1", "w")
     context.height, context.width, context.pix_fmt = height, width, PIXELS
-    context.time_base, context.framerate = 1 / fps, fps
+    context.time_base, context.framerate = 1 / fps, min(fps, FASTEST)
     context.color_primaries, context.color_trc = signal.primaries, signal.transfer
     context.colorspace, context.color_range = signal.matrix, _FULL if signal.full_range else _LIMITED
     context.options = {"preset": str(preset), "svtav1-params": rules}

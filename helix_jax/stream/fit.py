@@ -124,6 +124,8 @@ def fit(
     Raises:
         FitError: If even the smallest size takes more bytes with the coarsest CRF.
     """
+    if most_bytes < 1:
+        raise FitError(f"{most_bytes} bytes hold no picture: give more")
     progress("cuts", 0, 1)
     frames = lengths(clip)
     progress("cuts", 1, 1)
@@ -266,7 +268,8 @@ def _next(tried, most, aim, step):
     if high - low <= step:
         return None
     if len(tried) > _PATIENCE:
-        return _quarter((low + high) / 2)
+        middle = min(max(_quarter((low + high) / 2), 0.0), COARSEST)
+        return None if middle in tried else middle
     near = sorted(tried, key=lambda crf: abs(math.log2(max(1, tried[crf]) / aim)))
     slope = -1 / _HALVING
     if len(near) > 1:
@@ -275,9 +278,9 @@ def _next(tried, most, aim, step):
         slope = min(max(measured, -1.0), -1 / 30)
     crf = near[0] + math.log2(aim / max(1, tried[near[0]])) / slope
     # within the bracket, and never at its ends
-    return min(
-        max(_quarter(crf), low + step if above is not None else 0.0), high - step if fits is not None else COARSEST
-    )
+    crf = max(_quarter(crf), low + step if above is not None else 0.0)
+    crf = min(max(min(crf, high - step if fits is not None else COARSEST), 0.0), COARSEST)
+    return None if crf in tried else crf
 
 
 def _quarter(crf):

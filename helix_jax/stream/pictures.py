@@ -8,33 +8,25 @@ step, not a cliff, and says which seconds are preview.
 import collections
 import contextlib
 import dataclasses
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
-
-import av
-import numpy as np
-from jaxtyping import UInt8
 
 from helix_jax import contents
 from helix_jax.config import CodecConfig, StrandConfig, Survival
 from helix_jax.contents import Content
-from helix_jax.errors import DecodeError, HelixError
+from helix_jax.errors import HelixError
 from helix_jax.strands.layouts import PacketLayout
-from helix_jax.strands.sections import HeaderError, Section, numbers, read_numbers
-from helix_jax.stream import av1, fit, groups, preview
-from helix_jax.video import VideoInfo, planes
+from helix_jax.strands.sections import HeaderError, Section, numbers
+from helix_jax.stream import fit, groups, preview
+from helix_jax.video import VideoInfo
 from helix_jax.video.signal import Signal
-from helix_jax.writer import Progress, Received, Station
+from helix_jax.writer import Progress, Station
 
-KINDS = ("av1", "preview")
-BLOCK = 16  # frames that are given at once
-GREY = 128  # level that is shown where there has been no picture yet
+NEARLY = 0.9  # share of a budget below which the picture has not used it
+MOST_MORE = 40  # thousandths of the source packets that are added to a redundancy
 LEAST = 40  # bytes of a group or a preview below which there is no picture
-MOST_PIXELS = 1 << 27  # of a picture, so that forged sizes cannot ask for more memory; 8K has 1 << 25
 SAFER = 0.25  # how much more redundancy the sound has than the picture
 # The preview outlives the loss of half of all strands, but for one pool in a hundred. Where its share of nucleotides
 # is too small for FLOOR bytes, it gets up to three times the share: docs/experiments.md has the measurement.
@@ -70,9 +62,6 @@ def safer(strands: StrandConfig) -> float | int | Survival:
     return own + SAFER
 
 
-# ---- writing -------------------------------------------------------------------------------------------------
-
-
 def encode(
     video: groups.Source,
     beside: Sequence[Content],
@@ -97,11 +86,11 @@ def encode(
     Raises:
         HelixError: The rate or budget does not pay for the lowest quality.
     """
-    frames = tuple(map(sum, groups.merged(groups.lengths(video))))
-    plan = _Plan(video, tuple(beside), about, station, frames)
-    most, shown = _limit(video.info, config), None
+    plan = _planned(video, beside, about, config, station)
+    frames, units = plan.frames, len(plan.frames)
+    most, shown = limit(video.info, config), None
     if most is None:
-        shown = fit.at_quality(video, config.quality, effort=config.effort, **_told(progress))
+        shown = fit.at_quality(video, config.quality, effort=config.effort, most_units=units, **_told(progress))
         picture = [len(unit.data) for unit in shown.units]
         whole = station.cost(plan.layout(picture, 0)) / (1 - config.preview)
     else:
@@ -109,24 +98,75 @@ def encode(
         least = station.cost(plan.layout([LEAST] * len(frames), 0))
         if least > most:
             raise _too_few(most, least, station)
-    room = _room(plan, picture, whole, config.preview)
-    if room >= LEAST:
-        with contextlib.suppress(fit.FitError):  # too small for a single picture
-            plan = dataclasses.replace(plan, small=preview.preview(video, room, **_told(progress)))
+    plan = _with_preview(plan, _room(plan, picture, whole, config.preview, most), progress)
     if shown is None:
+        assert most is not None
         shown = _filled(plan, most, config.effort, progress)
+        taken = [len(unit.data) for unit in shown.units]
+        used = plan.cost(taken, None)
+        if plan.small and used < NEARLY * most:  # the picture cannot get better, and a large preview is of no use
+            plan = _with_preview(plan, _room(plan, taken, used, config.preview, most), progress)
         plan = _protected(plan, shown, most, config.strands.redundancy_of("av1"))
     if progress:
         progress("av1", video.info.frames, video.info.frames)
     return plan.contents(shown)
 
 
-def _room(plan, picture, whole, share):
-    """Return the bytes of a preview that takes that share of the ``whole`` pool, beside a picture of these sizes."""
-    bare = plan.cost(picture, 0)
+def bare(
+    video: groups.Source, beside: Sequence[Content], about: Mapping[str, Any], config: CodecConfig, station: Station
+) -> int:
+    """Return what a pool takes with empty groups and no preview. The arguments are those of ``encode``."""
+    plan = _planned(video, beside, about, config, station)
+    return station.cost(plan.layout([0] * len(plan.frames), 0))
+
+
+def _planned(video, beside, about, config, station):
+    """Return the plan of a pool, with as many groups as its header has room to describe.
+
+    Raises HeaderError where it has not even room for one.
+    """
+    lengths, most = groups.lengths(video), groups.MOST
+    protected = _preview_redundancy(config.strands.redundancy_of("av1"))
+    while True:
+        frames = tuple(map(sum, groups.merged(lengths, most)))
+        plan = _Plan(video, tuple(beside), about, station, frames, protected)
+        try:
+            station.cost(plan.layout([1 << 20] * len(frames), 1 << 20))
+        except HeaderError:
+            if len(frames) == 1:
+                raise
+            most = len(frames) * 3 // 4
+        except HelixError:  # of so much content, not of its description
+            return plan
+        else:
+            return plan
+
+
+def _preview_redundancy(redundancy):
+    """Return what the preview must outlive: half of all strands, and more than the groups do."""
+    share = redundancy.loss if isinstance(redundancy, Survival) else redundancy / (1 + redundancy)
+    return dataclasses.replace(PREVIEW, loss=min(0.9, max(PREVIEW.loss, share + 0.1)))
+
+
+def _with_preview(plan, room, progress):
+    """Return the plan with a preview of at most ``room`` bytes, or without where that is too little."""
+    small = None
+    if room >= LEAST:
+        with contextlib.suppress(fit.FitError):  # too small for a single picture
+            small = preview.preview(plan.video, room, **_told(progress))
+    return dataclasses.replace(plan, small=small)
+
+
+def _room(plan, picture, whole, share, most):
+    """Return the bytes of a preview that takes that share of the ``whole`` pool, beside a picture of these sizes.
+
+    The least picture that there is must go into a pool of ``most`` with it, if that is a number.
+    """
+    alone, least = plan.cost(picture, 0), [LEAST] * len(plan.frames)
 
     def within(size, share):
-        return plan.cost(picture, size) - bare <= share * whole
+        fits = most is None or plan.cost(least, size) <= most
+        return fits and plan.cost(picture, size) - alone <= share * whole
 
     room = _greatest(lambda size: within(size, share), int(whole))
     return FLOOR if share and room < FLOOR and within(FLOOR, FACTOR * share) else room
@@ -137,7 +177,7 @@ def _filled(plan, most, effort, progress):
     size = _greatest(lambda size: plan.cost(plan.shares(size), None) <= most, most)
     for _ in range(3):
         try:
-            shown = fit.fit(plan.video, size, effort=effort, **_told(progress))
+            shown = fit.fit(plan.video, size, effort=effort, most_units=len(plan.frames), **_told(progress))
         except fit.FitError as error:
             raise HelixError(f"{most:,} {plan.station.unit} are too few: {error}") from error
         taken = plan.cost([len(unit.data) for unit in shown.units], None)
@@ -160,7 +200,7 @@ def _protected(plan, shown, most, redundancy):
     def raised(thousandths):
         return dataclasses.replace(plan, redundancy=redundancy + thousandths / 1000 if thousandths else None)
 
-    return raised(_greatest(lambda more: raised(more).cost(sizes, None) <= most, 1000))
+    return raised(_greatest(lambda more: raised(more).cost(sizes, None) <= most, MOST_MORE))
 
 
 def _told(progress: Progress | None) -> dict[str, Any]:
@@ -179,8 +219,8 @@ def _told(progress: Progress | None) -> dict[str, Any]:
     return {"progress": told}
 
 
-def _limit(info, config):
-    """Return the nucleotides or time units that a pool may take, or None."""
+def limit(info: VideoInfo, config: CodecConfig) -> int | None:
+    """Return the nucleotides or time units that a pool of a clip may take, or None."""
     limits = [config.rate * info.frames * info.height * info.width, config.budget]
     return int(min(filter(None, limits))) if any(limits) else None
 
@@ -214,6 +254,7 @@ class _Plan:
         about: Fields of the header.
         station: What will write the pool.
         frames: Number of frames of each string.
+        protected: The redundancy of the preview.
         small: The preview, or None.
         redundancy: That of the groups; None stands for that of the pool.
     """
@@ -223,6 +264,7 @@ class _Plan:
     about: Mapping[str, Any]
     station: Station
     frames: tuple[int, ...]
+    protected: Survival
     small: Any = None
     redundancy: float | None = None
 
@@ -241,7 +283,7 @@ class _Plan:
         if room is None:
             small = [(content.section, content.redundancy) for content in self._preview()]
         else:
-            small = [(Section.of("preview", room), PREVIEW)] if room else []
+            small = [(Section.of("preview", room), self.protected)] if room else []
         sound = [(content.section, content.redundancy) for content in self.beside]
         strings = zip(sizes, self.frames, strict=True)
         return [
@@ -273,135 +315,4 @@ class _Plan:
     def _preview(self):
         if self.small is None:
             return []
-        return [Content("preview", self.small.data, PREVIEW)]
-
-
-# ---- reading -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _String:
-    """A section of pictures as the header describes it.
-
-    Attributes:
-        frames: Number of pictures.
-        size: Height and width that were coded.
-        data: Bare AV1, or None where it is lost.
-    """
-
-    frames: int
-    size: tuple[int, int]
-    data: bytes | None
-
-
-def decode(
-    received: Received, parts: Sequence[contents.Part], progress: Progress | None = None
-) -> tuple[VideoInfo, Signal, Iterator[UInt8[np.ndarray, "n H W 3"]], tuple[bytes, ...] | None, dict[str, Any]]:
-    """Turn the AV1 sections of a pool into the clip.
-
-    Args:
-        received: The pool.
-        parts: Its sections.
-        progress: As for ``codec.decode``.
-
-    Returns:
-        The facts about the clip, its signal, its frames in blocks, the coded groups where all of the picture is there
-        at its own size (else None), and the fields of the report that say what is lost.
-
-    Raises:
-        DecodeError: Neither a group nor the preview came back, or the header contradicts itself.
-    """
-    head = received.header
-    info = VideoInfo(head.frames, head.height, head.width, head.fps)
-    signal = Signal(head.aspect, *head.colours[:3], bool(head.colours[3]))
-    strings = [_string(part, info) for part in parts if part.section.kind == "av1"]
-    if sum(string.frames for string in strings) != info.frames:
-        raise DecodeError(f"the header says {info.frames:,} frames, and its groups have others: forged?")
-    small = next((part.data for part in parts if part.section.kind == "preview"), None)
-    lost = [string.data is None for string in strings]
-    if all(lost) and not small:
-        raise DecodeError(
-            f"every group of pictures has lost some of its packets, and so has the preview: {received.remedy}"
-        )
-    stretches = _seconds(strings, lost, info.fps)
-    report = {"preview_seconds": stretches} if small else {"missing_seconds": stretches}
-    whole = not any(lost) and all(string.size == (info.height, info.width) for string in strings)
-    copied = tuple(string.data or b"" for string in strings) if whole else None
-    step = None if progress is None else lambda done: progress("pictures", done, info.frames)
-    return info, signal, _blocks(strings, small, info, signal, step), copied, report
-
-
-def shown(every: Sequence[Content], info: VideoInfo, signal: Signal) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
-    """Yield the pictures of contents of kind av1, as they would be shown if all came back."""
-    strings = []
-    for content in every:
-        (frames, height, width), _ = read_numbers(content.details, 3)
-        strings.append(_String(frames, (height, width), content.data))
-    return _blocks(strings, None, info, signal, None)
-
-
-def _string(part: contents.Part, info: VideoInfo) -> _String:
-    try:
-        (frames, height, width), _ = read_numbers(part.section.details, 3)
-    except HeaderError as error:
-        raise DecodeError(f"{error}: forged?") from error
-    if not 1 <= height * width <= MOST_PIXELS or info.height * info.width > MOST_PIXELS:
-        raise DecodeError(
-            f"the header says pictures of {width}x{height}, shown at {info.width}x{info.height}, more than "
-            f"{MOST_PIXELS:,} pixels: forged?"
-        )
-    if frames > part.section.size:  # no picture takes less than a byte, and a lost group is shown all the same
-        raise DecodeError(f"the header says {frames:,} pictures in {part.section.size:,} bytes: forged?")
-    return _String(frames, (height, width), part.data)
-
-
-def _seconds(strings, lost, fps: Fraction) -> tuple[tuple[float, float], ...]:
-    """Return (begin, end) in seconds of the stretches that are lost."""
-    ends = [0, *itertools.accumulate(string.frames for string in strings)]
-    found: list[list[int]] = []
-    for number, gone in enumerate(lost):
-        if gone and found and found[-1][1] == ends[number]:
-            found[-1][1] = ends[number + 1]
-        elif gone:
-            found.append([ends[number], ends[number + 1]])
-    return tuple((float(begin / fps), float(end / fps)) for begin, end in found)
-
-
-def _blocks(strings, small, info, signal, step):
-    """Yield the pictures as RGB, BLOCK frames at once."""
-    size, waiting = (info.height, info.width), []
-    for picture in _pictures(strings, small, info, signal, size):
-        waiting.append(picture)
-        if len(waiting) == BLOCK:
-            yield np.stack(waiting)
-            if step:
-                step(len(waiting))
-            waiting = []
-    if waiting:
-        yield np.stack(waiting)
-        if step:
-            step(len(waiting))
-
-
-def _pictures(strings, small, info, signal, size) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Yield the pictures one by one: those of the groups, and those of the preview in place of lost ones."""
-    previewed = preview.frames(small, info, signal) if small else iter(())
-    last, before = np.full((*size, 3), GREY, np.uint8), None
-
-    def rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
-        return planes.rgb(next(av1.resize([frame], size)), signal)
-
-    for string in strings:
-        instead = itertools.islice(previewed, string.frames)
-        if string.data is not None:
-            collections.deque(instead, maxlen=0)
-            for frame in av1.decode(string.data, size=string.size, frames=string.frames, signal=signal):
-                last = rgb(frame)
-                yield last
-        elif small:
-            for frame in instead:
-                if frame is not before:  # a picture stands for several frames
-                    last, before = rgb(frame), frame
-                yield last
-        else:
-            yield from itertools.repeat(last, string.frames)
+        return [Content("preview", self.small.data, self.protected)]

@@ -71,9 +71,9 @@ class Clip:
         frames = np.asarray(frames)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
             raise VideoError(f"frames are {frames.dtype}{list(frames.shape)}: give uint8[T, H, W, 3], none of them 0")
-        fps = Fraction(fps)
-        if fps <= 0:
-            raise VideoError(f"{fps} frames per second: give more than 0")
+        fps = Fraction(fps).limit_denominator(100_000) if isinstance(fps, float) else Fraction(fps)
+        if not fps > 0 or max(fps.numerator, fps.denominator) >= 1 << 31:
+            raise VideoError(f"{fps} frames per second: give more than 0, as a fraction of numbers of 31 bits")
         self.frames, self.info = frames, VideoInfo(*frames.shape[:3], fps=fps)
 
     def blocks(self, frames: int = 32) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
