@@ -36,7 +36,7 @@ from helix_jax.coding import conceal, modes
 from helix_jax.config import MixingConfig
 from helix_jax.prior.weights import Prior
 from helix_jax.strands import outer
-from helix_jax.strands.packets import PacketLayout, planner
+from helix_jax.strands.layouts import PacketLayout, planner
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import tiles
 from helix_jax.tokenizer.weights import Model

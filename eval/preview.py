@@ -33,7 +33,7 @@ from eval import clips
 from helix_jax import contents
 from helix_jax.config import CODED, CodecConfig, StrandConfig, Survival
 from helix_jax.packing import BASES
-from helix_jax.strands import header, packets
+from helix_jax.strands import header, layouts
 from helix_jax.strands.bases import Station
 from helix_jax.strands.sections import Section, numbers
 from helix_jax.stream import fit, groups, pictures, preview
@@ -119,7 +119,7 @@ def _sizes(info: VideoInfo, frames: tuple[int, ...], budget: int, redundancy: fl
 
 @functools.cache
 def _repairs(redundancy: float | Survival, sources: int) -> int:
-    return packets.repairs_of(redundancy, sources)
+    return layouts.repairs_of(redundancy, sources)
 
 
 def _most(strands: float, redundancy: float | Survival) -> int:

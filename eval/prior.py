@@ -44,7 +44,7 @@ from helix_jax.coding import conceal, modes, segments
 from helix_jax.config import CodecConfig
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
-from helix_jax.strands import packets
+from helix_jax.strands import layouts
 from helix_jax.tk_scone import constraints, tables
 from helix_jax.tokenizer import tiles, weights
 
@@ -84,7 +84,7 @@ def bits(name: str, tokens: Tokens, prior: prior_weights.Prior, strands: tuple[i
             begin = time.perf_counter()
             coded = modes.encode(tokens, mode, prior)
             seconds = time.perf_counter() - begin
-        size = coded.layout(packets.planner(*strands)).payload_bytes
+        size = coded.layout(layouts.planner(*strands)).payload_bytes
         share = size / modes.Coding("raw", tokens).content_bytes
         row[mode] = {"bytes": size, "bits_per_token": 8 * size / number, "share_of_raw": share, "seconds": seconds}
     return row

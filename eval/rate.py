@@ -33,7 +33,7 @@ from helix_jax.cli import console
 from helix_jax.coding import ladder, modes, search
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.prior import weights as prior_weights
-from helix_jax.strands import header, packets
+from helix_jax.strands import header, layouts
 from helix_jax.tk_scone import constraints, tables
 from helix_jax.tokenizer import tiles, weights
 
@@ -83,7 +83,7 @@ def curve(
         tokens, dropped = ladder.tokens_at(rung, positions, prior)
         coded = modes.encode(tokens, "raw" if way == "raw" else "prior", prior)
         coded, decoder = search.best(coded, positions, clip, model, prior, effort=effort, damage=rung.damage)
-        layout = coded.layout(packets.planner(table.bits, redundancy))
+        layout = coded.layout(layouts.planner(table.bits, redundancy))
         strands = layout.packets + header.header_strands(table.bits)
         levels = ladder.whole_tokens(coded.tokens, model.config.digits)
         back = np.concatenate(list(tiles.decode(decoder.params, model.config, levels, frames, height, width)))

@@ -1,6 +1,6 @@
 """helix_jax: video in DNA.
 
-    clip --AV1, or tokenizer--> sections --mixing--> payload --outer code, packets--> words --TK-SCONE--> strands --> FASTA
+    clip --AV1, tokenizer--> sections --mixing--> payload --outer code, packets--> words --TK-SCONE--> strands --> FASTA
 
 ``encode`` and ``decode`` store video, ``pack`` and ``unpack`` store bytes, and ``recover`` turns a sequencer's reads
 into strands. ``helix_jax.codec`` is the map of the data's way, and ``helix_jax.reference`` is the same integer path in

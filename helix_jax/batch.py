@@ -258,6 +258,7 @@ def encode_clip(clip: Clip, task: Task, progress: Callable[[str, int, int], None
             "frames": reader.info.frames,
             "strands": len(pool.strands),
             "nucleotides": int(pool.strands.size),
+            "sound": any(section.kind == "sound" for section in pool.header.sections),
             "not_kept": sorted(reader.losses[pool.header.codec]),
             "near_primers": {primer: len(near) for primer, near in primers.in_pool(pool).items()},
         }
@@ -358,7 +359,7 @@ def run(
         **_rates(files_made, seconds),
         "seconds": round(seconds, 3),
         "startup_seconds": round(ready - begin, 3),
-        "with_sound": sum("sound" in record["not_kept"] for record in files_made),
+        "with_sound": sum(record["sound"] for record in files_made),
         "not_kept": dict(sorted(collections.Counter(kind for r in files_made for kind in r["not_kept"]).items())),
         "near_primers": _sums(record["near_primers"] for record in files_made),
         "failures": dict(sorted(failures.items())),

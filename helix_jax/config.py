@@ -223,7 +223,7 @@ class CodecConfig:
             "How the tokens are coded. raw: as they are; each lost strand then costs scattered tokens, which are "
             "guessed. context: entropy-coded, which takes about 0.6 of the nucleotides, but a lost strand costs a "
             "whole segment of the video. prior: the same with the predictions of the masked prior, which takes fewer "
-            "nucleotides still and is slower. smallest: whichever of the three takes the fewest bytes.",
+            "nucleotides still and is slower. smallest: whichever of the three takes the fewest strands.",
             choices=("smallest", *MODES),
         ),
     ] = "smallest"
@@ -270,11 +270,11 @@ class CodecConfig:
         float | int,
         Option(
             "With AV1: the share of the nucleotides (0 to 0.5) for a preview, a small stream of the whole clip that "
-            "outlives the loss of half of all strands. It is shown wherever the picture is lost past repair. 0 means "
-            "none.",
+            "outlives the loss of half of all strands. It is shown wherever the picture is lost past repair. Small "
+            "pools give it up to three times the share. 0 means none.",
             metavar="SHARE",
         ),
-    ] = 0.05
+    ] = 0.04
     budget: Annotated[
         int,
         Option(

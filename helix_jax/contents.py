@@ -14,7 +14,7 @@ from jaxtyping import Bool, UInt8
 
 from helix_jax.config import MixingConfig, Survival
 from helix_jax.strands import header as headers
-from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.sections import Section
 from helix_jax.tk_scone import mixing
 from helix_jax.writer import Received, Share, Station
@@ -72,8 +72,9 @@ def plan(
         dataclasses.replace(section, repairs=part.repairs)
         for (section, _), part in zip(contents, layout.sections, strict=True)
     )
+    about: dict[str, Any] = {**fields, "sections": described}
     head = headers.Header(
-        **{**fields, "sections": described},
+        **about,
         constraints="x" * headers.USUAL_NAME,
         tables_hash=bytes(8),
         key=bytes(8),

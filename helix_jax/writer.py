@@ -24,8 +24,8 @@ from jaxtyping import UInt8
 
 from helix_jax.config import CodecConfig, MixingConfig, Survival
 from helix_jax.strands.header import Header
+from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.outer import Recovered
-from helix_jax.strands.packets import PacketLayout
 from helix_jax.strands.written import Written
 
 Progress = Callable[[str, int, int], None]

@@ -36,6 +36,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
+# what is compiled is kept for the other worker, for later modules and for commands in processes of their own
+importlib.import_module("helix_jax.parallel").keep_compiled()
+
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
@@ -45,9 +48,10 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 @pytest.fixture(scope="module", autouse=True)
 def compiler_effort(request):
     """Without most optimisations of the compiler, a third of the time of all tests, except for modules that say
-    ``OPTIMISED = True`` because they run longer than they compile. What runs in processes of its own (the tour, several
-    hosts, commands), and `make slow`, is optimised too, so that both kinds of program are tested."""
+    ``OPTIMISED = True``, most because they run longer than they compile. So it is in processes that tests start. The
+    tour and what `make slow` runs are optimised, so that both kinds of program are tested."""
     full = os.environ.get("OPTIMISED") or getattr(request.module, "OPTIMISED", False)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not full))
     if jax.config.values["jax_disable_most_optimizations"] == bool(full):
         jax.clear_caches()  # programs that were compiled the other way
         jax.config.update("jax_disable_most_optimizations", not full)

@@ -388,10 +388,10 @@ def test_table_and_warnings(tmp_path, make_clip, run_cli, weights_file):
     assert result.exit_code == FAILED
     assert "\x1b" not in result.stdout + result.stderr
     assert f"failed: {tmp_path / 'empty.mp4'}: " in result.stderr
-    assert "1 clips have sound" in result.stderr
     assert "1 clips have pixels that are not square" in result.stderr
     summary = json.loads((tmp_path / "out" / "summary-0.json").read_text())
-    assert summary["not_kept"] == {"aspect": 1, "sound": 1}
+    assert summary["not_kept"] == {"aspect": 1}
+    assert summary["with_sound"] == 1
     assert summary["settings"]["prepare"] == {"fps": "25", "deinterlace": False, "tone_map": False}
     for words in ("frames per second per device", "nucleotides per second", "startup seconds", "left"):
         assert words in result.stdout

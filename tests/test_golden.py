@@ -36,8 +36,8 @@ CHANGED = """
 {name}: strand {strand} of {count} is not the one of tests/golden.
 The same input now gives other strands, so pools written by earlier releases can no longer be read, or this one's cannot
 be read by them. If that is not meant, something in the integer path has changed: tables, range coder, mixing, layout,
-check, outer code or header. If it is meant, add a format to header.FORMATS (now {formats}), say so in CHANGELOG.md, and write the
-files anew with
+check, outer code or header. If it is meant, add a format to header.FORMATS (now {formats}), say so in
+CHANGELOG.md, and write the files anew with
 UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py
 """
 
@@ -45,8 +45,8 @@ CODED_CHANGED = """
 grid {name}: the coded bytes of the same tokens are not those of tests/golden.
 Pools in the modes context and prior that were written by earlier releases can no longer be read, or this one's cannot
 be read by them. If that is not meant, something in the integer path has changed: tables, contexts, range coder or the
-shape of segments. If it is meant, add a format to header.FORMATS (now {formats}), say so in CHANGELOG.md, and write the file anew
-with
+shape of segments. If it is meant, add a format to header.FORMATS (now {formats}), say so in
+CHANGELOG.md, and write the file anew with
 UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py
 """
 

@@ -36,7 +36,7 @@ def test_they_are_imported_when_they_are_used():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_the_readmes_example_writes_what_the_command_writes(tmp_path, make_clip, run_cli, monkeypatch):
+def test_the_readmes_example_writes_what_the_command_writes(tmp_path, one_shape, make_clip, run_cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "clip.mp4", 16, 64, 72)
     (code,) = examples("README.md")

@@ -22,7 +22,17 @@ README = ROOT / "README.md"
 PAGES = (README, *(ROOT / "docs" / name for name in ("use.md", "training.md", "benchmarks.md")))
 LINKING = (README, ROOT / "CHANGELOG.md", ROOT / "helix_jax/pretrained/CARD.md", *sorted((ROOT / "docs").glob("*.md")))
 KINDS = ("helix-jax ", "python -m ", "make ")
-SLOW = ("eval.density", "eval.throughput", "eval.scaling", "--devices", "--budget")  # a minute or more: with -m slow
+# A minute or more, or what other tests run in every run (tests/eval/test_quality.py, coding/test_search.py): -m slow
+SLOW = (
+    "eval.density",
+    "eval.throughput",
+    "eval.scaling",
+    "--devices",
+    "--budget",
+    "eval.quality",
+    "eval.mixing",
+    "--effort",
+)
 TINY = (
     "steps=2",
     "batch=8",
@@ -79,7 +89,8 @@ def folder(tmp_path, monkeypatch, make_clip):
 
 
 def stand_in(arguments, make_clip):
-    """Make the files and folders that a command reads and that are not there yet."""
+    """Make the files and folders that a command reads and that are not there yet; clips of one size, for which alone
+    everything is compiled."""
     for before, word in zip(["", *arguments], arguments, strict=False):
         path = Path(word)
         if path.exists() or before in WRITES or word.startswith("-"):
@@ -91,7 +102,7 @@ def stand_in(arguments, make_clip):
         elif before == "--data" or word.endswith("/"):
             path.mkdir(parents=True)
             for name in ("one.mp4", "two.mp4"):
-                make_clip(path / name, 12, 24, 40)
+                make_clip(path / name, 9, 24, 32)
 
 
 def perform(line, run_cli, make_clip, monkeypatch):
@@ -118,7 +129,7 @@ def perform(line, run_cli, make_clip, monkeypatch):
     runpy.run_module(module, run_name="__main__")
 
 
-def test_commands_run(folder, run_cli, make_clip, monkeypatch, capsys):
+def test_commands_run(folder, one_shape, run_cli, make_clip, monkeypatch, capsys):
     """In the order of the pages, since one reads what another wrote."""
     chosen = [c for c in commands() if not (c.startswith("make ") or takes_hours(c) or is_slow(c))]
     assert len(chosen) >= 5

@@ -21,6 +21,8 @@ import traitlets
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
+OPTIMISED = True  # see tests/conftest.py
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "tour.ipynb"
 REMEDY = "look at the notebook, then `python tests/test_tour.py` stores what it shows now"

@@ -16,6 +16,7 @@ from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.nets import Nets
 from helix_jax.strands.bases import Bases
+from helix_jax.stream import auto
 from helix_jax.timing import channel, pool
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import Scheme
@@ -157,6 +158,38 @@ def test_raw_tokens_past_repair_are_concealed_by_the_prior(medium, nets, clip, e
     assert (filled != conceal.fill_lost(tokens, missing)).any()
 
 
+class Loud(video.Clip):
+    """A clip with sound."""
+
+    def sound(self, kbit):
+        return video.Sound(1, 0, 2880, 960, (b"\x78abc", b"\x78de", b"\x78"))
+
+
+@pytest.mark.parametrize("kind", ["av1", "tokens"])
+def test_sections_through_every_writer(medium, nets, clip, expected, kind):
+    """Picture, preview and sound; the sound and the preview come back where the groups of pictures do not."""
+    loud = Loud(clip.frames, clip.info.fps)
+    config = dataclasses.replace(medium.config, codec=kind, mode="raw", preview=0.4)
+    made = codec.encode(loud, nets, config=config, writer=medium.writer)
+    kinds = [section.kind for section in made.header.sections]
+    assert kinds == (["preview", "sound", "av1"] if kind == "av1" else ["tokens", "sound"])
+    film = codec.film(medium.back(made, lost=(0, made.layout.sources - 1)), nets, writer=medium.writer)
+    assert film.report.verified
+    assert film.sound == loud.sound(24)
+    assert film.info == clip.info
+    shown = pictures(film.blocks)
+    if kind == "tokens":
+        np.testing.assert_array_equal(shown, expected[1])
+        return
+    block, _ = made.layout.locate(np.arange(made.layout.packets))
+    of_picture = np.flatnonzero(np.array(made.layout.block_parts)[block] == 2)
+    lost = of_picture[: made.layout.sections[2].repairs + 1]
+    film = codec.film(medium.back(made, lost), nets, writer=medium.writer)
+    assert film.sound == loud.sound(24)
+    assert film.report.preview_seconds == ((0.0, float(8 / clip.info.fps)),)
+    assert len(pictures(film.blocks)) == 8
+
+
 def test_a_budget_is_kept_in_the_unit_of_the_writer(medium, nets, clip):
     """Less than what the best quality takes: less is written, within the budget, and it still decodes."""
     config = dataclasses.replace(medium.config, mode="raw")
@@ -239,12 +272,13 @@ def test_the_writer_of_the_page(nets, clip, expected):
     exec(code, scope)
     plasmid = scope["Plasmid"]()
     assert isinstance(plasmid, Writer)
-    info, blocks, report = scope["there_and_back"](clip, nets)
+    info, blocks, report = scope["there_and_back"](clip, nets)  # which shows AV1, as tokens of this net cannot do more
     assert info == clip.info
     assert report.verified
-    np.testing.assert_array_equal(pictures(blocks), expected[1])
+    assert auto.psnr(clip.blocks(), blocks) > 30
     raw = CodecConfig(codec="tokens", mode="raw")
     molecule = codec.encode(clip, nets, config=raw, writer=plasmid)
+    np.testing.assert_array_equal(pictures(codec.decode(molecule.bases, nets, writer=plasmid)[1]), expected[1])
     assert len(molecule.bases) == plasmid.cost(plasmid.plan(molecule.header.content_bytes, "raw", 2))
     bases = molecule.bases.copy()
     bases[4 * 200] = 4

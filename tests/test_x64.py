@@ -1,6 +1,6 @@
 """With JAX_ENABLE_X64=1 everything is the same to the byte: pools, tokens, pictures, reads, schedules.
 
-The round trip runs twice, here and in a process of its own with 64 bits on.
+The round trips run twice, here and in a process of its own with 64 bits on.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from unittest import mock
 
 import jax
 import numpy as np
+import pytest
 
 from helix_jax import codec, parallel, video
 from helix_jax.channel import simulate
@@ -58,21 +59,34 @@ def pictures(strands, tokenizer, prior):
     return np.concatenate(list(blocks)), report
 
 
-def round_trip(*files):
-    """{name: SHA-256 of the bytes} of all that is written and read, in batches as small as the pools are."""
+def round_trip(part, *files):
+    """{name: SHA-256 of the bytes} of what a part of PARTS writes and reads, in batches as small as the pools are."""
     plain = parallel.map_batches
 
     def small(*arguments, batch, **options):
         return plain(*arguments, batch=16, **options)
 
     with mock.patch.object(parallel, "map_batches", small):
-        return {name: hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for name, array in made(*files).items()}
+        arrays = PARTS[part](*files)
+    return {name: hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for name, array in arrays.items()}
 
 
-def made(tokenizer_file, prior_file):
+def prior_and_schedule(*files):
+    """Pools and pictures in mode prior, and bytes by both writers."""
+    bases = {"bytes, pool": codec.pack(BYTES, config=PLAIN).strands}
+    return in_modes(["prior"], *files) | bases | {"schedule": schedule().durations}
+
+
+def all_modes_and_reads(*files):
+    return in_modes(CONFIGS, *files) | from_reads() | from_copies()
+
+
+def in_modes(names, tokenizer_file, prior_file):
+    """Pools and pictures of the clip."""
     tokenizer, prior = weights.load(tokenizer_file), prior_weights.load(prior_file)
     arrays = {}
-    for name, changes in CONFIGS.items():
+    for name in names:
+        changes = CONFIGS[name]
         pool = codec.encode(CLIP, Nets(tokenizer, prior), config=dataclasses.replace(PLAIN, **changes))
         arrays[f"{name}, pool"] = pool.strands
         arrays[f"{name}, pictures"] = pictures(pool.strands, tokenizer, prior)[0]
@@ -80,30 +94,50 @@ def made(tokenizer_file, prior_file):
             left = np.delete(pool.strands, np.s_[1::3], axis=0)
             arrays["guessed, pictures"], report = pictures(left, tokenizer, prior)
             assert report.lost_tokens > 0
+    return arrays
+
+
+def from_reads():
+    """Bytes from the reads of a simulated sequencer."""
     pool = codec.pack(BYTES, config=PLAIN)
     # four copies of each: one shape for the search
     reads = simulate.read_copies(CHANNEL, pool.strands, np.full(len(pool.strands), 4), jax.random.key(1))
     found, _ = recover.recover(iter([(reads.bases, reads.lengths, reads.qualities)]))
     assert codec.unpack(found)[0] == BYTES
-    arrays |= {"bytes, pool": pool.strands, "reads": reads.bases, "qualities": reads.qualities, "strands": found.bases}
-    plan = codec.pack(BYTES, writer=Timing(SCHEME)).schedule
+    return {"reads": reads.bases, "qualities": reads.qualities, "strands": found.bases}
+
+
+def schedule():
+    return codec.pack(BYTES, writer=Timing(SCHEME)).schedule
+
+
+def from_copies():
+    """Bytes from simulated copies of the schedule."""
+    plan = schedule()
     pmfs = channel.pmf_table(SCHEME.law, SCHEME.table)
     runs = synthesis.simulate(jax.random.key(2), plan.letters, plan.levels(SCHEME.table), pmfs, 4)
     noise = synthesis.Sequencer(substitution=0.001, split=0.001)
     copies, lengths = map(np.asarray, synthesis.to_reads(jax.random.key(3), plan.letters, runs, noise))
     flat = [row[:n] for row, n in zip(copies.reshape(-1, copies.shape[-1]), lengths.reshape(-1), strict=True)]
     assert codec.unpack(flat, writer=Timing(SCHEME))[0] == BYTES
-    arrays |= {"schedule": plan.durations, "copies": copies}
-    return arrays
+    return {"copies": copies}
 
 
-def test_the_same_bytes_with_64_bits(weights_file, prior_file):
-    command = [sys.executable, "-m", "tests.test_x64", str(weights_file), str(prior_file)]
+PARTS = {"prior and schedule": prior_and_schedule, "all modes and reads": all_modes_and_reads}
+
+
+@pytest.mark.parametrize(
+    "part",
+    # everything is compiled twice: in every run what is written in mode prior, and how it is read
+    ["prior and schedule", pytest.param("all modes and reads", marks=pytest.mark.slow)],
+)
+def test_the_same_bytes_with_64_bits(part, weights_file, prior_file):
+    command = [sys.executable, "-m", "tests.test_x64", part, str(weights_file), str(prior_file)]
     # pictures are floats, which other optimisations round otherwise
     plain = str(int(jax.config.values["jax_disable_most_optimizations"]))
     settings = {"JAX_ENABLE_X64": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": plain}
     child = subprocess.Popen(command, cwd=Path(__file__).parents[1], env=os.environ | settings, stdout=subprocess.PIPE)
-    expected = round_trip(weights_file, prior_file)
+    expected = round_trip(part, weights_file, prior_file)
     printed, _ = child.communicate()
     assert child.returncode == 0
     assert json.loads(printed) == expected

@@ -19,7 +19,7 @@ from jaxtyping import Bool, UInt8, UInt32, UInt64
 
 from helix_jax import keyed, packing
 from helix_jax.config import CodecConfig, StrandConfig
-from helix_jax.strands import checker, header, packets, strand_coder
+from helix_jax.strands import checker, header, layouts, strand_coder
 from helix_jax.strands.bases import Bases as Writer
 from helix_jax.strands.pool import Pool
 from helix_jax.strands.strand_coder import Step, StrandCoder
@@ -295,7 +295,7 @@ def most_bytes(coder: StrandCoder, strands: int, redundancy: float) -> int:
     low, high = 0, strands * coder.bits // 8
     while low < high:
         middle = (low + high + 1) // 2
-        if packets.plan(coder.bits, middle, redundancy).packets + header.header_strands(coder.bits) <= strands:
+        if layouts.plan(coder.bits, middle, redundancy).packets + header.header_strands(coder.bits) <= strands:
             low = middle
         else:
             high = middle - 1

@@ -210,11 +210,12 @@ def demo(
     ),
     as_json: Json = False,
 ) -> None:
-    """Send a shipped clip through all stations: a FASTA file, decoded videos, a picture of the frames, and figures.
+    """Send a shipped clip through all stations: FASTA files, decoded videos, a picture of the frames, and figures.
 
-    The clip is decoded twice: after the loss of 10 % of the strands, which the
-    repair strands restore, and after the loss of 30 %, where the lost tokens are
-    guessed. The picture shows frames of the original and of both videos.
+    The clip is stored as AV1 and as tokens, in as many nucleotides, and decoded
+    twice: after the loss of 10 % of the strands, which the repair strands
+    restore, and after the loss of 30 %, where AV1 shows its preview and the lost
+    tokens are guessed. The picture shows frames of the original and of all four.
     """
     from helix_jax.cli import demonstration
 

@@ -12,7 +12,7 @@ from helix_jax.coding import ladder, modes, search
 from helix_jax.config import CODECS, CodecConfig
 from helix_jax.errors import HelixError
 from helix_jax.nets import Nets
-from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands.layouts import PacketLayout
 from helix_jax.tokenizer import update
 from helix_jax.writer import Station
 

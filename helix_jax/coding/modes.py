@@ -23,14 +23,14 @@ from helix_jax.coding.payload import CodingError
 from helix_jax.config import LOOSE, MODES, MixingConfig
 from helix_jax.errors import HelixError
 from helix_jax.prior.weights import Prior
-from helix_jax.strands import packets
+from helix_jax.strands import layouts
 from helix_jax.tk_scone import mixing
 
 Progress = Callable[[str, int, int], None]
-Planner = Callable[[int, str, int], packets.PacketLayout]
+Planner = Callable[[int, str, int], layouts.PacketLayout]
 
 # How packets are laid out where no writer says it: in 287 bits, which `helix` carries in 150 nucleotides.
-DEFAULT_PLAN: Planner = packets.planner(287, LOOSE)
+DEFAULT_PLAN: Planner = layouts.planner(287, LOOSE)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Coding:
         tokens = sum(map(len, self.pieces)) if self.pieces else -(-self.tokens.size // 4)
         return tokens + len(self.update)
 
-    def layout(self, plan: Planner) -> packets.PacketLayout:
+    def layout(self, plan: Planner) -> layouts.PacketLayout:
         """Lay the content out in packets. ``plan`` is that of a writer (``writer.Station.plan``)."""
         digits, size = self.tokens.shape[-1], self.content_bytes
         multiple = 1 if self.pieces else digits // math.gcd(digits, 4)  # bytes, so that a packet holds whole tokens
@@ -67,7 +67,7 @@ class Coding:
             if size <= layout.parts[0].sources * layout.symbol_bytes:  # tokens are the first of several sections
                 return layout if layout.sections else dataclasses.replace(layout, payload_bytes=size)
 
-    def symbols(self, layout: packets.PacketLayout, config: MixingConfig) -> UInt8[np.ndarray, "sources d"]:
+    def symbols(self, layout: layouts.PacketLayout, config: MixingConfig) -> UInt8[np.ndarray, "sources d"]:
         """Make the digits of the source packets, four for each byte."""
         width, digits = layout.symbol_bytes, self.tokens.shape[-1]
         if self.pieces:

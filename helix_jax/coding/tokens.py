@@ -12,7 +12,7 @@ from helix_jax.config import CodecConfig
 from helix_jax.errors import DecodeError
 from helix_jax.nets import Nets
 from helix_jax.strands.header import Header
-from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands.layouts import PacketLayout
 from helix_jax.tk_scone import mixing
 from helix_jax.tokenizer import tiles, update
 from helix_jax.video import VideoInfo

@@ -1,13 +1,15 @@
 """The archival decoder reads the content of a pool without JAX and without the range coder of the library.
 
-``python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]`` writes the bytes of a pool or, for a video, its
-token digits uint8[t, h, w, k] as .npy. It leaves out the update of the decoder (``tokenizer.update``) that a pool of
-`--effort 3` may have behind them. The prior's weights are needed where the tokens of the pool are coded; the shipped
-ones are the default.
+``python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]`` writes the bytes of a pool or, for a video of
+tokens, its token digits uint8[t, h, w, k] as .npy. It leaves out the update of the decoder (``tokenizer.update``) that
+a pool of `--effort 3` may have behind them, and their sound. The prior's weights are needed where the tokens of the
+pool are coded; the shipped ones are the default. Of other pools of format 2 it writes the sections, as the files of a
+ZIP archive: AV1 as bare OBUs, group by group, which dav1d reads, and Opus packets (``video.sound`` has their format).
 """
 
 import os
 import sys
+import zipfile
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,14 +18,14 @@ from helix_jax import files
 from helix_jax.coding import payload, segments
 from helix_jax.prior import stored
 from helix_jax.reference import kernels, token_coder
-from helix_jax.strands import fasta, header, outer, packets
+from helix_jax.strands import fasta, header, outer, packets, sections
 from helix_jax.tk_scone import constraints, mixing, tables
 
 
 def read_pool(
     strands: dict[int, UInt8[np.ndarray, "_ _"]], prior: str | os.PathLike[str] | None = None
-) -> bytes | UInt8[np.ndarray, "t h w k"]:
-    """Decode the strands of a pool to bytes, or to the token digits of a video.
+) -> bytes | list[tuple[sections.Section, bytes]] | UInt8[np.ndarray, "t h w k"]:
+    """Decode the strands of a pool to bytes, to the sections of format 2, or to the token digits of a video.
 
     Args:
         strands: The strands, without primers, by their length.
@@ -46,11 +48,17 @@ def read_pool(
             for head in headers:
                 layout = head.layout(table.bits)
                 index, symbols, ok = packets.unpack(layout, head.key, words[~is_header])
-                recovered = outer.decode(layout, index[ok], symbols[ok], outer.matching(head.digest))
+                recovered = outer.decode(layout, index[ok], symbols[ok], head.genuine())
                 if not recovered.verified:
                     raise ValueError(f"pool {head.key.hex()}: {int(recovered.lost.sum())} packets are lost past repair")
                 rows = np.frombuffer(recovered.payload, np.uint8).reshape(layout.sources, layout.symbol_bytes)
                 digits = mixing.unmix(mixing.from_bytes(rows), head.key, head.mixing)
+                if head.sections:
+                    kinds = [section.kind for section in head.sections]
+                    if "tokens" not in kinds:
+                        return _sections(head, mixing.to_bytes(digits))
+                    begin = sum(part.sources for part in layout.sections[: kinds.index("tokens")])
+                    digits = digits[begin : begin + layout.sections[kinds.index("tokens")].sources]
                 if head.kind == "bytes":
                     return mixing.to_bytes(digits).tobytes()[: head.content_bytes]
                 grid = (-(-head.frames // 4), -(-head.height // 8), -(-head.width // 8))
@@ -60,6 +68,16 @@ def read_pool(
     raise ValueError(
         "no header of a helix_jax pool in a named constraint set: more strands are needed, or it has primers"
     )
+
+
+def _sections(head: header.Header, rows: UInt8[np.ndarray, "sources width"]) -> list[tuple[sections.Section, bytes]]:
+    """Return the sections of a pool of format 2 and their bytes, from those of the packets."""
+    found, begin = [], 0
+    for section in head.sections:
+        end = begin + section.part(head.symbol_bytes).sources
+        found.append((section, rows[begin:end].tobytes()[: section.size]))
+        begin = end
+    return found
 
 
 def _expand(
@@ -93,5 +111,10 @@ def main() -> None:
     with files.atomic(sys.argv[2]) as temporary, open(temporary, "wb") as out:
         if isinstance(content, bytes):
             out.write(content)
+        elif isinstance(content, list):
+            named = [(f"{n:03d}-{section.kind.replace(' ', '-')}", data) for n, (section, data) in enumerate(content)]
+            with zipfile.ZipFile(out, "w") as archive:
+                for name, data in named:
+                    archive.writestr(name, data)
         else:
             np.save(out, content)

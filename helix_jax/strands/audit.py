@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from helix_jax.strands.packets import BLOCK_BYTES
+from helix_jax.strands.layouts import BLOCK_BYTES
 from helix_jax.strands.raptor import repair_symbols, solve
 
 ATTEMPTS = 64  # alternatives tried where the surplus is too small to identify the wrong packets

@@ -7,7 +7,7 @@ from typing import Any
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
 from helix_jax.errors import HelixError
 from helix_jax.strands import header as headers
-from helix_jax.strands import packets, pool, received
+from helix_jax.strands import layouts, pool, received
 from helix_jax.strands.header_search import AnyStrands, as_written
 from helix_jax.strands.strand_coder import Constrained, StrandCoder
 from helix_jax.strands.written import Written
@@ -30,13 +30,13 @@ class Station:
     progress: Progress | None = None
     unit = "nucleotides"
 
-    def plan(self, size: int, mode: str, multiple: int = 1, sections: Sequence[Share] = ()) -> packets.PacketLayout:
+    def plan(self, size: int, mode: str, multiple: int = 1, sections: Sequence[Share] = ()) -> layouts.PacketLayout:
         """Put as many payload bytes as possible into each strand. Raises HelixError where the payload is too large."""
         own = self.strands.redundancy_of(mode)
         shares = [(size, own if redundancy is None else redundancy) for size, redundancy in sections]
-        return packets.plan(self.coder.bits, size, own, multiple, shares)
+        return layouts.plan(self.coder.bits, size, own, multiple, shares)
 
-    def cost(self, layout: packets.PacketLayout) -> int:
+    def cost(self, layout: layouts.PacketLayout) -> int:
         """Return the nucleotides of all strands, header strands and primers included."""
         whole = self.coder.length + len(self.coder.constraints.left) + len(self.coder.constraints.right)
         return (layout.packets + headers.header_strands(self.coder.bits, layout.header_bytes)) * whole
@@ -45,7 +45,7 @@ class Station:
         self,
         rows: Rows,
         fields: Mapping[str, Any],
-        layout: packets.PacketLayout,
+        layout: layouts.PacketLayout,
         *,
         content_bytes: int,
         mixing: MixingConfig,

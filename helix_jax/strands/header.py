@@ -28,8 +28,9 @@ from jaxtyping import Bool, UInt32
 
 from helix_jax.config import MODES, MixingConfig
 from helix_jax.strands import outer, raptor, sections
+from helix_jax.strands.layouts import HEADER_BYTES, PacketLayout
 from helix_jax.strands.outer import Buffer
-from helix_jax.strands.packets import HEADER_BYTES, PacketLayout, pack_fields, unpack_fields
+from helix_jax.strands.packets import pack_fields, unpack_fields
 from helix_jax.strands.sections import COLOURS, HeaderError, Section
 
 FORMATS = (1, 2)
@@ -62,10 +63,10 @@ class Header:
             to whole symbols.
         digest: 16 bytes, ``outer.payload_digest`` of that payload.
         sources: Source packets over all blocks.
-        symbol_bytes: As in ``packets.PacketLayout``.
-        index_bits: As in ``packets.PacketLayout``.
-        check_bits: As in ``packets.PacketLayout``.
-        repairs: As in ``packets.PacketLayout``.
+        symbol_bytes: As in ``layouts.PacketLayout``.
+        index_bits: As in ``layouts.PacketLayout``.
+        check_bits: As in ``layouts.PacketLayout``.
+        repairs: As in ``layouts.PacketLayout``.
         mixing: The switches of the mixing.
         mode: The coding of tokens: 'raw', 'context' or 'prior'.
         frames: Number of frames. This and the following fields are for video only, and zero otherwise.

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from helix_jax.errors import DecodeError, HelixError
-from helix_jax.strands import checker, header_search, packets
+from helix_jax.strands import checker, header_search, layouts
 from helix_jax.strands.header import Header
 from helix_jax.strands.header_search import AnyStrands
-from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.pool import Draft, Pool, densities
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import capacity, constraints
@@ -134,16 +134,17 @@ def contents(head: Header, layout: PacketLayout) -> dict[str, Any]:
     """Return what a pool of format 2 holds, and why; {} for one of format 1, which holds a single content."""
     if not head.sections:
         return {}
-    figures = {"codec": head.codec} if head.codec else {}
+    figures: dict[str, Any] = {"codec": head.codec} if head.codec else {}
     if head.measured:
         first, second = (psnr / 100 for psnr in head.measured)
-        figures["why"] = f"AV1 shows {first:.2f} dB of the first second, and tokens {second:.2f} dB at most in as much"
+        other = f"tokens {second:.2f} dB at most in as much" if second else "tokens do not go into as much"
+        figures["why"] = f"AV1 shows {first:.2f} dB of the first second, and {other}"
     figures["sections"] = [
         {
             "kind": section.kind,
             "bytes": section.size,
             "source_strands": part.sources,
-            "repair_strands": packets.blocks_of(part, layout.symbol_bytes) * part.repairs,
+            "repair_strands": layouts.blocks_of(part, layout.symbol_bytes) * part.repairs,
         }
         for section, part in zip(head.sections, layout.sections, strict=True)
     ]

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt8
 
 from helix_jax.strands import audit, raptor
-from helix_jax.strands.packets import BLOCK_BYTES, PacketLayout
+from helix_jax.strands.layouts import BLOCK_BYTES, PacketLayout
 
 Buffer = bytes | bytearray | memoryview
 Genuine = Callable[[Buffer], bool] | Sequence[Callable[[Buffer], bool]]  # of the one part, or of each

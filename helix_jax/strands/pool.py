@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from helix_jax.config import MixingConfig
 from helix_jax.errors import HelixError
 from helix_jax.strands import header as headers
-from helix_jax.strands import outer, packets, sections
+from helix_jax.strands import layouts, outer, packets, sections
 from helix_jax.strands.header_search import PORTION
 from helix_jax.strands.strand_coder import StrandCoder
 from helix_jax.tk_scone import constraints
@@ -40,7 +40,7 @@ class Draft:
     """
 
     header: headers.Header
-    layout: packets.PacketLayout
+    layout: layouts.PacketLayout
     coder: StrandCoder
     header_strands: int
     rows: Callable
@@ -122,7 +122,7 @@ class Pool:
 
     strands: UInt8[np.ndarray, "n L"]
     header: headers.Header
-    layout: packets.PacketLayout
+    layout: layouts.PacketLayout
     constraints: constraints.Constraints
     header_strands: int
 
@@ -149,7 +149,7 @@ def draft(
     coder: StrandCoder,
     rows: Rows,
     fields: Mapping[str, Any],
-    layout: packets.PacketLayout,
+    layout: layouts.PacketLayout,
     *,
     content_bytes: int,
     mixing: MixingConfig,
@@ -184,7 +184,7 @@ def draft(
 def header_of(
     rows: Callable[[int, int], np.ndarray],
     fields: Mapping[str, Any],
-    layout: packets.PacketLayout,
+    layout: layouts.PacketLayout,
     *,
     constraints: str,
     tables_hash: bytes,
@@ -207,14 +207,15 @@ def header_of(
     Returns:
         The header.
     """
-    digests, whole = digests_of(rows, layout), {"repairs": layout.repairs}
+    about: dict[str, Any] = {**fields, "repairs": layout.repairs}
+    digests = digests_of(rows, layout)
     if layout.sections:
-        whole["sections"] = tuple(
+        about["sections"] = tuple(
             dataclasses.replace(section, repairs=part.repairs, digest=digest[: sections.DIGEST])
             for section, part, digest in zip(fields["sections"], layout.sections, digests, strict=True)
         )
     return headers.Header(
-        **{**fields, **whole},
+        **about,
         constraints=constraints,
         tables_hash=tables_hash,
         key=key,
@@ -228,7 +229,7 @@ def header_of(
     )
 
 
-def digests_of(rows: Callable[[int, int], np.ndarray], layout: packets.PacketLayout) -> list[bytes]:
+def digests_of(rows: Callable[[int, int], np.ndarray], layout: layouts.PacketLayout) -> list[bytes]:
     """Return ``outer.payload_digest`` of each part of a payload, of which PORTION rows are in memory at once."""
     digests, start = [], 0
     for part in layout.parts:
@@ -243,7 +244,7 @@ def digests_of(rows: Callable[[int, int], np.ndarray], layout: packets.PacketLay
 class _Digests:
     """The digests of the parts of a payload, as its blocks come by."""
 
-    def __init__(self, layout: packets.PacketLayout):
+    def __init__(self, layout: layouts.PacketLayout):
         self.ends = np.cumsum([part.sources for part in layout.parts])
         self.digests = [hashlib.sha256() for _ in self.ends]
 

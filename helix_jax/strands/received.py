@@ -13,7 +13,7 @@ from jaxtyping import Bool, UInt8, UInt32
 from helix_jax import writer
 from helix_jax.errors import DecodeError
 from helix_jax.strands import header as headers
-from helix_jax.strands import outer, packets
+from helix_jax.strands import layouts, outer, packets
 from helix_jax.strands.header_search import PORTION, AnyStrands, Found, check_alone, core, find_header, portions, turned
 from helix_jax.strands.strand_coder import StrandCoder
 from helix_jax.strands.written import Written
@@ -101,7 +101,7 @@ def read_pool(
     except headers.HeaderError as error:
         raise DecodeError(f"{error}: forged?") from error
     everything = len(strands) if isinstance(strands, Decoded) else sum(len(part) for part in portions(strands))
-    packets.check_claim(layout, everything)
+    layouts.check_claim(layout, everything)
     step = None if progress is None else lambda done: progress("strands", done, everything)
     tally = _Tally(found, layout)
     if isinstance(strands, Decoded):
@@ -147,7 +147,7 @@ class _Tally:
         reversed: Those among them that were read as reverse complements.
     """
 
-    def __init__(self, found: Found, layout: packets.PacketLayout):
+    def __init__(self, found: Found, layout: layouts.PacketLayout):
         self.found, self.layout, self.collected = found, layout, outer.Packets(layout)
         self.header_words: set[bytes] = set()
         self.good = self.reversed = 0

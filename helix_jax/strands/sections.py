@@ -1,7 +1,7 @@
 """Sections of a pool of format 2, and the bytes that describe them in its header.
 
 A pool of format 2 is a header and sections. Each section has a kind, a length, a digest and a redundancy of its own,
-and fills whole source symbols: it is a part of the payload (``packets.Part``) with its own blocks of the outer code.
+and fills whole source symbols: it is a part of the payload (``layouts.Part``) with its own blocks of the outer code.
 
 The header names its contents in fields that follow one another: tag (1 byte), length (a number), value. Numbers are
 written in 7 bits a byte, the low ones first, with the highest bit set in all bytes but the last (LEB128). Room is left
@@ -18,7 +18,7 @@ from typing import Any
 
 from helix_jax.config import MODES, MixingConfig
 from helix_jax.errors import HelixError
-from helix_jax.strands.packets import Part
+from helix_jax.strands.layouts import Part
 
 KINDS = ("tokens", "update", "av1", "preview", "sound", "file", "note")  # the number in a header is the index + 1
 DIGEST = 8  # bytes
@@ -105,7 +105,7 @@ def to_bytes(head: "header.Header") -> bytes:
         if (aspect, head.colours) != (1, COLOURS):
             clip += [aspect.numerator, aspect.denominator, *head.colours]
         parts.append(field(VIDEO, numbers(*clip)))
-    if any(head.model_hash):
+    if head.digits:
         codes = MODES.index(head.mode), head.digits, head.update
         parts.append(field(TOKENS, _TOKENS.pack(*codes, head.model_hash, head.prior_hash)))
     if head.measured:
@@ -121,7 +121,8 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     _, switches, index_bits, check_bits, symbol_bytes, tables_hash, key = _START.unpack_from(data)
     if switches > 7 or not symbol_bytes:
         raise HeaderError(f"header: mixing {switches} or symbols of {symbol_bytes} bytes make no sense")
-    found, names, values = [], [], {"kind": "bytes"}
+    found, names = [], []
+    values: dict[str, Any] = {"kind": "bytes"}
     for tag, value in fields(data[_START.size :]):
         if tag == CONSTRAINTS:
             names.append(value.decode("ascii", "replace"))
@@ -168,8 +169,8 @@ def _video_of(value):
     (frames, height, width, numerator, denominator), rest = read_numbers(value, 5)
     if not denominator:
         raise HeaderError(f"header: fps /{denominator} is unknown")
-    fields = {"kind": "video", "frames": frames, "height": height, "width": width}
-    fields["fps"] = Fraction(numerator, denominator)
+    fps = Fraction(numerator, denominator)
+    fields: dict[str, Any] = {"kind": "video", "frames": frames, "height": height, "width": width, "fps": fps}
     if rest:
         (above, below, *colours), _ = read_numbers(rest, 6)
         if not below:

@@ -3,7 +3,7 @@
 The model: a strand is lost outright with probability ``loss``; the remaining strands are read a Poisson number of
 times, and n reads do not suffice with a probability that ``eval.recovery`` measures for each error rate (``UNREAD``).
 So packets are erased independently with one probability, and a block comes back unless more packets are missing than it
-has repair packets, apart from the ``packets.SPARE`` that RaptorQ needs on top.
+has repair packets, apart from the ``layouts.SPARE`` that RaptorQ needs on top.
 """
 
 from helix_jax.config import MOST_ERRORS, Survival

@@ -22,7 +22,7 @@ class AnyPool(Protocol):
 
     @property
     def layout(self) -> Any:
-        """How the bits of a strand are shared out: a ``packets.PacketLayout``."""
+        """How the bits of a strand are shared out: a ``layouts.PacketLayout``."""
         ...
 
     @property

@@ -1,7 +1,8 @@
 """``encode --codec auto``: AV1 or tokens, whichever shows the better picture of the clip's first seconds.
 
 Both are made in the same nucleotides (or time units): those that AV1 takes of these seconds at the requested quality,
-rate or budget. Where AV1 shows more than tokens do with all of their digits, that is enough, and nothing is coded. The PSNR of both is over the 8-bit RGB pictures that are shown.
+rate or budget. Where AV1 shows more than tokens do with all of their digits, that is enough, and no tokens
+are coded. The PSNR of both is over the 8-bit RGB pictures that are shown.
 """
 
 import dataclasses
@@ -81,7 +82,8 @@ def chosen(
         progress: As for ``codec.encode``.
 
     Returns:
-        "av1" or "tokens", and where both were measured, the PSNR of AV1 and the most that tokens show, in dB.
+        "av1" or "tokens", and where both were tried, the PSNR of AV1 and the most that tokens show, in dB; 0 where
+        these do not go into as much.
     """
     if config.codec != "auto":
         return config.codec, None
@@ -100,8 +102,8 @@ def chosen(
     if second > first:
         try:
             second = _tokens(begin, nets(), quick, station)
-        except HelixError:
-            return "av1", None
+        except HelixError:  # they do not go into as much
+            second = 0.0
     return ("tokens" if second > first else "av1"), (first, second)
 
 

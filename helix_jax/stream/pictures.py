@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,7 +23,7 @@ from helix_jax import contents
 from helix_jax.config import CodecConfig, StrandConfig, Survival
 from helix_jax.contents import Content
 from helix_jax.errors import DecodeError, HelixError
-from helix_jax.strands.packets import PacketLayout
+from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.sections import HeaderError, Section, numbers, read_numbers
 from helix_jax.stream import av1, fit, groups, preview
 from helix_jax.video import VideoInfo, planes
@@ -35,8 +36,10 @@ GREY = 128  # level that is shown where there has been no picture yet
 LEAST = 40  # bytes of a group or a preview below which there is no picture
 MOST_PIXELS = 1 << 27  # of a picture, so that forged sizes cannot ask for more memory; 8K has 1 << 25
 SAFER = 0.25  # how much more redundancy the sound has than the picture
-# The preview outlives the loss of this share of all strands, with this probability of failure.
-PREVIEW = Survival(loss=0.5, coverage=1000, errors=0.001, failure=1e-3)
+# The preview outlives the loss of half of all strands, but for one pool in a hundred. Where its share of nucleotides
+# is too small for FLOOR bytes, it gets up to three times the share: docs/experiments.md has the measurement.
+FLOOR, FACTOR = 192, 3
+PREVIEW = Survival(loss=0.5, coverage=1000, errors=0.001, failure=1e-2)
 
 
 def fields(info: VideoInfo, signal: Signal, measured: tuple[float, float] | None) -> dict[str, Any]:
@@ -100,14 +103,14 @@ def encode(
     if most is None:
         shown = fit.at_quality(video, config.quality, effort=config.effort, **_told(progress))
         picture = [len(unit.data) for unit in shown.units]
-        whole = plan.cost(picture, 0) / (1 - config.preview)
+        whole = station.cost(plan.layout(picture, 0)) / (1 - config.preview)
     else:
         picture, whole = [0] * len(frames), most
-        if plan.cost([LEAST] * len(frames), 0) > most:
-            raise _too_few(most, plan.cost([LEAST] * len(frames), 0), station)
-    bare, high = plan.cost(picture, 0), sum(picture) or most
-    room = _greatest(lambda size: plan.cost(picture, size) - bare <= config.preview * whole, high)
-    if config.preview and room >= LEAST:
+        least = station.cost(plan.layout([LEAST] * len(frames), 0))
+        if least > most:
+            raise _too_few(most, least, station)
+    room = _room(plan, picture, whole, config.preview)
+    if room >= LEAST:
         with contextlib.suppress(fit.FitError):  # too small for a single picture
             plan = dataclasses.replace(plan, small=preview.preview(video, room, **_told(progress)))
     if shown is None:
@@ -116,6 +119,17 @@ def encode(
     if progress:
         progress("av1", video.info.frames, video.info.frames)
     return plan.contents(shown)
+
+
+def _room(plan, picture, whole, share):
+    """Return the bytes of a preview that takes that share of the ``whole`` pool, beside a picture of these sizes."""
+    bare = plan.cost(picture, 0)
+
+    def within(size, share):
+        return plan.cost(picture, size) - bare <= share * whole
+
+    room = _greatest(lambda size: within(size, share), int(whole))
+    return FLOOR if share and room < FLOOR and within(FLOOR, FACTOR * share) else room
 
 
 def _filled(plan, most, effort, progress):
@@ -130,8 +144,8 @@ def _filled(plan, most, effort, progress):
         if taken <= most:
             return shown
         # Each group is rounded up to whole packets and has repair packets of its own, which shares cannot foresee.
-        size = int(size * most / taken) - plan.width
-    raise _too_few(most, taken, plan.station)
+        size = int(size * min(0.98, most / taken)) - plan.width
+    raise _too_few(most, plan.station.cost(plan.layout([len(unit.data) for unit in shown.units], None)), plan.station)
 
 
 def _protected(plan, shown, most, redundancy):
@@ -240,9 +254,12 @@ class _Plan:
         """Lay out strings of these sizes."""
         return contents.plan(self.station, self.sections(sizes, room), self.about, "av1")
 
-    def cost(self, sizes: Sequence[int], room: int | None) -> int:
+    def cost(self, sizes: Sequence[int], room: int | None) -> float:
         """Return what the pool takes; more than anything where the writer cannot number its packets."""
-        return self.station.cost(self.layout(sizes, room))
+        try:
+            return self.station.cost(self.layout(sizes, room))
+        except HelixError:
+            return math.inf
 
     def contents(self, shown: Any) -> tuple[list[Content], PacketLayout]:
         """Return all contents and their layout."""
@@ -309,7 +326,7 @@ def decode(
     stretches = _seconds(strings, lost, info.fps)
     report = {"preview_seconds": stretches} if small else {"missing_seconds": stretches}
     whole = not any(lost) and all(string.size == (info.height, info.width) for string in strings)
-    copied = tuple(string.data for string in strings) if whole else None
+    copied = tuple(string.data or b"" for string in strings) if whole else None
     step = None if progress is None else lambda done: progress("pictures", done, info.frames)
     return info, signal, _blocks(strings, small, info, signal, step), copied, report
 

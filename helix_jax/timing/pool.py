@@ -31,7 +31,7 @@ from helix_jax import keyed, parallel, writer
 from helix_jax.config import CODED, CodecConfig, MixingConfig, StrandConfig, Survival
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header as headers
-from helix_jax.strands import outer, packets
+from helix_jax.strands import layouts, outer
 from helix_jax.strands.pool import header_of
 from helix_jax.strands.written import Written
 from helix_jax.timing import correction, frame, paths, reading
@@ -86,7 +86,7 @@ class TimedPool:
 
     schedule: Schedule
     header: headers.Header
-    layout: packets.PacketLayout
+    layout: layouts.PacketLayout
     scheme: Scheme
     header_strands: int
 
@@ -236,7 +236,7 @@ class Station:
     progress: Progress | None = None
     unit = "time units"
 
-    def plan(self, size: int, mode: str, multiple: int = 1, sections: Sequence[Share] = ()) -> packets.PacketLayout:
+    def plan(self, size: int, mode: str, multiple: int = 1, sections: Sequence[Share] = ()) -> layouts.PacketLayout:
         """Fill each strand with as many whole multiples of bytes as it holds.
 
         Args:
@@ -258,9 +258,9 @@ class Station:
         redundancy = self.redundancy
         if redundancy is None:
             redundancy = scheme.redundancy if mode in ("raw", "bytes") else max(scheme.redundancy, CODED)
-        shares = [(size, redundancy if own is None else max(own, redundancy)) for size, own in sections]
-        parts = tuple(packets.part_of(*share, width) for share in shares or [(size, redundancy)])
-        layout = _wide(width, parts, bool(sections))
+        shares = [(size, _at_least(redundancy, own)) for size, own in sections]
+        parts = tuple(layouts.part_of(*share, width) for share in shares or [(size, redundancy)])
+        layout = layouts.wide(width, parts, bool(sections))
         strands, most = layout.packets + _header_layout(scheme).packets, 3**scheme.index
         if strands > most:
             raise HelixError(
@@ -269,7 +269,7 @@ class Station:
             )
         return _layout(scheme, layout)
 
-    def cost(self, layout: packets.PacketLayout) -> int:
+    def cost(self, layout: layouts.PacketLayout) -> int:
         """Return the time that all strands take at most, in time units, header strands included.
 
         The time of the data rounds is fixed, and that of the other rounds depends on letters that are pseudo-random:
@@ -289,7 +289,7 @@ class Station:
         self,
         rows: Rows,
         fields: Mapping[str, Any],
-        layout: packets.PacketLayout,
+        layout: layouts.PacketLayout,
         *,
         content_bytes: int,
         mixing: MixingConfig,
@@ -316,7 +316,7 @@ class Draft:
     """
 
     header: headers.Header
-    layout: packets.PacketLayout
+    layout: layouts.PacketLayout
     station: Station
     symbols: UInt8[np.ndarray, "sources symbol_bytes"]
 
@@ -348,15 +348,13 @@ def digest(scheme: Scheme) -> bytes:
     return hashlib.sha256(repr(agreed).encode()).digest()
 
 
+def _at_least(redundancy, own):
+    """Return the redundancy of a section: its own, but that of the pool where it has none or a lower one."""
+    return own if isinstance(own, Survival) else max(own or 0, redundancy)
+
+
 def _groups(rows, size):
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _wide(width, parts, sections):
-    """Return a layout for the outer code alone, whose index is as wide as any. ``sections`` is true for format 2."""
-    size = sum(part.sources for part in parts) * width
-    of_all = {"repairs": 0, "sections": parts} if sections else {"repairs": parts[0].repairs}
-    return packets.PacketLayout(8 * width + 33, width, 32, 1, size, **of_all)
 
 
 def _layout(scheme, layout):
@@ -371,7 +369,7 @@ def _header_layout(scheme, size=headers.SIZE):
     """Return the layout of the strands of a header of ``size`` bytes: twice as many as it takes."""
     width = symbol_bytes(scheme)
     sources = -(-size // width)
-    return packets.PacketLayout(8 * width + 33, width, 32, 1, size, sources)
+    return layouts.PacketLayout(8 * width + 33, width, 32, 1, size, sources)
 
 
 def _whitened(symbols: UInt8[np.ndarray, "n s"], index: Int64[np.ndarray, " n"]) -> UInt8[np.ndarray, "n s"]:
@@ -424,10 +422,10 @@ def _layout_of(scheme, head, reads):
             f"has {most:,} with {room}: forged?"
         )
     parts = tuple(section.part(head.symbol_bytes) for section in head.sections)
-    layout = _wide(head.symbol_bytes, parts or (packets.Part(head.sources, head.repairs),), bool(parts))
+    layout = layouts.wide(head.symbol_bytes, parts or (layouts.Part(head.sources, head.repairs),), bool(parts))
     if layout.packets > most:
         raise DecodeError(f"the header speaks of {layout.packets:,} strands, and there are {most:,} at most: forged?")
-    packets.check_claim(layout, reads)
+    layouts.check_claim(layout, reads)
     return dataclasses.replace(_layout(scheme, layout), header_bytes=head.size)
 
 

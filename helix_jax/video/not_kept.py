@@ -22,11 +22,10 @@ class Codec:
     kept: frozenset[str]
 
 
-CODECS = {"tokens": Codec(8, frozenset()), "av1": Codec(10, frozenset({"sound", "aspect", "hdr", "gamut"}))}
+CODECS = {"tokens": Codec(8, frozenset()), "av1": Codec(10, frozenset({"aspect", "hdr", "gamut"}))}
 
 # Kind of loss -> the words for many clips; ``of_clip`` says more of one clip.
 OF_MANY = {
-    "sound": "have sound, which is not stored",
     "streams": "have several video streams, of which the default one is stored",
     "aspect": "have pixels that are not square, which is not stored",
     "hdr": "are HDR, and are stored without conversion in 8-bit SDR: see --tone-map",
@@ -42,7 +41,6 @@ def of_clip(
     info: VideoInfo,
     traits: Traits,
     *,
-    sound: bool,
     streams: tuple[int, int],
     aspect: Fraction,
     alpha: bool,
@@ -55,7 +53,6 @@ def of_clip(
         name: The clip's name as the user gave it.
         info: Size, frames and rate.
         traits: What its frames have beyond 8-bit SDR pictures.
-        sound: Whether it has sound.
         streams: The number of video streams, and which one is stored, from 0.
         aspect: Width of a pixel over its height, upright.
         alpha: Whether something is transparent.
@@ -67,8 +64,6 @@ def of_clip(
     """
     sentences, read = {}, f"ffmpeg -i {shlex.quote(name)}"
     target, stored = reencoded(name), CODECS[codec]
-    if sound:
-        sentences["sound"] = "has sound, which is not stored"
     if streams[0] > 1:
         other = int(streams[1] == 0)
         sentences["streams"] = (

@@ -1,6 +1,6 @@
 """Video files -> uint8 RGB frames (PyAV), streamed so that memory does not grow with the clip.
 
-Any format that FFmpeg knows is read, at a constant frame rate, or resampled to one. What a pool does not keep (sound,
+Any format that FFmpeg knows is read, at a constant frame rate, or resampled to one. What a pool does not keep (
 pixel aspect, HDR, transparency) is stated by name (``VideoReader.not_kept``); what cannot be read right (damaged or
 truncated files, variable frame rate) is refused with the remedy. A rotation stored as metadata is applied to the
 pixels.
@@ -230,7 +230,7 @@ def open_video(path: str | os.PathLike, prepare: Preparation = _AS_IT_IS, *, nam
         traits = pictures.Traits(traits.alpha)
     losses = {
         codec: not_kept.of_clip(
-            source.name, info, traits, sound=has_audio, streams=(len(streams), chosen), aspect=aspect, alpha=alpha,
+            source.name, info, traits, streams=(len(streams), chosen), aspect=aspect, alpha=alpha,
             interlaced=bool(interlaced) and not look.deinterlace, codec=codec,
         )
         for codec in not_kept.CODECS

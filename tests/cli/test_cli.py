@@ -102,21 +102,20 @@ def test_rate_size_and_frames_come_back_exactly(tmp_path, make_clip, run_cli, we
     assert sum(len(block) for block in reader.blocks()) == frames
 
 
-def test_sound_is_warned_about_once(tmp_path, make_clip, run_cli, weights_file):
+def test_sound_comes_back_with_tokens(tmp_path, make_clip, run_cli, weights_file):
     make_clip(tmp_path / "loud.mp4", 4, 16, 16, sound=True)
     result = run_cli(
         "encode", tmp_path / "loud.mp4", "-o", tmp_path / "a.fasta", "--model", weights_file, "--json", *CHEAP
     )
     assert result.exit_code == DONE
-    assert result.stderr.count("sound") == 1
-    assert "loud.mp4" in result.stderr
-    assert "not stored" in result.stderr
-    only_json(result)
+    assert result.stderr == ""
+    assert [section["kind"] for section in only_json(result)["sections"]] == ["tokens", "sound"]
     back = run_cli("decode", tmp_path / "a.fasta", "-o", tmp_path / "b.mp4", "--model", weights_file)
     assert back.exit_code == DONE
     assert back.stderr == ""
-    assert not video.open_video(tmp_path / "b.mp4").has_audio
-    assert "sound is not stored" in " ".join(run_cli("encode", "--help").stdout.replace("│", " ").lower().split())
+    assert video.open_video(tmp_path / "b.mp4").has_audio
+    silent = ("--no-sound", "--json", "--model", weights_file, *CHEAP)
+    assert "sections" not in only_json(run_cli("encode", tmp_path / "loud.mp4", "-o", tmp_path / "c.fasta", *silent))
 
 
 def test_the_clip_is_prepared_as_asked(tmp_path, make_clip, run_cli, weights_file):
@@ -308,12 +307,16 @@ def test_demo(tmp_path, make_clip, run_cli, weights_file, monkeypatch):
     assert figures["violations"] == 0
     assert figures["clip"] == "8 frames of 96x64"
     assert figures["net_bits_per_nt"] < figures["gross_bits_per_nt"] <= figures["capacity"]
-    assert figures["decoded tokens concealed"] == 0
+    assert figures["tokens decoded tokens concealed"] == 0
+    assert figures["av1 decoded preview seconds"] == 0
     assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == [
         "damaged.mp4",
         "decoded.mp4",
         "demo.png",
         "pool.fasta",
+        "tokens-damaged.mp4",
+        "tokens-decoded.mp4",
+        "tokens.fasta",
     ]
     assert video.open_video(tmp_path / "demo" / "decoded.mp4").info == video.open_video(demonstration.CLIP).info
     assert (tmp_path / "demo" / "demo.png").read_bytes().startswith(b"\x89PNG")

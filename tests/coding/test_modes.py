@@ -13,7 +13,7 @@ from helix_jax.coding.modes import Coding, CodingError
 from helix_jax.config import MODES, CodecConfig, MixingConfig, TokenizerConfig
 from helix_jax.nets import Nets
 from helix_jax.prior import tables
-from helix_jax.strands import packets
+from helix_jax.strands import layouts
 from helix_jax.strands.bases import Bases
 from helix_jax.timing import scheme
 from helix_jax.timing.pool import Timing
@@ -138,7 +138,7 @@ def test_progress(tokens, prior, coded):
     steps = []
     modes.encode(tokens, "context", prior, progress=lambda *step: steps.append(step))
     modes.verify(coded, prior, progress=lambda *step: steps.append(step))
-    layout = coded.layout(packets.planner(BITS, 0))
+    layout = coded.layout(layouts.planner(BITS, 0))
     symbols = coded.symbols(layout, MIXING)
     lost = np.zeros(len(symbols), bool)
     modes.decode(
@@ -172,15 +172,15 @@ def test_layout_holds_what_is_written(bits, redundancy, seed, number, mean):
 
 
 def check_layout(coded, bits, redundancy):
-    layout = coded.layout(packets.planner(bits, redundancy))
+    layout = coded.layout(layouts.planner(bits, redundancy))
     symbols = coded.symbols(layout, MIXING)
     assert symbols.shape == (layout.sources, 4 * layout.symbol_bytes)
     assert layout.packets <= 1 << layout.index_bits
-    assert layout.repairs >= packets.repairs_of(redundancy, layout.block_sources[0])
+    assert layout.repairs >= layouts.repairs_of(redundancy, layout.block_sources[0])
     # planned for packets a byte wider, of which each copy of the directory and the segments leave a part of one empty
-    assert layout.repairs <= packets.repairs_of(redundancy, layout.block_sources[0] + modes.payload.COPIES + 2)
+    assert layout.repairs <= layouts.repairs_of(redundancy, layout.block_sources[0] + modes.payload.COPIES + 2)
     assert layout.unused_bits >= 0
-    alone = packets.plan(bits, coded.content_bytes, redundancy)  # without the directory
+    alone = layouts.plan(bits, coded.content_bytes, redundancy)  # without the directory
     assert alone.symbol_bytes - 1 <= layout.symbol_bytes <= alone.symbol_bytes
 
 
@@ -200,7 +200,7 @@ def test_layout_where_one_byte_tips_the_index():
 @pytest.mark.parametrize("mixing", [MIXING, MixingConfig(False, True, False)])
 def test_all_modes_give_the_tokens_back(tokens, prior, coded, guessed, mixing):
     for one in (modes.encode(tokens, "raw", None), coded, guessed):
-        symbols = one.symbols(one.layout(packets.planner(BITS, 0.1)), mixing)
+        symbols = one.symbols(one.layout(layouts.planner(BITS, 0.1)), mixing)
         nothing = np.zeros(len(symbols), bool)
         back, missing = modes.decode(one.mode, GRID, DIGITS, symbols, nothing, mixing, prior)
         np.testing.assert_array_equal(back, tokens)
@@ -212,7 +212,7 @@ def test_all_modes_give_the_tokens_back(tokens, prior, coded, guessed, mixing):
 def test_tokens_without_their_last_digits_come_back_raw(tokens, digits):
     """A packet holds whole tokens, however many digits these have."""
     one = modes.encode(tokens[..., :digits], "raw", None)
-    layout = one.layout(packets.planner(BITS, 0.1))
+    layout = one.layout(layouts.planner(BITS, 0.1))
     assert 4 * layout.symbol_bytes % digits == 0
     symbols = one.symbols(layout, MIXING)
     back, missing = modes.decode("raw", GRID, digits, symbols, np.zeros(len(symbols), bool), MIXING, None)
@@ -224,7 +224,7 @@ def test_tokens_without_their_last_digits_come_back_coded(tokens, prior):
     one = modes.encode(tokens[..., :5], "context", prior)
     assert one.mode == "context"
     modes.verify(one, prior)
-    symbols = one.symbols(one.layout(packets.planner(BITS, 0.1)), MIXING)
+    symbols = one.symbols(one.layout(layouts.planner(BITS, 0.1)), MIXING)
     back, missing = modes.decode("context", GRID, 5, symbols, np.zeros(len(symbols), bool), MIXING, prior)
     np.testing.assert_array_equal(back, tokens[..., :5])
     assert not missing.any()
@@ -240,7 +240,7 @@ def packets_of(coded, layout):
 
 
 def test_a_lost_packet_costs_its_segments_and_no_others(tokens, prior, coded):
-    layout, plan = coded.layout(packets.planner(BITS, 0)), segments.plan(GRID)
+    layout, plan = coded.layout(layouts.planner(BITS, 0)), segments.plan(GRID)
     symbols = coded.symbols(layout, MIXING)
     first, places = packets_of(coded, layout)
     shared = max(places[0] & places[1], default=max(places[0]))
@@ -259,7 +259,7 @@ def test_a_lost_packet_costs_its_segments_and_no_others(tokens, prior, coded):
 
 def test_a_lost_directory(prior, coded):
     """Four of its five copies may go, and their packets cost nothing; the fifth may not."""
-    layout = coded.layout(packets.planner(BITS, 0))
+    layout = coded.layout(layouts.planner(BITS, 0))
     symbols = coded.symbols(layout, MIXING)
     lost = np.arange(len(symbols)) < payload.COPIES - 1
     assert packets_of(coded, layout)[0] == payload.COPIES  # one packet each
@@ -271,7 +271,7 @@ def test_a_lost_directory(prior, coded):
 
 def test_a_changed_digit_is_loss(tokens, prior, coded):
     """Its segment's CRC tells: never other tokens without a word."""
-    symbols = coded.symbols(coded.layout(packets.planner(BITS, 0)), MIXING)
+    symbols = coded.symbols(coded.layout(layouts.planner(BITS, 0)), MIXING)
     symbols[-1, 3] ^= 1
     back, missing = decoded("context", symbols, np.zeros(len(symbols), bool), prior)
     assert missing.any()
@@ -279,6 +279,6 @@ def test_a_changed_digit_is_loss(tokens, prior, coded):
 
 
 def test_a_payload_that_is_too_short(prior, coded):
-    symbols = coded.symbols(coded.layout(packets.planner(BITS, 0)), MIXING)[:3]
+    symbols = coded.symbols(coded.layout(layouts.planner(BITS, 0)), MIXING)[:3]
     with pytest.raises(CodingError, match="does not fit the payload"):
         decoded("context", symbols, np.zeros(3, bool), prior)

@@ -14,7 +14,7 @@ from helix_jax.coding import conceal, modes
 from helix_jax.config import MixingConfig
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
-from helix_jax.strands import outer, packets
+from helix_jax.strands import layouts, outer
 from helix_jax.tokenizer import tiles, weights
 
 FRAMES = 20  # 5 latent frames: less than a window of the prior, more than a group of the tokenizer
@@ -77,7 +77,7 @@ def test_command(tmp_path, make_clip, weights_file, prior_file, prior, monkeypat
     assert row["raw"]["bytes"] == 2 * number
     for mode in ("context", "prior"):
         coded = modes.encode(tokens, mode, prior)
-        layout = coded.layout(packets.planner(287, 0.1))
+        layout = coded.layout(layouts.planner(287, 0.1))
         assert row[mode]["bytes"] == coded.symbols(layout, MixingConfig()).size // 4
         assert row[mode]["bytes"] >= coded.content_bytes + 5 * layout.symbol_bytes  # the directory's copies
         assert row[mode]["share_of_raw"] == pytest.approx(row[mode]["bytes"] / row["raw"]["bytes"])
@@ -183,7 +183,7 @@ def test_guesses_see_the_known_tokens_alone(walk, prior):
 
 
 def test_the_outer_code_holds_as_far_as_it_reaches():
-    layout = packets.plan(287, 32 * 1000, 0.1)
+    layout = layouts.plan(287, 32 * 1000, 0.1)
     layout = dataclasses.replace(layout, payload_bytes=layout.sources * layout.symbol_bytes)
     payload = np.random.default_rng(0).bytes(layout.payload_bytes)
     coded, genuine = outer.encode(layout, payload), outer.matching(outer.payload_digest(payload))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies
 
 from eval.report import writers
-from helix_jax.strands import checker, packets
+from helix_jax.strands import checker, layouts
 from helix_jax.tk_scone import constraints
 
 SCREENED, TERNARY, OURS, _ = writers.WRITERS
@@ -150,7 +150,7 @@ def test_pools_differ_in_nothing_but_what_a_strand_carries():
     pools = {writer.name: writers.pool_of(data, writer, 0.1) for writer in writers.WRITERS}
     for writer in writers.WRITERS:
         pool = pools[writer.name]
-        layout = packets.plan(writer.bits, len(data), 0.1)
+        layout = layouts.plan(writer.bits, len(data), 0.1)
         assert len(pool.strands) == pool.header_strands + layout.packets
         assert pool.layout.repairs == layout.repairs
     sizes = {name: pool.strands.size for name, pool in pools.items()}

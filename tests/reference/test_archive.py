@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -87,3 +88,30 @@ def test_another_prior_is_refused(coded, prior_file, weights_file):
 def test_no_pool_is_refused():
     with pytest.raises(ValueError, match="no header"):
         archive.read_pool({100: np.tile(np.arange(4, dtype=np.uint8), (5, 25))})
+
+
+class Loud(video.Clip):
+    """A clip with sound."""
+
+    def sound(self, kbit):
+        return video.Sound(1, 0, 960, 960, (b"\x78abc",))
+
+
+def test_tokens_beside_sound():
+    config = TokenizerConfig(width=16, tile=(4, 8, 8))
+    model = Model(nets.init(jax.random.key(0), config), config, bytes(32))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), np.uint8)
+    alone, beside = (codec.encode(kind(pixels), Nets(model), config=CONFIG) for kind in (video.Clip, Loud))
+    assert (alone.header.format, beside.header.format) == (1, 2)
+    first, second = (archive.read_pool({pool.strands.shape[1]: pool.strands}) for pool in (alone, beside))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_sections_of_the_golden_pool():
+    """The archival decoder takes a pool of format 2 apart as the codec does."""
+    kept = fasta.read(Path(__file__).parents[1] / "golden" / "av1_strand_100.fasta")
+    found = archive.read_pool(kept)
+    assert [section.kind for section, _ in found] == ["preview", "sound", "av1", "av1"]
+    film = codec.film(kept)
+    assert tuple(data for section, data in found if section.kind == "av1") == film.stream
+    assert found[1][1] == film.sound.to_bytes()

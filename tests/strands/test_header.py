@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helix_jax.config import MixingConfig
 from helix_jax.strands import header as headers
-from helix_jax.strands import packets
+from helix_jax.strands import layouts, packets
 
 VIDEO = headers.Header(
     kind="video",
@@ -155,7 +155,7 @@ def test_damaged_newer_and_foreign_bytes():
 
 
 def test_layout():
-    plan = packets.plan(287, 1000, 0.1)
+    plan = layouts.plan(287, 1000, 0.1)
     header = dataclasses.replace(
         VIDEO,
         **{name: getattr(plan, name) for name in ("sources", "symbol_bytes", "index_bits", "check_bits", "repairs")},

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix_jax.strands import audit, outer, packets, raptor
+from helix_jax.strands import audit, layouts, outer, raptor
 
 
 def pool(payload_bytes, redundancy, seed, bits=287):
     """(layout, payload, index, symbols, digest, generator) of a random payload."""
     rng = np.random.default_rng(seed)
-    layout = packets.plan(bits, payload_bytes, redundancy)
+    layout = layouts.plan(bits, payload_bytes, redundancy)
     payload = rng.bytes(payload_bytes)
     return layout, payload, np.arange(layout.packets), outer.encode(layout, payload), outer.payload_digest(payload), rng
 
@@ -34,7 +34,7 @@ def survivors(layout, rng, lost_per_block):
 @pytest.mark.parametrize("extra", ["0", "1", "symbol-1", "symbol", "symbol+1", "9 symbols"])
 @pytest.mark.parametrize("redundancy", [0, 0.5])
 def test_small_payloads_are_systematic(extra, redundancy):
-    width = packets.plan(287, 1, redundancy).symbol_bytes
+    width = layouts.plan(287, 1, redundancy).symbol_bytes
     size = {"0": 0, "1": 1, "symbol-1": width - 1, "symbol": width, "symbol+1": width + 1, "9 symbols": 9 * width}[
         extra
     ]
@@ -247,7 +247,7 @@ def test_copies_of_an_index():
     result = outer.decode(layout, rows[order], received[order], outer.matching(digest))
     assert (result.payload, result.verified) == (payload, True)
     assert result.rejected.tolist() == [1, 2, 5]
-    bare = packets.plan(287, 3_000, 0)
+    bare = layouts.plan(287, 3_000, 0)
     tie = outer.decode(
         bare,
         np.append(np.arange(bare.packets), 2),

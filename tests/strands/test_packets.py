@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helix_jax.strands import packets
+from helix_jax.strands import layouts, packets
 
 KEY = b"pool key"
 
 
 def test_plan_of_the_default_pool():
-    layout = packets.plan(287, 256 * 1024, 0)
+    layout = layouts.plan(287, 256 * 1024, 0)
     assert (layout.symbol_bytes, layout.index_bits, layout.check_bits, layout.unused_bits) == (32, 13, 18, 0)
     assert (layout.sources, layout.blocks, layout.packets, layout.repairs) == (8192, 1, 8192, 0)
     assert 8 * layout.payload_bytes / (150 * layout.packets) > 1.70
@@ -36,9 +36,9 @@ def test_plan_fits_and_is_the_widest(bits, payload_bytes, redundancy, multiple):
     widths = [s for s in range(multiple, 1 + bits // 8, multiple) if fits(s)[0]]
     if not widths:
         with pytest.raises(ValueError, match="longer strands"):
-            packets.plan(bits, payload_bytes, redundancy, multiple)
+            layouts.plan(bits, payload_bytes, redundancy, multiple)
         return
-    layout = packets.plan(bits, payload_bytes, redundancy, multiple)
+    layout = layouts.plan(bits, payload_bytes, redundancy, multiple)
     assert layout.symbol_bytes == widths[-1]
     _, blocks, sources, repairs, index_bits = fits(widths[-1])
     assert (layout.blocks, layout.sources, layout.repairs) == (blocks, sources, repairs)
@@ -51,22 +51,22 @@ def test_plan_fits_and_is_the_widest(bits, payload_bytes, redundancy, multiple):
 
 
 def test_plan_counts_repairs_without_binary_hair():
-    layout = packets.plan(287, 33 * 100, 0.07)
+    layout = layouts.plan(287, 33 * 100, 0.07)
     assert (layout.sources, layout.repairs) == (100, 9)
-    assert packets.plan(287, 0, 0.1).repairs == 3
-    assert packets.plan(287, 0, 0.1).packets == 4
+    assert layouts.plan(287, 0, 0.1).repairs == 3
+    assert layouts.plan(287, 0, 0.1).packets == 4
 
 
 def test_plan_refuses():
     for bits in (0, 16, 24):
         with pytest.raises(ValueError, match="longer strands"):
-            packets.plan(bits, 1, 0)
-    assert packets.plan(25, 1, 0).symbol_bytes == 1
+            layouts.plan(bits, 1, 0)
+    assert layouts.plan(25, 1, 0).symbol_bytes == 1
     with pytest.raises(ValueError, match="longer strands"):
-        packets.plan(60, 1 << 40, 0)
+        layouts.plan(60, 1 << 40, 0)
     for redundancy in (-0.1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="not a share"):
-            packets.plan(287, 100, redundancy)
+            layouts.plan(287, 100, redundancy)
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_plan_refuses():
 )
 def test_layout_refuses_contradictions(fields, words):
     good = {"bits": 100, "symbol_bytes": 8, "index_bits": 10, "check_bits": 16, "payload_bytes": 5, "repairs": 0}
-    assert packets.PacketLayout(**good).unused_bits == 10
+    assert layouts.PacketLayout(**good).unused_bits == 10
     with pytest.raises(ValueError, match=words):
-        packets.PacketLayout(**{**good, **fields})
+        layouts.PacketLayout(**{**good, **fields})
 
 
 @pytest.mark.parametrize(("payload_bytes", "redundancy"), [(0, 0), (10, 0), (10, 1.0), (60_000, 0.01), (50_000, 0)])
 def test_locate_follows_the_stated_order(payload_bytes, redundancy):
-    layout = packets.plan(50, payload_bytes, redundancy)
+    layout = layouts.plan(50, payload_bytes, redundancy)
     sizes = layout.block_sources
     expected = [(block, symbol) for block, size in enumerate(sizes) for symbol in range(size)]
     expected += [(block, size + r) for block, size in enumerate(sizes) for r in range(layout.repairs)]
@@ -105,7 +105,7 @@ def test_locate_follows_the_stated_order(payload_bytes, redundancy):
 @given(data=st.data(), bits=st.integers(25, 330), payload_bytes=st.integers(0, 5000), seed=st.integers(0, 1 << 32))
 def test_fields_lie_where_stated(data, bits, payload_bytes, seed):
     try:
-        layout = packets.plan(bits, payload_bytes, data.draw(st.sampled_from([0, 0.3])))
+        layout = layouts.plan(bits, payload_bytes, data.draw(st.sampled_from([0, 0.3])))
     except ValueError:
         return
     rng = np.random.default_rng(seed)
@@ -132,7 +132,7 @@ def test_fields_lie_where_stated(data, bits, payload_bytes, seed):
 
 
 def test_many_packets_at_once():
-    layout = packets.plan(287, 32 * 70_000, 0)
+    layout = layouts.plan(287, 32 * 70_000, 0)
     symbols = np.random.default_rng(1).integers(0, 256, (70_000, layout.symbol_bytes), np.uint8)
     words = packets.pack(layout, KEY, np.arange(70_000), symbols)
     index, back, ok = packets.unpack(layout, KEY, words)
@@ -142,7 +142,7 @@ def test_many_packets_at_once():
 
 
 def test_index_out_of_range_and_unused_bits():
-    layout = packets.PacketLayout(100, 4, 8, 32, 4 * 200, 0)
+    layout = layouts.PacketLayout(100, 4, 8, 32, 4 * 200, 0)
     symbols = np.ones((3, 4), np.uint8)
     words = packets.pack_fields(100, 8, 32, KEY, np.array([199, 200, 255]), symbols)
     index, _, ok = packets.unpack(layout, KEY, words)
@@ -157,7 +157,7 @@ def test_index_out_of_range_and_unused_bits():
 
 
 def test_bad_arguments():
-    layout = packets.plan(100, 50, 0)
+    layout = layouts.plan(100, 50, 0)
     symbols = np.zeros((1, layout.symbol_bytes), np.uint8)
     for index in (-1, layout.packets):
         with pytest.raises(ValueError, match="out of range"):
@@ -188,7 +188,7 @@ def test_check_values_are_frozen():
 
 
 def test_garbage_passes_as_rarely_as_stated():
-    layout = packets.plan(285, 256 * 1024, 0)
+    layout = layouts.plan(285, 256 * 1024, 0)
     assert (layout.check_bits, layout.unused_bits, layout.packets) == (16, 0, 1 << layout.index_bits)
     words = np.random.default_rng(7).integers(0, 1 << 32, (1 << 20, 9), np.uint32)
     words[:, 8] &= np.uint32(0xFFFFFFFF << (288 - 285) & 0xFFFFFFFF)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from helix_jax.config import MixingConfig
 from helix_jax.strands import header as headers
-from helix_jax.strands import outer, packets, sections
+from helix_jax.strands import layouts, outer, sections
 from helix_jax.strands.sections import HeaderError, Section
 
 BITS = 287  # of 150 nt in the set helix
@@ -93,7 +93,7 @@ def test_what_is_unknown_is_skipped_or_refused():
     data = header((*SECTIONS, Section(99, 10))).to_bytes()
     read = headers.Header.from_bytes(data)
     assert read.sections[-1].kind == "unknown 99"
-    assert read.layout(BITS).sections[-1] == packets.Part(1, 0)
+    assert read.layout(BITS).sections[-1] == layouts.Part(1, 0)
     body = header().to_bytes()[:-4].rstrip(b"\0")  # the last section ends with details that are not zero
     optional = (body + sections.field(200, b"later")).ljust(headers.SIZES[1] - 4, b"\0")
     assert headers.Header.from_bytes(with_crc(optional)) == header()
@@ -147,7 +147,7 @@ def test_header_strands_of_any_size_are_found(bits, count):
 
 @pytest.fixture(scope="module")
 def pool():
-    layout = packets.plan(BITS, 0, 0, sections=[(120, 3.0), (700, 0.5), (3000, 0.1), (0, 0)])
+    layout = layouts.plan(BITS, 0, 0, sections=[(120, 3.0), (700, 0.5), (3000, 0.1), (0, 0)])
     rng = np.random.default_rng(3)
     payload = rng.bytes(layout.payload_bytes)
     ends = np.cumsum([part.sources for part in layout.parts]) * layout.symbol_bytes
@@ -161,7 +161,7 @@ def pool():
 def test_each_part_has_its_redundancy(pool):
     layout, _, _, symbols = pool
     assert [part.repairs for part in layout.parts] == [
-        packets.repairs_of(share, part.sources) for share, part in zip((3.0, 0.5, 0.1, 0), layout.parts, strict=True)
+        layouts.repairs_of(share, part.sources) for share, part in zip((3.0, 0.5, 0.1, 0), layout.parts, strict=True)
     ]
     assert layout.sources == sum(layout.block_sources)
     assert len(symbols) == layout.packets
@@ -202,7 +202,7 @@ def test_a_wrong_packet_of_one_part_harms_no_other(pool):
 
 
 def test_sections_are_whole_symbols():
-    layout = packets.plan(BITS, 0, 0, sections=[(120, 0.1)])
-    for changes in ({"payload_bytes": 119}, {"repairs": 1}, {"sections": (packets.Part(0, 0),)}):
+    layout = layouts.plan(BITS, 0, 0, sections=[(120, 0.1)])
+    for changes in ({"payload_bytes": 119}, {"repairs": 1}, {"sections": (layouts.Part(0, 0),)}):
         with pytest.raises(ValueError, match=r"sections|repair"):
             dataclasses.replace(layout, **changes)

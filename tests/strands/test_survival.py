@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helix_jax.config import Survival
-from helix_jax.strands import outer, packets, survival
+from helix_jax.strands import layouts, outer, survival
 from helix_jax.strands.survival import UNREAD
 
 
@@ -62,9 +62,9 @@ def test_blocks_share_the_failure():
 
 def test_a_planned_pool_fails_as_seldom_as_asked_and_one_with_less_oftener():
     target = Survival(loss=0.2, coverage=6, errors=0.05, failure=0.05)
-    layout = packets.plan(287, 3000, target)
-    repairs = layout.repairs - packets.SPARE
-    assert layout.repairs == packets.repairs_of(target, layout.sources)
+    layout = layouts.plan(287, 3000, target)
+    repairs = layout.repairs - layouts.SPARE
+    assert layout.repairs == layouts.repairs_of(target, layout.sources)
     generator = np.random.default_rng(1)
     payload = generator.bytes(layout.payload_bytes)
     symbols = outer.encode(layout, payload)

@@ -12,7 +12,7 @@ from helix_jax.config import CodecConfig, StrandConfig, TokenizerConfig
 from helix_jax.nets import Nets
 from helix_jax.reference import archive, token_coder
 from helix_jax.strands import header as headers
-from helix_jax.strands.packets import planner
+from helix_jax.strands.layouts import planner
 from helix_jax.tokenizer import model as nets
 from helix_jax.tokenizer import tiles, update
 from helix_jax.tokenizer.weights import DEFAULT, Model, load

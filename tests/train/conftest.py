@@ -47,15 +47,3 @@ def shards(videos, tmp_path_factory):
     out = tmp_path_factory.mktemp("shards") / "shards"
     prepare.prepare([videos], out, frames=16, size=32, smallest=(8, 16), exclude=("left_out",), workers=1)
     return out
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Runs of the same configuration compile the same step: keep it."""
-    import jax
-
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)

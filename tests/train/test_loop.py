@@ -119,10 +119,9 @@ def test_validation_is_what_the_probe_shows(tmp_path, tiny, shards, make_clip):
     """Here from a folder of videos, which is cut too."""
     (tmp_path / "other").mkdir()
     make_clip(tmp_path / "other" / "other.mp4", 20, 40, 48)
-    cfg = set_to(tiny, steps=1)
-    loop.run(cfg, tokenizer.task(cfg), shards, tmp_path / "run", validation=tmp_path / "other")
-    picture = matplotlib.image.imread(tmp_path / "run" / "pictures" / "0000001.png")
-    probe = loop.probe_clips(cfg, tmp_path / "run" / "validation")
+    loop.run(tiny, tokenizer.task(tiny), shards, tmp_path / "run", validation=tmp_path / "other")
+    picture = matplotlib.image.imread(tmp_path / "run" / "pictures" / "0000004.png")
+    probe = loop.probe_clips(tiny, tmp_path / "run" / "validation")
     assert {row[0] for row in open_shards(tmp_path / "run" / "validation").rows} == {"other.mp4"}
     np.testing.assert_allclose(picture[:, :16, :3] * 255, probe[:, 4].reshape(32, 16, 3), atol=0.5)
 
@@ -145,12 +144,12 @@ def clips():
 def plain_step(cfg, clips):
     """The step again, on one device, without any of our parallel code: the mean over the micro-batches, in a loop."""
     task = tokenizer.task(cfg)
-    params = task.init(jax.random.key(0))
+    params = jax.jit(task.init)(jax.random.key(0))
     change = optimiser.make(cfg.optimiser, cfg.steps, task.vectors)
     key = jax.random.fold_in(jax.random.key(cfg.seed), 0)
     parts = clips.reshape(cfg.parallel.micro, -1, *clips.shape[1:])
-    each = [jax.value_and_grad(task.loss, has_aux=True)(params, jnp.asarray(part), jax.random.fold_in(key, n), 0)
-            for n, part in enumerate(parts)]  # fmt: skip
+    of_part = jax.jit(jax.value_and_grad(task.loss, has_aux=True))  # op by op it takes three hundred compilations
+    each = [of_part(params, jnp.asarray(part), jax.random.fold_in(key, n), 0) for n, part in enumerate(parts)]
     (loss, _), grads = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *each)
     updates, _ = change.update(grads, change.init(params), params)
     return optax.apply_updates(params, updates), loss, optax.tree.norm(grads)
@@ -229,11 +228,15 @@ def test_frozen_parameters_do_not_move(tiny, clips):
         assert any(moved) == (name in ("from_digits", "decoder", "unembed"))
 
 
-def test_clip_limits_the_gradient(tiny, clips):
+def test_clip_limits_the_gradient():
     grads = {"b": jnp.array([3.0, 0, 0, 4.0])}
     np.testing.assert_allclose(optimiser.clipped(grads, 5.0, 0.5)["b"], [0.3, 0, 0, 0.4], rtol=1e-6)
     for most in (0.0, 6.0):
         np.testing.assert_array_equal(optimiser.clipped(grads, 5.0, most)["b"], grads["b"])
+
+
+@pytest.mark.slow  # compiles two steps; how it clips is tested above
+def test_a_step_clips(tiny, clips):
     limited, plain = (one_step(set_to(tiny, optimiser={"clip": most}), clips) for most in (1e-3, 0.0))
     moments = [
         max(np.abs(leaf).max() for path, leaf in jax.tree_util.tree_flatten_with_path(state["optimiser"])[0]
@@ -318,10 +321,11 @@ def test_checkpoint_of_another_net_is_refused_by_name(finished, tiny, shards):
 
 
 def test_changed_settings_are_told(tmp_path, finished, tiny, shards, capsys):
+    """Here all steps are done already."""
     shutil.copytree(finished, tmp_path / "run")
-    cfg = set_to(tiny, steps=5, seed=1, log={"every": 2})
+    cfg = set_to(tiny, seed=1, log={"every": 2})
     loop.run(cfg, tokenizer.task(cfg), shards, tmp_path / "run")
-    assert "resuming at step 4; changed since: log.every, seed, steps\n" in capsys.readouterr().out
+    assert "resuming at step 4; changed since: log.every, seed\n" in capsys.readouterr().out
 
 
 # ---- stopping ------------------------------------------------------------------------------
@@ -349,8 +353,10 @@ def test_loss_that_is_not_a_number_is_named(tmp_path, tiny, shards):
 
 
 def test_a_lost_step_is_never_saved(tmp_path, tiny, shards):
-    with pytest.raises(FloatingPointError, match="loss of step 2 is nan"):
-        loop.run(tiny, broken_task(tiny, 2), shards, tmp_path)
+    """Step 3 again, which is compiled already, and would now be saved."""
+    cfg = set_to(tiny, checkpoint={"every": 3})
+    with pytest.raises(FloatingPointError, match="loss of step 3 is nan"):
+        loop.run(cfg, broken_task(cfg, 3), shards, tmp_path)
     kept = checkpoint.Checkpoints(tmp_path / "checkpoints")
     assert kept.steps == []
     kept.close()
