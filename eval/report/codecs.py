@@ -94,6 +94,12 @@ AV1 = Codec("av1", "AV1", "libsvtav1", "libdav1d", ("8", "2"), 63.0, 0.25, 8, _T
 CODECS = (H264, H265, AV1)
 
 
+def quick(codec: Codec) -> Codec:
+    """Return a codec with its thorough preset, and AV1 with both, at full size and without the best point."""
+    presets = codec.presets if codec is AV1 else codec.presets[-1:]
+    return dataclasses.replace(codec, presets=presets, ladder=((1.0, codec.ladder[0][1][1:]),))
+
+
 @dataclass(frozen=True)
 class Stream:
     """A clip as one codec writes it.
