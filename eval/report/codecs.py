@@ -95,9 +95,9 @@ CODECS = (H264, H265, AV1)
 
 
 def quick(codec: Codec) -> Codec:
-    """Return a codec with its thorough preset, and AV1 with both, at full size and without the best point."""
+    """Return a codec with its thorough preset, and AV1 with both, at full size."""
     presets = codec.presets if codec is AV1 else codec.presets[-1:]
-    return dataclasses.replace(codec, presets=presets, ladder=((1.0, codec.ladder[0][1][1:]),))
+    return dataclasses.replace(codec, presets=presets, ladder=codec.ladder[:1])
 
 
 @dataclass(frozen=True)
