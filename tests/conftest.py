@@ -60,9 +60,18 @@ def compiler_effort(request):
 LONGEST = ("tests/train", "tests/multihost", "tests/test_readme", "tests/test_tour")
 
 
-def pytest_collection_modifyitems(items):
-    """The longest files first, so that two workers are done together."""
+@pytest.hookimpl(tryfirst=True)  # before the mark decides
+def pytest_collection_modifyitems(config, items):
+    """The longest files first, so that two workers are done together; what slow.txt lists is marked slow."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    listed = pathlib.Path(__file__).with_name("slow.txt").read_text().splitlines()
+    slow = {line.split("  #")[0] for line in listed if not line.startswith("#")}
+    for item in items:
+        if item.nodeid in slow:
+            item.add_marker(pytest.mark.slow)
+            slow.discard(item.nodeid)
+    if slow and len({item.path for item in items}) > 100:  # all files are collected, and not some
+        raise pytest.UsageError(f"tests/slow.txt lists what is not there: {', '.join(sorted(slow))}")
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_the_readmes_example_writes_what_the_command_writes(tmp_path, one_shape,
     exec(code, scope)
     assert run_cli("encode", "clip.mp4", "-o", "pool.fasta").exit_code == 0
     np.testing.assert_array_equal(fasta.read("pool.fasta")[150], scope["pool"].strands)
-    assert scope["pool"].header.mode != "raw"
+    assert scope["pool"].header.codec == "av1"
     pictures = np.concatenate(list(scope["blocks"]))
     assert pictures.shape == (16, 64, 72, 3)
     assert scope["report"].verified

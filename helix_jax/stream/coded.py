@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from helix_jax.stream import av1
 from helix_jax.stream.groups import MEMORY, Source, groups
+from helix_jax.video import planes
 from helix_jax.video.clip import VideoInfo
-from helix_jax.video.pictures import PRECISE
 from helix_jax.video.signal import Signal
 
 Progress = Callable[[str, int, int], None]
@@ -129,22 +128,12 @@ def psnr(errors: Iterable[float], weights: Iterable[int]) -> float:
 
 def mean_squared(frames: Iterable[av.VideoFrame], shown: Iterable[av.VideoFrame], signal: Signal) -> float:
     """Return the mean squared difference of frames in RGB, as they are shown in 8 bits."""
-    both = VideoReformatter(), VideoReformatter()
     total = count = 0
     for pair in zip(frames, shown, strict=True):
-        one, other = (rgb(each, frame, signal) for each, frame in zip(both, pair, strict=True))
+        one, other = (planes.rgb(frame, signal) for frame in pair)
         gap = (np.maximum(one, other) - np.minimum(one, other)).astype(np.uint16)
         total, count = total + float(np.square(gap).mean()), count + 1
     return total / count
-
-
-def rgb(reformatter: VideoReformatter, frame: av.VideoFrame, signal: Signal) -> np.ndarray:
-    """Return uint8[H, W, 3] of a frame in the colours of the signal."""
-    picture = reformatter.reformat(
-        frame, format="rgb24", src_colorspace=signal.matrix, src_color_range=2 if signal.full_range else 1,
-        interpolation=PRECISE, threads=1,
-    )  # fmt: skip
-    return picture.to_ndarray()
 
 
 def _read(clip, lengths, wanted) -> Iterator[list[av.VideoFrame] | None]:

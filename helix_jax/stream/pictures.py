@@ -350,6 +350,8 @@ def _string(part: contents.Part, info: VideoInfo) -> _String:
             f"the header says pictures of {width}x{height}, shown at {info.width}x{info.height}, more than "
             f"{MOST_PIXELS:,} pixels: forged?"
         )
+    if frames > part.section.size:  # no picture takes less than a byte, and a lost group is shown all the same
+        raise DecodeError(f"the header says {frames:,} pictures in {part.section.size:,} bytes: forged?")
     return _String(frames, (height, width), part.data)
 
 

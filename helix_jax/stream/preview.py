@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from helix_jax.stream import av1, coded, obus
@@ -21,6 +20,7 @@ from helix_jax.stream.av1 import SMALLEST
 from helix_jax.stream.fit import FitError, search
 from helix_jax.stream.groups import Source
 from helix_jax.stream.obus import StreamError
+from helix_jax.video import planes
 from helix_jax.video.clip import VideoInfo
 from helix_jax.video.signal import UNSPECIFIED, Signal
 
@@ -119,10 +119,7 @@ class _Search:
         if len(self._frames) != len(self._times):
             raise StreamError(f"the clip has not the {self._total} frames that it states")
         compared = _centres(len(self._frames), min(len(self._frames), _COMPARED))
-        reformatter = VideoReformatter()
-        self._compared = [
-            (self._times[place], coded.rgb(reformatter, self._frames[place], clip.signal)) for place in compared
-        ]
+        self._compared = [(self._times[place], planes.rgb(self._frames[place], clip.signal)) for place in compared]
         doubling = (part * 2**power for power in range(9) for part in (2, 3))
         self.counts = sorted({1, len(self._frames), *(count for count in doubling if count < len(self._frames))})
 
@@ -142,9 +139,9 @@ class _Search:
         return None if data is None else Preview(data, size, count, crf, self._psnr(data, size, count))
 
     def _psnr(self, data, size, count):
-        signal, reformatter = self._clip.signal, VideoReformatter()
+        signal = self._clip.signal
         frames = av1.resize(av1.decode(data, size=size, frames=count, signal=signal), self._size)
-        shown = [coded.rgb(reformatter, frame, signal).astype(np.int16) for frame in frames]
+        shown = [planes.rgb(frame, signal).astype(np.int16) for frame in frames]
         squares = [
             float(np.square((rgb - shown[time * count // self._total]).astype(np.float32)).mean())
             for time, rgb in self._compared
@@ -196,7 +193,6 @@ def shown(data: bytes, info: VideoInfo, signal: Signal, block: int = 32) -> Iter
 
     The other arguments and the errors are those of ``frames``.
     """
-    reformatter = VideoReformatter()
-    pictures = (coded.rgb(reformatter, frame, signal) for frame in frames(data, info, signal))
+    pictures = (planes.rgb(frame, signal) for frame in frames(data, info, signal))
     while part := list(itertools.islice(pictures, block)):
         yield np.stack(part)

@@ -261,12 +261,7 @@ class Station:
         shares = [(size, _at_least(redundancy, own)) for size, own in sections]
         parts = tuple(layouts.part_of(*share, width) for share in shares or [(size, redundancy)])
         layout = layouts.wide(width, parts, bool(sections))
-        strands, most = layout.packets + _header_layout(scheme).packets, 3**scheme.index
-        if strands > most:
-            raise HelixError(
-                f"{size} bytes need {strands} strands, more than {most}, which {scheme.index} index letters of the "
-                "scheme can number: use a scheme with a longer index"
-            )
+        _check_index(scheme, layout, size)
         return _layout(scheme, layout)
 
     def cost(self, layout: layouts.PacketLayout) -> int:
@@ -297,6 +292,7 @@ class Station:
     ) -> "Draft":
         """Make a payload ready for writing (``writer.Station.draft``)."""
         symbols = np.ascontiguousarray(rows if isinstance(rows, np.ndarray) else rows(0, layout.sources))
+        _check_index(self.scheme, layout, content_bytes)  # now that the size of the header is known
         head = header_of(
             lambda begin, end: symbols[begin:end], fields, layout, constraints=NAME,
             tables_hash=digest(self.scheme)[:8], content_bytes=content_bytes, mixing=mixing, key=key,
@@ -346,6 +342,16 @@ def digest(scheme: Scheme) -> bytes:
     """Return a hash of what the writer and the reader must agree on, which the header states."""
     agreed = {field: str(getattr(scheme, field)) for field in _AGREED}
     return hashlib.sha256(repr(agreed).encode()).digest()
+
+
+def _check_index(scheme, layout, size):
+    """Raise HelixError where the index cannot number the strands of a pool of so many bytes."""
+    strands, most = layout.packets + _header_layout(scheme, layout.header_bytes).packets, 3**scheme.index
+    if strands > most:
+        raise HelixError(
+            f"{size} bytes need {strands} strands, more than {most}, which {scheme.index} index letters of the scheme "
+            "can number: use a scheme with a longer index"
+        )
 
 
 def _at_least(redundancy, own):

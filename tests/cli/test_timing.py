@@ -116,7 +116,7 @@ def test_encode_simulate_decode(tmp_path, shelf, run_cli, weights_file):
         "decode", shelf / "clip.fasta", "-o", tmp_path / "back.mp4", *writer(shelf), "--model", weights_file, "--json"
     )
     figures = only_json(result)
-    about_video = {"frames", "height", "width", "fps", "pixel_format", "lost_tokens"}
+    about_video = {"frames", "height", "width", "fps", "pixel_format", "sound", "lost_tokens"}
     assert figures.keys() == REPORT_FIELDS | {"output"} | about_video
     assert (figures["lost_tokens"], figures["verified"]) == (0, True)
     assert video.open_video(tmp_path / "back.mp4").info == video.open_video(shelf / "clip.mp4").info

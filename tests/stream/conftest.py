@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from av.video.reformatter import VideoReformatter
 
-from helix_jax.stream import coded
-from helix_jax.video import Clip
+from helix_jax.video import Clip, planes
 from helix_jax.video.signal import Signal
 
 
@@ -14,8 +12,7 @@ class YuvClip(Clip):
 
     def shown(self):
         """uint8[T, H, W, 3] of the frames in 4:2:0."""
-        reformatter = VideoReformatter()
-        return np.stack([coded.rgb(reformatter, frame, self.signal) for frame in self.yuv()])
+        return np.stack([planes.rgb(frame, self.signal) for frame in self.yuv()])
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from helix_jax.stream import av1, coded, fit, groups, obus
+from helix_jax.video import planes
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +17,9 @@ def clip(yuv_clip, scene):
 def whole(fitted, clip):
     """uint8[T, H, W, 3] of the units one after the other."""
     frames, size = [], (clip.info.height, clip.info.width)
-    reformatter = av1.VideoReformatter()
     for unit in fitted.units:
         decoded = av1.decode(unit.data, size=fitted.size, frames=unit.frames, signal=clip.signal)
-        frames += [coded.rgb(reformatter, frame, clip.signal) for frame in av1.resize(decoded, size)]
+        frames += [planes.rgb(frame, clip.signal) for frame in av1.resize(decoded, size)]
     return np.stack(frames)
 
 

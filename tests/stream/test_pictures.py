@@ -130,9 +130,9 @@ def test_without_preview_the_picture_before_stays(made):
         codec.film(strands_of(pool, np.setdiff1d(np.arange(pool.count), packets_of(pool, 0, 1)[::2])))
 
 
-@pytest.mark.parametrize("budget", [14_000, 30_000])
-def test_a_budget_is_filled_and_not_exceeded(budget):
-    pool = codec.encode(CLIP, config=dataclasses.replace(CONFIG, preview=0.05, budget=budget))
+@pytest.mark.parametrize(("budget", "preview"), [(14_000, 0.0), (30_000, 0.05)])
+def test_a_budget_is_filled_and_not_exceeded(budget, preview):
+    pool = codec.encode(CLIP, config=dataclasses.replace(CONFIG, preview=preview, budget=budget))
     assert 0.98 * budget < pool.nucleotides <= budget
     _, _, report = codec.decode(strands_of(pool))
     assert report.verified
@@ -145,7 +145,7 @@ def test_a_budget_too_small_is_refused():
 
 
 def test_quality_buys_picture():
-    pools = [codec.encode(CLIP, config=dataclasses.replace(CONFIG, quality=quality)) for quality in (1, 9)]
+    pools = [codec.encode(CLIP, config=dataclasses.replace(CONFIG, preview=0.0, quality=q)) for q in (1, 9)]
     shown = [auto.psnr([CLIP.frames], codec.decode(strands_of(pool))[1]) for pool in pools]
     sizes = [sum(s.size for s in pool.header.sections if s.kind == "av1") for pool in pools]
     assert sizes[0] < sizes[1] / 1.3
@@ -170,8 +170,8 @@ def test_sound_is_better_protected_than_the_picture():
     film = codec.film(strands_of(pool, np.setdiff1d(kept, packets_of(pool, 1)[: sound.repairs + 1])))
     assert film.sound is None
     assert film.report.lost_sound
-    silent = codec.encode(Loud(CLIP.frames, FPS), config=dataclasses.replace(CONFIG, silent=True))
-    assert kinds(silent) == ["preview", "av1", "av1"]
+    silent = codec.encode(Loud(CLIP.frames, FPS), config=dataclasses.replace(CONFIG, silent=True, preview=0.0))
+    assert kinds(silent) == ["av1", "av1"]
 
 
 def given(every, info=CLIP.info, signal=None, **changes):
@@ -224,11 +224,14 @@ def test_hostile_streams_are_refused(whole):
         pool = given([first, dataclasses.replace(second, data=data)])
         with pytest.raises(DecodeError):
             list(codec.decode(strands_of(pool))[1])
+    long = given([first, contents.Content("av1", b"x", 0, numbers(10**9, *SIZE))], frames=10**9 + 15)
+    with pytest.raises(DecodeError, match="pictures in 1 bytes"):
+        codec.decode(strands_of(long))
     huge = given([first, second], height=1 << 20, width=1 << 20)
     with pytest.raises(DecodeError, match="pixels"):
         codec.decode(strands_of(huge))
     bad_preview = given(
-        [contents.Content("preview", rng.bytes(80)), first, contents.Content("av1", b"", 0, second.details)]
+        [contents.Content("preview", rng.bytes(80)), first, contents.Content("av1", bytes(20), 0, second.details)]
     )
     with pytest.raises(DecodeError):
         list(codec.decode(strands_of(bad_preview))[1])
@@ -254,7 +257,7 @@ def test_a_pool_of_a_release_before(whole):
 
 
 def test_auto_takes_what_shows_more(monkeypatch):
-    config = dataclasses.replace(CONFIG, codec="auto")
+    config = dataclasses.replace(CONFIG, codec="auto", preview=0.0)
     asked = []
     monkeypatch.setattr(auto, "_all_digits", lambda begin, nets: 90.0)
     monkeypatch.setattr(auto, "_tokens", lambda begin, nets, config, station: asked.append(config) or 12.0)

@@ -223,10 +223,10 @@ def test_a_header_that_promises_an_update_for_which_there_is_no_room(model, clip
     pool = codec.encode(clip, Nets(model), config=config)
     forged = dataclasses.replace(pool.header, update=4)
     with pytest.raises(codec.DecodeError, match="has room for"):
-        described.info_of(forged, Nets(model))
+        described.info_of(forged, Nets(model), forged.sources)
     few = dataclasses.replace(forged, mode="context", prior_hash=b"prior!", sources=1, content_bytes=1)
     with pytest.raises(codec.DecodeError, match="of 1 packets hold an update"):
-        described.info_of(few, Nets(model))
+        described.info_of(few, Nets(model), few.sources)
     assert headers.Header.from_bytes(forged.to_bytes()) == forged
 
 

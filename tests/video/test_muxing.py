@@ -140,9 +140,10 @@ def test_frames_are_written_to_each_kind_of_file(tmp_path, suffix, codec, lossle
         out.write(clip.frames)
     reader = open_video(tmp_path / f"a{suffix}")
     assert reader.info == clip.info
-    assert (
-        dataclasses.replace(reader.signal, aspect=Fraction(1)) == Signal()
-    )  # BT.709, whatever the pool's samples were
+    # The matrix is that of BT.709, but the levels are those of HLG, which the tags say.
+    assert dataclasses.replace(reader.signal, aspect=Fraction(1)) == Signal(
+        primaries=HLG.primaries, transfer=HLG.transfer
+    )
     assert abs(round(reader.signal.aspect * size[1]) - size[1] * HLG.aspect) < 1  # WebM has whole pixels
     with av.open(str(tmp_path / f"a{suffix}")) as container:
         assert container.streams.video[0].codec_context.name.endswith(codec)

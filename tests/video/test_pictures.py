@@ -287,7 +287,7 @@ def test_every_loss_is_told_of_many_clips_too(tmp_path):
     traits = {"alpha": True, "bits": 10}
     told = [
         not_kept.of_clip(
-            "-", info, Traits(**traits, transfer=transfer, primaries="BT.2020"), sound=True, streams=(2, 0),
+            "-", info, Traits(**traits, transfer=transfer, primaries="BT.2020"), streams=(2, 0),
             aspect=Fraction(4, 3), alpha=True, interlaced=True,
         )
         for transfer in ("PQ", "")
