@@ -138,7 +138,7 @@ def contenders_of(
 
 
 def _digest(shown):
-    return hashlib.sha256(np.ascontiguousarray(shown)).digest()
+    return hashlib.sha256(shown.tobytes()).digest()
 
 
 def _strands(contenders):

@@ -63,7 +63,7 @@ class Way:
         )
 
 
-WAYS = (  # in mode raw these are 8, 6, and 4 digits; for AV1 CRF 63 - 3.5 quality
+WAYS: tuple[Way, ...] = (  # in mode raw these are 8, 6, and 4 digits; for AV1 CRF 63 - 3.5 quality
     Way("raw", (10, 7, 4)),
     Way("context", (10, 6, 2, 0)),
     Way("raw", (10, 6, 3), 2),
