@@ -91,7 +91,13 @@ _TO_63 = ((1.0, (32, 43, 54, 63)), (0.5, (40, 52, 63)), (0.25, (48,)))
 H264 = Codec("h264", "H.264", "libx264", "h264", ("medium", "veryslow"), 51.0, 0.05, 6, _TO_51)
 H265 = Codec("h265", "H.265", "libx265", "hevc", ("medium", "slower"), 51.0, 0.05, 6, _TO_51)
 AV1 = Codec("av1", "AV1", "libsvtav1", "libdav1d", ("8", "2"), 63.0, 0.25, 8, _TO_63)  # 8 is SVT-AV1's default
-CODECS = (H264, H265, AV1)
+CODECS: tuple[Codec, ...] = (H264, H265, AV1)
+
+
+def quick(codec: Codec) -> Codec:
+    """Return a codec with its thorough preset, and AV1 with both, at full size."""
+    presets = codec.presets if codec is AV1 else codec.presets[-1:]
+    return dataclasses.replace(codec, presets=presets, ladder=codec.ladder[:1])
 
 
 @dataclass(frozen=True)

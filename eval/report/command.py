@@ -6,7 +6,8 @@
 ``eval.report.compare`` says what is measured of each clip; ``eval.report.codecs`` and ``eval.report.writers`` say how
 the codecs are used and how strands are written. The clips are grouped by whether they are clean (``eval.clips.load``);
 --half measures clips at half size too, which counts as clean. --seconds measures so much of those clips that last so
-long, and --sound gives them a synthetic voice, as the classic clips are silent.
+long, and --sound gives them a synthetic voice, as the classic clips are silent. --quick measures curves of few points
+and nothing else.
 
 FOLDER gets report.html (everything in one file: tables, plots, pictures, and a video of each clip), report.csv (a row
 for each clip, method, writer and point), losses.csv, report.md (the tables for a README) and clips/, where each
@@ -55,6 +56,7 @@ def settings_of(args: argparse.Namespace, nets: ways.Judged) -> dict[str, Any]:
         "frames": args.frames,
         "seconds": args.seconds,
         "sound": args.sound,
+        "quick": args.quick,
         "redundancy": args.redundancy,
         "seeds": list(range(args.seed, args.seed + args.seeds)),
         "shares": compare.SHARES,
@@ -123,7 +125,9 @@ def measure(
         count = round(args.seconds * video.open_video(path).info.fps)
     clip = clips.load(path, count, half, args.sound)
     chosen = ways.chosen(args.ways)
-    figures, pictures, videos = compare.measure(clip, nets, chosen, args.redundancy, settings["seeds"], step)
+    figures, pictures, videos = compare.measure(
+        clip, nets, chosen, args.redundancy, settings["seeds"], step, args.quick
+    )
     folder = args.out / "clips"
     shown = []
     for number, (title, picture) in enumerate(pictures.items()):
@@ -223,6 +227,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0, help="use the first N seconds of clips that have so much")
     parser.add_argument("--sound", type=float, default=0, metavar="KBIT", help="give clips a voice of so many kbit/s")
     parser.add_argument("--ways", nargs="+", default=[], metavar="WAY", help=f"use helix_jax so only, some of: {names}")
+    parser.add_argument("--quick", action="store_true", help="curves only: thorough presets at full size, few points")
     known = [writer.name for writer in writers.WRITERS]
     parser.add_argument("--writers", nargs="+", default=known, choices=known, help="write the codecs so (default: all)")
     parser.add_argument("--redundancy", type=float, default=CODED, help=f"repair packets for one (default {CODED})")
@@ -230,6 +235,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="number of losses drawn at each share (default 1)")
     args = parser.parse_args()
     compare.CODERS = tuple(writer for writer in writers.WRITERS if writer.name in {*args.writers, writers.OURS.name})
+    if args.quick:
+        codecs.CODECS = tuple(codecs.quick(kind) for kind in codecs.CODECS)
+        ways.WAYS = tuple(dataclasses.replace(way, qualities=way.qualities[-3:]) for way in ways.WAYS)
     parallel.use_all_cores()
     parallel.keep_compiled()
     try:

@@ -56,7 +56,8 @@ def page(
     """
     plots = [mean_curves(results)]
     plots += [clip_curves(results, key) for key in qualities_of(results)]
-    plots.append(loss_curves(results))
+    if results[0]["losses"]:
+        plots.append(loss_curves(results))
     clips = [
         {
             "name": result["clip"],

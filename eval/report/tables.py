@@ -208,6 +208,8 @@ def each(results: Results) -> Table:
     names = list(dict.fromkeys(row["method"] for result in results for row in result["equal"]))
     rows: Rows = []
     for result in results:
+        if not result["equal"]:
+            continue
         have = {row["method"]: row for row in result["equal"]}
         pixels = result["frames"] * result["height"] * result["width"]
         cells = [f"{have[n]['psnr']:.2f} / {have[n]['ms_ssim']:.4f}" if n in have else NONE for n in names]

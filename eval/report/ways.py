@@ -63,14 +63,14 @@ class Way:
         )
 
 
-WAYS = (  # in mode raw these are 8, 6, and 4 digits; for AV1 CRF 63 - 3.5 quality
+WAYS: tuple[Way, ...] = (  # in mode raw these are 8, 6, and 4 digits; for AV1 CRF 63 - 3.5 quality
     Way("raw", (10, 7, 4)),
     Way("context", (10, 6, 2, 0)),
     Way("raw", (10, 6, 3), 2),
     Way("prior", (10, 5, 2), 2),
     Way("prior", (10, 8, 5, 2, 0)),
     Way("av1", (8, 6, 4, 2, 0), 0),
-    Way("av1", (6, 3, 1), 3),
+    Way("av1", (7, 4, 1), 3),
 )
 
 

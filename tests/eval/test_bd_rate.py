@@ -1,9 +1,9 @@
-"""Bjontegaard's difference of rates on curves whose difference is known."""
+"""Bjontegaard's differences on curves whose difference is known."""
 
 import numpy as np
 import pytest
 
-from eval.bd_rate import bd_rate, front
+from eval.bd_rate import bd_quality, bd_rate, front
 
 
 def points(rates, qualities, preset="", scale=1.0):
@@ -48,3 +48,14 @@ def test_front_is_the_best_preset_at_every_rate():
     found = {round(point["nt_per_pixel"], 6): point["psnr"] for point in kept}
     assert found == {1: 20, 2: 21, 4: pytest.approx(24), 8: 30}
     assert front([], "psnr") == []
+
+
+def test_quality_at_equal_nucleotides():
+    """2 dB better at each rate, over the rates that both reach."""
+    rates = (0.01, 0.02, 0.04, 0.08)
+    anchor = [{"nt_per_pixel": rate, "psnr": 30 + 3 * np.log2(rate / 0.01)} for rate in rates]
+    other = [{"nt_per_pixel": 2 * p["nt_per_pixel"], "psnr": p["psnr"] + 5} for p in anchor]
+    assert bd_quality(anchor, other, "psnr") == pytest.approx(2)
+    assert bd_quality(anchor, anchor, "psnr") == pytest.approx(0)
+    far = [{"nt_per_pixel": 100 * p["nt_per_pixel"], "psnr": p["psnr"]} for p in anchor]
+    assert bd_quality(anchor, far, "psnr") is None

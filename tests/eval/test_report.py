@@ -33,7 +33,7 @@ def small(monkeypatch):
     """Fewer points, one preset; the devices of the session and its cache stay."""
     monkeypatch.setattr("helix_jax.parallel.use_all_cores", lambda: None)
     monkeypatch.setattr("helix_jax.parallel.keep_compiled", lambda: None)
-    few = (ways.Way("raw", (10, 6)), ways.Way("prior", (10,)), ways.Way("av1", (2, 0)))
+    few = (ways.Way("raw", (10, 6)), ways.Way("prior", (10,)), ways.Way("av1", (1,)))
     monkeypatch.setattr(ways, "WAYS", few)
     kinds = [dataclasses.replace(kind, presets=kind.presets[:1], ladder=((1.0, (20, 51)),)) for kind in codecs.CODECS]
     monkeypatch.setattr(codecs, "CODECS", tuple(kinds))
@@ -97,8 +97,8 @@ def test_a_report(tmp_path, make_clip, run, lpips_file, weights_file, prior_file
     arguments = (tmp_path / "in", "--out", out, "--lpips", lpips_file)
     run(*arguments)
     points, losses = rows(out / "report.csv"), rows(out / "losses.csv")
-    assert len(points) == 2 + 1 + 3 * 2 * len(writers.WRITERS)
-    assert len(losses) == (2 + 3 + 1) * 3
+    assert len(points) == 2 + 1 + 1 + 3 * 2 * len(writers.WRITERS)
+    assert len(losses) == (2 + 1 + 3 + 1) * 3
     clip = clips.load(tmp_path / "in" / NAME, FRAMES)
     model, prior = weights.load(weights_file), prior_weights.load(prior_file)
 
