@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from helix_jax.config import CodecConfig
 from helix_jax.errors import DecodeError
 from helix_jax.strands.bases import Bases
-from helix_jax.strands.header_search import PORTION
+from helix_jax.strands.layouts import PORTION
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import mixing
 from helix_jax.writer import Received, Writer

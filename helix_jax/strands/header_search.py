@@ -16,11 +16,11 @@ from jaxtyping import UInt8
 from helix_jax.errors import DecodeError
 from helix_jax.strands import checker
 from helix_jax.strands import header as headers
+from helix_jax.strands.layouts import PORTION
 from helix_jax.strands.strand_coder import Constrained, StrandCoder
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import constraints, tables
 
-PORTION = 1 << 16  # strands processed at once
 LETTERS = 1 << 24  # letters processed at once
 SAMPLE = 2000  # strands that determine which constraint sets are likely
 LENGTHS, CHOICES = 8, 16  # how many of the commonest lengths of strands, and of the file's comments, are tried

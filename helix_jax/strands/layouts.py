@@ -22,6 +22,7 @@ CHECK_BITS = (16, 32)  # the narrowest and the widest check of a planned layout
 BLOCK_SYMBOLS = 8192  # the most source symbols in one block of the outer code
 # RaptorQ (outer.py) cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
 BLOCK_BYTES = 8 << 20
+PORTION = 1 << 16  # strands processed at once
 SPARE = 2  # packets with which RaptorQ practically never fails
 SMALL_POOL = 1 << 25  # bytes of packets that a header may always claim
 MOST_MISSING = 256  # packets that a header may claim for each strand received, where the pool is larger

@@ -14,7 +14,8 @@ from helix_jax import writer
 from helix_jax.errors import DecodeError
 from helix_jax.strands import header as headers
 from helix_jax.strands import layouts, outer, packets
-from helix_jax.strands.header_search import PORTION, AnyStrands, Found, check_alone, core, find_header, portions, turned
+from helix_jax.strands.header_search import AnyStrands, Found, check_alone, core, find_header, portions, turned
+from helix_jax.strands.layouts import PORTION
 from helix_jax.strands.strand_coder import StrandCoder
 from helix_jax.strands.written import Written
 from helix_jax.writer import Progress

@@ -32,7 +32,7 @@ from helix_jax.config import CODED, CodecConfig, MixingConfig, StrandConfig, Sur
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header as headers
 from helix_jax.strands import layouts, outer
-from helix_jax.strands.pool import header_of
+from helix_jax.strands.heading import header_of
 from helix_jax.strands.written import Written
 from helix_jax.timing import correction, frame, paths, reading
 from helix_jax.timing.schedule import Schedule

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import zlib
 
 import hypothesis
 import hypothesis.strategies as st
@@ -17,7 +18,7 @@ import pytest
 from helix_jax import packing
 from helix_jax.config import CodecConfig, StrandConfig, Survival
 from helix_jax.errors import DecodeError, HelixError
-from helix_jax.strands import header, packets
+from helix_jax.strands import header, layouts
 from helix_jax.timing import channel, ecc, frame, paths
 from helix_jax.timing import pool as timing
 from helix_jax.timing.graph import TALK
@@ -472,8 +473,14 @@ def test_a_header_that_makes_no_sense_is_refused(fields, message):
 
 
 def test_a_header_of_a_later_format_is_refused(monkeypatch):
+    plain = header.Header.to_bytes
+
+    def later(head):
+        data = b"\x09" + plain(head)[1:-4]
+        return data + zlib.crc32(data).to_bytes(4, "big")
+
     with monkeypatch.context() as patch:
-        patch.setattr(header, "VERSION", 9)
+        patch.setattr(header.Header, "to_bytes", later)
         reads = shuffled(copies_of(encode(content(17))))
     with pytest.raises(DecodeError, match="format version 9"):
         decode(reads)
@@ -489,7 +496,7 @@ def test_key():
 
 def test_a_header_of_a_stranger_takes_no_memory(monkeypatch):
     """Memory follows the header's claim only as far as what came back makes it likely."""
-    monkeypatch.setattr(packets, "SMALL_POOL", 0)
-    monkeypatch.setattr(packets, "MOST_MISSING", 0)
+    monkeypatch.setattr(layouts, "SMALL_POOL", 0)
+    monkeypatch.setattr(layouts, "MOST_MISSING", 0)
     with pytest.raises(DecodeError, match="forged, or nearly all"):
         decode(written(content(40)))
