@@ -27,6 +27,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from jaxtyping import Bool, UInt8
 
+from helix_jax.stream import av1
 from helix_jax.video.pictures import PRECISE
 
 FILLED = 0.98  # share of the allowed bytes at which a stream is large enough
@@ -170,6 +171,8 @@ def compress(
         )  # fmt: skip
         frame.pts, frame.time_base = number, 1 / fps
         packets += context.encode(frame)
+        if not number:
+            av1.ordinary_threads()
     packets += context.encode(None)
     pictures = tuple((packet.pts, codec.bare(bytes(packet))) for packet in packets)
     return Stream(codec, codec.bare(context.extradata or b""), pictures, crf, scale)

@@ -93,7 +93,7 @@ def encode(
             frame.pict_type = 0  # a frame that was decoded asks for the type that it had
             packets += context.encode(frame)
             if not number:
-                _ordinary_threads()
+                ordinary_threads()
         packets += context.encode(None)
     except av.FFmpegError as error:
         raise EncodeError(
@@ -131,7 +131,7 @@ def decode(data: bytes, *, size: tuple[int, int], frames: int, signal: Signal) -
         raise StreamError(f"the AV1 stream has {shown} pictures that can be decoded, not {frames}")
 
 
-def _ordinary_threads() -> None:
+def ordinary_threads() -> None:
     """Take the real-time priority from SVT-AV1's threads, which it asks for where it may, as root may.
 
     All else on the machine would wait for them: other clips of a batch, and whoever else works there.
