@@ -99,7 +99,7 @@ def encode(
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         way = options.start(writer, context, reads=(clip, *weights.paths), writes=(output,), strands=output)
         reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
-        config = weights.settled(config)
+        config = weights.settled(config, context)
         pool = codec.encode(
             reader, weights.load, config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key, progress=step
         )

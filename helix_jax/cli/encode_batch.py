@@ -71,7 +71,7 @@ def encode_batch(
         if at_once is not None and at_once < 1:
             raise HelixError(f"--at-once {at_once}: give 1 or more")
         clips = batch.share(batch.find_clips(videos), number, count)
-        task = batch.Task(out, weights.load(), weights.settled(config), agreed.forbid, prepare)
+        task = batch.Task(out, weights.load(), weights.settled(config, context), agreed.forbid, prepare)
         summary = batch.run(clips, task, host=number, hosts=count, at_once=at_once, progress=step)
     for clip, reason in summary["failures"].items():
         warn(f"failed: {clip}: {reason}")

@@ -145,9 +145,10 @@ class Weights:
         """The files, None for shipped ones."""
         return self.model, self.prior
 
-    def settled(self, config: CodecConfig) -> CodecConfig:
-        """Return a configuration in which weights that the user passes decide for tokens, since only those use them."""
-        return dataclasses.replace(config, codec="tokens") if any(self.paths) and config.codec == "auto" else config
+    def settled(self, config: CodecConfig, context: typer.Context) -> CodecConfig:
+        """Return a configuration in which weights or a mode that the user passes decide for tokens, which have them."""
+        for_tokens = any(self.paths) or "mode" in given(context)
+        return dataclasses.replace(config, codec="tokens") if for_tokens and config.codec == "auto" else config
 
     @property
     def given(self) -> "Callable[[], helix_jax.nets.Nets] | None":
