@@ -67,8 +67,8 @@ class Rule:
     """
 
     share: float
-    outlived: float = 0.5
-    failure: float = 1e-3
+    outlived: float = pictures.PREVIEW.loss
+    failure: float = pictures.PREVIEW.failure
     floor: int = 0
     ceiling: float = 0.0
 

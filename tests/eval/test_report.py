@@ -173,7 +173,7 @@ def test_a_killed_run_goes_on(tmp_path, make_clip, run, one_shape, monkeypatch, 
     for name in ("a.mp4", "b.mp4"):
         make_clip(folder / name, FRAMES, 64, 64)
     # a small report: of every kind one, for which alone a thing is compiled
-    monkeypatch.setattr(compare, "WAYS", (compare.Way("raw", (10,)), compare.Way("prior", (10,))))
+    monkeypatch.setattr(ways, "WAYS", (ways.Way("raw", (10,)), ways.Way("prior", (10,))))
     monkeypatch.setattr(codecs, "CODECS", codecs.CODECS[:2])
     monkeypatch.setattr(compare, "SHARES", (0.0, 0.4))
     measured, whole = [], compare.measure
@@ -191,7 +191,7 @@ def test_a_killed_run_goes_on(tmp_path, make_clip, run, one_shape, monkeypatch, 
     assert not (out / "report.html").exists()
     kept = (out / "clips" / "a.mp4.json").read_bytes()
 
-    def second(clip, nets, chosen, redundancy, seeds, step):
+    def second(clip, *_):
         measured.append(clip.name)
         return *_parts(json.loads(kept)), {"original": clip.frames}
 
