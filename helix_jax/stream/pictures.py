@@ -25,7 +25,7 @@ from helix_jax.video.signal import Signal
 from helix_jax.writer import Progress, Station
 
 NEARLY = 0.9  # share of a budget below which the picture has not used it
-MOST_MORE = 40  # thousandths of the source packets that are added to a redundancy
+MOST_MORE = 60  # thousandths of the source packets that are added to a redundancy
 LEAST = 40  # bytes of a group or a preview below which there is no picture
 SAFER = 0.25  # how much more redundancy the sound has than the picture
 # The preview outlives the loss of half of all strands, but for one pool in a hundred. Where its share of nucleotides
@@ -175,6 +175,8 @@ def _room(plan, picture, whole, share, most):
 def _filled(plan, most, effort, progress):
     """Return the best picture that a pool of at most ``most`` nucleotides or time units holds."""
     size = _greatest(lambda size: plan.cost(plan.shares(size), None) <= most, most)
+    # Each group is rounded up to whole packets and has repair packets of its own, which shares cannot foresee.
+    size -= plan.width * (len(plan.frames) - 1)
     for _ in range(3):
         try:
             shown = fit.fit(plan.video, size, effort=effort, most_units=len(plan.frames), **_told(progress))
@@ -183,7 +185,6 @@ def _filled(plan, most, effort, progress):
         taken = plan.cost([len(unit.data) for unit in shown.units], None)
         if taken <= most:
             return shown
-        # Each group is rounded up to whole packets and has repair packets of its own, which shares cannot foresee.
         size = int(size * min(0.98, most / taken)) - plan.width
     raise _too_few(most, plan.station.cost(plan.layout([len(unit.data) for unit in shown.units], None)), plan.station)
 
