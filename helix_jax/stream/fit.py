@@ -8,6 +8,7 @@ for all cannot fill them.
 The search knows that the logarithm of the bytes falls about linearly with the CRF, and by how much it did so far.
 """
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ _SMALLER_WINS = 45  # CRF at full size from which on a smaller size may show mor
 _HALVING = 8.0  # increase of the CRF that halves the bytes, about
 _MANY = 10  # groups whose CRFs may differ by 1, and not only by a quarter
 _PATIENCE = 5  # attempts after which the bracket is halved instead
+_THOROUGH = 2  # effort from which on a size is compared with the next larger one by the preset that is kept
 _SAMPLE = 250  # frames on which the size is chosen, about
 
 
@@ -132,6 +134,17 @@ def fit(
     plan = EFFORTS[effort]
     scales = tuple(scales or plan.scales)
     scale, crf = _best_scale(clip, frames, most_bytes, plan, scales, progress)
+    number = scales.index(scale)
+    if number and effort >= _THOROUGH:  # the quick preset of the trial is in favour of small sizes
+        with contextlib.suppress(FitError):
+            way = Way(_scaled(clip, scales[number - 1]), plan.preset)
+            larger = _filled(clip, frames, most_bytes, way, crf + 4, most_units, progress)
+            try:
+                own = Way(_scaled(clip, scale), plan.preset)
+                chosen = _filled(clip, frames, most_bytes, own, crf, most_units, progress)
+            except FitError:
+                return larger
+            return max(larger, chosen, key=lambda one: one.psnr)
     *larger, smallest = scales[scales.index(scale) :]
     for scale in larger:
         try:
