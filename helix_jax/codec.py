@@ -52,7 +52,7 @@ from helix_jax.tokenizer import update
 from helix_jax.video import Complete, VideoInfo, sound
 from helix_jax.video.signal import Signal
 from helix_jax.video.sound import Sound, SoundError
-from helix_jax.writer import Received, Station, Writer
+from helix_jax.writer import Received, Writer
 
 Progress = Callable[[str, int, int], None]
 
@@ -272,7 +272,6 @@ __all__ = [
     "DecodeError",
     "Pool",
     "Report",
-    "Station",
     "decode",
     "densities",
     "encode",

@@ -109,4 +109,4 @@ def _picture(path: Path, rows: list[tuple[str, np.ndarray, str]], summary: dict,
         f"{summary['nt_per_pixel']:.4f} nucleotides per pixel",
     ]
     text.text(0.02, 0.5, "\n\n".join(lines), fontsize=11, va="center")
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=72)

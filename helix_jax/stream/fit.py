@@ -110,6 +110,7 @@ def fit(
     effort: int = 1,
     most_units: int = MOST,
     scales: Sequence[float] | None = None,
+    cuts: Sequence[int] | None = None,
     progress: Progress = coded.nothing,
 ) -> Fitted:
     """Return the clip coded to at most ``most_bytes``, less by at most 2 % or one step of the CRF of each group.
@@ -120,6 +121,7 @@ def fit(
         effort: From 0 (quick) to 3 (thorough), a place in ``EFFORTS``.
         most_units: Greatest number of units.
         scales: The sizes to choose from as shares of the sides, by default those of the effort.
+        cuts: Number of frames of each group, where ``groups.lengths`` has been over the clip already.
         progress: Called with the name of a station ("cuts", "size", "encode", "compare"), how much of it is done, and
             how much there is. Stations come again.
 
@@ -128,9 +130,7 @@ def fit(
     """
     if most_bytes < 1:
         raise FitError(f"{most_bytes} bytes hold no picture: give more")
-    progress("cuts", 0, 1)
-    frames = lengths(clip)
-    progress("cuts", 1, 1)
+    frames = _cut(clip, cuts, progress)
     plan = EFFORTS[effort]
     scales = tuple(scales or plan.scales)
     scale, crf = _best_scale(clip, frames, most_bytes, plan, scales, progress)
@@ -160,6 +160,7 @@ def at_quality(
     *,
     effort: int = 1,
     most_units: int = MOST,
+    cuts: Sequence[int] | None = None,
     progress: Progress = coded.nothing,
 ) -> Fitted:
     """Return the clip at a quality from 0 to 10, which is CRF 63 - 3.5 ``quality`` at full size.
@@ -168,9 +169,7 @@ def at_quality(
     ``fit``.
     """
     crf = _quarter(63 - 3.5 * quality)
-    progress("cuts", 0, 1)
-    frames = lengths(clip)
-    progress("cuts", 1, 1)
+    frames = _cut(clip, cuts, progress)
     plan = EFFORTS[effort]
     whole = Way(_scaled(clip, 1), plan.preset)
     groups = _all_at(clip, frames, crf, whole, progress)
@@ -180,6 +179,16 @@ def at_quality(
             way = Way(_scaled(clip, scale), plan.preset)
             return _filled(clip, frames, _sum(groups), way, start, most_units, progress)
     return _finished(clip, frames, groups, whole, most_units, progress)
+
+
+def _cut(clip, cuts, progress):
+    """Return the number of frames of each group."""
+    if cuts is not None:
+        return tuple(cuts)
+    progress("cuts", 0, 1)
+    frames = lengths(clip)
+    progress("cuts", 1, 1)
+    return frames
 
 
 # ---- the size ------------------------------------------------------------------------------------------------

@@ -90,7 +90,9 @@ def encode(
     frames, units = plan.frames, len(plan.frames)
     most, shown = limit(video.info, config), None
     if most is None:
-        shown = fit.at_quality(video, config.quality, effort=config.effort, most_units=units, **_told(progress))
+        shown = fit.at_quality(
+            video, config.quality, effort=config.effort, most_units=units, cuts=plan.cuts, **_told(progress)
+        )
         picture = [len(unit.data) for unit in shown.units]
         whole = station.cost(plan.layout(picture, 0)) / (1 - config.preview)
     else:
@@ -129,7 +131,7 @@ def _planned(video, beside, about, config, station):
     protected = _preview_redundancy(config.strands.redundancy_of("av1"))
     while True:
         frames = tuple(map(sum, groups.merged(lengths, most)))
-        plan = _Plan(video, tuple(beside), about, station, frames, protected)
+        plan = _Plan(video, tuple(beside), about, station, frames, protected, lengths)
         try:
             station.cost(plan.layout([1 << 20] * len(frames), 1 << 20))
         except HeaderError:
@@ -179,7 +181,9 @@ def _filled(plan, most, effort, progress):
     size -= plan.width * (len(plan.frames) - 1)
     for _ in range(3):
         try:
-            shown = fit.fit(plan.video, size, effort=effort, most_units=len(plan.frames), **_told(progress))
+            shown = fit.fit(
+                plan.video, size, effort=effort, most_units=len(plan.frames), cuts=plan.cuts, **_told(progress)
+            )
         except fit.FitError as error:
             raise HelixError(f"{most:,} {plan.station.unit} are too few: {error}") from error
         taken = plan.cost([len(unit.data) for unit in shown.units], None)
@@ -256,6 +260,7 @@ class _Plan:
         station: What will write the pool.
         frames: Number of frames of each string.
         protected: The redundancy of the preview.
+        cuts: Number of frames of each group; a string has one or several.
         small: The preview, or None.
         redundancy: That of the groups; None stands for that of the pool.
     """
@@ -266,6 +271,7 @@ class _Plan:
     station: Station
     frames: tuple[int, ...]
     protected: Survival
+    cuts: tuple[int, ...]
     small: Any = None
     redundancy: float | None = None
 
