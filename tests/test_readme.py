@@ -5,6 +5,7 @@ In this process, to share what is compiled: ``python -m X`` by runpy, ``helix-ja
 two steps of a tiny net, and other commands that say they take hours are left out.
 """
 
+import itertools
 import os
 import re
 import runpy
@@ -31,6 +32,7 @@ SLOW = (
     "--budget",
     "eval.quality",
     "eval.mixing",
+    "eval.report",
     "--effort",
 )
 TINY = (
@@ -101,7 +103,9 @@ def stand_in(arguments, make_clip):
             path.write_text("Some notes.\n" * 4)
         elif before == "--data" or word.endswith("/"):
             path.mkdir(parents=True)
-            for name in ("one.mp4", "two.mp4"):
+            named = arguments[arguments.index("--clips") + 1 :] if "--clips" in arguments else []
+            named = list(itertools.takewhile(lambda word: not word.startswith("-"), named))
+            for name in [f"{clip}.mp4" for clip in named] or ("one.mp4", "two.mp4"):
                 make_clip(path / name, 9, 24, 32)
 
 
