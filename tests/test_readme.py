@@ -33,6 +33,9 @@ SLOW = (
     "eval.quality",
     "eval.mixing",
     "eval.report",
+    "train.joint",  # tests/train/test_joint.py
+    "timing design",  # tests/cli/test_timing.py
+    "--scheme talk -o notes.out",  # likewise, of a smaller scheme
     "--effort",
 )
 TINY = (

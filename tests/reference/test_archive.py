@@ -35,7 +35,7 @@ runpy.run_module("helix_jax.reference", run_name="__main__")
 
 
 def test_bytes_without_jax(tmp_path):
-    blob = np.random.default_rng(0).bytes(700)
+    blob = np.random.default_rng(0).bytes(250)
     pool = codec.pack(blob, config=CONFIG)
     fasta.write(tmp_path / "pool.fasta", pool.strands[3:], lambda i: "")
     command = [sys.executable, "-c", NO_JAX, "reference", str(tmp_path / "pool.fasta"), str(tmp_path / "out")]

@@ -19,10 +19,9 @@ from train.config import DataConfig, PriorTraining, ShardingRule, TokenizerTrain
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, tiny, shards):
-    """Four steps with parameters shared out over eight devices."""
-    cfg = dataclasses.replace(tiny, parallel=dataclasses.replace(tiny.parallel, fsdp=8))
+    """Four steps, of the program that the tests of the loop compile. test_checkpoint.py restores shared parameters."""
     folder = tmp_path_factory.mktemp("run")
-    loop.run(cfg, tokenizer.task(cfg), shards, folder)
+    loop.run(tiny, tokenizer.task(tiny), shards, folder)
     return folder
 
 
