@@ -125,6 +125,14 @@ class Survival:
             raise HelixError(f"failure {self.failure:g}: a probability, 1e-15 at least, for example 1e-6")
 
 
+def stem_of(text: str) -> int:
+    """Turn the value of --screen into the longest hairpin stem. Raises HelixError for anything but hairpin=STEM."""
+    name, _, number = text.partition("=")
+    if name != "hairpin" or not number.isdecimal():
+        raise HelixError(f"--screen {text}: write hairpin=STEM with a number of bases, for example hairpin=10")
+    return int(number)
+
+
 @dataclass(frozen=True)
 class StrandConfig:
     """How packets become strands.
@@ -163,8 +171,22 @@ class StrandConfig:
         ),
     ] = False
 
+    stem: Annotated[
+        int | None,
+        Option(
+            "hairpin=STEM: write no strand with a hairpin stem longer than STEM bases (around a loop of 3 or more). "
+            "Strands that exceed it are replaced by further repair strands, so that the pool has as many strands, "
+            "survives the same losses, and is read by every release.",
+            flag="--screen",
+            metavar="hairpin=STEM",
+            parse=stem_of,
+        ),
+    ] = None
+
     def __post_init__(self):
         share = self.redundancy
+        if self.stem is not None and self.stem < 1:
+            raise HelixError(f"--screen hairpin={self.stem}: give 1 base or more, for example hairpin=10")
         if share is not None and not isinstance(share, Survival) and not 0 <= share <= MOST_REPAIRS:
             raise HelixError(f"redundancy {share}: a share of the source strands, for example 0.1")
 

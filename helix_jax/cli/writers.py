@@ -153,7 +153,7 @@ class Schedules:
     writer: Any
     foreign = (
         "constraints", "strand_length", "survive", "coverage", "read_errors", "failure", "forbid", "left_primer",
-        "right_primer", "exempt_primers", "reads", "plot",
+        "right_primer", "exempt_primers", "screen", "reads", "plot",
     )  # fmt: skip
 
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The writer of strands of letters under constraints: the first of the library's two writers (``helix_jax.writer``)."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from helix_jax.config import CodecConfig, MixingConfig, StrandConfig
 from helix_jax.errors import HelixError
 from helix_jax.strands import header as headers
-from helix_jax.strands import layouts, pool, received
+from helix_jax.strands import layouts, pool, received, screening
 from helix_jax.strands.header_search import AnyStrands, as_written
 from helix_jax.strands.strand_coder import Constrained, StrandCoder
 from helix_jax.strands.written import Written
@@ -22,11 +23,13 @@ class Station:
     Attributes:
         coder: What writes the words as bases.
         strands: How packets become strands.
+        over: Share of the strands, as an upper estimate, that exceed ``strands.stem``.
         progress: Called as progress(station, done, total), or None.
     """
 
     coder: StrandCoder
     strands: StrandConfig
+    over: float = 0.0
     progress: Progress | None = None
     unit = "nucleotides"
 
@@ -34,12 +37,13 @@ class Station:
         """Put as many payload bytes as possible into each strand. Raises HelixError where the payload is too large."""
         own = self.strands.redundancy_of(mode)
         shares = [(size, own if redundancy is None else redundancy) for size, redundancy in sections]
-        return layouts.plan(self.coder.bits, size, own, multiple, shares)
+        numbered = None if self.strands.stem is None else functools.partial(screening.spare, self.over)
+        return layouts.plan(self.coder.bits, size, own, multiple, shares, numbered)
 
     def cost(self, layout: layouts.PacketLayout) -> int:
         """Return the nucleotides of all strands, header strands and primers included."""
         whole = self.coder.length + len(self.coder.constraints.left) + len(self.coder.constraints.right)
-        return (layout.packets + headers.header_strands(self.coder.bits, layout.header_bytes)) * whole
+        return (layout.written + headers.header_strands(self.coder.bits, layout.header_bytes)) * whole
 
     def draft(
         self,
@@ -54,7 +58,7 @@ class Station:
         """Make a payload ready for writing (``writer.Station.draft``)."""
         return pool.draft(
             self.coder, rows, fields, layout,
-            content_bytes=content_bytes, mixing=mixing, key=key, progress=self.progress,
+            content_bytes=content_bytes, mixing=mixing, key=key, stem=self.strands.stem, progress=self.progress,
         )  # fmt: skip
 
 
@@ -78,16 +82,17 @@ class Bases:
             progress: Called as progress(station, done, total), or None.
 
         Raises:
-            HelixError: The set is unknown or cannot be met, or ``coder`` leaves no room for an option.
+            HelixError: The set is unknown or cannot be met, too many strands would exceed the longest stem, or
+                ``coder`` leaves no room for an option.
         """
         if self.coder is not None:
-            plain = StrandConfig(redundancy=config.strands.redundancy)
+            plain = StrandConfig(redundancy=config.strands.redundancy, stem=config.strands.stem)
             if motifs or config.strands != plain or config.constraints != CodecConfig.constraints:
                 raise HelixError(
                     f"coder {self.coder.name} settles the length of the strands and their constraints: leave out the "
                     "constraint set, length, primers and motifs"
                 )
-            return Station(self.coder, config.strands, progress)
+            return _station(self.coder, config.strands, progress)
         if progress:
             progress("tables", 0, 1)
         strands = config.strands
@@ -96,7 +101,7 @@ class Bases:
         table = tables.load(chosen, strands.length)
         if progress:
             progress("tables", 1, 1)
-        return Station(Constrained(chosen, table), strands, progress)
+        return _station(Constrained(chosen, table), strands, progress)
 
     def read(
         self,
@@ -111,3 +116,9 @@ class Bases:
             chosen = self.coder.constraints
             written = Written(chosen.motifs, chosen.left, chosen.right, chosen.primers_exempt)
         return received.read_pool(pool, written=written, key=key, coder=self.coder, progress=progress)
+
+
+def _station(coder: StrandCoder, strands: StrandConfig, progress: Progress | None) -> Station:
+    """Return the station; the share of strands that exceed is estimated where a screen is asked for."""
+    over = 0.0 if strands.stem is None else screening.expected(coder, strands.stem)
+    return Station(coder, strands, over, progress)

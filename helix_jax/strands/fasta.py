@@ -53,9 +53,10 @@ def write(
     if not callable(describe) and len(describe) != len(rows):
         raise ValueError(f"{len(describe)} comments for {len(rows)} strands; give one for each")
     comment = describe if callable(describe) else describe.__getitem__
-    parts = (rows[begin : begin + PART] for begin in range(0, len(rows), PART))
     with _written(path) as out:
-        _write_parts(out, parts, comment, name)
+        for begin in range(0, len(rows), PART):
+            part = rows[begin : begin + PART]
+            out.write(_text(part, begin, [comment(begin + i) for i in range(len(part))], name))
 
 
 def write_pool(
@@ -74,14 +75,22 @@ def write_pool(
         pool.constraints.motifs, pool.constraints.left, pool.constraints.right, pool.constraints.primers_exempt
     ).comment()
 
-    def describe(i):
-        if i < pool.header_strands:
-            return f"header key={pool.header.key.hex()}{note}"
-        i -= pool.header_strands
-        return f"source {i}" if i < pool.layout.sources else f"repair {i - pool.layout.sources}"
+    sources = pool.layout.sources
 
+    def describe(packet):
+        if packet < 0:
+            return f"header key={pool.header.key.hex()}{note}"
+        return f"source {packet}" if packet < sources else f"repair {packet - sources}"
+
+    done = 0
     with _written(path) as out:
-        _write_parts(out, pool.portions(), describe, "strand", watch)
+        for part, numbers in pool.numbered():
+            if watch:
+                watch(part)
+            for begin in range(0, len(part), PART):
+                comments = list(map(describe, numbers[begin : begin + PART].tolist()))
+                out.write(_text(part[begin : begin + PART], done, comments, "strand"))
+                done += len(comments)
 
 
 @contextlib.contextmanager
@@ -95,18 +104,7 @@ def _written(path):
             yield packed
 
 
-def _write_parts(out, parts, comment, name, watch=None):
-    number = 0
-    for part in parts:
-        if watch:
-            watch(part)
-        for begin in range(0, len(part), PART):
-            rows = part[begin : begin + PART]
-            out.write(_text(rows, number, comment, name))
-            number += len(rows)
-
-
-def _text(rows, first, comment, name):
+def _text(rows, first, comments, name):
     """Return the records of strands from number ``first`` on, as bytes."""
     rows = [np.asarray(row) for row in rows] if isinstance(rows, list) else rows
     for row in rows if isinstance(rows, list) else rows[:1]:
@@ -117,7 +115,7 @@ def _text(rows, first, comment, name):
         raise ValueError(f"base {bases.max()} in strands; bases are 0..3 = A C G T")
     letters, ends = _LETTERS[bases].tobytes().decode("ascii"), np.cumsum([0, *map(len, rows)]).tolist()
     text = "".join(
-        f">{name}_{first + i:07d} {comment(first + i)}\n{letters[ends[i] : ends[i + 1]]}\n" for i in range(len(rows))
+        f">{name}_{first + i:07d} {comments[i]}\n{letters[ends[i] : ends[i + 1]]}\n" for i in range(len(rows))
     ).encode("ascii", "backslashreplace")
     if text.count(b"\n") != 2 * len(rows) or b"\r" in text:
         raise ValueError("a comment contains a line break; FASTA comments are one line")

@@ -258,9 +258,9 @@ def usable(bits: int) -> bool:
     return bits >= SHORTEST
 
 
-def least_strands(bits: int) -> int:
-    """Return how many header strands of ``bits`` bits a decoder needs at least."""
-    return _bootstrap(bits).sources
+def least_strands(bits: int, size: int = SIZE) -> int:
+    """Return how many header strands of ``bits`` bits a decoder needs at least for a header of ``size`` bytes."""
+    return _bootstrap(bits, size).sources
 
 
 def header_strands(bits: int, size: int = SIZE) -> int:

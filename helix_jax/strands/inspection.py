@@ -145,7 +145,7 @@ def contents(head: Header, layout: PacketLayout) -> dict[str, Any]:
             "kind": section.kind,
             "bytes": section.size,
             "source_strands": part.sources,
-            "repair_strands": layouts.blocks_of(part, layout.symbol_bytes) * part.repairs,
+            "repair_strands": layouts.blocks_of(part, layout.symbol_bytes) * (part.repairs - part.unwritten),
         }
         for section, part in zip(head.sections, layout.sections, strict=True)
     ]

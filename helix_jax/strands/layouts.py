@@ -26,6 +26,7 @@ PORTION = 1 << 16  # strands processed at once
 SPARE = 2  # packets with which RaptorQ practically never fails
 SMALL_POOL = 1 << 25  # bytes of packets that a header may always claim
 MOST_MISSING = 256  # packets that a header may claim for each strand received, where the pool is larger
+Numbered = Callable[[int], int]
 _SYMBOL_BYTES = 65528  # the widest symbol of RFC 6330, a multiple of 8 in 16 bits
 
 
@@ -36,10 +37,12 @@ class Part:
     Attributes:
         sources: Source symbols.
         repairs: Repair packets of each of its source blocks.
+        unwritten: How many packets of each of its blocks the writer leaves out (``screening``). No header says this.
     """
 
     sources: int
     repairs: int
+    unwritten: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class PacketLayout:
         repairs: Repair packets of each source block; 0 where ``sections`` say it.
         sections: The parts of format 2, which hold whole symbols; empty for format 1.
         header_bytes: Bytes of the header, which has strands of its own.
+        unwritten: Packets of each source block that the writer leaves out; 0 where ``sections`` say it.
     """
 
     bits: int
@@ -69,12 +73,15 @@ class PacketLayout:
     repairs: int
     sections: tuple[Part, ...] = ()
     header_bytes: int = HEADER_BYTES
+    unwritten: int = 0
 
     def __post_init__(self):
         if not (1 <= self.symbol_bytes <= _SYMBOL_BYTES and 1 <= self.index_bits <= 32 and 1 <= self.check_bits <= 32):
             raise ValueError(f"impossible field widths in {self}")
         if self.payload_bytes < 0 or any(part.sources < 0 or part.repairs < 0 for part in self.parts):
             raise ValueError(f"negative count in {self}")
+        if not all(0 <= part.unwritten <= part.repairs for part in self.parts):
+            raise ValueError(f"more packets left out than there are repair packets in {self}")
         total = sum(part.sources for part in self.sections)
         if self.sections and (self.repairs or self.payload_bytes != total * self.symbol_bytes or not total):
             raise ValueError(f"sections of {total} symbols in {self}")
@@ -99,7 +106,7 @@ class PacketLayout:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts of the payload, one in format 1."""
-        return self.sections or (Part(self.sources, self.repairs),)
+        return self.sections or (Part(self.sources, self.repairs, self.unwritten),)
 
     @property
     def blocks(self) -> int:
@@ -122,6 +129,15 @@ class PacketLayout:
         return tuple(itertools.chain(*([part.repairs] * self._blocks_of(part) for part in self.parts)))
 
     @property
+    def block_written(self) -> tuple[int, ...]:
+        """Packets of each block that are written."""
+        unwritten = itertools.chain(*([part.unwritten] * self._blocks_of(part) for part in self.parts))
+        return tuple(
+            sources + repairs - out
+            for sources, repairs, out in zip(self.block_sources, self.block_repairs, unwritten, strict=True)
+        )
+
+    @property
     def block_parts(self) -> tuple[int, ...]:
         """The part that each block belongs to."""
         return tuple(itertools.chain(*([n] * self._blocks_of(part) for n, part in enumerate(self.parts))))
@@ -130,6 +146,11 @@ class PacketLayout:
     def packets(self) -> int:
         """Packets of the pool, source and repair."""
         return self.sources + sum(self._blocks_of(part) * part.repairs for part in self.parts)
+
+    @property
+    def written(self) -> int:
+        """Packets that are written: all of them, unless the writer leaves some out."""
+        return self.packets - sum(self._blocks_of(part) * part.unwritten for part in self.parts)
 
     def _blocks_of(self, part):
         return blocks_of(part, self.symbol_bytes)
@@ -196,6 +217,7 @@ def plan(
     redundancy: float | int | Survival,
     multiple: int = 1,
     sections: Sequence[tuple[int, float | int | Survival]] = (),
+    numbered: Numbered | None = None,
 ) -> PacketLayout:
     """Choose the layout that puts the most payload bytes into each strand of ``bits`` bits.
 
@@ -210,6 +232,7 @@ def plan(
             packets as sources.
         multiple: ``symbol_bytes`` is a multiple of it, so that packets carry whole tokens.
         sections: (bytes, redundancy) of each section of format 2, in place of the two above.
+        numbered: How many more packets of a block must be numbered so that some may be left out; None for none.
 
     Returns:
         The layout.
@@ -226,7 +249,7 @@ def plan(
     total, least = sum(size for size, _ in wanted), CHECK_BITS[0]
     widest = min(_SYMBOL_BYTES, (bits - least - 1) // 8) // multiple * multiple
     for symbol_bytes in range(widest, 0, -multiple):
-        parts = tuple(part_of(size, share, symbol_bytes) for size, share in wanted)
+        parts = tuple(part_of(size, share, symbol_bytes, numbered) for size, share in wanted)
         sources = max(1, sum(part.sources for part in parts))
         # An index of 32 and a check of 1 only serve to count the packets; the widths are set below.
         most = min(sources, 1 << 32) * symbol_bytes
@@ -255,15 +278,27 @@ def wide(symbol_bytes: int, parts: Sequence[Part], sections: bool) -> PacketLayo
         sections: Whether they are sections of format 2; without, there is one part.
     """
     size = sum(part.sources for part in parts) * symbol_bytes
-    repairs, own = (0, tuple(parts)) if sections else (parts[0].repairs, ())
-    return PacketLayout(8 * symbol_bytes + 33, symbol_bytes, 32, 1, size, repairs, own)
+    alone = Part(0, 0) if sections else parts[0]
+    return PacketLayout(
+        8 * symbol_bytes + 33, symbol_bytes, 32, 1, size, alone.repairs, tuple(parts) if sections else (),
+        unwritten=alone.unwritten,
+    )  # fmt: skip
 
 
-def part_of(size: int, redundancy: float | int | Survival, symbol_bytes: int) -> Part:
-    """Return the part that ``size`` bytes, one symbol at least, take in packets of ``symbol_bytes`` bytes."""
+def part_of(size: int, redundancy: float | int | Survival, symbol_bytes: int, numbered: Numbered | None = None) -> Part:
+    """Return the part that ``size`` bytes, one symbol at least, take in packets of ``symbol_bytes`` bytes.
+
+    With ``numbered`` (as for ``plan``) each block has SPARE repair packets at the least, as any source packet may be
+    left out.
+    """
     sources = max(1, -(-size // symbol_bytes))
     trial = PacketLayout(8 * symbol_bytes + 64, symbol_bytes, 32, 1, min(sources, 1 << 32) * symbol_bytes, 0)
-    return Part(sources, repairs_of(redundancy, trial.block_sources[0], trial.blocks))
+    repairs = repairs_of(redundancy, trial.block_sources[0], trial.blocks)
+    if numbered is None:
+        return Part(sources, repairs)
+    repairs = max(repairs, SPARE)
+    more = numbered(trial.block_sources[0] + repairs)
+    return Part(sources, repairs + more, more)
 
 
 def planner(bits: int, redundancy: float | int | Survival) -> Callable[[int, str, int], PacketLayout]:

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8, UInt32
 
 from helix_jax.config import MixingConfig
 from helix_jax.errors import HelixError
 from helix_jax.strands import header as headers
-from helix_jax.strands import layouts, outer, packets
+from helix_jax.strands import layouts, outer, packets, screening
 from helix_jax.strands.heading import header_of
 from helix_jax.strands.layouts import PORTION
-from helix_jax.strands.strand_coder import StrandCoder
+from helix_jax.strands.strand_coder import StrandCoder, molecules
 from helix_jax.tk_scone import constraints
 from helix_jax.writer import Progress, Rows
 
@@ -35,16 +35,18 @@ class Draft:
         header: What the decoder will read.
         layout: How the bits of a strand are shared out.
         coder: What writes the words as bases.
-        header_strands: How many strands carry the header.
+        header_words: The words of the strands that carry the header.
         rows: Function (begin, end) -> payload symbols uint8[end - begin, symbol_bytes].
+        stem: The longest hairpin stem that a strand may have (``screening``), None for any.
         progress: Called as progress(station, done, total), or None.
     """
 
     header: headers.Header
     layout: layouts.PacketLayout
     coder: StrandCoder
-    header_strands: int
+    header_words: UInt32[np.ndarray, "m W"]
     rows: Callable
+    stem: int | None = None
     progress: Callable | None = None
 
     @property
@@ -53,9 +55,14 @@ class Draft:
         return self.coder.constraints
 
     @property
+    def header_strands(self) -> int:
+        """How many strands carry the header."""
+        return len(self.header_words)
+
+    @property
     def count(self) -> int:
         """Number of strands."""
-        return self.header_strands + self.layout.packets
+        return self.header_strands + self.layout.written
 
     @property
     def nucleotides(self) -> int:
@@ -64,24 +71,46 @@ class Draft:
 
     def written(self) -> "Pool":
         """Return the pool with all of its strands in memory."""
-        strands = np.concatenate(list(self.portions()))
-        return Pool(strands, self.header, self.layout, self.constraints, self.header_strands)
+        strands, numbers = (np.concatenate(parts) for parts in zip(*self.numbered(), strict=True))
+        return Pool(strands, self.header, self.layout, self.constraints, numbers)
 
     def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
         """Yield the strands with primers: header strands, source strands in payload order, repair strands."""
+        for strands, _ in self.numbered():
+            yield strands
+
+    def numbered(self) -> Iterator[tuple[UInt8[np.ndarray, "n L"], Int64[np.ndarray, " n"]]]:
+        """Yield the same with the global index of the packet of each strand, -1 for header strands.
+
+        Raises ScreenError, at the end, where too few strands of a block pass the screen.
+        """
+        sieve = None if self.stem is None else screening.Sieve(self.layout, self.stem)
+        total = self.header_strands + self.layout.packets
+        step = self.progress and (lambda done: self.progress("strands", done, total))
+        for words, numbers in self._together():
+            strands = molecules(self.coder, words, step)
+            if sieve:
+                keep = sieve.keep(strands, numbers)
+                strands, numbers = strands[keep], numbers[keep]
+            yield strands, numbers
+        if sieve:
+            sieve.check()
+
+    def _together(self):
+        """Yield what ``_words`` does, in portions of PORTION rows at least."""
         waiting, rows = [], 0
         for words in self._words():
-            waiting, rows = [*waiting, words], rows + len(words)
+            waiting, rows = [*waiting, words], rows + len(words[0])
             if rows >= PORTION:
-                yield self._bases(np.concatenate(waiting))
+                yield tuple(map(np.concatenate, zip(*waiting, strict=True)))
                 waiting, rows = [], 0
         if rows:
-            yield self._bases(np.concatenate(waiting))
+            yield tuple(map(np.concatenate, zip(*waiting, strict=True)))
 
     def _words(self):
-        """Yield the same as bits: words uint32[n, W], PORTION rows at most."""
+        """Yield words uint32[n, W], PORTION rows at most, and the global indices of their packets."""
         layout, digest = self.layout, _Digests(self.layout)
-        yield headers.header_packets(self.header, self.coder.bits)
+        yield self.header_words, np.full(self.header_strands, -1)
         with tempfile.SpooledTemporaryFile(max_size=SPILL) as repairs:
             for start, size, blocks, number in outer.groups(layout):
                 symbols = self.rows(start, start + size * blocks)
@@ -98,15 +127,8 @@ class Draft:
                 yield self._packets(start, symbols.reshape(rows, -1))
 
     def _packets(self, first, symbols):
-        return packets.pack(self.layout, self.header.key, np.arange(first, first + len(symbols)), symbols)
-
-    def _bases(self, words):
-        bases = self.coder.write(words, self.progress and (lambda done: self.progress("strands", done, self.count)))
-        left, right = (
-            constraints.to_bases(p, "primer").astype(np.uint8) for p in (self.constraints.left, self.constraints.right)
-        )
-        ends = [np.tile(p, (len(bases), 1)) for p in (left, right)]
-        return np.concatenate([ends[0], bases, ends[1]], axis=1)
+        numbers = np.arange(first, first + len(symbols))
+        return packets.pack(self.layout, self.header.key, numbers, symbols), numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +140,19 @@ class Pool:
         header: What the decoder will read.
         layout: How the bits of a strand are shared out.
         constraints: The set that the strands obey.
-        header_strands: How many of the strands carry the header.
+        numbers: The global index of the packet of each strand, -1 for header strands.
     """
 
     strands: UInt8[np.ndarray, "n L"]
     header: headers.Header
     layout: layouts.PacketLayout
     constraints: constraints.Constraints
-    header_strands: int
+    numbers: Int64[np.ndarray, " n"]
+
+    @property
+    def header_strands(self) -> int:
+        """How many of the strands carry the header."""
+        return int((self.numbers < 0).sum())
 
     @property
     def count(self) -> int:
@@ -145,6 +172,10 @@ class Pool:
         """Yield the strands, as ``Draft.portions`` does."""
         yield self.strands
 
+    def numbered(self) -> Iterator[tuple[UInt8[np.ndarray, "n L"], Int64[np.ndarray, " n"]]]:
+        """Yield the strands and their numbers, as ``Draft.numbered`` does."""
+        yield self.strands, self.numbers
+
 
 def draft(
     coder: StrandCoder,
@@ -155,6 +186,7 @@ def draft(
     content_bytes: int,
     mixing: MixingConfig,
     key: bytes,
+    stem: int | None = None,
     progress: Progress | None = None,
 ) -> Draft:
     """Make a payload ready for writing.
@@ -167,10 +199,14 @@ def draft(
         content_bytes: Bytes of the content.
         mixing: The mixing that the payload has gone through.
         key: 8 bytes, the pool's id.
+        stem: The longest hairpin stem that a strand may have, None for any.
         progress: Called as progress(station, done, total), or None.
 
     Returns:
         The draft.
+
+    Raises:
+        ScreenError: Too few header strands have stems of at most ``stem`` bases.
     """
     symbols: Callable = (lambda begin, end: rows[begin:end]) if isinstance(rows, np.ndarray) else rows
     layout = dataclasses.replace(layout, payload_bytes=layout.sources * layout.symbol_bytes)
@@ -178,8 +214,11 @@ def draft(
         symbols, fields, layout, constraints=coder.name, tables_hash=coder.digest[:8], content_bytes=content_bytes,
         mixing=mixing, key=key,
     )  # fmt: skip
-    strands = headers.header_strands(coder.bits, layout.header_bytes)
-    return Draft(head, layout, coder, strands, symbols, progress)
+    words = headers.header_packets(head, coder.bits)
+    if stem is not None:
+        needed = headers.least_strands(coder.bits, head.size)
+        words = words[screening.headers_that_pass(molecules(coder, words), stem, needed)]
+    return Draft(head, layout, coder, words, symbols, stem, progress)
 
 
 class _Digests:

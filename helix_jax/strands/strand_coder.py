@@ -13,7 +13,7 @@ from jaxtyping import Bool, UInt8, UInt32
 
 from helix_jax import parallel
 from helix_jax.tk_scone import coder
-from helix_jax.tk_scone.constraints import Constraints
+from helix_jax.tk_scone.constraints import Constraints, to_bases
 from helix_jax.tk_scone.tables import Tables
 
 BATCH = 16384  # strands per call of the constrained coder: one compilation serves pools of any size
@@ -60,6 +60,15 @@ class StrandCoder(Protocol):
     def read(self, bases: UInt8[np.ndarray, "n L"]) -> tuple[UInt32[np.ndarray, "n W"], Bool[np.ndarray, " n"]]:
         """Read strands without primers: their words, and the mask of the strands that ``write`` can have written."""
         ...
+
+
+def molecules(
+    coder: StrandCoder, words: UInt32[np.ndarray, "n W"], progress: Step | None = None
+) -> UInt8[np.ndarray, "n P"]:
+    """Write words as strands with the primers around them."""
+    bases, primers = coder.write(words, progress), (coder.constraints.left, coder.constraints.right)
+    left, right = (np.tile(to_bases(primer, "primer").astype(np.uint8), (len(bases), 1)) for primer in primers)
+    return np.concatenate([left, bases, right], axis=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 
 @runtime_checkable
@@ -37,6 +37,10 @@ class AnyPool(Protocol):
 
     def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
         """Yield the strands with their primers, header strands first."""
+        ...
+
+    def numbered(self) -> Iterator[tuple[UInt8[np.ndarray, "n L"], Int64[np.ndarray, " n"]]]:
+        """Yield the same with the global index of the packet of each strand, -1 for header strands."""
         ...
 
 

@@ -135,6 +135,7 @@ class Timing:
             ("--left-primer", strands.left_primer),
             ("--right-primer", strands.right_primer),
             ("--exempt-primers", strands.primers_exempt),
+            ("--screen", strands.stem is not None),
         )
         assert not isinstance(strands.redundancy, Survival)
         return Station(self.scheme, strands.redundancy, progress)
