@@ -7,7 +7,7 @@ from dataclasses import dataclass
 HEAD = 1 << 16  # bytes examined
 _SAM = re.compile(rb"@(HD|SQ|RG|PG|CO)\t")
 _ALIGNED = re.compile(rb"[^\t\n]+\t\d+\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[^\t\n]+\t\d+\t-?\d+\t[A-Za-z=.*]+\t\S+")
-_CELL = re.compile(rb"[ACGTNacgtn]{20,}")
+_SEQUENCE = re.compile(rb"[ACGTNacgtn]{20,}")
 _BARE = re.compile(rb"[ACGTNacgtn]{20,}\s*(\n|$)")
 
 
@@ -42,7 +42,7 @@ _MAGIC = (
     (b"\xfd7zXZ\0", Format("compressed with xz", "xz -dc FILE | helix-jax ... -")),
     (b"\x28\xb5\x2f\xfd", Format("compressed with zstd", "zstd -dc FILE | helix-jax ... -")),
     (b"7z\xbc\xaf\x27\x1c", Format("a 7z archive", "7z x -so FILE | helix-jax ... -")),
-    (b"PK\3\4", Format("a zip archive or an Excel sheet", "unzip it, or save the sheet as FASTA, first")),
+    (b"\xd0\xcf\x11\xe0", Format("an old Excel file (.xls), or one with a password", "save it as .xlsx or .csv first")),
     (b"\x89HDF", Format("a FAST5 or HDF5 file of raw signals", "call its bases first, for example with dorado")),
     (b"\x8bPOD\r\n\x1a\n", Format("a POD5 file of raw signals", "call its bases first, for example with dorado")),
     (b".sff", Format("an SFF file", "convert it to FASTQ first, for example with sff2fastq")),
@@ -74,25 +74,17 @@ def recognise(head: bytes) -> Format | None:
         return Format("a SAM file", _READS)
     if text[:1] == b"@":
         return None
-    table = _table(text)
-    if table:
-        return table
     if _BARE.match(text):
         return Format("bare sequences without names", 'awk \'{print ">"NR"\\n"$1}\' FILE > strands.fasta')
+    if _table(text):
+        return Format("a table without a column of sequences", "give the one that has the strands")
     return None
 
 
 def _table(text):
-    """Return the format of a table with a column of sequences, or None if the text is no such table."""
-    for line in text.splitlines()[:8]:
-        for mark in (b",", b";", b"\t"):
-            cells = [cell.strip().strip(b'"') for cell in line.split(mark)]
-            column = next((n for n, cell in enumerate(cells, 1) if _CELL.fullmatch(cell)), None)
-            if len(cells) > 1 and column:
-                separator = mark.decode().replace("\t", "\\t")
-                command = (
-                    f"""awk -F'{separator}' '{{gsub(/["\\r]/, "")}} toupper(${column}) ~ /^[ACGTN]+$/ """
-                    f"""{{print ">" NR "\\n" toupper(${column})}}' FILE > strands.fasta"""
-                )
-                return Format("a table (CSV or TSV), such as an order form", command)
-    return None
+    """Return whether a text is a table without sequences (``sheets`` reads those with some)."""
+    lines = [line for line in text.splitlines()[:8] if line.strip()]
+    if any(_SEQUENCE.search(line) for line in lines):
+        return False
+    counts = ({line.count(mark) for line in lines} for mark in (b",", b";", b"\t"))
+    return len(lines) > 1 and any(len(seen) == 1 and 0 not in seen for seen in counts)

@@ -1,10 +1,10 @@
 """Records of a FASTA or FASTQ file -> arrays of bases, in portions; odd records are left out and counted.
 
 A file is opened once, whether it is a regular file, a pipe or standard input, plain or gzip; its content determines the
-format. Files from laboratories have odd records, which must not cost the others: a record that is empty, longer than
-``LONGEST``, holds other letters or is cut short is skipped, and its reason is counted in ``Records.left_out``. A byte
-order mark, blank lines and carriage returns are skipped too. The libraries that read FASTQ stop at the first odd
-record, so the reader is our own.
+format. Tables of sequences, such as orders, are read as FASTA (``sheets``). Files from laboratories have odd records,
+which must not cost the others: a record that is empty, longer than ``LONGEST``, holds other letters or is cut short is
+skipped, and its reason is counted in ``Records.left_out``. A byte order mark, blank lines and carriage returns are
+skipped too. The libraries that read FASTQ stop at the first odd record, so the reader is our own.
 """
 
 import collections
@@ -24,7 +24,7 @@ from jaxtyping import Int64, UInt8
 
 from helix_jax import files
 from helix_jax.errors import HelixError
-from helix_jax.strands import formats
+from helix_jax.strands import formats, sheets
 
 UNKNOWN, OTHER, PAD = 4, 254, 255  # N; a letter that is no base; what follows the last base of a row
 LONGEST = 100_000  # letters of a record
@@ -255,6 +255,9 @@ def opened(path: str | os.PathLike, again: bool = False) -> Iterator[Records]:
         head = source.read(formats.HEAD)
         while not head.strip() and len(head) < MOST_BLANK and (more := source.read(formats.HEAD)):
             head += more
+        if sheets.is_table(head):
+            source = stack.enter_context(sheets.as_fasta(name, head, source))
+            head = source.read(formats.HEAD)
         kind, carriage_returns = _kind(name, head)
         if source.seekable():
             raw = source
