@@ -19,7 +19,7 @@ import typer
 import helix_jax
 from helix_jax import cache as user_cache
 from helix_jax import files
-from helix_jax.cli import encode_batch, fields, options, pack, pools, simulate, timing
+from helix_jax.cli import encode_batch, fields, options, order, pack, pools, simulate, timing
 from helix_jax.cli.console import (
     FAULT,
     WITH_LOSS,
@@ -201,6 +201,7 @@ def decode(
 app.command(epilog="Example: helix-jax pack notes.txt -o notes.fasta --constraints strict")(pack.pack)
 app.command(epilog="Example: helix-jax unpack notes.fasta -o notes.txt")(pack.unpack)
 app.command(epilog="Example: helix-jax inspect pool.fasta")(pools.inspect)
+app.command(epilog="Example: helix-jax order pool.fasta -o order.xlsx --vendor twist")(order.order)
 app.command(epilog="Example: helix-jax capacity --constraints helix --strand-length 200")(pools.capacity)
 
 
