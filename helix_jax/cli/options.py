@@ -93,6 +93,8 @@ def _key(text: str) -> bytes:
 class Agreed:
     """What the writer and the reader of a pool agree on, apart from what its header says.
 
+    Enzymes and IUPAC codes of ``forbid`` become words over A, C, G, T.
+
     Attributes:
         strands: The primers.
     """
@@ -109,11 +111,16 @@ class Agreed:
     forbid: Annotated[
         tuple[str, ...],
         Option(
-            "A word over A, C, G, T that no strand may contain, nor its reverse complement. Repeat the option to "
-            "forbid several words."
+            "A word that no strand may contain, nor its reverse complement: of A, C, G, T and IUPAC codes (GTYRAC), or "
+            "the name of a restriction enzyme (BsaI). Repeat the option to forbid several words."
         ),
     ] = ()
     strands: Annotated[StrandConfig, Only(PRIMERS)] = field(default_factory=StrandConfig)
+
+    def __post_init__(self):
+        from helix_jax.strands import motifs
+
+        object.__setattr__(self, "forbid", motifs.expanded(self.forbid))
 
     @property
     def arguments(self) -> dict[str, typing.Any]:

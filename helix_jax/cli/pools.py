@@ -7,7 +7,15 @@ import typer
 
 from helix_jax.cli import fields, options
 from helix_jax.cli.console import CHECK_FAILED, Json, left_out_of, problems, progress, show, show_rows
-from helix_jax.config import CodecConfig
+from helix_jax.config import CodecConfig, StrandConfig
+
+HISTOGRAMS = {
+    "runs": "longest run of a strand",
+    "gc": "GC share of a strand",
+    "hairpins": "longest hairpin stem",
+    "dimers": "longest self-dimer",
+    "repeats": "longest repeat",
+}
 
 
 @fields.expanded
@@ -24,24 +32,28 @@ def inspect(
         ),
     ] = None,
     agreed: options.Agreed,
+    config: Annotated[StrandConfig, fields.Only(("stem",))],
     as_json: Json = False,
 ) -> None:
     """Check every strand of a pool with an independent checker, and compare its densities with the capacity.
 
-    The exit status is 1 if a strand breaks a constraint.
+    It also shows what vendors look at: hairpins, self-dimers and repeats of all
+    strands, words that strands share, folding energies of a few strands, and how
+    the primers melt. With --screen, strands with longer stems are counted. The
+    exit status is 1 if a strand breaks a constraint, or the screen.
     """
     from helix_jax.strands import fasta, inspection
 
     with problems(), progress(as_json) as step:
         options.check_effect(context, ("key", "constraints"))
         with fasta.opened(pool) as strands:
-            report = inspection.inspect(strands, name=constraints, progress=step, **agreed.arguments)
+            report = inspection.inspect(strands, name=constraints, stem=config.stem, progress=step, **agreed.arguments)
             report = left_out_of(strands) | report
     if as_json:
         print(json.dumps(report))
     else:
         _inspection_tables(report)
-    if report["violations"]:
+    if report["violations"] or report.get("strands_over_screen"):
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -87,7 +99,10 @@ def capacity(
 def _inspection_tables(report: dict) -> None:
     shown = {name: value for name, value in report.items() if not isinstance(value, (dict, list))}
     show(shown | {name: report[name] for name in ("needs", "sections") if name in report}, as_json=False)
-    for name, title in (("runs", "longest run of a strand"), ("gc", "GC share of a strand")):
+    if report.get("folding_kcal_per_mol"):
+        values = ", ".join(map(str, report["folding_kcal_per_mol"]))
+        show({f"kcal/mol with which {len(report['folding_kcal_per_mol'])} strands fold": values}, as_json=False)
+    for name, title in HISTOGRAMS.items():
         top = max(report[name].values(), default=1)
         rows = [(str(value), str(count), "#" * round(40 * count / top)) for value, count in report[name].items()]
         show_rows(title, ("", "strands", ""), rows)

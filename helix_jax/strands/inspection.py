@@ -12,6 +12,7 @@ from helix_jax.strands.header import Header
 from helix_jax.strands.header_search import AnyStrands
 from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.pool import Draft, Pool, densities
+from helix_jax.strands.structure import Structure
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import capacity, constraints
 
@@ -24,6 +25,7 @@ def inspect(
     primers: Sequence[str] = ("", ""),
     primers_exempt: bool = False,
     key: bytes | None = None,
+    stem: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict:
     """Check every strand of a pool and count what it holds.
@@ -35,6 +37,7 @@ def inspect(
         primers: The left and the right primer, likewise.
         primers_exempt: Whether GC windows leave the primers out, likewise.
         key: The pool's id, or None.
+        stem: Strands with a longer hairpin stem than this are counted; None for no count.
         progress: Called as progress(station, bases newly checked, bases in all).
 
     Returns:
@@ -76,7 +79,7 @@ def inspect(
         chosen = header_search.as_written(constraints.named(name), written)
     left, right = (constraints.to_bases(primer, "primer") for primer in (written.left, written.right))
     rules, runs, gc, lengths, examples = {}, {}, {}, {}, []
-    violations = done = 0
+    violations, done, structure = 0, 0, Structure(written, stem)
     for part in header_search.portions(strands):
         total = part.shape[1]
         done += len(part)
@@ -86,6 +89,7 @@ def inspect(
         if total <= written.ends:  # the strands are too short to hold anything between their primers
             violations, rules["primers"] = violations + len(part), rules.get("primers", 0) + len(part)
             continue
+        structure.add(part)
         core = part[:, len(left) : total - len(right)]
         bare = (part[:, : len(left)] == left).all(axis=1) & (part[:, total - len(right) :] == right).all(axis=1)
         report = checker.check(core[bare], chosen)
@@ -109,6 +113,7 @@ def inspect(
         "capacity": round(capacity.load(chosen), 4),
         "runs": {str(k): runs[k] for k in sorted(runs)},
         "gc": {f"{k / 100:.2f}": gc[k] for k in sorted(gc)},
+        **structure.figures(),
         "examples": examples[:20],
     }
 
