@@ -4,11 +4,17 @@ import re
 import shlex
 from dataclasses import dataclass
 
+from helix_jax.errors import HelixError
+
 HEAD = 1 << 16  # bytes examined
 _SAM = re.compile(rb"@(HD|SQ|RG|PG|CO)\t")
 _ALIGNED = re.compile(rb"[^\t\n]+\t\d+\t[^\t\n]+\t\d+\t\d+\t[^\t\n]+\t[^\t\n]+\t\d+\t-?\d+\t[A-Za-z=.*]+\t\S+")
 _SEQUENCE = re.compile(rb"[ACGTNacgtn]{20,}")
 _BARE = re.compile(rb"[ACGTNacgtn]{20,}\s*(\n|$)")
+
+
+class RecordsError(HelixError):
+    """A file that holds no records of bases; the message names the file and says what it seems to be."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from helix_jax import files
-from helix_jax.errors import HelixError
 from helix_jax.strands import formats, sheets
+from helix_jax.strands.formats import RecordsError
 
 UNKNOWN, OTHER, PAD = 4, 254, 255  # N; a letter that is no base; what follows the last base of a row
 LONGEST = 100_000  # letters of a record
@@ -46,10 +46,6 @@ _BLANK[np.frombuffer(b" \t\r\n\v\f", np.uint8)] = True
 _BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 _NOTE = re.compile(rb"^>[^\n]*? key=([0-9a-f]{16})\b([^\r\n]*)", re.MULTILINE)
 _SECOND = re.compile(rb"^@\S+(?:/2\s*$|\s2:[YN]:)")  # the name of the second read of a pair
-
-
-class RecordsError(HelixError):
-    """A file that holds no records of bases; the message names the file and says what it seems to be."""
 
 
 @dataclass(eq=False)

@@ -19,8 +19,8 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 
-from helix_jax.errors import HelixError
 from helix_jax.strands import formats
+from helix_jax.strands.formats import RecordsError
 
 NOTES = "helix_jax"  # title of the Excel sheet that keeps what an order has no column for
 SEPARATORS = (",", ";", "\t")
@@ -31,10 +31,6 @@ _TEMPORARY = 1 << 26  # bytes in memory; larger tables go to a temporary file
 _ZIP, _GZIP = b"PK\3\4", b"\x1f\x8b"
 
 Row = list[str]
-
-
-class SheetError(HelixError):
-    """A table that holds no sequences; the message names the file and what it has in their place."""
 
 
 def is_table(head: bytes) -> bool:
@@ -73,7 +69,7 @@ def as_fasta(name: str, head: bytes, source: typing.BinaryIO) -> Iterator[typing
         source: The table, which is read from its start where it can be rewound, else from what follows ``head``.
 
     Raises:
-        SheetError: It has no column of sequences, or several.
+        RecordsError: It has no column of sequences, or several.
     """
     with contextlib.ExitStack() as stack:
         copy = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_TEMPORARY))
@@ -90,7 +86,7 @@ def as_fasta(name: str, head: bytes, source: typing.BinaryIO) -> Iterator[typing
             for line in _records(name, rows, notes):
                 fasta.write(line.encode("ascii", "backslashreplace"))
         except (csv.Error, EOFError, OSError, zlib.error) as error:
-            raise SheetError(f"{name} cannot be read: {error}; get it again, or save it as CSV") from error
+            raise RecordsError(f"{name} cannot be read: {error}; get it again, or save it as CSV") from error
         fasta.seek(0)
         yield fasta
 
@@ -134,16 +130,16 @@ def _workbook(name, file):
     except Exception as error:  # the library raises whatever its parsers do
         with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
             if "xl/workbook.xml" in archive.namelist():
-                raise SheetError(
+                raise RecordsError(
                     f"{name} is a damaged Excel sheet ({error}): save it again as .xlsx or .csv"
                 ) from error
             if "content.xml" in archive.namelist():
-                raise SheetError(f"{name} is an OpenDocument file: save the sheet as .xlsx or .csv") from error
+                raise RecordsError(f"{name} is an OpenDocument file: save the sheet as .xlsx or .csv") from error
             inside = ", ".join(archive.namelist()[:3])
-            raise SheetError(
+            raise RecordsError(
                 f"{name} is a zip archive of {inside or 'nothing'}, not an Excel sheet: unzip it"
             ) from error
-        raise SheetError(f"{name} is a damaged zip archive or Excel sheet: get it again") from error
+        raise RecordsError(f"{name} is a damaged zip archive or Excel sheet: get it again") from error
     notes = [str(cell) for row in (book[NOTES].values if NOTES in book.sheetnames else ()) for cell in row if cell]
     others = [sheet for sheet in book.worksheets if sheet.title != NOTES]
     for sheet in others:
@@ -159,7 +155,7 @@ def _strings(name, sheet):
         for row in sheet.values:
             yield ["" if cell is None else str(cell) for cell in row]
     except Exception as error:  # as above
-        raise SheetError(f"{name} is a damaged Excel sheet ({error}): save it again as .xlsx or .csv") from error
+        raise RecordsError(f"{name} is a damaged Excel sheet ({error}): save it again as .xlsx or .csv") from error
 
 
 # ---- the column of sequences ---------------------------------------------------------------------------------
@@ -186,11 +182,11 @@ def _column(name, rows):
         named = [n for n in found if any(len(row) > n and _named(row[n]) for row in rows)]
         if len(named) != 1:
             which = " and ".join(_title(rows, n) for n in found[:3])
-            raise SheetError(f"{name}: columns {which} hold sequences; name the one with the strands Sequence")
+            raise RecordsError(f"{name}: columns {which} hold sequences; name the one with the strands Sequence")
         found = named
     if not found:
         titles = ", ".join(cell.strip() for cell in (rows[0] if rows else ()) if cell.strip())
-        raise SheetError(
+        raise RecordsError(
             f"{name} is a table without a column of sequences of A, C, G and T; it has "
             f"{titles[:80] or 'nothing'}: give the sheet of the strands"
         )

@@ -323,12 +323,12 @@ def test_reads_shorter_than_strands_are_called_that(tmp_path, run_cli):
 
 def test_other_formats_are_named(tmp_path, run_cli):
     path = tmp_path / "order.csv"
-    path.write_text("Name,Sequence\ns1," + "ACGT" * 20 + "\n")
+    path.write_text("Name,Length\ns1,150\ns2,150\n")
     for command in ("unpack", "decode", "inspect", "simulate"):
         out = () if command == "inspect" else ("-o", tmp_path / ("x.mp4" if command == "decode" else "x"))
         result = run_cli(command, path, *out)
         assert result.exit_code == WRONG_USE
-        for word in (path, "CSV", "awk"):
+        for word in (path, "table without a column of sequences"):
             assert str(word) in result.stderr
     result = run_cli("unpack", tmp_path, "-o", tmp_path / "x")
     assert (result.exit_code, "it is a folder" in result.stderr) == (WRONG_USE, True)

@@ -3,8 +3,6 @@
 import gzip
 import io
 import os
-import shutil
-import subprocess
 import threading
 import tracemalloc
 
@@ -189,9 +187,8 @@ def test_strands_in_a_pipe_can_be_read_twice(tmp_path):
         (b"\xfd7zXZ\0\0", ["xz", "xz -dc"]),
         (b"\x28\xb5\x2f\xfd\0", ["zstd", "zstd -dc"]),
         (b"PK\3\4\x14\0", ["zip archive", "Excel"]),
-        (b"Name,Sequence\ns1," + b"ACGT" * 20 + b"\n", ["CSV", "awk"]),
-        (b"s1\t" + b"ACGT" * 20 + b"\n", ["CSV or TSV", "awk"]),
-        (b'"Name";"Sequence"\n"s1";"' + b"ACGT" * 20 + b'"\n', ["CSV", "awk"]),
+        (b"\xd0\xcf\x11\xe0\xa1", ["old Excel file", ".xlsx"]),
+        (b"Name,Length\ns1,20\ns2,30\n", ["table without a column of sequences"]),
         (b"ACGT" * 20 + b"\n" + b"ACGT" * 20 + b"\n", ["bare sequences"]),
         (b"\x89HDF\r\n\x1a\n", ["FAST5", "dorado"]),
         (b"\0\0\0\x18ftypmp42", ["video", "encode"]),
@@ -208,25 +205,6 @@ def test_other_formats_are_named_with_the_remedy(tmp_path, content, words):
         seen(path)
     for word in (str(path), *words):
         assert word in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "table",
-    [
-        "Name,Sequence\ns1,ACGTACGTACGTACGTACGTACGT\n",
-        'Well;Name;Sequence\r\nA1;s1;"acgtacgtacgtacgtacgtacgt"\r\n',
-        "s1\tACGTACGTACGTACGTACGTACGT\tpure\n",
-    ],
-)
-def test_the_remedy_for_tables_gives_fasta(tmp_path, table):
-    if not shutil.which("awk"):
-        pytest.skip("there is no awk here")
-    path = tmp_path / "an order.csv"
-    path.write_text(table, newline="")
-    command = formats.recognise(path.read_bytes()).remedy(str(path)).partition("with: ")[2]
-    done = subprocess.run(command.partition(" > ")[0], shell=True, capture_output=True, check=True)
-    (tmp_path / "strands.fasta").write_bytes(done.stdout)
-    assert seen(tmp_path / "strands.fasta") == (["ACGT" * 6], {})
 
 
 def test_many_empty_columns_take_no_time(tmp_path):
