@@ -128,7 +128,7 @@ def write(path: Path, pools: Sequence[Ordered], vendor: Vendor) -> dict[str, Wri
         if excel:
             _write_book(temporary, titles, _rows(pools, vendor), notes)
         else:
-            with open(temporary, "w", encoding="ascii", newline="") as out:
+            with open(temporary, "w", encoding="utf-8", newline="") as out:
                 out.writelines(f"{vendor.comments} {note}\r\n" for note in notes if vendor.comments)
                 table = csv.writer(out)
                 table.writerow(titles)

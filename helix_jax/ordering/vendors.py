@@ -78,9 +78,11 @@ class Vendor:
             if limits and not (len(limits) == 2 and 0 <= limits[0] <= limits[1]):
                 raise VendorError(f"vendor {self.key}: {name} {list(limits)}; give the least and the greatest value")
         try:
-            re.compile(f"[^{self.names}]")
+            legal = re.fullmatch(f"[{self.names}]+", "_0123456789")
         except re.error as error:
             raise VendorError(f"vendor {self.key}: names {self.names!r}: {error}") from error
+        if not legal:
+            raise VendorError(f"vendor {self.key}: names {self.names!r} need digits and _, as in pool_17")
 
     def broken(self, strands: UInt8[np.ndarray, "n L"]) -> dict[str, int]:
         """Return how many strands, with their primers, break which limit; {} if none does."""

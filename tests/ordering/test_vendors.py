@@ -70,6 +70,7 @@ def test_a_table_of_ones_own(tmp_path):
         ),
         ("[mine]\ntitle = 'M'\ncolumns = [['A', 'sequence']]\nfiles = ['.pdf']\n", "files .pdf; give some of .csv"),
         ("[mine]\ntitle = 'M'\ncolumns = [['A', 'sequence']]\nnames = 'z-a'\n", "names 'z-a': bad character range"),
+        ("[mine]\ntitle = 'M'\ncolumns = [['A', 'sequence']]\nnames = 'A-Z0-9'\n", "need digits and _"),
         ("[mine]\ntitle = 'M'\ncolumns = [['A', 'sequence']]\nlongest_name = 5\n", "names of 5 characters"),
     ],
 )

@@ -133,7 +133,7 @@ def damaged():
         (book(("Order", [["s1", ONE]]))[:-200], "damaged"),
         (f"Forward,Backward\n{ONE},{TWO}\n".encode(), r"columns 1 \(Forward\) and 2 \(Backward\) hold sequences"),
         (f"{ONE},{TWO}\n".encode(), "columns 1 and 2 hold sequences"),
-        (gzip.compress(f"Name,Sequence\ns1,{ONE}\n".encode() * 9000, mtime=0)[:-2000], "cannot be read"),
+        (gzip.compress(f"Name,Sequence\ns1,{ONE}\n".encode() * 9000, mtime=0)[:-20], "cannot be read"),
         (f"Name,Sequence\ns1,{ONE}\n".encode() + b"s2," + b"A" * 200_000 + b"\n", "cannot be read: field larger"),
     ],
 )
