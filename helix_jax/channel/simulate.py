@@ -7,7 +7,7 @@ of where they end, and positions in the read a running sum. Bases are 0..3 = A C
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import jax
@@ -266,10 +266,11 @@ def _place(drawn, length):
     return 1 + jnp.floor(drawn * jnp.maximum(length - 1, 1)).astype(jnp.int32)
 
 
-def _read(channel, table, keys, strands, origin, number):
+def _read(channel, second, table, keys, strands, origin, number):
     """Return read ``number``, of strand ``origin`` of strands uint8[n, L].
 
-    The result is (bases, length, qualities, reversed, chimera, uint32[] that orders the reads when they are shuffled).
+    ``second`` says to read the molecule of that read once more, from its other end. The result is (bases, length,
+    qualities, reversed, chimera, uint32[] that orders the reads when they are shuffled).
     """
     writing, reading = keys
     choosing, drawing, corrupting, telling, ordering = jax.random.split(jax.random.fold_in(reading, number), 5)
@@ -292,6 +293,8 @@ def _read(channel, table, keys, strands, origin, number):
         own = jax.random.split(molecule)
         factor, _ = draw_factor(channel.synthesis, own[0])
         bases, length, _ = _corrupt(channel.synthesis, bases, length, factor, own[1])
+    if second:
+        drawing, corrupting, telling = (jax.random.fold_in(key, 1) for key in (drawing, corrupting, telling))
     factor, deviate = draw_factor(channel.sequencing, drawing)
     bases, length, kind = _corrupt(channel.sequencing, bases, length, factor, corrupting)
     qualities = _qualities(channel, table, kind, deviate, telling)
@@ -301,9 +304,9 @@ def _read(channel, table, keys, strands, origin, number):
         begin = jnp.where(short & ~head, cut, 0)
         length = jnp.where(short, jnp.where(head, jnp.minimum(cut, length), jnp.maximum(length - cut, 0)), length)
         bases, qualities = (jnp.roll(row, -begin) for row in (bases, qualities))
-    turned = jnp.bool_(False)
-    if channel.reverse:
-        turned = turns < channel.reverse
+    turned = jnp.bool_(second)
+    if channel.reverse or second:
+        turned = (turns < channel.reverse) ^ turned
         back = jnp.where(turned, jnp.maximum(length - 1 - index, 0), index)
         bases, qualities = bases[back], qualities[back]
         bases = jnp.where(turned, 3 - bases, bases)
@@ -312,10 +315,10 @@ def _read(channel, table, keys, strands, origin, number):
     return jnp.where(real, bases, PAD), length, jnp.where(real, qualities, 0), turned, joined, order
 
 
-def _reads(constants, origin, number, *, channel):
+def _reads(constants, origin, number, *, channel, second):
     keys, strands = constants
     table = jnp.asarray(_quality_table(channel.quality))
-    return jax.vmap(functools.partial(_read, channel, table, keys, strands))(origin, number)
+    return jax.vmap(functools.partial(_read, channel, second, table, keys, strands))(origin, number)
 
 
 def reads_of(
@@ -345,11 +348,58 @@ def reads_of(
     Raises:
         ChannelError: For a coverage out of range, or strands of another dtype or shape.
     """
+    copies, reading = _drawn(channel, strands, coverage, key)
+    return read_copies(channel, strands, copies, reading, batch=batch, progress=progress)
+
+
+def pairs_of(
+    channel: Channel,
+    strands: np.ndarray,
+    coverage: float | int,
+    cycles: int,
+    key: PRNGKeyArray,
+    *,
+    batch: int = BATCH,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Reads, Reads]:
+    """Read molecules from both ends, as ``reads_of`` reads them from one.
+
+    The first reads are those that ``reads_of`` returns for the same key, cut after ``cycles`` bases. The second ones
+    are read from the other ends of the same molecules: they share the errors of synthesis, and have their own errors of
+    sequencing. Read i of the one belongs to read i of the other.
+
+    Args:
+        channel: See ``reads_of``.
+        strands: See ``reads_of``.
+        coverage: Mean pairs per strand, see ``reads_of``.
+        cycles: The greatest number of bases of a read, at least 1; a read ends where its molecule ends.
+        key: See ``reads_of``.
+        batch: See ``reads_of``.
+        progress: Called with the number of reads done after each batch; there are two of each molecule.
+
+    Returns:
+        The first and the second reads.
+
+    Raises:
+        ChannelError: See ``reads_of``, and for no cycles.
+    """
+    if cycles < 1:
+        raise ChannelError(f"cycles: {cycles}; a read has at least 1 base")
+    copies, reading = _drawn(channel, strands, coverage, key)
+    keys = tuple(jax.random.split(reading))
+    (first, order), (second, _) = (
+        _sequenced(channel, strands, copies, keys, again, batch, progress) for again in (False, True)
+    )
+    order = order[(first.lengths[order] > 0) & (second.lengths[order] > 0)]
+    return _cut(_chosen(first, order), cycles), _cut(_chosen(second, order), cycles)
+
+
+def _drawn(channel, strands, coverage, key):
+    """Return the number of reads of each strand, and the key for reading them."""
     if not 0 < coverage <= 1e6:
         raise ChannelError(f"coverage: {coverage}; it lies above 0 and up to 1e6 reads per strand")
     counting, reading = jax.random.split(key)
-    copies = draw_copies(channel, len(strands), coverage, counting)
-    return read_copies(channel, strands, copies, reading, batch=batch, progress=progress)
+    return draw_copies(channel, len(strands), coverage, counting), reading
 
 
 def read_copies(
@@ -377,6 +427,15 @@ def read_copies(
     Raises:
         ChannelError: For strands of another dtype or shape, or too many reads.
     """
+    every, order = _sequenced(channel, strands, copies, tuple(jax.random.split(key)), False, batch, progress)
+    return _chosen(every, order[every.lengths[order] > 0])
+
+
+def _sequenced(channel, strands, copies, keys, second, batch, progress):
+    """Return reads strand by strand, those without a base too, and a random order for them.
+
+    ``second`` says to read the same molecules once more, from their other ends.
+    """
     strands = np.asarray(strands)
     if strands.ndim != 2 or strands.dtype != np.uint8 or not strands.size:
         raise ChannelError(f"strands: {strands.dtype}{list(strands.shape)}; give uint8[n, L] with n and L at least 1")
@@ -387,20 +446,34 @@ def read_copies(
         raise ChannelError(f"coverage: {len(origin)} reads of {len(strands)} strands; stay below 2^31")
     bases, lengths, qualities, turned, joined, order = parallel.map_batches(
         _reads,
-        (tuple(jax.random.split(key)), jnp.asarray(strands)),
+        (keys, jnp.asarray(strands)),
         origin.astype(np.int32),
         np.arange(len(origin), dtype=np.int32),
         batch=batch,
         progress=progress,
         channel=channel,
+        second=second,
     )
-    order = np.argsort(order, kind="stable")
-    order = order[lengths[order] > 0]
-    longest = int(lengths.max(initial=0))
+    origin = np.where(joined, -1, origin)
+    return Reads(bases, lengths, qualities, origin, turned), np.argsort(order, kind="stable")
+
+
+def _chosen(reads, rows):
+    """Return some reads, in as many columns as the longest of all needs."""
+    longest = int(reads.lengths.max(initial=0))
     return Reads(
-        bases=bases[order, :longest],
-        lengths=lengths[order],
-        qualities=qualities[order, :longest],
-        origin=np.where(joined, -1, origin)[order],
-        reversed=turned[order],
+        bases=reads.bases[rows, :longest],
+        lengths=reads.lengths[rows],
+        qualities=reads.qualities[rows, :longest],
+        origin=reads.origin[rows],
+        reversed=reads.reversed[rows],
     )
+
+
+def _cut(reads, most):
+    """Return the first ``most`` bases of each read."""
+    lengths = np.minimum(reads.lengths, np.int32(most))
+    real = np.arange(min(most, reads.bases.shape[1]))[None] < lengths[:, None]
+    bases, qualities = (rows[:, : real.shape[1]] for rows in (reads.bases, reads.qualities))
+    bases, qualities = np.where(real, bases, np.uint8(PAD)), np.where(real, qualities, np.uint8(0))
+    return replace(reads, bases=bases, lengths=lengths, qualities=qualities)

@@ -14,6 +14,7 @@ from helix_jax.strands.records import MOST_PHRED, PAD, UNKNOWN
 
 CHUNK = 4096  # reads in a chunk
 Chunk = tuple[UInt8[np.ndarray, "n W"], Int32[np.ndarray, " n"], UInt8[np.ndarray, "n W"] | None]
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # bases, lengths and qualities, as ``write`` takes them
 _LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 
 

@@ -245,6 +245,41 @@ def test_same_key_same_reads_in_any_batch(everything):
     assert sum(done) == len(reads.lengths)
 
 
+def test_pairs_are_the_two_ends_of_the_same_molecules(everything):
+    channel, strands, reads = everything
+    first, second = simulate.pairs_of(channel, strands, 8, 25, fresh_key())
+    assert len(first.lengths) == len(second.lengths) >= 0.97 * len(reads.lengths)
+    np.testing.assert_array_equal(first.origin, second.origin)
+    np.testing.assert_array_equal(first.reversed, ~second.reversed)
+    for mates in (first, second):
+        assert (mates.bases.shape, mates.lengths.max(), mates.lengths.min() > 0) == ((len(first.lengths), 25), 25, True)
+        past = np.arange(25)[None] >= mates.lengths[:, None]
+        assert (mates.bases[past] == simulate.PAD).all()
+        assert (mates.qualities[past] == 0).all()
+        assert (mates.bases[~past] <= 3).all()
+    whole = {row[:25].tobytes() for row in rows_of(reads)}
+    assert {row.tobytes() for row in rows_of(first)} <= whole  # the first reads are those of ``reads_of``, cut
+
+
+def test_pairs_share_the_errors_of_synthesis_and_no_others():
+    strands, rate = strands_of(300, 60), 0.05
+    written = Channel("test", "this test", synthesis=Errors(substitution=rate), reverse=0.5)
+    read = dataclasses.replace(written, synthesis=Errors(), sequencing=Errors(substitution=rate))
+    wrong = {}
+    for name, channel in (("written", written), ("read", read)):
+        first, second = (
+            np.where(mates.reversed[:, None], 3 - mates.bases[:, ::-1], mates.bases) != strands[mates.origin]
+            for mates in simulate.pairs_of(channel, strands, 5, 60, fresh_key())
+        )
+        assert first.mean() == pytest.approx(rate, abs=0.003)
+        assert second.mean() == pytest.approx(rate, abs=0.003)
+        wrong[name] = first, second
+    np.testing.assert_array_equal(*wrong["written"])
+    assert np.logical_and(*wrong["read"]).mean() == pytest.approx(rate**2, abs=0.0006)
+    with pytest.raises(ChannelError, match="cycles: 0; a read has at least 1 base"):
+        simulate.pairs_of(read, strands, 5, 0, fresh_key())
+
+
 def test_reads_are_padded(everything):
     _, _, reads = everything
     real = np.arange(reads.bases.shape[1])[None] < reads.lengths[:, None]
