@@ -216,6 +216,14 @@ def film(
     received = writer.read(pool, written=written, key=key, progress=progress)
     if received.header.kind != "video":
         raise DecodeError("this pool holds bytes, not video: use `helix-jax unpack`")
+    try:
+        return _film(received, nets, progress)
+    except DecodeError as error:
+        error.report = received.report
+        raise
+
+
+def _film(received, nets, progress):
     parts = contents.parts(received)
     heard, lost_sound = _heard(received, parts)
     if any(part.section.kind == "av1" for part in parts):

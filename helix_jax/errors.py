@@ -13,4 +13,12 @@ class HelixError(ValueError):
 
 
 class DecodeError(HelixError):
-    """A pool or reads that cannot be decoded; the message says why and what would help."""
+    """A pool or reads that cannot be decoded; the message says why and what would help.
+
+    Attributes:
+        report: What is known of the reads or the strands all the same, a ``ReadReport`` or a ``Report``; None without.
+    """
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report

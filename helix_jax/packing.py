@@ -165,11 +165,12 @@ def unpack_parts(
     if report.lost_packets:
         raise DecodeError(
             f"{report.lost_packets} of {report.source_packets} source packets are lost or doubtful, "
-            f"past the repair packets: {received.remedy}"
+            f"past the repair packets: {received.remedy}",
+            report,
         )
     if not report.verified:
         raise DecodeError(
-            "the bytes do not match their hash, and the wrong packet cannot be located: nothing is returned"
+            "the bytes do not match their hash, and the wrong packet cannot be located: nothing is returned", report
         )
     return contents(received), report
 

@@ -144,6 +144,7 @@ def decode(
     agreed: options.Agreed,
     reads: options.Reads = False,
     plot: options.Plot = None,
+    report: options.RunReport = None,
     as_json: Json = False,
 ) -> None:
     """Read a pool, or a sequencer's reads of it, back into a video.
@@ -157,27 +158,31 @@ def decode(
     encoding; the comments of a FASTA file record them too.
     """
     from helix_jax import codec, video
+    from helix_jax.cli import run_report
     from helix_jax.stream import film as films
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        way = options.start(writer, context, reads=(pool, *weights.paths), writes=(output, plot), plot=plot)
+        way = options.start(writer, context, reads=(pool, *weights.paths), writes=(output,), plot=plot, report=report)
         video.check_output(output)
         stated = agreed.arguments
-        source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=step))
-        film = codec.film(source.pool, weights.given, writer=way.writer, progress=step, **stated)
+        run = stack.enter_context(run_report.Run(report, step))
+        source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=run.step))
+        run.reads = source.reads
+        film = codec.film(source.pool, weights.given, writer=way.writer, progress=run.step, **stated)
         about_pool, info = film.report, film.info
-        report = source.figures(about_pool)
+        about = source.figures(about_pool)
         pixel_format = films.write(output, film, lossless)
-    figures = {
-        "output": str(output),
-        "frames": info.frames,
-        "height": info.height,
-        "width": info.width,
-        "fps": str(info.fps),
-        "pixel_format": pixel_format,
-        "sound": film.sound is not None,
-    }
-    show(figures | report, as_json)
+        figures = {
+            "output": str(output),
+            "frames": info.frames,
+            "height": info.height,
+            "width": info.width,
+            "fps": str(info.fps),
+            "pixel_format": pixel_format,
+            "sound": film.sound is not None,
+        }
+        figures = run.done(figures | about, about_pool)
+    show(figures, as_json)
     if about_pool.lost_tokens:
         warn(f"{about_pool.lost_tokens:.1%} of the tokens were lost past repair and were guessed")
     if about_pool.lost_update:

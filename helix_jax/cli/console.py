@@ -133,7 +133,8 @@ def warn(text: str) -> None:
 def show(figures: Mapping[str, Any], as_json: bool) -> None:
     """Print figures as a table or as one JSON object, on standard error if the command's output uses standard output.
 
-    The figure ``coverage`` is shown as a bar chart of (reads of a cluster, clusters read, clusters not read).
+    The figure ``coverage`` is shown as a bar chart of (reads of a cluster, clusters read, clusters not read). What is
+    too long for a table is left to JSON.
     """
     to_stderr = figures.get("output") == files.STANDARD
     if as_json:
@@ -145,7 +146,7 @@ def show(figures: Mapping[str, Any], as_json: bool) -> None:
             value = ", ".join(f"{what} {which}" for what, which in value.items()) or "nothing but the strands"
         elif isinstance(value, dict):
             value = ", ".join(f"{count:,} {reason}" for reason, count in value.items()) or "none"
-        if name not in ("coverage", "sections"):
+        if name not in ("coverage", "sections", "by_position", "command", "versions"):
             table.add_row(name.replace("_", " "), escape(str(value)))
     Console(soft_wrap=True, stderr=to_stderr).print(table)
     if figures.get("sections"):

@@ -73,6 +73,16 @@ Plot = Annotated[
         help="Also draw a picture of the reads: their coverage, the strands recovered from them, and their errors.",
     ),
 ]
+RunReport = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="Also write a page about the run, in one file, also where decoding fails: what became of the reads, "
+        "coverage, errors along the strand, what was repaired, seconds of each stage, and how many reads would be "
+        "enough.",
+    ),
+]
 
 
 PRIMERS = ("left_primer", "right_primer", "primers_exempt")  # fields of StrandConfig
@@ -240,6 +250,7 @@ def start(
     writes: Iterable[Path | None],
     strands: Path | None = None,
     plot: Path | None = None,
+    report: Path | None = None,
 ) -> "helix_jax.cli.writers.Files":
     """Refuse what cannot be done before any work: options without effect, and paths that cannot be written.
 
@@ -247,9 +258,10 @@ def start(
         writer: value of --writer.
         context: context of the command.
         reads: input files; None stands for an option that was not passed.
-        writes: output files, likewise.
+        writes: output files, likewise, apart from those that have a name of their own below.
         strands: the output that is written as FASTA, unless the writer is ``timing``.
         plot: the output that is written as a picture.
+        report: the output that is written as a page.
 
     Returns:
         The writer and its files.
@@ -266,9 +278,11 @@ def start(
         raise HelixError(f"{', '.join(wrong)}: not for --writer {writer.value}; leave it out, or choose another writer")
     check_effect(context)
     scheme = Path(context.params["scheme"])
-    files.check_paths((*reads, scheme if scheme.is_file() else None), writes)
+    files.check_paths((*reads, scheme if scheme.is_file() else None), (*writes, plot, report))
     if strands is not None and writer is Writer.BASES:
         files.check_sequences(strands, "FASTA")
     if plot is not None:
         files.check_suffix(plot, (".png",), "pictures are written as PNG")
+    if report is not None:
+        files.check_suffix(report, (".html", ".htm"), "reports are written as HTML")
     return writers.timing(context.params["scheme"]) if writer is Writer.TIMING else writers.Fasta()

@@ -50,6 +50,7 @@ def unpack(
     agreed: options.Agreed,
     reads: options.Reads = False,
     plot: options.Plot = None,
+    report: options.RunReport = None,
     as_json: Json = False,
 ) -> None:
     """Read a packed file back from its strands or from a sequencer's reads of them.
@@ -59,15 +60,19 @@ def unpack(
     record them too.
     """
     from helix_jax import packing
+    from helix_jax.cli import run_report
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        way = options.start(writer, context, reads=(pool,), writes=(output, plot), plot=plot)
+        way = options.start(writer, context, reads=(pool,), writes=(output,), plot=plot, report=report)
         stated = agreed.arguments
-        source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=step))
-        parts, about_pool = packing.unpack_parts(source.pool, writer=way.writer, progress=step, **stated)
-        report = source.figures(about_pool)
+        run = stack.enter_context(run_report.Run(report, step))
+        source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=run.step))
+        run.reads = source.reads
+        parts, about_pool = packing.unpack_parts(source.pool, writer=way.writer, progress=run.step, **stated)
+        about = source.figures(about_pool)
         size = 0
         with files.atomic(output) as temporary, open(temporary, "wb") as out:
             for part in parts:
                 size += out.write(part)
-    show({"output": str(output), "bytes": size} | report, as_json)
+        figures = run.done({"output": str(output), "bytes": size} | about, about_pool)
+    show(figures, as_json)

@@ -28,10 +28,12 @@ class Source:
     Attributes:
         pool: The strands or reads.
         figures: Turns the report of the decoder into the figures to show.
+        reads: What became of the reads, a ``ReadReport``; None where the file holds strands, and with timing.
     """
 
     pool: Any
     figures: Callable[[Any], dict[str, Any]]
+    reads: Any = None
 
 
 class Files(Protocol):
@@ -121,7 +123,7 @@ class Fasta:
                 yield Source(strands, lambda report: left_out_of(strands) | dataclasses.asdict(report))
                 return
             recovered, about_reads = _recovered(source, agreed, step)
-            yield Source(recovered, lambda report: reads_figure.merged(report, about_reads, plot))
+            yield Source(recovered, lambda report: reads_figure.merged(report, about_reads, plot), about_reads)
 
 
 def _recovered(source: Any, agreed: dict[str, Any], step: Step) -> tuple[Any, Any]:
@@ -135,7 +137,8 @@ def _recovered(source: Any, agreed: dict[str, Any], step: Step) -> tuple[Any, An
             raise
         raise DecodeError(
             f"{error}; {source.second:,} of them are the second read of a pair by name: merge the two reads of "
-            "each pair first, for example with fastp --merge or bbmerge"
+            "each pair first, for example with fastp --merge or bbmerge",
+            error.report,
         ) from error
 
 
@@ -153,7 +156,7 @@ class Schedules:
     writer: Any
     foreign = (
         "constraints", "strand_length", "survive", "coverage", "read_errors", "failure", "forbid", "left_primer",
-        "right_primer", "exempt_primers", "screen", "reads", "plot",
+        "right_primer", "exempt_primers", "screen", "reads", "plot", "report",
     )  # fmt: skip
 
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:
@@ -182,7 +185,8 @@ class Schedules:
     ) -> Iterator[Source]:
         """Read the bases of all reads into memory (``Files.opened``).
 
-        Its files hold reads in any case, and there is no picture of them: ``reads`` and ``plot`` are ``foreign``.
+        Its files hold reads in any case, and there is neither a picture nor a page of them: ``reads``, ``plot`` and
+        ``report`` are ``foreign``.
 
         Raises:
             RecordsError: The file holds no reads.

@@ -1,11 +1,12 @@
 """A strand and a read of it -> the fewest edits between them, column by column (edlib)."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Int64, UInt8
 
 from helix_jax.errors import HelixError
 
@@ -46,3 +47,21 @@ def edits(strand: np.ndarray, read: np.ndarray) -> Edits:
     on_strand, in_read = op != INSERTED, op != DELETED
     position, where = np.cumsum(on_strand) - on_strand, np.cumsum(in_read) - in_read
     return Edits(op, position.astype(np.int32), where.astype(np.int32))
+
+
+def by_position(pairs: Iterable[tuple[np.ndarray, np.ndarray]], length: int) -> Int64[np.ndarray, "3 {length}"]:
+    """Count the edits of reads by kind and by where they are along the strand.
+
+    Args:
+        pairs: (strand, read), each uint8[n] of bases 0..3; the strands have one length.
+        length: Bases of a strand.
+
+    Returns:
+        Substitutions, insertions and deletions at each base. An insertion counts at the base that it stands before, one
+        behind the strand at its last base.
+    """
+    counts = np.zeros((4, length), np.int64)
+    for strand, read in pairs:
+        found = edits(strand, read)
+        np.add.at(counts, (found.op, np.minimum(found.position, length - 1)), 1)
+    return counts[[SUBSTITUTED, INSERTED, DELETED]]

@@ -20,7 +20,7 @@ import numpy as np
 
 from helix_jax import parallel
 from helix_jax.errors import DecodeError
-from helix_jax.reads import clustering, consensus, edits, trimming
+from helix_jax.reads import clustering, consensus, edits, enough, trimming
 from helix_jax.reads.consensus import Rates
 from helix_jax.strands import header as headers
 from helix_jax.strands import header_search, packets
@@ -63,6 +63,15 @@ class ReadReport:
         substitutions: Errors per base of the reads, by comparison with the strands.
         insertions: Likewise.
         deletions: Likewise.
+        by_position: (substitutions, insertions, deletions) for each base of the strand as it was written, as shares of
+            the reads compared.
+        used_reads: Reads of the clusters whose strands were taken. These, the next two and ``unusable`` are all reads.
+        duplicate_reads: Reads of further clusters of the same strands.
+        unread_reads: Reads of clusters that gave no strand.
+        enough_reads: Reads of this kind with which the whole pool comes back in nine of ten cases, by estimate; None
+            where it cannot be estimated, or no number would do.
+        more_reads: How many reads are missing to that, rounded up.
+        gone: Share of the strands that seem to be missing from the sample, however much of it is read.
     """
 
     reads: int
@@ -78,6 +87,13 @@ class ReadReport:
     substitutions: float
     insertions: float
     deletions: float
+    by_position: tuple[tuple[float, float, float], ...] = ()
+    used_reads: int = 0
+    duplicate_reads: int = 0
+    unread_reads: int = 0
+    enough_reads: int | None = None
+    more_reads: int = 0
+    gone: float = 0.0
 
 
 def recover(
@@ -123,7 +139,8 @@ def recover(
         remedy = "; give the primers that were written" if doubtful else ""
         raise DecodeError(
             f"none of {tally.total:,} reads can be used"
-            + (f": {reasons}{remedy}" if reasons else ": there are no reads")
+            + (f": {reasons}{remedy}" if reasons else ": there are no reads"),
+            _unread_report(copies, [], tally),
         )
     labels = clustering.cluster(copies.bases, copies.lengths, progress=_at(progress, "clusters", len(copies.read)))
     clusters = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
@@ -139,7 +156,8 @@ def recover(
             refused = refused or error
     else:
         raise DecodeError(
-            f"{refused}; {reads:,} reads in {len(clusters):,} clusters{trimming.shortness(copies, primers)}"
+            f"{refused}; {reads:,} reads in {len(clusters):,} clusters{trimming.shortness(copies, primers)}",
+            _unread_report(copies, clusters, tally),
         ) from refused
     copies, found = scaled, _Read(header, len(clusters))
     found.take(np.arange(len(clusters)), *lists)
@@ -189,7 +207,7 @@ def _measure(copies, clusters, length):
     rates = Rates(np.float32(trimming.DOUBT), np.float32(0.5))
     largest, strands, _ = _sample(copies, clusters, consensus.unconstrained(length), rates)
     pairs = [(strands[n], read) for n in range(len(largest)) for read in largest[n][: COPIES[-1]]]
-    substitutions, insertions, deletions = _errors(copies, pairs)
+    substitutions, insertions, deletions = _errors(copies, pairs, length).mean(axis=1)
     wrong = substitutions + insertions
     doubted = np.concatenate([copies.doubt[read][: copies.lengths[read]] for _, read in pairs]).mean()
     doubt = (copies.doubt * (max(wrong, 1e-3) / doubted)).clip(1e-4, 0.75).astype(np.float32)
@@ -197,13 +215,13 @@ def _measure(copies, clusters, length):
     return dataclasses.replace(copies, doubt=doubt), rates
 
 
-def _errors(copies, pairs):
-    """Return substitutions, insertions and deletions per base of (strand uint8[L], index of a read) pairs."""
-    counts, bases = np.zeros(4, np.int64), 0
-    for strand, read in pairs:
-        counts += np.bincount(edits.edits(strand, copies.bases[read][: copies.lengths[read]]).op, minlength=4)
-        bases += len(strand)
-    return counts[[edits.SUBSTITUTED, edits.INSERTED, edits.DELETED]] / max(bases, 1)
+def _errors(copies, pairs, length):
+    """Return substitutions, insertions and deletions at each base of a strand, as shares of the reads compared.
+
+    The result is float64[3, L]; the pairs are (strand uint8[L], index of a read).
+    """
+    reads = ((strand, copies.bases[read][: copies.lengths[read]]) for strand, read in pairs)
+    return edits.by_position(reads, length) / max(len(pairs), 1)
 
 
 def _search(copies, clusters, automaton, rates, beams, kept, progress=None, band=BAND, sizes=COPIES):
@@ -303,40 +321,89 @@ class _Read:
 
 
 def _result(found, copies, clusters, tally, length, ends):
-    reads = tally.reads
-    sizes = np.array([len(np.unique(copies.read[cluster])) for cluster in clusters])
+    sizes = _sizes(copies, clusters)
     solved = np.flatnonzero(found.index >= 0)
     solved = solved[np.lexsort((found.rank[solved], -sizes[solved], found.index[solved]))]
     solved = solved[np.unique(found.index[solved], return_index=True)[1]]
     pairs = [(found.strand[n], read) for n in solved[:: max(1, len(solved) // 500)] for read in clusters[n][:4]]
-    used = np.zeros(reads, bool)
-    usable = np.zeros(reads, bool)
-    usable[copies.read] = True
-    for n in np.flatnonzero(found.index >= 0):
-        used[copies.read[clusters[n]]] = True
-    unread = []
-    for n in np.flatnonzero(found.index < 0):
-        if not used[copies.read[clusters[n]]].any():
-            unread.append(n)
-            used[copies.read[clusters[n]]] = True  # the same reads the other way are not counted again
-    substitutions, insertions, deletions = (round(float(share), 6) for share in _errors(copies, pairs))
-    read, lost = (np.bincount(sizes[np.array(rows, int)], minlength=sizes.max() + 1) for rows in (solved, unread))
-    report = ReadReport(
+    used, again = (_reads_of(copies, clusters, rows, tally) for rows in (solved, np.flatnonzero(found.index >= 0)))
+    unread = _unread(copies, clusters, np.flatnonzero(found.index < 0), again.copy())
+    by_position = _errors(copies, pairs, length)
+    substitutions, insertions, deletions = (round(float(share), 6) for share in by_position.mean(axis=1))
+    few = enough.estimate(
+        found.layout,
+        sizes[solved[found.index[solved] < found.layout.packets]],
+        sizes[unread],
         reads=tally.total,
-        unusable=int(tally.total - usable.sum()),
-        left_out=dict(tally.left_out),
-        without_quality=tally.placeholders,
+        errors=float(by_position.mean(axis=1).sum()),
+        complete=not found.enough(),
+    )
+    report = dataclasses.replace(
+        _unread_report(copies, clusters, tally),
         clusters=len(solved) + len(unread),
         at_once=int((found.rank[solved] == 0).sum()),
         repaired=int((found.rank[solved] > 0).sum()),
         unread=len(unread),
-        coverage=tuple((int(n), int(read[n]), int(lost[n])) for n in np.flatnonzero(read + lost)),
+        coverage=_coverage(sizes, solved, unread),
         strand_length=length,
         substitutions=substitutions,
         insertions=insertions,
         deletions=deletions,
+        by_position=tuple(map(tuple, by_position.T.round(5).tolist())),
+        used_reads=int(used.sum()),
+        duplicate_reads=int((again & ~used).sum()),
+        unread_reads=len(np.unique(copies.read)) - int(again.sum()),
+        enough_reads=few.reads,
+        more_reads=few.more(tally.total),
+        gone=round(few.gone, 4),
     )
-    return Decoded(found.found, _with_primers(found.strand[solved], ends), found.words[solved]), report
+    strands = _with_primers(found.strand[solved], ends)
+    return Decoded(found.found, strands, found.words[solved], few.remedy(tally.total)), report
+
+
+def _unread_report(copies, clusters, tally):
+    """Return what is known of the reads while no strand of theirs is."""
+    sizes = _sizes(copies, clusters)
+    usable = len(np.unique(copies.read))
+    unread = _unread(copies, clusters, range(len(clusters)), np.zeros(tally.reads, bool))
+    return ReadReport(
+        reads=tally.total, unusable=tally.total - usable, left_out=dict(tally.left_out),
+        without_quality=tally.placeholders, clusters=len(unread), at_once=0, repaired=0, unread=len(unread),
+        coverage=_coverage(sizes, np.zeros(0, int), unread), strand_length=0, substitutions=0.0, insertions=0.0,
+        deletions=0.0, unread_reads=usable,
+    )  # fmt: skip
+
+
+def _sizes(copies, clusters):
+    """Return the reads of each cluster: int64[clusters]."""
+    return np.array([len(np.unique(copies.read[cluster])) for cluster in clusters], int)
+
+
+def _reads_of(copies, clusters, numbers, tally):
+    """Return the mask of the reads in some of the clusters."""
+    mask = np.zeros(tally.reads, bool)
+    for number in numbers:
+        mask[copies.read[clusters[number]]] = True
+    return mask
+
+
+def _unread(copies, clusters, numbers, used):
+    """Return those clusters of ``numbers`` that hold none of the reads ``used``, nor those of another one of them.
+
+    Reads that are taken both ways are thus counted once. ``used`` is changed.
+    """
+    unread = []
+    for number in numbers:
+        if not used[copies.read[clusters[number]]].any():
+            unread.append(number)
+            used[copies.read[clusters[number]]] = True
+    return np.array(unread, int)
+
+
+def _coverage(sizes, solved, unread):
+    """Return (reads of a cluster, clusters that gave a strand, clusters that gave none), in ascending order."""
+    read, lost = (np.bincount(sizes[rows], minlength=sizes.max(initial=0) + 1) for rows in (solved, unread))
+    return tuple((int(n), int(read[n]), int(lost[n])) for n in np.flatnonzero(read + lost))
 
 
 def _with_primers(strands, ends):

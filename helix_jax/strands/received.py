@@ -35,6 +35,7 @@ class Report(writer.Report):
         reversed: Strands read as reverse complements.
         duplicates: Repeated copies of header strands or packets.
         rejected: Packets that passed their check and were found to be wrong by the payload's hash.
+        repaired_packets: Source packets that did not come back and that the outer code computed from the others.
     """
 
     strands: int
@@ -43,6 +44,7 @@ class Report(writer.Report):
     reversed: int
     duplicates: int
     rejected: int
+    repaired_packets: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +55,13 @@ class Decoded:
         found: The header of their pool.
         bases: The strands with their primers, distinct and as they were written.
         words: Their words; each strand is a header strand or a packet of the pool.
+        remedy: What would bring more of the payload back.
     """
 
     found: Found
     bases: UInt8[np.ndarray, "n L"]
     words: UInt32[np.ndarray, "n W"]
+    remedy: str = writer.Received.remedy
 
     def __len__(self) -> int:
         """Return the number of strands."""
@@ -120,6 +124,7 @@ def read_pool(
     if key is None:
         check_alone(found, tally.header_words)
     received, collected = tally.collected.received, tally.collected
+    missing = layout.sources - int(np.count_nonzero(collected.copies[: layout.sources]))
     at = None if progress is None else lambda _, blocks: progress("repair", 1, blocks)
     recovered = collected.recover(head.genuine(), at)
     report = Report(
@@ -134,8 +139,10 @@ def read_pool(
         lost_packets=int((recovered.lost | recovered.suspect).sum()),
         rejected=len(recovered.rejected),
         verified=recovered.verified,
+        repaired_packets=max(0, missing - int(recovered.lost.sum())),
     )
-    return writer.Received(head, recovered, report)
+    remedy = strands.remedy if isinstance(strands, Decoded) else writer.Received.remedy
+    return writer.Received(head, recovered, report, remedy)
 
 
 class _Tally:

@@ -21,16 +21,21 @@ UNREAD = {
 }
 
 
-def erasure(survival: Survival) -> float:
-    """Return the probability that a packet is missing.
+def unread(errors: float | int) -> tuple[float, ...]:
+    """Return the share of strands that n = 0, 1, 2, .. reads leave unread; further reads leave as many as the last.
 
-    An error rate between those measured counts as the next higher one.
+    An error rate between those measured counts as the next higher one, and one above them as the highest.
     """
+    return UNREAD[min((rate for rate in UNREAD if rate >= errors - 1e-12), default=max(UNREAD))]
+
+
+def erasure(survival: Survival) -> float:
+    """Return the probability that a packet is missing."""
     from scipy import stats  # the import takes over a second, and few pools need it
 
-    unread = UNREAD[min(rate for rate in UNREAD if rate >= survival.errors - 1e-12)]
-    few = sum(stats.poisson.pmf(n, survival.coverage) * share for n, share in enumerate(unread))
-    many = stats.poisson.sf(len(unread) - 1, survival.coverage) * unread[-1]
+    shares = unread(survival.errors)
+    few = sum(stats.poisson.pmf(n, survival.coverage) * share for n, share in enumerate(shares))
+    many = stats.poisson.sf(len(shares) - 1, survival.coverage) * shares[-1]
     return float(survival.loss + (1 - survival.loss) * (few + many))
 
 
