@@ -88,11 +88,9 @@ def estimate(
     missing = max(layout.packets - solved.sum(), 0.0)
     failed *= min(1.0, missing / max(failed.sum(), 1e-9))  # what is more than the strands that are missing is no strand
     chance = _chance(errors, size)
-    if complete:
-        own = np.where(solved + failed > 0, solved / np.maximum(solved + failed, 1e-9), chance)
-        weight = (solved + failed) / (solved + failed + PRIOR)
-        chance = np.maximum.accumulate(weight * own + (1 - weight) * chance)
-    else:
+    own = (solved + PRIOR * chance) / (solved + failed + PRIOR)
+    chance = np.maximum.accumulate(own if complete else np.maximum(own, chance))
+    if not complete:
         solved, failed = solved + failed * chance, failed * (1 - chance)
     if not solved.sum():
         return Estimate(None, 0.0)
@@ -109,9 +107,16 @@ def estimate(
 
 
 def _chance(errors: float, size: int) -> Float64[np.ndarray, " {size}"]:
-    """Return the probability that n reads give their strand, n = 0, 1, .. size - 1, as it was measured."""
-    unread = survival.unread(errors)
-    return 1 - np.pad(np.array(unread[:size]), (0, max(0, size - len(unread))), mode="edge")
+    """Return the probability that n reads give their strand, n = 0, 1, .. size - 1.
+
+    It was measured at some error rates, and is linear in their logarithm between them.
+    """
+    rates = sorted(survival.UNREAD)
+    rows = [np.array(survival.UNREAD[rate][:size]) for rate in rates]
+    table = np.array([np.pad(row, (0, size - len(row)), mode="edge") for row in rows])
+    at = np.interp(np.log(max(errors, rates[0])), np.log(rates), np.arange(len(rates)))
+    low = min(int(at), len(rates) - 2)
+    return 1 - (table[low] + (at - low) * (table[low + 1] - table[low]))
 
 
 def _law(mean, shape, numbers):

@@ -24,9 +24,9 @@ UNREAD = {
 def unread(errors: float | int) -> tuple[float, ...]:
     """Return the share of strands that n = 0, 1, 2, .. reads leave unread; further reads leave as many as the last.
 
-    An error rate between those measured counts as the next higher one, and one above them as the highest.
+    An error rate between those measured counts as the next higher one.
     """
-    return UNREAD[min((rate for rate in UNREAD if rate >= errors - 1e-12), default=max(UNREAD))]
+    return UNREAD[min(rate for rate in UNREAD if rate >= errors - 1e-12)]
 
 
 def erasure(survival: Survival) -> float:

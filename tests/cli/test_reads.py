@@ -16,7 +16,8 @@ DONE, WRONG_USE, UNDECODABLE = 0, 2, 4
 BLOB = np.random.default_rng(7).bytes(600)
 READ_FIELDS = {
     "reads", "unusable", "left_out", "without_quality", "clusters", "at_once", "repaired", "unread", "coverage",
-    "strand_length", "substitutions", "insertions", "deletions",
+    "strand_length", "substitutions", "insertions", "deletions", "by_position", "used_reads", "duplicate_reads",
+    "unread_reads", "enough_reads", "more_reads", "gone", "advice",
 }  # fmt: skip
 POOL_FIELDS = {"output", "strands", "packets_received", "source_packets", "lost_packets", "verified"}
 
@@ -218,8 +219,13 @@ def test_files_cut_short(tmp_path, packed, refused, weights_file):
 
 
 def test_too_few_reads(tmp_path, packed, refused):
-    """The header, and half of what it needs."""
+    """The header, and half of what it needs: the strands that are there have four reads each, so the others are gone."""
     strands = fasta.read(packed[1])[100][:44]
     fastq.write(tmp_path / "few.fastq", *reads_of(strands, 4))
-    refused(UNDECODABLE, ["more strands are needed"], "unpack", tmp_path / "few.fastq")
+    refused(
+        UNDECODABLE,
+        ["more reads alone would not be enough", "missing from the sample"],
+        "unpack",
+        tmp_path / "few.fastq",
+    )
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("a")] == []
