@@ -14,9 +14,12 @@ OURS = {"helix_jax", "train", "eval", "configs"}
 
 
 def imported(folder):
-    """{top-level name of an imported module that is neither Python's nor ours: a file that imports it}."""
+    """{top-level name of an imported module that is neither Python's nor ours: a file that imports it}.
+
+    The adapters of eval.peers run in a Python that has the code of others.
+    """
     found = {}
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(path for path in folder.rglob("*.py") if path.parent.name != "adapters"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level and node.module:
