@@ -219,7 +219,7 @@ def test_files_cut_short(tmp_path, packed, refused, weights_file):
 
 
 def test_too_few_reads(tmp_path, packed, refused):
-    """The header, and half of what it needs: the strands that are there have four reads each, so the others are gone."""
+    """The header, and half of what it needs: the strands that are there have four reads each; the others are gone."""
     strands = fasta.read(packed[1])[100][:44]
     fastq.write(tmp_path / "few.fastq", *reads_of(strands, 4))
     refused(
