@@ -15,6 +15,7 @@ from helix_jax.errors import HelixError
 from helix_jax.strands import stems
 from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.strand_coder import StrandCoder, molecules
+from helix_jax.tk_scone.constraints import to_bases
 
 SAMPLE = 1024  # random strands from which the share is estimated; one small batch of the coder
 HEADER = 2  # header strands that are left, as a multiple of those that a decoder needs
@@ -36,8 +37,16 @@ def expected(coder: StrandCoder, stem: int) -> float:
         The share, three standard deviations above what was seen.
 
     Raises:
-        ScreenError: More than MOST of the strands exceed.
+        ScreenError: More than MOST of the strands exceed, or the primers alone do.
     """
+    left, right = (to_bases(word, "primer") for word in (coder.constraints.left, coder.constraints.right))
+    between = np.full(stems.LOOP, 9)  # which pairs with nothing
+    own = int(stems.longest_hairpins(np.concatenate([left, between, right]).astype(np.uint8)[None])[0])
+    if own > stem:
+        raise ScreenError(
+            f"--screen hairpin={stem}: the primers alone have a stem of {own} bases in every strand; choose other "
+            f"primers, or hairpin={own}"
+        )
     words = np.random.default_rng(0).integers(1 << 32, size=(SAMPLE, -(-coder.bits // 32)), dtype=np.uint32)
     words[:, -1] &= np.uint32(0xFFFFFFFF << -coder.bits % 32 & 0xFFFFFFFF)
     longest = stems.longest_hairpins(molecules(coder, words))

@@ -11,7 +11,7 @@ from helix_jax.strands import fasta, stems
 OPTIMISED = True  # see tests/conftest.py
 
 CHEAP = ("--constraints", "strand", "--strand-length", "100")
-LEFT, RIGHT = "ACACGACGCTCTTCCGATCT", "AGATCGGAAGAGCACACGTC"
+LEFT, RIGHT = "ACACGACGCTCTTCCGATCT", "CTGTCTCTTATACACATCTC"
 DONE, CHECK_FAILED, WRONG_USE = 0, 1, 2
 
 pytestmark = pytest.mark.usefixtures("one_shape", "cheap_sets")
