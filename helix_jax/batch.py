@@ -26,7 +26,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from helix_jax import codec, files, parallel, video
 from helix_jax.config import CodecConfig
 from helix_jax.errors import HelixError
 from helix_jax.nets import Nets
-from helix_jax.strands import fasta, primers
+from helix_jax.strands import fasta, library, primers
 
 FORMAT = 5  # of records; raise it when the same settings give other strands
 MOST_AT_ONCE = 8
@@ -76,6 +76,7 @@ class Task:
         config: As for ``codec.encode``.
         motifs: As for ``codec.encode``.
         prepare: What is changed in a clip before it is encoded (see ``video.open_video``).
+        pairs: The primers of each clip by its name, or None where all have those of the configuration.
     """
 
     out: Path
@@ -83,6 +84,15 @@ class Task:
     config: CodecConfig
     motifs: tuple[str, ...] = ()
     prepare: video.Preparation = field(default_factory=video.Preparation)
+    pairs: Mapping[str, library.Pair] | None = None
+
+    def of(self, clip: Clip) -> "Task":
+        """Return the task of one clip, with its primers in the configuration."""
+        if self.pairs is None:
+            return self
+        pair = self.pairs[clip.name]
+        strands = dataclasses.replace(self.config.strands, left_primer=pair.left, right_primer=pair.right)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, strands=strands))
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
@@ -186,7 +196,30 @@ def is_done(clip: Clip, task: Task) -> bool:
         if before != str(clip.path) and output.exists():
             raise BatchError(f"{output} was made from another clip, {before}: give another --out, or move it away")
         return False
-    return record["settings"] == task.settings and _is_same(output, record["output"])
+    return record["settings"] == task.of(clip).settings and _is_same(output, record["output"])
+
+
+def pairs_of(clips: Sequence[Clip], out: Path, pairs: Mapping[str, library.Pair]) -> dict[str, library.Pair]:
+    """Give every clip primers of its own (``library.assign``): those that its record says, or else free ones.
+
+    Args:
+        clips: The clips of all hosts.
+        out: The output folder. Pairs that a record in it names are taken, whether its clip is among ``clips`` or not.
+        pairs: The library.
+
+    Returns:
+        The pair of each clip by the clip's name.
+
+    Raises:
+        LibraryError: The library has too few pairs, or others than those of the records.
+    """
+    taken = {}
+    for path in sorted(out.rglob("*.fasta.json")):
+        output = path.with_suffix("")
+        record = _read_record(output)
+        if record and record.get("pair"):
+            taken[output.relative_to(out).with_suffix("").as_posix()] = library.Pair(**record["pair"])
+    return library.assign([clip.name for clip in clips], pairs, taken)
 
 
 def _record_path(output):
@@ -238,7 +271,7 @@ def encode_clip(clip: Clip, task: Task, progress: Callable[[str, int, int], None
         ValueError: With the reason.
         OSError: With the reason.
     """
-    output = task.output(clip)
+    task, output = task.of(clip), task.output(clip)
     source = _stamp(clip.path)
     reader = video.open_video(clip.path, task.prepare)
     if progress:
@@ -254,6 +287,7 @@ def encode_clip(clip: Clip, task: Task, progress: Callable[[str, int, int], None
             "source": source,
             "output": _stamp(temporary) | {"path": str(output)},
             "settings": task.settings,
+            "pair": None if task.pairs is None else asdict(task.pairs[clip.name]),
             "key": pool.header.key.hex(),
             "frames": reader.info.frames,
             "strands": len(pool.strands),
@@ -312,7 +346,7 @@ def run(
     skipped = len(clips) - len(todo) - len(failures)
     begin = time.perf_counter()
     if todo:
-        _start_up(task)
+        _start_up(task.of(todo[0]))
     ready = time.perf_counter()
     meter = _Meter(todo, progress)
     stop = threading.Event()

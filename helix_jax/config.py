@@ -198,6 +198,83 @@ class StrandConfig:
 
 
 @dataclass(frozen=True)
+class PrimerRules:
+    """What every primer of a library obeys (``strands.primer_design``).
+
+    A primer is meant as it is ordered, from its 5' to its 3' end.
+
+    Raises:
+        HelixError: A limit is out of range; the message names it.
+    """
+
+    length: Annotated[int, Option("Bases of every primer (10 to 60).")] = 20
+    min_tm: Annotated[
+        float | int,
+        Option(
+            "The lowest melting temperature in degrees Celsius, by nearest neighbours (Allawi and SantaLucia 1997) for "
+            "250 nM of primer in 50 mM Na+."
+        ),
+    ] = 55.0
+    max_tm: Annotated[float | int, Option("The highest melting temperature.")] = 60.0
+    min_gc: Annotated[float | int, Option("The lowest share of G and C.")] = 0.4
+    max_gc: Annotated[float | int, Option("The highest share of G and C.")] = 0.6
+    longest_run: Annotated[int, Option("The longest homopolymer run.")] = 3
+    end_gc: Annotated[
+        int,
+        Option(
+            "The GC clamp: the last base is G or C, and at most so many of the last five bases are. 0 means no rule."
+        ),
+    ] = 3
+    fold: Annotated[
+        float | int,
+        Option(
+            "The lowest free energy in kcal/mol at 37 degrees Celsius that a primer may reach by folding upon itself."
+        ),
+    ] = -1.0
+    dimer_run: Annotated[
+        int,
+        Option("The longest run of bases of a primer that can pair with bases of itself or of the other of its pair."),
+    ] = 5
+    dimer_end: Annotated[
+        int, Option("The same for runs that begin or end at the 3' end of a primer, where it would be extended.")
+    ] = 3
+    cross_run: Annotated[
+        int, Option("The longest run of bases of a primer that can pair with bases of a primer of another pair.")
+    ] = 8
+    cross_end: Annotated[int, Option("The same for runs that begin or end at the 3' end of a primer.")] = 6
+    distance: Annotated[
+        int,
+        Option(
+            "The least number of edits between a primer and any other of the library, and the reverse complements of "
+            "all. Reads are told apart by their primers where this is more than 0.3 times the length."
+        ),
+    ] = 7
+    near: Annotated[
+        float | int,
+        Option(
+            "With --away-from: edits per base of a primer up to which a piece of a strand is too much like it. Large "
+            "pools leave no primer at 0.2."
+        ),
+    ] = 0.2
+
+    def __post_init__(self):
+        if not 10 <= self.length <= 60:
+            raise HelixError(f"length {self.length}: primers have 10 to 60 bases")
+        for low, high in (("min_tm", "max_tm"), ("min_gc", "max_gc")):
+            if getattr(self, low) > getattr(self, high):
+                raise HelixError(f"{low} {getattr(self, low):g}: it is above {high} {getattr(self, high):g}")
+        if not 1 <= self.distance <= self.length:
+            raise HelixError(f"distance {self.distance}: give 1 to the length, {self.length}")
+        if not 0 <= self.near <= 0.5:
+            raise HelixError(f"near {self.near:g}: give 0 to 0.5 edits per base")
+        for name in ("longest_run", "dimer_run", "dimer_end", "cross_run", "cross_end"):
+            if getattr(self, name) < 1:
+                raise HelixError(f"{name} {getattr(self, name)}: give 1 or more")
+        if not 0 <= self.end_gc <= 5:
+            raise HelixError(f"end_gc {self.end_gc}: give 1 to 5, or 0 for no rule")
+
+
+@dataclass(frozen=True)
 class MixingConfig:
     """Which parts of the mixing are switched on (``tk_scone.mixing``)."""
 

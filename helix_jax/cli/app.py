@@ -19,7 +19,7 @@ import typer
 import helix_jax
 from helix_jax import cache as user_cache
 from helix_jax import files
-from helix_jax.cli import encode_batch, fields, options, order, pack, pools, simulate, timing
+from helix_jax.cli import encode_batch, fields, options, order, pack, pools, primers, simulate, timing
 from helix_jax.cli.console import (
     FAULT,
     WITH_LOSS,
@@ -82,7 +82,7 @@ def encode(
     scheme: Scheme = "talk",
     config: CodecConfig,
     weights: options.Weights,
-    agreed: Annotated[options.Agreed, fields.Only(("key", "forbid"))],
+    agreed: Annotated[options.Agreed, fields.Only(("key", "forbid", "library"))],
     prepare: Preparation,
     as_json: Json = False,
 ) -> None:
@@ -97,7 +97,9 @@ def encode(
     from helix_jax import codec, video
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        way = options.start(writer, context, reads=(clip, *weights.paths), writes=(output,), strands=output)
+        reads = (clip, agreed.library.primers, *weights.paths)
+        way = options.start(writer, context, reads=reads, writes=(output,), strands=output)
+        config = agreed.library.settled(config)
         reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
         config = weights.settled(config, context)
         pool = codec.encode(
@@ -162,7 +164,8 @@ def decode(
     from helix_jax.stream import film as films
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        way = options.start(writer, context, reads=(pool, *weights.paths), writes=(output,), plot=plot, report=report)
+        inputs = (pool, agreed.library.primers, *weights.paths)
+        way = options.start(writer, context, reads=inputs, writes=(output,), plot=plot, report=report)
         video.check_output(output)
         stated = agreed.arguments
         run = stack.enter_context(run_report.Run(report, step))
@@ -205,6 +208,7 @@ def decode(
 
 app.command(epilog="Example: helix-jax pack notes.txt -o notes.fasta --constraints strict")(pack.pack)
 app.command(epilog="Example: helix-jax unpack notes.fasta -o notes.txt")(pack.unpack)
+app.command(epilog="Example: helix-jax primers --count 100 -o primers.csv")(primers.primers)
 app.command(epilog="Example: helix-jax inspect pool.fasta")(pools.inspect)
 app.command(epilog="Example: helix-jax order pool.fasta -o order.xlsx --vendor twist")(order.order)
 app.command(epilog="Example: helix-jax capacity --constraints helix --strand-length 200")(pools.capacity)

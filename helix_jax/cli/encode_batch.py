@@ -46,7 +46,7 @@ def encode_batch(
     ] = None,
     config: CodecConfig,
     weights: options.Weights,
-    agreed: Annotated[options.Agreed, fields.Only(("forbid",))],
+    agreed: Annotated[options.Agreed, fields.Only(("forbid", "primers"))],
     prepare: Preparation,
     as_json: Json = False,
 ) -> None:
@@ -58,20 +58,27 @@ def encode_batch(
     and options, as a record beside it says (FILE.fasta.json). A clip that fails
     is named at the end and does not stop the others.
 
+    With --primers each clip gets a pair of the library for itself, and keeps it
+    when the command is run again, as the record says.
+
     Exit status: 0 all clips are done, 1 a clip failed, 2 wrong use, 130 stopped
     by Ctrl-C; what was done by then stays.
     """
     from helix_jax import batch
+    from helix_jax.strands import library
     from helix_jax.video import not_kept
 
     with problems(), progress(as_json) as step:
         options.check_effect(context)
-        files.check_paths(reads=weights.paths, folders=(out,))
+        files.check_paths(reads=(agreed.library.primers, *weights.paths), folders=(out,))
         number, count = _place(host, hosts)
         if at_once is not None and at_once < 1:
             raise HelixError(f"--at-once {at_once}: give 1 or more")
-        clips = batch.share(batch.find_clips(videos), number, count)
-        task = batch.Task(out, weights.load(), weights.settled(config, context), agreed.forbid, prepare)
+        found = batch.find_clips(videos)
+        clips = batch.share(found, number, count)
+        path = agreed.library.primers
+        pairs = None if path is None else batch.pairs_of(found, out, library.read(path))
+        task = batch.Task(out, weights.load(), weights.settled(config, context), agreed.forbid, prepare, pairs)
         summary = batch.run(clips, task, host=number, hosts=count, at_once=at_once, progress=step)
     for clip, reason in summary["failures"].items():
         warn(f"failed: {clip}: {reason}")

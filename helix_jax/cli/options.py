@@ -100,6 +100,40 @@ def _key(text: str) -> bytes:
 
 
 @dataclass(frozen=True)
+class Library:
+    """A library of primer pairs (``strands.library``), and the pair of the pool."""
+
+    primers: Annotated[
+        Path | None,
+        Option(
+            "Library of primer pairs, a CSV file as `helix-jax primers` writes it, in place of --left-primer and "
+            "--right-primer.",
+            metavar="FILE.csv",
+        ),
+    ] = None
+    pair: Annotated[str | None, Option("Name of the pool's pair in the library.", metavar="NAME")] = None
+
+    def of(self, strands: StrandConfig) -> StrandConfig:
+        """Return the configuration with the primers of the pair, where there is a library.
+
+        Raises HelixError for an unknown pair, and for a file that is no library.
+        """
+        if self.primers is None:
+            return strands
+        from helix_jax.strands import library  # imports NumPy
+
+        if self.pair is None:
+            names = ", ".join(list(library.read(self.primers))[: library.NAMES])
+            raise HelixError(f"--primers {self.primers}: say which pair with --pair; the first are {names}")
+        pair = library.pick(self.primers, self.pair)
+        return dataclasses.replace(strands, left_primer=pair.left, right_primer=pair.right)
+
+    def settled(self, config: CodecConfig) -> CodecConfig:
+        """Return the configuration with the primers of the pair (``of``)."""
+        return dataclasses.replace(config, strands=self.of(config.strands))
+
+
+@dataclass(frozen=True)
 class Agreed:
     """What the writer and the reader of a pool agree on, apart from what its header says.
 
@@ -107,6 +141,7 @@ class Agreed:
 
     Attributes:
         strands: The primers.
+        library: The same by their name in a library.
     """
 
     key: Annotated[
@@ -126,6 +161,7 @@ class Agreed:
         ),
     ] = ()
     strands: Annotated[StrandConfig, Only(PRIMERS)] = field(default_factory=StrandConfig)
+    library: Library = field(default_factory=Library)
 
     def __post_init__(self):
         from helix_jax.strands import motifs
@@ -134,11 +170,12 @@ class Agreed:
 
     @property
     def arguments(self) -> dict[str, typing.Any]:
-        """The keyword arguments of ``codec.decode`` and the other readers."""
+        """The keyword arguments of ``codec.decode`` and the other readers. Raises HelixError as ``Library.of`` does."""
+        strands = self.library.of(self.strands)
         return {
             "motifs": self.forbid,
-            "primers": (self.strands.left_primer, self.strands.right_primer),
-            "primers_exempt": self.strands.primers_exempt,
+            "primers": (strands.left_primer, strands.right_primer),
+            "primers_exempt": strands.primers_exempt,
             "key": self.key,
         }
 
@@ -207,7 +244,11 @@ def check_effect(context: typer.Context, *useless: tuple[str, str]) -> None:
     for name, codec in (("mode", "av1"), ("verify", "av1"), ("model", "av1"), ("prior", "av1"), ("preview", "tokens")):
         if name in passed and context.params.get("codec") == codec:
             raise HelixError(f"{options[name]} has no effect with --codec {codec}: leave one of them out")
-    for name, beside in (("redundancy", "survive"), ("sound", "no_sound"), *useless):
+    beside_others = (
+        ("redundancy", "survive"), ("sound", "no_sound"), ("left_primer", "primers"), ("right_primer", "primers"),
+        *useless,
+    )  # fmt: skip
+    for name, beside in beside_others:
         if {name, beside} <= passed:
             raise HelixError(f"{options[name]} has no effect beside {options[beside]}: leave one of them out")
 
@@ -217,7 +258,9 @@ _NEEDED = {
     "coverage": ("survive",),
     "read_errors": ("survive",),
     "failure": ("survive",),
-    "exempt_primers": ("left_primer", "right_primer"),
+    "exempt_primers": ("left_primer", "right_primer", "primers"),
+    "pair": ("primers",),
+    "near": ("away_from",),
 }
 
 

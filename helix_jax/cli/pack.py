@@ -22,14 +22,15 @@ def pack(
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
     config: Annotated[CodecConfig, fields.Only(("constraints", "strands"))],
-    agreed: Annotated[options.Agreed, fields.Only(("key", "forbid"))],
+    agreed: Annotated[options.Agreed, fields.Only(("key", "forbid", "library"))],
     as_json: Json = False,
 ) -> None:
     """Write any file as strands of DNA, from which `unpack` restores it bit for bit."""
     from helix_jax import packing
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        way = options.start(writer, context, reads=(file,), writes=(output,), strands=output)
+        way = options.start(writer, context, reads=(file, agreed.library.primers), writes=(output,), strands=output)
+        config = agreed.library.settled(config)
         content = stack.enter_context(files.opened(stack.enter_context(files.local(file))))
         assert isinstance(content, io.BufferedIOBase)  # ``local`` gives the path of a regular file
         draft = packing.pack_draft(
@@ -63,7 +64,8 @@ def unpack(
     from helix_jax.cli import run_report
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        way = options.start(writer, context, reads=(pool,), writes=(output,), plot=plot, report=report)
+        inputs = (pool, agreed.library.primers)
+        way = options.start(writer, context, reads=inputs, writes=(output,), plot=plot, report=report)
         stated = agreed.arguments
         run = stack.enter_context(run_report.Run(report, step))
         source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=run.step))

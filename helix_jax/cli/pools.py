@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from helix_jax import files
 from helix_jax.cli import fields, options
 from helix_jax.cli.console import CHECK_FAILED, Json, left_out_of, problems, progress, show, show_rows
 from helix_jax.config import CodecConfig, StrandConfig
@@ -46,6 +47,7 @@ def inspect(
 
     with problems(), progress(as_json) as step:
         options.check_effect(context, ("key", "constraints"))
+        files.check_paths((pool, agreed.library.primers))
         with fasta.opened(pool) as strands:
             report = inspection.inspect(strands, name=constraints, stem=config.stem, progress=step, **agreed.arguments)
             report = left_out_of(strands) | report

@@ -156,7 +156,7 @@ class Schedules:
     writer: Any
     foreign = (
         "constraints", "strand_length", "survive", "coverage", "read_errors", "failure", "forbid", "left_primer",
-        "right_primer", "exempt_primers", "screen", "reads", "plot", "report",
+        "right_primer", "exempt_primers", "primers", "pair", "screen", "reads", "plot", "report",
     )  # fmt: skip
 
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:

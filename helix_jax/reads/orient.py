@@ -7,6 +7,9 @@ from jaxtyping import Int, Shaped, UInt8
 from helix_jax.strands.primers import COMPLEMENT
 
 UNLIKE = 0.3  # edits per base up to which a piece is taken for a primer; 0.35 finds most primers in any read
+# The same where the other primer is not found: a primer of 20 bases is within UNLIKE of some piece of a quarter of the
+# reads of other pools in the same tube, and within this of one in 400.
+ALONE = 0.2
 
 
 def between(read: bytes, left: bytes, right: bytes) -> tuple[int, int, bool] | None:
@@ -21,19 +24,22 @@ def between(read: bytes, left: bytes, right: bytes) -> tuple[int, int, bool] | N
         (begin, end, turned): the strand is read[begin:end] of the read, or of its reverse complement where turned; None
         where no primer is found. With one of two primers found, the strand reaches to the read's other end.
     """
-    best, fewest = None, len(left) + len(right) + 1
+    best, fewest = None, len(left) + len(right)
     for turned in (False, True):
         text = complement(read) if turned else read
-        begin, end, edits = 0, len(text), 0
+        begin, end, edits, shares = 0, len(text), 0, []
         if left:
             distance, span = find(left, text)
             begin = span[1] if span else 0
             edits += distance
+            shares.append(distance / len(left))
         if right:
             distance, span = find(right, text[begin:])
             end = begin + span[0] if span else len(text)
             edits += distance
-        if edits < min(fewest, len(left) + len(right)):
+            shares.append(distance / len(right))
+        both = len(shares) == 2 and max(shares) < 1
+        if edits < fewest and (both or min(shares) <= ALONE):
             best, fewest = (begin, end, turned), edits
     return best
 

@@ -4,23 +4,30 @@ import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from helix_jax.config import PrimerRules
 from helix_jax.strands.written import AnyPool
 from helix_jax.tk_scone.constraints import Constraints
 
 BASES = np.frombuffer(b"ACGT", np.uint8)
 COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
-NEAR = 0.2  # edits per base of the primer up to which a piece of a strand counts as alike
 
 
-def alike(strands: UInt8[np.ndarray, "n L"], primer: str) -> Bool[np.ndarray, " n"]:
-    """Return which strands hold the primer, or its reverse complement, within NEAR edits per base.
+def reverse_complement(word: str) -> str:
+    """Return the reverse complement of a word over A, C, G, T."""
+    return word.encode().translate(COMPLEMENT)[::-1].decode()
+
+
+def alike(
+    strands: UInt8[np.ndarray, "n L"], primer: str, near: float | int = PrimerRules.near
+) -> Bool[np.ndarray, " n"]:
+    """Return which strands hold the primer, or its reverse complement, within ``near`` edits per base of the primer.
 
     The strands are without their primers. An empty primer occurs in none of them. edlib computes the alignments.
     """
     if not primer:
         return np.zeros(len(strands), bool)
-    words = [primer.upper(), primer.upper().encode().translate(COMPLEMENT)[::-1].decode()]
-    edits = int(NEAR * len(primer))
+    words = [primer.upper(), reverse_complement(primer.upper())]
+    edits = int(near * len(primer))
     return np.array(
         [
             any(edlib.align(word, row.tobytes().decode(), mode="HW", k=edits)["editDistance"] >= 0 for word in words)
