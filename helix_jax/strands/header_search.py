@@ -105,15 +105,18 @@ def find_header(
         DecodeError: If there is no header, or more than one and ``key`` does not pick one.
     """
     counts, samples = _survey(strands)
-    notes = [note for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
-    notes = list(dict.fromkeys(notes))[:CHOICES]
-    given = [] if written is None else [written]
-    choices = list(dict.fromkeys([*given, *notes] if given else [*notes, Written()]))
+    noted = [(text, note) for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
+    notes = list(dict.fromkeys(note for _, note in noted))[:CHOICES]
+    # What the comments say counts only where what the caller states is not found: they may be those of other pools.
+    given, others = ([], [*notes, Written()]) if written is None else ([written], notes)
+    choices = list(dict.fromkeys([*given, *others]))
+    stages = [stage for stage in (given, choices[len(given) :]) if stage]
     heads_by_key, refused = {}, None
     lengths = sorted(counts, key=lambda total: -counts[total])[:LENGTHS]
     # Strands as written come before reversed ones, and the commonest length comes first.
-    for turn, total, choice in itertools.product((False, True), lengths, choices):
-        if (turn and heads_by_key) or len(heads_by_key) > 1 or key in heads_by_key:
+    tries = itertools.chain(*(itertools.product([n], (False, True), lengths, stage) for n, stage in enumerate(stages)))
+    for stage, turn, total, choice in tries:
+        if ((stage or turn) and heads_by_key) or len(heads_by_key) > 1 or key in heads_by_key:
             break
         if coder is None:
             likely = _coders(strands, samples[total], counts[total], total, choice, turn, total == lengths[0])
@@ -129,12 +132,14 @@ def find_header(
     if not heads_by_key:
         raise DecodeError(_no_header(choices, key))
     if len(heads_by_key) > 1:
-        raise _mixed(heads_by_key)
+        raise _mixed([*heads_by_key, *(bytes.fromhex(text) for text, _ in noted)])
     return next(iter(heads_by_key.values()))
 
 
 def _mixed(keys):
-    return DecodeError("several pools are mixed: pick one with --key " + " or --key ".join(k.hex() for k in keys))
+    names = list(dict.fromkeys(key.hex() for key in keys))
+    listed = " or --key ".join(names[:CHOICES]) + (f" and so on, {len(names)} in all" if len(names) > CHOICES else "")
+    return DecodeError(f"several pools are mixed: pick one with its primers, or with --key {listed}")
 
 
 def _no_header(choices, key):
