@@ -21,6 +21,7 @@ import numpy as np
 from helix_jax import parallel
 from helix_jax.errors import DecodeError
 from helix_jax.reads import clustering, consensus, edits, enough, trimming
+from helix_jax.reads import ends as ends_of
 from helix_jax.reads.consensus import Rates
 from helix_jax.strands import header as headers
 from helix_jax.strands import header_search, packets
@@ -127,7 +128,7 @@ def recover(
     Raises:
         DecodeError: Where no read can be used, or no header be read.
     """
-    (left, right), refused = primers, None
+    (left, right), refused, unstated = primers, None, []
     written = Written(tuple(motifs), left, right, primers_exempt)
     copies, tally = trimming.cut(chunks, primers, progress)
     tally.left_out.update(left_out or {})
@@ -154,9 +155,13 @@ def recover(
             break
         except DecodeError as error:
             refused = refused or error
+            if not any(primers):
+                several = np.array([len(cluster) for cluster in clusters]) >= min(3, max(map(len, clusters)))
+                unstated = unstated or ends_of.pools(lists[0][several, 0], motifs)
     else:
         raise DecodeError(
-            f"{refused}; {reads:,} reads in {len(clusters):,} clusters{trimming.shortness(copies, primers)}",
+            ends_of.advice(unstated)
+            or f"{refused}; {reads:,} reads in {len(clusters):,} clusters{trimming.shortness(copies, primers)}",
             _unread_report(copies, clusters, tally),
         ) from refused
     copies, found = scaled, _Read(header, len(clusters))
