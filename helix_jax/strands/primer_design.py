@@ -142,7 +142,8 @@ FLAGS = {
 def _too_few(found, count, tally):
     """Return the error that names the rule that rejected the largest share of what the rules before it left."""
     shares = tally.shares(tally.late)
-    rule = max(shares, key=lambda name: shares[name])
+    # of two rules that rejected everything, the one that saw more
+    rule = max(tally.late, key=lambda name: tally.late[name][1] / (tally.late[name][0] + 1))
     remedy = f"relax {FLAGS[rule]}, which rejected {shares[rule]:.2%} of the primers that the rules before it left"
     fewer = f", or ask for --count {found}" if found else ""
     return HelixError(f"only {found} of {count} pairs of primers obey the rules: {remedy}{fewer}")

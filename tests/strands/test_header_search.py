@@ -62,3 +62,45 @@ def test_as_many_strands_as_a_header_needs_are_tried(pool, loaded):
         with pytest.raises(DecodeError, match="no header strand"):
             header_search.find_header({LENGTH: np.concatenate([others(50), pool.strands[:count]])})
         assert ("goldman" in loaded) == (count == LEAST)
+
+
+class Noted:
+    """Strands of several pools with what their comments say, as ``fasta.Strands`` gives them."""
+
+    def __init__(self, *pools):
+        self.pools = pools
+        self.notes = [(pool.header.key.hex(), written_of(pool)) for pool in pools]
+
+    def portions(self):
+        for pool in self.pools:
+            yield pool.strands
+
+
+def written_of(pool):
+    return Written(pool.constraints.motifs, pool.constraints.left, pool.constraints.right)
+
+
+@pytest.fixture(scope="module")
+def primed():
+    """Three pools with primers of their own."""
+    made = []
+    for number, (left, right) in enumerate(
+        [("ACTGACTG", "GTCAGTAC"), ("CATGTCAG", "TGCTAGTC"), ("GATCGTAC", "CAGTGACT")]
+    ):
+        strands = StrandConfig(length=LENGTH, redundancy=0.3, left_primer=left, right_primer=right)
+        made.append(codec.pack(bytes([number] * 150), config=CodecConfig(constraints="goldman", strands=strands)))
+    return made
+
+
+def test_stated_primers_pick_a_pool_whatever_the_comments_of_others_say(primed):
+    for pool in primed:
+        found = header_search.find_header(Noted(*primed), written_of(pool))
+        assert found.header == pool.header
+        assert header_search.find_header(Noted(*primed), None, pool.header.key).header == pool.header
+        assert header_search.find_header(Noted(pool), Written(("GAATTC",))).header == pool.header
+
+
+def test_a_mixture_names_every_key(primed):
+    with pytest.raises(DecodeError, match="several pools are mixed") as caught:
+        header_search.find_header(Noted(*primed))
+    assert all(f"--key {pool.header.key.hex()}" in str(caught.value) for pool in primed)
