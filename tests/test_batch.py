@@ -16,7 +16,7 @@ import pytest
 from helix_jax import batch, codec, files
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.nets import Nets
-from helix_jax.strands import fasta
+from helix_jax.strands import fasta, library
 from helix_jax.tokenizer import weights
 
 CHEAP = ("--constraints", "strand", "--strand-length", 100)
@@ -153,6 +153,81 @@ def test_hosts_together(tmp_path, videos, encode_batch):
         times = now
     assert sorted(pools(out)) == [f"{name}.fasta" for name in NAMES]
     assert counts(encode_batch(videos, "--out", out)[1]) == (0, 4, 0)
+
+
+# ---- primers -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def library_file(tmp_path_factory, run_cli):
+    path = tmp_path_factory.mktemp("library") / "library.csv"
+    assert run_cli("primers", "--count", 6, "--constraints", "strand", "-o", path).exit_code == DONE
+    return path
+
+
+def pair_names(out):
+    """Name of each clip -> name of its pair, as the records say."""
+    records = {p.relative_to(out).as_posix(): json.loads(p.read_text()) for p in out.rglob("*.fasta.json")}
+    return {name.removesuffix(".fasta.json"): record["pair"]["name"] for name, record in records.items()}
+
+
+def test_each_clip_has_a_pair_of_its_own(tmp_path, videos, library_file, encode_batch, run_cli, weights_file):
+    """On several hosts, in whatever order, and again: the pairs that one host alone would give."""
+    out, pairs = tmp_path / "out", library.read(library_file)
+    expected = {name: f"P{n:04d}" for n, name in enumerate(NAMES, 1)}
+    for host in (1, 0):
+        status, _ = encode_batch(videos, "--out", out, "--primers", library_file, "--hosts", 2, "--host", host)
+        assert status == DONE
+    assert pair_names(out) == expected
+    first = pools(out)
+    for name in NAMES:
+        pair = pairs[expected[name]]
+        strands = first[f"{name}.fasta"].decode().splitlines()[1::2]
+        assert all(row.startswith(pair.left) and row.endswith(pair.right) for row in strands)
+    assert counts(encode_batch(videos, "--out", out, "--primers", library_file)[1]) == (0, 4, 0)
+    chosen = ("--primers", library_file, "--pair", "P0003", "--model", weights_file, *CHEAP)
+    assert run_cli("encode", videos / "inner" / "a.mp4", "-o", tmp_path / "one.fasta", *chosen).exit_code == DONE
+    assert (tmp_path / "one.fasta").read_bytes() == first["inner/a.mp4.fasta"]
+
+    for name in ("a.mkv", "inner/a.mp4"):  # two are gone, one of them with its record
+        (out / f"{name}.fasta").unlink()
+    (out / "inner/a.mp4.fasta.json").unlink()
+    assert counts(encode_batch(videos, "--out", out, "--primers", library_file)[1]) == (2, 2, 0)
+    assert pools(out) == first
+
+
+def test_pairs_of_clips_that_come_later(tmp_path, own, library_file, encode_batch):
+    """They get free ones, whatever their names; those that have one keep it, and too few are refused."""
+    out, folder = tmp_path / "out", own("a.mp4", "b.mp4").parent
+    assert encode_batch(folder, "--out", out, "--primers", library_file)[0] == DONE
+    own("a.mkv", "a.mkv")
+    assert counts(encode_batch(folder, "--out", out, "--primers", library_file)[1]) == (1, 1, 0)
+    assert pair_names(out) == {"b.mp4": "P0001", "a.mkv": "P0002"}
+    (folder / "b.mp4").unlink()  # its pool is still there, and so in the tube
+    own("inner/a.mp4", "c.mp4")
+    assert counts(encode_batch(folder, "--out", out, "--primers", library_file)[1]) == (1, 1, 0)
+    assert pair_names(out) == {"b.mp4": "P0001", "a.mkv": "P0002", "c.mp4": "P0003"}
+
+
+def test_libraries_that_do_not_suit(tmp_path, videos, library_file, run_cli, weights_file):
+    lines, few, out = library_file.read_text().splitlines(), tmp_path / "few.csv", tmp_path / "out"
+
+    def refused(words, *arguments):
+        result = run_cli("encode-batch", videos, "--out", out, "--model", weights_file, *CHEAP, *arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (WRONG_USE, 1)
+        assert words in result.stderr
+        assert not list(out.rglob("*.fasta"))
+
+    few.write_text("\n".join(lines[:4]))
+    refused("4 files need a pair of primers each, and the library has 3", "--primers", few)
+    few.write_text("")
+    refused("is empty", "--primers", few)
+    refused("--left-primer has no effect beside --primers", "--primers", library_file, "--left-primer", "ACGTTGCA")
+    out.mkdir()
+    pair = {"name": "P0001", "left": "ACGTTGCA", "right": "ACGTTGCA"}
+    record = {"format": batch.FORMAT, "source": {}, "settings": {}, "output": {}, "pair": pair}
+    (out / "old.mp4.fasta.json").write_text(json.dumps(record))
+    refused("old.mp4 was written with pair P0001", "--primers", library_file)
 
 
 # ---- restart -------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def recover(
             refused = refused or error
             if not any(primers):
                 several = np.array([len(cluster) for cluster in clusters]) >= min(3, max(map(len, clusters)))
-                unstated = unstated or ends_of.pools(lists[0][several, 0], motifs)
+                unstated = unstated or ends_of.pools(lists[0][several, 0], written.motifs)
     else:
         raise DecodeError(
             ends_of.advice(unstated)
