@@ -30,7 +30,18 @@ PATIENCE = 1 << 18  # candidates without another pair after which the search end
 END = 5  # bases at the 3' end that the GC clamp is about
 PRIMER_NM, SODIUM_MM = 250, 50  # what the melting temperature is for
 CELSIUS = 37.0  # what the folding energy is for
-_FAR = 1 << 10  # past all positions of a primer
+FLAGS = {  # the options of each rule
+    "gc": "--min-gc or --max-gc",
+    "run": "--longest-run",
+    "clamp": "--end-gc",
+    "dimer": "--dimer-run or --dimer-end",
+    "set": "--constraints",
+    "tm": "--min-tm or --max-tm",
+    "fold": "--fold",
+    "cross": "--cross-run or --cross-end",
+    "distance": "--distance",
+    "near": "--near",
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,8 @@ def design(
     tally, pairs, waiting, candidates, last = _Tally(), [], None, 0, 0
     chosen = np.zeros((0, rules.length), np.uint8)  # of whole pairs
     words: list[str] = []  # of the same, and their reverse complements
+    if progress:
+        progress("pairs", 0, count)
     for candidates, row in _single(rules, constraints, np.random.default_rng(seed), tally):
         if len(pairs) == count or candidates - last > PATIENCE:
             break
@@ -123,20 +136,6 @@ def design(
         raise _too_few(len(pairs), count, tally)
     shares = {rule: round(share, 6) for rule, share in tally.shares(tally.total).items()}
     return Library(tuple(pairs), candidates, shares)
-
-
-FLAGS = {
-    "gc": "--min-gc or --max-gc",
-    "run": "--longest-run",
-    "clamp": "--end-gc",
-    "dimer": "--dimer-run or --dimer-end",
-    "set": "--constraints",
-    "tm": "--min-tm or --max-tm",
-    "fold": "--fold",
-    "cross": "--cross-run or --cross-end",
-    "distance": "--distance",
-    "near": "--near",
-}  # the options of each rule
 
 
 def _too_few(found, count, tally):
