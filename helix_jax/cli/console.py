@@ -142,12 +142,13 @@ def show(figures: Mapping[str, Any], as_json: bool) -> None:
         return
     table = Table(show_header=False, box=None)
     for name, value in figures.items():
+        if name in ("coverage", "sections", "by_position", "command", "versions"):
+            continue
         if name == "needs":
             value = ", ".join(f"{what} {which}" for what, which in value.items()) or "nothing but the strands"
         elif isinstance(value, dict):
             value = ", ".join(f"{count:,} {reason}" for reason, count in value.items()) or "none"
-        if name not in ("coverage", "sections", "by_position", "command", "versions"):
-            table.add_row(name.replace("_", " "), escape(str(value)))
+        table.add_row(name.replace("_", " "), escape(str(value)))
     Console(soft_wrap=True, stderr=to_stderr).print(table)
     if figures.get("sections"):
         columns = ("kind", "bytes", "source_strands", "repair_strands")

@@ -153,7 +153,7 @@ def advice(reads: "ReadReport | None", found: "Report | None") -> str:
         said = estimate.remedy(reads.reads)
         return f"{said[0].upper()}{said[1:]}."
     if reads.more_reads:
-        return f"It came back, but narrowly: about {reads.more_reads:,} more reads would make another time safe."
+        return f"This was narrow: about {reads.more_reads:,} more reads would make another such run safe."
     if estimate.reads is None:
         return ""
     return f"About {min(estimate.reads, reads.reads):,} of the {reads.reads:,} reads would have been enough."

@@ -29,7 +29,7 @@ class Page(html.parser.HTMLParser):
         self.feed(self.source)
         self.close()
         assert not self.open
-        self.table = {row[0]: row[1] for row in self.rows if len(row) == 2}
+        self.table = {row[0]: row[1] for row in reversed(self.rows)}  # the first of a name: all figures come last
         self.text = " ".join(" ".join(self.texts).split())
 
     def handle_starttag(self, tag, attributes):
@@ -177,12 +177,12 @@ def test_pages_of_what_is_hardly_known(run_cli, tmp_path):
 
 
 def test_strands_without_reads_and_loss(run_cli, tmp_path, make_clip, weights_file):
-    make_clip(tmp_path / "clip.mp4", 12, 16, 24)
+    make_clip(tmp_path / "clip.mp4", 12, 64, 64)
     model = ("--model", weights_file)
     encoded = ("--mode", "raw", "--redundancy", 0, *model, *CHEAP)
     assert run_cli("encode", tmp_path / "clip.mp4", "-o", tmp_path / "v.fasta", *encoded).exit_code == DONE
     strands = fasta.read(tmp_path / "v.fasta")[100]
-    fasta.write(tmp_path / "cut.fasta", strands[:-2], lambda i: "")
+    fasta.write(tmp_path / "cut.fasta", strands[:-3], lambda i: "")
     for name, status, state in (("v", DONE, "It came back."), ("cut", WITH_LOSS, "It came back with loss.")):
         options = ("--report", tmp_path / f"{name}.html", "--json")
         result = run_cli("decode", tmp_path / f"{name}.fasta", "-o", tmp_path / "a.mp4", *model, *options)

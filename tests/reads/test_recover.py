@@ -336,10 +336,10 @@ def test_too_few_reads():
     """Never other bytes: the header alone, half of the strands, none of the header, junk, and nothing."""
     pool, draw = packed(), np.random.default_rng(6)
     head, rest = pool.strands[: pool.header_strands], pool.strands[pool.header_strands :]
-    for kept in (head, np.concatenate([head, rest[:20]])):
+    for kept, said in ((head, "many more reads are needed"), (np.concatenate([head, rest[:20]]), "missing from the")):
         strands, report = recover.recover(by_hand([row for row in kept for _ in range(3)]))
         check(strands, report, pool, 3 * len(kept))
-        with pytest.raises(DecodeError, match="more strands are needed"):
+        with pytest.raises(DecodeError, match=said):
             codec.unpack(strands)
     with pytest.raises(DecodeError, match=r"no header strand .*; 120 reads in \d+ clusters"):
         recover.recover(by_hand([row for row in rest for _ in range(3)]))
@@ -368,3 +368,57 @@ def test_very_noisy_reads_give_the_bytes_or_an_error():
 def test_wrong_primers_are_named():
     with pytest.raises(DecodeError, match="give the primers that were written"):
         recover.recover(by_hand([np.zeros(100, np.uint8)] * 3), primers=PRIMERS)
+
+
+# ---- how many reads would be enough ---------------------------------------------------------------------------
+
+
+def attempt(chunks):
+    """Whether the bytes come back, the report of the reads if there is a header, and the error."""
+    report = None
+    try:
+        strands, report = recover.recover(iter(chunks))
+        return codec.unpack(strands)[0] == BLOB, report, ""
+    except DecodeError as error:
+        return False, report, str(error)
+
+
+@pytest.mark.parametrize(
+    ("preset", "coverage", "seeds"),
+    [
+        ("illumina", 1.0, [0]),
+        pytest.param("illumina", 1.0, range(1, 9), marks=pytest.mark.slow),
+        pytest.param("nanopore", 2.0, range(8), marks=pytest.mark.slow),
+    ],
+)
+def test_as_many_more_reads_as_advised_are_enough(preset, coverage, seeds):
+    """In most draws; the reads that came stay."""
+    strands, channel, done = packed().strands, model.named(preset), []
+    for seed in seeds:
+        reads = simulate.reads_of(channel, strands, coverage, jax.random.key(seed))
+        whole, report, said = attempt(chunks_of(reads))
+        if whole or report is None:
+            continue
+        assert said.endswith(f"about {report.more_reads:,} more reads would be enough")
+        assert report.enough_reads > report.reads
+        assert report.more_reads >= report.enough_reads - report.reads
+        share = report.more_reads / len(strands)
+        assert share < 4 * coverage + 3  # no waste either
+        more = simulate.reads_of(channel, strands, share, jax.random.key(1000 + seed))
+        done.append(attempt([*chunks_of(reads), *chunks_of(more)])[0])
+    assert done
+    assert np.mean(done) >= 0.7
+
+
+def test_the_fates_of_reads_sum_up():
+    reads = simulated("nanopore", 12, PRIMERS)
+    _, report = recover.recover(chunks_of(reads), primers=PRIMERS)
+    fates = report.used_reads, report.duplicate_reads, report.unread_reads, report.unusable
+    assert sum(fates) == report.reads
+    assert report.used_reads > 0.9 * report.reads
+    along = np.array(report.by_position)
+    assert along.shape == (100, 3)
+    totals = [report.substitutions, report.insertions, report.deletions]
+    np.testing.assert_allclose(along.mean(axis=0), totals, atol=1e-5)
+    # more errors at the end of a strand than at its beginning, as the preset has it
+    assert along[:10].sum() < 0.9 * along[-10:].sum()
