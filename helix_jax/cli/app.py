@@ -144,6 +144,7 @@ def decode(
     scheme: Scheme = "talk",
     weights: options.Weights,
     agreed: options.Agreed,
+    cut: options.Cut,
     reads: options.Reads = False,
     plot: options.Plot = None,
     report: options.RunReport = None,
@@ -164,12 +165,15 @@ def decode(
     from helix_jax.stream import film as films
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        inputs = (pool, agreed.library.primers, *weights.paths)
+        named = options.found(pool)
+        inputs = (*named.paths, agreed.library.primers, *weights.paths)
         way = options.start(writer, context, reads=inputs, writes=(output,), plot=plot, report=report)
         video.check_output(output)
         stated = agreed.arguments
         run = stack.enter_context(run_report.Run(report, step))
-        source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=run.step))
+        source = stack.enter_context(
+            way.opened(named.files, reads=reads, cut=cut, plot=plot, agreed=stated, step=run.step)
+        )
         run.reads = source.reads
         film = codec.film(source.pool, weights.given, writer=way.writer, progress=run.step, **stated)
         about_pool, info = film.report, film.info

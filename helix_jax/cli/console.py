@@ -23,6 +23,7 @@ from helix_jax.errors import DecodeError, HelixError
 
 if typing.TYPE_CHECKING:  # as in ``options``
     import helix_jax.parallel
+    import helix_jax.strands.records
 
 CHECK_FAILED, WRONG_USE, WITH_LOSS, UNDECODABLE, FAULT = 1, 2, 3, 4, 70
 
@@ -119,10 +120,25 @@ class progress:
         self.bars.update(self.tasks[station], advance=done, total=total)
 
 
-def left_out_of(strands: object) -> dict[str, dict[str, int]]:
-    """Return as a figure how many records of ``fasta.Strands`` were left out, by reason; {} if none were."""
-    left_out = getattr(strands, "left_out", None)
-    return {"left_out": dict(left_out)} if left_out else {}
+def left_out_of(source: "helix_jax.strands.records.Records") -> dict[str, dict[str, int]]:
+    """Return as a figure how many records were left out, by reason; {} if none were."""
+    return {"left_out": dict(source.left_out)} if source.left_out else {}
+
+
+def files_of(source: "helix_jax.strands.records.Records") -> dict[str, int | list[str]]:
+    """Return as figures how many files were read, where they are several, and those that were passed over, if any."""
+    files_passed = list(source.passed_over)
+    return ({"files": source.files} if source.files > 1 else {}) | (
+        {"passed_over": files_passed} if files_passed else {}
+    )
+
+
+def warn_of_files(source: "helix_jax.strands.records.Records") -> None:
+    """Warn of files that were passed over, or are damaged."""
+    for reason in source.passed_over.values():
+        warn(f"passed over: {reason}")
+    for warning in source.warnings:
+        warn(warning)
 
 
 def warn(text: str) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import enum
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,8 @@ from helix_jax.errors import HelixError
 if typing.TYPE_CHECKING:  # the commands import this module when they run, so that --help comes at once
     import helix_jax.cli.writers
     import helix_jax.nets
+    import helix_jax.reads.adapters
+    import helix_jax.reads.inputs
 
 
 class Writer(enum.StrEnum):
@@ -41,20 +43,21 @@ PoolOut = Annotated[
     Path,
     typer.Option("-o", "--output", help="The FASTA file to write, or the schedule file with --writer timing."),
 ]
+_INPUTS = (
+    "plain or compressed (gzip, bzip2, xz, zstd), in any order. Several files, folders and quoted patterns such as "
+    "'run/**/*.gz' are read as one; - stands for standard input."
+)
 PoolIn = Annotated[
-    Path,
-    typer.Argument(
-        metavar="POOL",
-        help="FASTA file of strands without read errors, plain or gzip, in any order. - stands for standard input.",
-    ),
+    list[Path],
+    typer.Argument(metavar="POOL...", help=f"FASTA files of strands without read errors, {_INPUTS}"),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers: the same seed gives the same reads.")]
 ReadsIn = Annotated[
-    Path,
+    list[Path],
     typer.Argument(
-        metavar="POOL",
-        help="FASTA file of strands, or FASTQ file of a sequencer's reads of them; plain or gzip, in any order. "
-        "- stands for standard input.",
+        metavar="POOL...",
+        help="FASTA files of strands, or a sequencer's reads of them as FASTQ, SAM, BAM or CRAM, "
+        f"{_INPUTS} The two files of pairs are found by their names.",
     ),
 ]
 Reads = Annotated[
@@ -65,6 +68,7 @@ Reads = Annotated[
         "strands.",
     ),
 ]
+
 Plot = Annotated[
     Path | None,
     typer.Option(
@@ -181,6 +185,36 @@ class Agreed:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What is cut off reads before anything else."""
+
+    adapter: Annotated[
+        tuple[str, ...],
+        Option(
+            "A sequencing adapter as it follows a strand in a read: it is cut off with all that follows it, and its "
+            "reverse complement with all that precedes it. Letters, or a name: illumina (TruSeq) or nextera. Repeat "
+            "the option for several.",
+            metavar="SEQ|NAME",
+        ),
+    ] = ()
+    umi: Annotated[
+        int,
+        Option(
+            "Bases of a UMI at the beginning of every read, which are cut off. Reads of one molecule are all used: "
+            "they share its errors, but not those of the sequencer."
+        ),
+    ] = 0
+
+    def trim(self, primers: Sequence[str] = ()) -> "helix_jax.reads.adapters.Trim":
+        """Return the same for the library. Raises HelixError for what is no adapter, or part of a primer."""
+        from helix_jax.reads import adapters
+
+        trim = adapters.Trim(tuple(map(adapters.named, self.adapter)), self.umi)
+        trim.check_primers(primers)
+        return trim
+
+
+@dataclass(frozen=True)
 class Weights:
     """The files of the nets."""
 
@@ -214,6 +248,16 @@ class Weights:
         from helix_jax import nets
 
         return nets.load(**({"tokenizer": self.model} if self.model else {}), prior=self.prior)
+
+
+def found(named: list[Path]) -> "helix_jax.reads.inputs.Inputs":
+    """Return the files that the user means (``inputs.found``), and warn of what is left out."""
+    from helix_jax.reads import inputs
+
+    meant = inputs.found(named)
+    for warning in meant.warnings:
+        warn(warning)
+    return meant
 
 
 def given(context: typer.Context) -> set[str]:
@@ -289,7 +333,7 @@ def start(
     writer: Writer,
     context: typer.Context,
     *,
-    reads: Iterable[Path | None],
+    reads: Iterable[files.PathLike | None],
     writes: Iterable[Path | None],
     strands: Path | None = None,
     plot: Path | None = None,

@@ -49,6 +49,7 @@ def unpack(
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
     agreed: options.Agreed,
+    cut: options.Cut,
     reads: options.Reads = False,
     plot: options.Plot = None,
     report: options.RunReport = None,
@@ -64,11 +65,14 @@ def unpack(
     from helix_jax.cli import run_report
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
-        inputs = (pool, agreed.library.primers)
+        named = options.found(pool)
+        inputs = (*named.paths, agreed.library.primers)
         way = options.start(writer, context, reads=inputs, writes=(output,), plot=plot, report=report)
         stated = agreed.arguments
         run = stack.enter_context(run_report.Run(report, step))
-        source = stack.enter_context(way.opened(pool, reads=reads, plot=plot, agreed=stated, step=run.step))
+        source = stack.enter_context(
+            way.opened(named.files, reads=reads, cut=cut, plot=plot, agreed=stated, step=run.step)
+        )
         run.reads = source.reads
         parts, about_pool = packing.unpack_parts(source.pool, writer=way.writer, progress=run.step, **stated)
         about = source.figures(about_pool)

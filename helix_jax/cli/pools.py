@@ -7,7 +7,17 @@ import typer
 
 from helix_jax import files
 from helix_jax.cli import fields, options
-from helix_jax.cli.console import CHECK_FAILED, Json, left_out_of, problems, progress, show, show_rows
+from helix_jax.cli.console import (
+    CHECK_FAILED,
+    Json,
+    files_of,
+    left_out_of,
+    problems,
+    progress,
+    show,
+    show_rows,
+    warn_of_files,
+)
 from helix_jax.config import CodecConfig, StrandConfig
 
 HISTOGRAMS = {
@@ -47,10 +57,12 @@ def inspect(
 
     with problems(), progress(as_json) as step:
         options.check_effect(context, ("key", "constraints"))
-        files.check_paths((pool, agreed.library.primers))
-        with fasta.opened(pool) as strands:
+        named = options.found(pool)
+        files.check_paths((*named.paths, agreed.library.primers))
+        with fasta.opened(named.files) as strands:
             report = inspection.inspect(strands, name=constraints, stem=config.stem, progress=step, **agreed.arguments)
-            report = left_out_of(strands) | report
+            report = files_of(strands.source) | left_out_of(strands.source) | report
+            warn_of_files(strands.source)
     if as_json:
         print(json.dumps(report))
     else:

@@ -9,7 +9,7 @@ import typer
 
 from helix_jax import files
 from helix_jax.cli import options
-from helix_jax.cli.console import Json, left_out_of, problems, progress, show
+from helix_jax.cli.console import Json, files_of, left_out_of, problems, progress, show, warn_of_files
 from helix_jax.errors import HelixError
 
 BAM = ".bam"
@@ -73,8 +73,8 @@ def simulate(
 
     rates = {"substitutions": substitutions, "insertions": insertions, "deletions": deletions}
     with problems(), progress(as_json) as step:
-        outputs = _outputs(output, paired)
-        files.check_paths((pool, preset if Path(preset).is_file() else None), outputs)
+        outputs, named = _outputs(output, paired), options.found(pool)
+        files.check_paths((*named.paths, preset if Path(preset).is_file() else None), outputs)
         if not 0 <= seed < 1 << 32:
             raise HelixError(f"--seed {seed}: give 0 to {(1 << 32) - 1}")
         if not 0 < coverage <= 1e6:
@@ -85,9 +85,10 @@ def simulate(
         channel = channels.with_rates(
             channels.named(preset), substitution=substitutions, insertion=insertions, deletion=deletions
         )
-        with fasta.opened(pool) as source:
-            groups = fasta.together(source)
-            left_out = left_out_of(source)
+        with fasta.opened(named.files) as strands_in:
+            groups = fasta.together(strands_in)
+            left_out = files_of(strands_in.source) | left_out_of(strands_in.source)
+            warn_of_files(strands_in.source)
         strands = sum(map(len, groups.values()))
         expected = round(coverage * strands) * (2 if paired else 1)
         key, parts = jax.random.key(seed), []

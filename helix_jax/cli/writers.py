@@ -4,21 +4,22 @@ import contextlib
 import dataclasses
 import os
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from helix_jax.cli.console import left_out_of
-from helix_jax.cli.options import warn_of_primers
+from helix_jax.cli.console import files_of, left_out_of, warn_of_files
+from helix_jax.cli.options import Cut, warn_of_primers
 from helix_jax.errors import DecodeError, HelixError
 
 if typing.TYPE_CHECKING:  # imports JAX, for which the refusals of options do not wait
     from helix_jax.writer import Writer
 
 Step = Callable[[str, int, int | None], None]
+Paths = Sequence[str | os.PathLike | tuple[str | os.PathLike, str | os.PathLike]]
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ class Files(Protocol):
         ...
 
     def opened(
-        self, path: Path, *, reads: bool, plot: Path | None, agreed: dict[str, Any], step: Step
+        self, paths: Paths, *, reads: bool, cut: Cut, plot: Path | None, agreed: dict[str, Any], step: Step
     ) -> contextlib.AbstractContextManager[Source]:
-        """Open a file of what came back.
+        """Open the files of what came back.
 
         Args:
-            path: the file, or ``-`` for standard input.
+            paths: the files, as ``records.opened`` takes them.
             reads: value of --reads.
+            cut: values of --adapter and --umi.
             plot: value of --plot.
             agreed: keyword arguments of ``codec.decode`` that the caller stated.
             step: called as step(station, done, total).
@@ -102,7 +104,7 @@ class Fasta:
 
     @contextlib.contextmanager
     def opened(
-        self, path: Path, *, reads: bool, plot: Path | None, agreed: dict[str, Any], step: Step
+        self, paths: Paths, *, reads: bool, cut: Cut, plot: Path | None, agreed: dict[str, Any], step: Step
     ) -> Iterator[Source]:
         """Open strands, or recover them from reads (``Files.opened``).
 
@@ -111,33 +113,61 @@ class Fasta:
             DecodeError: The reads give no strands.
         """
         from helix_jax.cli import reads_figure
+        from helix_jax.reads import inserts
         from helix_jax.strands import fasta, records
 
-        with records.opened(path, again=not reads) as source:
-            if not reads and source.kind != "fastq":
+        with _opened(paths, again=not reads) as source:
+            if not reads and source.kind == records.BOTH:
+                raise HelixError(
+                    f"{source.name}: some of the files hold strands (FASTA) and some hold reads; add --reads to "
+                    "treat all as reads, or give one kind only"
+                )
+            if not reads and source.kind != records.READS:
                 if plot:
                     raise HelixError(
                         f"--plot {plot}: {source.name} holds strands, and only reads make a picture; add --reads"
                     )
+                if cut != Cut():
+                    raise HelixError(
+                        f"--adapter and --umi: {source.name} holds strands, and only reads have them; add --reads"
+                    )
                 strands = fasta.Strands(source)
-                yield Source(strands, lambda report: left_out_of(strands) | dataclasses.asdict(report))
+                yield Source(
+                    strands, lambda report: files_of(source) | left_out_of(source) | dataclasses.asdict(report)
+                )
                 return
-            recovered, about_reads = _recovered(source, agreed, step)
-            yield Source(recovered, lambda report: reads_figure.merged(report, about_reads, plot), about_reads)
+            reads_of = inserts.Inserts(source, cut.trim(agreed["primers"]))
+            recovered, about_reads = _recovered(reads_of, agreed, step)
+            about_files = files_of(source) | reads_of.figures
+            yield Source(
+                recovered, lambda report: about_files | reads_figure.merged(report, about_reads, plot), about_reads
+            )
+
+
+@contextlib.contextmanager
+def _opened(paths: Paths, again: bool = False) -> Iterator[Any]:
+    """Open the files of what came back (``records.opened``); at the end, warn of what could not be read."""
+    from helix_jax.strands import records
+
+    with records.opened(paths, again) as source:
+        try:
+            yield source
+        finally:
+            warn_of_files(source)
 
 
 def _recovered(source: Any, agreed: dict[str, Any], step: Step) -> tuple[Any, Any]:
-    """Recover strands from reads; the error of paired reads says how to merge them."""
+    """Recover strands from reads; the error of pairs says which could not be merged."""
     from helix_jax.reads import fastq, recover
 
     try:
         return recover.recover(fastq.chunks(source), left_out=source.left_out, progress=step, **agreed)
     except DecodeError as error:
-        if not source.second or "merge" in str(error):
+        if not source.apart:
             raise
         raise DecodeError(
-            f"{error}; {source.second:,} of them are the second read of a pair by name: merge the two reads of "
-            "each pair first, for example with fastp --merge or bbmerge",
+            f"{error}; {source.apart:,} pairs of reads do not overlap: if the strands are longer than the two reads "
+            "of a pair together, they have to be sequenced with longer reads",
             error.report,
         ) from error
 
@@ -181,7 +211,7 @@ class Schedules:
 
     @contextlib.contextmanager
     def opened(
-        self, path: Path, *, reads: bool, plot: Path | None, agreed: dict[str, Any], step: Step
+        self, paths: Paths, *, reads: bool, cut: Cut, plot: Path | None, agreed: dict[str, Any], step: Step
     ) -> Iterator[Source]:
         """Read the bases of all reads into memory (``Files.opened``).
 
@@ -191,18 +221,19 @@ class Schedules:
         Raises:
             RecordsError: The file holds no reads.
         """
-        copies, left_out = _read(path)
-        yield Source(copies, lambda report: left_out | dataclasses.asdict(report))
+        copies, about_files = _read(paths, cut)
+        yield Source(copies, lambda report: about_files | dataclasses.asdict(report))
 
 
-def _read(path: str | os.PathLike) -> tuple[list[np.ndarray], dict[str, dict[str, int]]]:
-    """Read a FASTA or FASTQ file of reads: a uint8 array of bases 0..3 for each, and a figure of those left out."""
-    from helix_jax.reads import fastq
+def _read(paths: Paths, cut: Cut) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """Read files of reads: a uint8 array of bases 0..3 for each, and figures of the files and of those left out."""
+    from helix_jax.reads import fastq, inserts
     from helix_jax.strands import records
 
     copies = []
-    with records.opened(path) as source:
-        for bases, lengths, _ in fastq.chunks(source):
+    with _opened(paths) as source:
+        reads = inserts.Inserts(source, cut.trim())
+        for bases, lengths, _ in fastq.chunks(reads):
             rows = [row[:length] for row, length in zip(bases, lengths, strict=True)]
             whole = [row for row in rows if row.max() < records.UNKNOWN]
             if len(whole) < len(rows):
@@ -210,7 +241,7 @@ def _read(path: str | os.PathLike) -> tuple[list[np.ndarray], dict[str, dict[str
             copies += whole
         if not copies:
             raise records.RecordsError(f"{source.name} holds no reads: {source.reasons() or 'it is empty'}")
-    return copies, {"left_out": dict(source.left_out)} if source.left_out else {}
+        return copies, files_of(source) | reads.figures | left_out_of(source)
 
 
 def timing(scheme: str) -> Files:

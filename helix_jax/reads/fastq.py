@@ -4,6 +4,7 @@ import gzip
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -82,7 +83,16 @@ def read(path: str | os.PathLike, chunk: int = CHUNK) -> Iterator[Chunk]:
     return chunks_of_file()
 
 
-def chunks(source: records.Records, chunk: int = CHUNK) -> Iterator[Chunk]:
+@runtime_checkable
+class Source(Protocol):
+    """Reads in portions, as ``records.Records`` and ``inserts.Inserts`` give them."""
+
+    def portions(self) -> Iterator[tuple]:
+        """Yield (letters, lengths, qualities or None), with the reads one after the other."""
+        ...
+
+
+def chunks(source: Source, chunk: int = CHUNK) -> Iterator[Chunk]:
     """Yield the reads of an open file in chunks of file order: (bases, lengths, qualities or None).
 
     A chunk has at most ``chunk`` reads, fewer where reads are long, and W is its longest read. Bases are 0..3 = A C G T
@@ -104,6 +114,9 @@ def chunks(source: records.Records, chunk: int = CHUNK) -> Iterator[Chunk]:
 
 def _padded(letters, lengths, marks):
     """Arrange reads that follow each other as one row each."""
+    if (lengths == lengths[0]).all():
+        shape, lengths = (len(lengths), int(lengths[0])), lengths.astype(np.int32)
+        return letters.reshape(shape), lengths, marks if marks is None else marks.reshape(shape)
     real = np.arange(lengths.max())[None] < lengths[:, None]
     bases = np.full(real.shape, PAD, np.uint8)
     bases[real] = letters

@@ -205,12 +205,12 @@ def shortness(copies: Copies, primers: Sequence[str]) -> str:
             return ""
         return (
             f"; {1 - copies.whole:.0%} of the reads hold one primer only and end before the other: they are shorter "
-            "than the strands, so merge the two reads of each pair first, for example with fastp --merge or bbmerge"
+            "than the strands; of pairs, give both files of reads, which are merged then"
         )
     same = float((copies.lengths == copies.usual).mean())
     if same > 0.9:
         return (
-            f"; {same:.0%} of the reads have {copies.usual} bases: if the strands are longer, merge the two reads of "
-            "each pair first, for example with fastp --merge or bbmerge"
+            f"; {same:.0%} of the reads have {copies.usual} bases: if the strands are longer, give both files of "
+            "the reads of pairs, which are merged then"
         )
     return ""

@@ -133,23 +133,23 @@ class Strands:
     """
 
     def __init__(self, source: records.Records):
-        self._source = source
+        self.source = source
         self._kept: list[np.ndarray] | None = None
 
     @property
     def name(self) -> str:
         """The name of the file, for messages."""
-        return self._source.name
+        return self.source.name
 
     @property
     def left_out(self) -> collections.Counter:
         """Number of records read so far that are no strands, by reason."""
-        return self._source.left_out
+        return self.source.left_out
 
     @property
     def notes(self) -> list[tuple[str, Written]]:
         """What header comments say, the most frequent first: (key as hexadecimal, Written)."""
-        return [(key, Written.from_comment(text)) for (key, text), _ in self._source.notes.most_common()]
+        return [(key, Written.from_comment(text)) for (key, text), _ in self.source.notes.most_common()]
 
     def portions(self) -> Iterator[UInt8[np.ndarray, "n L"]]:
         """Yield strands of one length in the order of the file; bases are 0..3 = A C G T.
@@ -160,7 +160,7 @@ class Strands:
             yield from self._kept
             return
         kept, size, seen = [], 0, False
-        for letters, lengths, _ in self._source.portions():
+        for letters, lengths, _ in self.source.portions():
             for group in self._groups(letters, lengths):
                 seen = True
                 size += group.size
@@ -169,7 +169,7 @@ class Strands:
                     kept.clear()
                 yield group
         if not seen:
-            reasons = self._source.reasons()
+            reasons = self.source.reasons()
             raise RecordsError(
                 f"{self.name} holds no strands: " + (f"its records are {reasons}" if reasons else "it is empty")
             )
@@ -186,21 +186,23 @@ class Strands:
                 group = letters[(ends[lengths == length] - length)[:, None] + np.arange(length)]
             unknown = (group == records.UNKNOWN).any(axis=1)
             if unknown.any():
-                self._source.left_out[records.LETTERS] += int(unknown.sum())
+                self.source.left_out[records.LETTERS] += int(unknown.sum())
                 group = group[~unknown]
             if len(group):
                 yield group
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike) -> Iterator[Strands]:
-    """Open a FASTA file, plain or gzip, a pipe, or standard input (``-``), and give its ``Strands``.
+def opened(
+    paths: records.PathLike | Sequence[records.PathLike | tuple[records.PathLike, records.PathLike]],
+) -> Iterator[Strands]:
+    """Open FASTA files, plain or compressed, a pipe, or standard input (``-``), and give their ``Strands``.
 
-    This is a context manager. It raises RecordsError for a file of another format, also for FASTQ.
+    This is a context manager. It raises RecordsError for files of another format, also for reads.
     """
-    with records.opened(path, again=True) as source:
-        if source.kind == "fastq":
-            raise RecordsError(f"{source.name} is FASTQ, a file of reads, and strands in FASTA are needed here")
+    with records.opened(paths, again=True) as source:
+        if source.kind in (records.READS, records.BOTH):
+            raise RecordsError(f"{source.name}: reads are among them, and strands in FASTA are needed here")
         yield Strands(source)
 
 

@@ -39,14 +39,8 @@ class Format:
         return f"convert it, for example with: {self.command.replace('FILE', name)}"
 
 
-_READS = "samtools fastq FILE > reads.fastq"
 _PICTURES = "`helix-jax encode` takes videos; give a file of strands or reads here"
 _MAGIC = (
-    (b"BAM\1", Format("a BAM file", _READS)),
-    (b"CRAM", Format("a CRAM file", _READS)),
-    (b"BZh", Format("compressed with bzip2", "bzip2 -dc FILE | helix-jax ... -")),
-    (b"\xfd7zXZ\0", Format("compressed with xz", "xz -dc FILE | helix-jax ... -")),
-    (b"\x28\xb5\x2f\xfd", Format("compressed with zstd", "zstd -dc FILE | helix-jax ... -")),
     (b"7z\xbc\xaf\x27\x1c", Format("a 7z archive", "7z x -so FILE | helix-jax ... -")),
     (b"\xd0\xcf\x11\xe0", Format("an old Excel file (.xls), or one with a password", "save it as .xlsx or .csv first")),
     (b"\x89HDF", Format("a FAST5 or HDF5 file of raw signals", "call its bases first, for example with dorado")),
@@ -64,8 +58,13 @@ _MAGIC = (
 )  # fmt: skip
 
 
+def is_sam(text: bytes) -> bool:
+    """Return whether text is SAM, with a header or without one, by its first bytes."""
+    return bool(_SAM.match(text) or _ALIGNED.match(text))
+
+
 def recognise(head: bytes) -> Format | None:
-    """Recognise a format by the first bytes of a file, decompressed if they were gzip; None for an unknown one."""
+    """Recognise a format by the first bytes of a file, decompressed; None for an unknown one."""
     for magic, known_format in _MAGIC:
         if head.startswith(magic):
             return known_format
@@ -76,8 +75,6 @@ def recognise(head: bytes) -> Format | None:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] == b">":
         return None
-    if _SAM.match(text) or _ALIGNED.match(text):
-        return Format("a SAM file", _READS)
     if text[:1] == b"@":
         return None
     if _BARE.match(text):

@@ -7,16 +7,13 @@ so is what an order says beside its rows: in lines that begin with ``#``, or in 
 
 import contextlib
 import csv
-import gzip
 import io
 import itertools
 import re
-import shutil
 import tempfile
 import typing
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 
 from helix_jax.strands import formats
@@ -28,7 +25,7 @@ MOST_HEAD = 64  # rows from which the column is determined; titles and addresses
 _DNA = re.compile(r"[ACGTN]{20,}", re.IGNORECASE)
 _MARKS = re.compile("\\s|^5['\u2032\u2019]?[-\u2013]?|[-\u2013]?3['\u2032\u2019]?$")  # 5'-ACGT ACGT-3'
 _TEMPORARY = 1 << 26  # bytes in memory; larger tables go to a temporary file
-_ZIP, _GZIP = b"PK\3\4", b"\x1f\x8b"
+_ZIP = b"PK\3\4"
 
 Row = list[str]
 
@@ -37,13 +34,12 @@ def is_table(head: bytes) -> bool:
     """Return whether a file begins like a table of sequences, or like an archive that may be an Excel sheet.
 
     Args:
-        head: Its first bytes, which may be compressed with gzip.
+        head: Its first bytes, decompressed.
     """
-    plain = _plain(head)
-    if plain.startswith(_ZIP):
+    if head.startswith(_ZIP):
         return True
-    text = plain.removeprefix(b"\xef\xbb\xbf").lstrip()
-    known = text[:1] in b">@" or formats.recognise(plain) is not None
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    known = text[:1] in b">@" or formats.is_sam(text) or formats.recognise(head) is not None
     return not known and separator(text.decode("latin-1")) is not None
 
 
@@ -60,44 +56,27 @@ def separator(text: str) -> str | None:
 
 
 @contextlib.contextmanager
-def as_fasta(name: str, head: bytes, source: typing.BinaryIO) -> Iterator[typing.IO[bytes]]:
+def as_fasta(name: str, table: typing.Any) -> Iterator[typing.IO[bytes]]:
     """Give the rows of a table as FASTA, in a file that can be rewound; a context manager.
 
     Args:
         name: The name of the table, for messages.
-        head: What was read of it already.
-        source: The table, which is read from its start where it can be rewound, else from what follows ``head``.
+        table: A binary stream of the table at its start, which can be rewound.
 
     Raises:
         RecordsError: It has no column of sequences, or several.
     """
-    with contextlib.ExitStack() as stack:
-        copy = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_TEMPORARY))
-        if source.seekable():
-            source.seek(0)
-        else:
-            copy.write(head)
-        shutil.copyfileobj(source, copy, 1 << 20)
-        copy.seek(0)
-        plain = stack.enter_context(gzip.open(copy)) if head[:2] == _GZIP else copy
-        fasta = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_TEMPORARY))
+    head = table.read(formats.HEAD)
+    table.seek(0)
+    with tempfile.SpooledTemporaryFile(max_size=_TEMPORARY) as fasta:
         try:
-            rows, notes = _workbook(name, copy) if head.startswith(_ZIP) else _text_rows(plain, _plain(head))
+            rows, notes = _workbook(name, table) if head.startswith(_ZIP) else _text_rows(table, head)
             for line in _records(name, rows, notes):
                 fasta.write(line.encode("ascii", "backslashreplace"))
-        except (csv.Error, EOFError, OSError, zlib.error) as error:
+        except (csv.Error, OSError) as error:
             raise RecordsError(f"{name} cannot be read: {error}; get it again, or save it as CSV") from error
         fasta.seek(0)
         yield fasta
-
-
-def _plain(head):
-    """Return the first bytes of a file, decompressed if they are gzip."""
-    if head[:2] != _GZIP:
-        return head
-    with contextlib.suppress(zlib.error):
-        return zlib.decompressobj(wbits=31).decompress(head, formats.HEAD)
-    return b""
 
 
 # ---- the rows ------------------------------------------------------------------------------------------------

@@ -14,8 +14,10 @@ import typing
 from pathlib import Path
 
 import numpy as np
+import pysam
 import pytest
 import typer
+import zstandard
 from typer.testing import CliRunner
 
 from helix_jax import codec, files, packing
@@ -48,10 +50,10 @@ def packed(tmp_path_factory, run_cli):
 
 @pytest.fixture
 def unpacked(run_cli, tmp_path):
-    """unpacked(source, *options) -> figures, once the bytes are found right."""
+    """unpacked(*sources and options) -> figures, once the bytes are found right."""
 
-    def check(source, *options):
-        result = run_cli("unpack", source, "-o", tmp_path / "out", "--json", *options)
+    def check(*words):
+        result = run_cli("unpack", *words, "-o", tmp_path / "out", "--json")
         assert result.exit_code == DONE, result.stderr
         assert (tmp_path / "out").read_bytes() == BLOB
         return json.loads(result.stdout)
@@ -66,6 +68,16 @@ def as_fasta(path, rows):
 
 def as_fastq(path, rows, quality=lambda letters: "I" * (len(letters) - 1) + "5"):
     path.write_text("".join(f"@{name[1:]}\n{letters}\n+\n{quality(letters)}\n" for name, letters in rows))
+    return path
+
+
+def as_bam(path, rows):
+    with pysam.AlignmentFile(str(path), "wb", header={"HD": {"VN": "1.6"}}) as out:
+        for name, letters in rows:
+            read = pysam.AlignedSegment()
+            read.query_name, read.flag, read.query_sequence = name[1:], 4, letters
+            read.query_qualities_str = "I" * (len(letters) - 1) + "5"
+            out.write(read)
     return path
 
 
@@ -302,23 +314,87 @@ def test_a_pool_among_copies_of_something_else(packed, tmp_path, unpacked):
     assert figures["unreadable"] == 6000
 
 
-@pytest.mark.usefixtures("cheap_sets")
-@pytest.mark.slow
-def test_reads_shorter_than_strands_are_called_that(tmp_path, run_cli):
-    config = CodecConfig(constraints="strand", strands=StrandConfig(length=100, left_primer=LEFT, right_primer=RIGHT))
-    made = codec.pack(BLOB, config=config)
-    rows = ["".join("ACGT"[base] for base in row) for row in made.strands]
-    pairs = [
-        (f">r{n} {way}:N:0:1", letters[:90])
-        for n, row in enumerate(rows)
-        for way, letters in ((1, row), (2, turned(row)))
-    ]
-    path = as_fastq(tmp_path / "r.fastq", pairs)
-    result = run_cli("unpack", path, "-o", tmp_path / "x", "--left-primer", LEFT, "--right-primer", RIGHT)
+@pytest.fixture
+def paired(packed, tmp_path):
+    """paired(cycles): the two files of the pairs of every strand, read twice."""
+
+    def make(cycles):
+        sides = [(f">r{n}{copy}", letters) for copy in "ab" for n, (_, letters) in enumerate(packed[2])]
+        one = as_fastq(tmp_path / "x_R1.fastq", [(name, letters[:cycles]) for name, letters in sides])
+        return one, as_fastq(tmp_path / "x_R2.fastq", [(name, turned(letters)[:cycles]) for name, letters in sides])
+
+    return make
+
+
+def test_pairs_are_merged(packed, paired, tmp_path, unpacked, run_cli):
+    one, two = paired(60)
+    figures = unpacked(two, one)
+    assert figures["pairs"] == {"merged": 2 * len(packed[2]), "joined": 0, "apart": 0, "alone": 0}
+    assert (figures["files"], figures["reads"]) == (2, 2 * len(packed[2]))
+    assert unpacked(tmp_path)["pairs"] == figures["pairs"]
+    result = run_cli("unpack", one, "-o", tmp_path / "x")
     assert result.exit_code == UNDECODABLE
-    for word in ("shorter than the strands", "merge", "fastp --merge"):
-        assert word in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert f"{two} lies beside {one}" in result.stderr
+    result = run_cli("unpack", *paired(45), "-o", tmp_path / "x")
+    assert result.exit_code == UNDECODABLE
+    assert f"{2 * len(packed[2])} pairs of reads do not overlap" in result.stderr
+
+
+def test_adapters_and_umis_of_reads(packed, tmp_path, unpacked, run_cli):
+    """Without the options, these reads are of 40 bases more than their strands."""
+    rows = [(name, "ACGTAC" + letters + "AGATCGGAAGAGCACACGTCTGAACTCCAGTCAC") for name, letters in packed[2]]
+    path = as_fastq(tmp_path / "r.fastq", rows)
+    unpacked(path, "--adapter", "illumina", "--umi", 6)
+    for options, word in (
+        (("--adapter", "ACG"), "at least 8 letters"),
+        (("--adapter", "illumina", "--left-primer", RIGHT), "leave the adapter out"),
+        (("--umi", -1), "--umi -1"),
+    ):
+        result = run_cli("unpack", path, "-o", tmp_path / "x", *options)
+        assert (result.exit_code, word in result.stderr) == (WRONG_USE, True), result.stderr
+    result = run_cli("unpack", packed[1], "-o", tmp_path / "x", "--umi", 6)
+    assert (result.exit_code, "add --reads" in result.stderr) == (WRONG_USE, True)
+
+
+def test_any_mixture_of_files(packed, tmp_path, unpacked, run_cli):
+    """A run folder with a third of the reads, BAM and a compressed file with the others; strands beside them."""
+    rows, run = packed[2], tmp_path / "run"
+    for folder in ("fastq_pass/barcode01", "fastq_fail"):
+        (run / folder).mkdir(parents=True)
+    as_fastq(run / "fastq_pass" / "barcode01" / "a.fastq", rows[::3])
+    as_fastq(run / "fastq_fail" / "b.fastq", rows)
+    as_bam(tmp_path / "c.bam", rows[1::3])
+    packed_up = tmp_path / "d.fastq.zst"
+    packed_up.write_bytes(zstandard.compress(as_fastq(tmp_path / "d", rows[2::3]).read_bytes()))
+    sources = (run, tmp_path / "c.bam", str(tmp_path / "*.zst"))
+    figures = unpacked(*sources)
+    assert (figures["files"], figures["reads"]) == (3, len(rows))
+    broken = tmp_path / "broken.fastq.gz"
+    broken.write_bytes(b"\x1f\x8b\x08")
+    result = run_cli("unpack", *sources, broken, "-o", tmp_path / "x", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["passed_over"]) == (DONE, [str(broken)])
+    assert "fastq_fail is left out" in result.stderr
+    assert f"passed over: {broken} cannot be read" in result.stderr
+    result = run_cli("unpack", *sources, packed[1], "-o", tmp_path / "x")
+    assert (result.exit_code, "add --reads" in result.stderr) == (WRONG_USE, True)
+    assert unpacked(*sources, packed[1], "--reads")["reads"] == 2 * len(rows)
+
+
+def test_strands_in_several_files(packed, tmp_path, unpacked, run_cli):
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    for n in range(3):
+        as_fasta(folder / f"{n}.fasta", packed[2][n::3])
+    assert unpacked(folder)["files"] == 3
+    result = run_cli("inspect", folder, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["strands"]) == (DONE, len(packed[2]))
+    result = run_cli("simulate", folder, "-o", tmp_path / "s.fastq", "--coverage", 1, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["strands"]) == (DONE, len(packed[2]))
+    result = run_cli("simulate", folder, "-o", folder / "1.fasta", "--coverage", 1)
+    assert (result.exit_code, "which would be destroyed" in result.stderr) == (WRONG_USE, True)
+    for source, word in ((tmp_path / "*.none", "no file matches"), (folder / "0.fasta" / "x", "check the path")):
+        result = run_cli("unpack", source, "-o", tmp_path / "x")
+        assert (result.exit_code, word in result.stderr) == (WRONG_USE, True), result.stderr
 
 
 def test_other_formats_are_named(tmp_path, run_cli):
@@ -331,7 +407,7 @@ def test_other_formats_are_named(tmp_path, run_cli):
         for word in (path, "table without a column of sequences"):
             assert str(word) in result.stderr
     result = run_cli("unpack", tmp_path, "-o", tmp_path / "x")
-    assert (result.exit_code, "it is a folder" in result.stderr) == (WRONG_USE, True)
+    assert (result.exit_code, "holds no file of strands or reads" in result.stderr) == (WRONG_USE, True)
 
 
 # ---- how a pool was written ----------------------------------------------------------------------------------

@@ -85,6 +85,6 @@ def test_reads_of_one_length_may_be_halves_of_pairs():
 
 
 def test_what_cannot_be_read_is_refused_with_the_hint():
-    reason = "; 40 reads in .* clusters; 100% of the reads have 100 bases: .*bbmerge$"
+    reason = "; 40 reads in .* clusters; 100% of the reads have 100 bases: .*give both files .*merged then$"
     with pytest.raises(DecodeError, match=reason):
         recover.recover([chunk([100] * 40)])

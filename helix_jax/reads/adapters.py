@@ -1,0 +1,96 @@
+"""Sequencing adapters and UMIs, which are not the strands': cut off reads before anything else (cutadapt).
+
+An adapter is stated as it follows a strand in a read. There it goes with all that follows it. Its reverse complement
+may come before a strand, and goes with all that precedes it.
+
+The bases of UMIs are cut off and not used to count molecules: two reads of one molecule share its errors of synthesis
+and amplification, but not those of sequencing, so that a consensus gains from both.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from helix_jax.errors import HelixError
+from helix_jax.strands.portions import Portion
+
+# What both reads of a pair run into past a short insert (https://knowledge.illumina.com, "Sequences to use for adapter
+# trimming", article 7122, read on 2026-11-29): the bases that the two adapters of TruSeq begin with, and the mosaic end
+# of Tn5, in which those of Nextera and Illumina DNA Prep begin.
+KNOWN = {"illumina": "AGATCGGAAGAGC", "nextera": "CTGTCTCTTATACACATCT"}
+ERRORS = 0.15  # errors per base of an adapter
+LEAST = 5  # bases of an adapter, at an end of a read, that are taken for one; fewer occur by chance
+NOTHING = "without bases beside an adapter or a UMI"
+_LETTERS = np.frombuffer(b"ACGTN", np.uint8)
+_COMPLEMENT = str.maketrans("ACGT", "TGCA")
+
+
+@dataclass(frozen=True)
+class Trim:
+    """What is cut off each read.
+
+    Attributes:
+        adapters: Letters over A, C, G, T, as they follow a strand.
+        umi: Bases at the beginning of every read.
+    """
+
+    adapters: tuple[str, ...] = ()
+    umi: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise HelixError for adapters that are none, and for a negative number of bases."""
+        for adapter in self.adapters:
+            if not re.fullmatch("[ACGT]{8,}", adapter):
+                raise HelixError(
+                    f"adapter {adapter!r}: give at least 8 letters over A, C, G, T, or a name: {', '.join(KNOWN)}"
+                )
+        if self.umi < 0:
+            raise HelixError(f"--umi {self.umi}: give the number of bases, 0 or more")
+
+    def __bool__(self) -> bool:
+        """Return whether anything is cut off."""
+        return bool(self.adapters or self.umi)
+
+    def check_primers(self, primers: Sequence[str]) -> None:
+        """Raise HelixError for a primer that would be cut off as an adapter."""
+        for primer in filter(None, primers):
+            text = primer.upper()
+            for adapter in self.adapters:
+                if adapter in text or adapter in text.translate(_COMPLEMENT)[::-1]:
+                    raise HelixError(
+                        f"adapter {adapter} is part of primer {primer}, which ends the strands: leave the adapter out"
+                    )
+
+
+def named(adapter: str) -> str:
+    """Return the letters of an adapter that is given by name, and capital letters for letters."""
+    return KNOWN.get(adapter.lower(), adapter.upper())
+
+
+def trimmed(portion: Portion, trim: Trim) -> Portion:
+    """Return the same reads without UMIs and adapters; nothing may be left of some."""
+    from cutadapt.adapters import BackAdapter, FrontAdapter  # pyrefly: ignore [missing-import]
+
+    ends = np.cumsum(portion.lengths)
+    begin = np.minimum(trim.umi, portion.lengths)
+    end = portion.lengths.copy()
+    if trim.adapters:
+        text = _LETTERS[portion.letters].tobytes().decode()
+        limits = {"max_errors": ERRORS, "min_overlap": LEAST}
+        before = [FrontAdapter(adapter.translate(_COMPLEMENT)[::-1], **limits) for adapter in trim.adapters]
+        after = [BackAdapter(adapter, **limits) for adapter in trim.adapters]
+        spans = []
+        for first, last in zip((ends - portion.lengths + begin).tolist(), ends.tolist(), strict=True):
+            read, skipped = text[first:last], 0
+            for adapter in before:
+                if match := adapter.match_to(read):
+                    read, skipped = read[match.rstop :], skipped + match.rstop
+            for adapter in after:
+                if match := adapter.match_to(read):
+                    read = read[: match.rstart]
+            spans.append((skipped, len(read)))
+        skipped, left = np.array(spans, np.int64).reshape(-1, 2).T
+        begin, end = begin + skipped, begin + skipped + left
+    return portion.taken(np.arange(len(portion.lengths)), begin, end - begin)

@@ -1,0 +1,124 @@
+"""The reads of files as they come -> reads of strands: without UMIs and adapters, the two of each pair merged.
+
+``Inserts`` stands between ``strands.records`` and ``fastq.chunks``, and gives portions as the former does.
+"""
+
+import collections
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from helix_jax.reads import adapters, pairs
+from helix_jax.reads.mates import Mates
+from helix_jax.strands.portions import Portion
+from helix_jax.strands.records import Records
+
+PART = 4096  # pairs that are merged at once
+
+
+@dataclass(eq=False)
+class Inserts:
+    """Reads of strands, made of the reads of files.
+
+    Attributes:
+        source: The files.
+        trim: What is cut off each read.
+        merged: Pairs that were merged by their overlap.
+        joined: Pairs that do not overlap, and were joined to the length of the others with N between them.
+        apart: Pairs of which neither was possible: their reads are used one by one.
+        alone: Reads whose mate is not in the files.
+    """
+
+    source: Records
+    trim: adapters.Trim
+    merged: int = 0
+    joined: int = 0
+    apart: int = 0
+    alone: int = 0
+
+    @property
+    def left_out(self) -> collections.Counter:
+        """Number of reads skipped so far, by reason."""
+        return self.source.left_out
+
+    @property
+    def figures(self) -> dict[str, dict[str, int]]:
+        """What became of pairs; {} where there are none."""
+        told = {name: getattr(self, name) for name in ("merged", "joined", "apart", "alone")}
+        return {"pairs": told} if self.merged + self.joined + self.apart else {}
+
+    def portions(
+        self,
+    ) -> Iterator[tuple[UInt8[np.ndarray, " m"], Int64[np.ndarray, " n"], UInt8[np.ndarray, " m"] | None]]:
+        """Yield portions as ``Records.portions`` does; the method may be called again."""
+        self.merged = self.joined = self.apart = self.alone = 0
+        mates, prior = Mates(), None
+        for found in mates.found(self._trimmed()):
+            if isinstance(found, Portion):
+                yield found[:3]
+                continue
+            for begin in range(0, len(found[0].lengths), PART):
+                first, second = (pairs.Ends(*(rows[begin : begin + PART] for rows in side)) for side in found)
+                prior = prior or _prior(first, second)
+                yield from self._inserts(first, second, prior)
+        if mates.pairs:
+            self.alone = mates.alone
+            if mates.alone:
+                self.source.warnings.append(
+                    f"{mates.alone:,} reads are one of a pair by their names, and their mates are not in the files: "
+                    "they are used on their own"
+                )
+        elif mates.of_two_files:
+            self.source.warnings.append(
+                "the reads of two files that should hold pairs have no names in common: they are used on their own; "
+                "give two files that belong together"
+            )
+
+    def _trimmed(self):
+        for portion in self.source.named():
+            if self.trim:
+                portion = adapters.trimmed(portion, self.trim)
+                kept = np.flatnonzero(portion.lengths)
+                if len(kept) < len(portion.lengths):
+                    self.left_out[adapters.NOTHING] += len(portion.lengths) - len(kept)
+                    portion = portion.taken(kept)
+            if len(portion.lengths):
+                yield portion
+
+    def _inserts(self, first, second, prior):
+        """Yield the inserts of pairs, and the reads of those that show none."""
+        short = np.maximum(first.lengths, second.lengths) <= pairs.LONGEST
+        insert = np.zeros(len(short), np.int64)
+        if short.any():
+            insert[short] = pairs.inserts(_chosen(first, short), _chosen(second, short), prior)
+        found = insert > 0
+        joined = int((insert[found] >= (first.lengths + second.lengths)[found]).sum())
+        self.joined, self.merged = self.joined + joined, self.merged + int(found.sum()) - joined
+        self.apart += int((~found).sum())
+        if found.any():
+            yield _flat(pairs.merge(_chosen(first, found), _chosen(second, found), insert[found]))
+        if not found.all():
+            for side in (first, second):
+                yield _flat(_chosen(side, ~found))
+
+
+def _prior(first, second):
+    """Return how long inserts are, by the first pairs of the files."""
+    short = np.maximum(first.lengths, second.lengths) <= pairs.LONGEST
+    first, second = (_chosen(side, short) for side in (first, second))
+    longest = int((first.lengths + second.lengths).max(initial=1))
+    return pairs.learned(pairs.inserts(first, second, pairs.flat(longest)), longest)
+
+
+def _chosen(ends, mask):
+    """Return the reads of a mask, no wider than they are."""
+    width = int(ends.lengths[mask].max(initial=1))
+    return pairs.Ends(ends.bases[mask, :width], ends.lengths[mask], ends.qualities[mask, :width])
+
+
+def _flat(ends):
+    """Return reads one after the other."""
+    real = np.arange(ends.bases.shape[1])[None] < ends.lengths[:, None]
+    return ends.bases[real], ends.lengths.astype(np.int64), ends.qualities[real]

@@ -1,0 +1,132 @@
+"""Reads in any order -> the two reads of each pair, found by their names.
+
+The names say which read of its pair each is, as Illumina writes them (`` 1:N:0:1``) or as older files and `samtools`
+do (``/1``); of two files of pairs the files say it. A first read waits for the second one, however far behind it is in
+the files, and what has no mate is a read of its own.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import UInt8
+
+from helix_jax.reads.pairs import Ends
+from helix_jax.strands.portions import PAD, Portion
+
+MOST_WAITING = 1 << 27  # letters of reads that wait while not a single pair was found: first reads without second ones
+_MARKS = (b"/1", b"/2", b" 1:", b" 2:")
+_NAME = re.compile(rb"^([^ \t\n]*?)(?:/([12]))?(?:[ \t]+([12]):[YN]:.*|[ \t].*)?$", re.MULTILINE)
+
+
+@dataclass(eq=False)
+class Mates:
+    """Sorts reads into pairs.
+
+    Attributes:
+        pairs: Pairs found so far.
+        alone: Reads that are one of a pair by their name, and whose mate there is not.
+        of_two_files: Whether files said which reads are the first and the second.
+    """
+
+    pairs: int = 0
+    alone: int = 0
+    of_two_files: bool = False
+    _held: dict = field(default_factory=dict)  # number of a portion: [portion, its reads that wait]
+    _waiting: dict = field(default_factory=dict)  # name of a read: (number of its portion, row, 1 or 2)
+    _letters: int = 0
+
+    def found(self, portions: Iterable[Portion]) -> Iterator[Portion | tuple[Ends, Ends]]:
+        """Yield the reads of their own as portions, and pairs as (first reads, second reads)."""
+        for number, portion in enumerate(portions):
+            names, ends = _read_names(portion)
+            self.of_two_files |= bool(names and portion.end)
+            if not names or not ends.any():
+                yield portion
+                continue
+            if not ends.all():
+                yield portion.taken(np.flatnonzero(ends == 0))
+            self._held[number] = [portion, 0]
+            yield from self._sorted(number, names, ends)
+            if not self.pairs and self._letters > MOST_WAITING:
+                yield from self._released()
+        yield from self._released()
+
+    def _sorted(self, number, names, ends):
+        """Take the reads of a portion, and yield the pairs that are complete with them."""
+        complete, doubled = {}, []
+        for row in np.flatnonzero(ends).tolist():
+            name, end = names[row], int(ends[row])
+            mate = self._waiting.pop(name, None)
+            if mate is not None and mate[2] == end:  # a name that is no read's own
+                doubled.append(mate)
+                mate = None
+            if mate is None:
+                self._waiting[name] = number, row, end
+                continue
+            key = (number, mate[0]) if end == 1 else (mate[0], number)
+            complete.setdefault(key, []).append((row, mate[1]) if end == 1 else (mate[1], row))
+        lengths = self._held[number][0].lengths
+        self._held[number][1] += int((ends > 0).sum())
+        self._letters += int(lengths[ends > 0].sum())
+        for (first, second), rows in complete.items():
+            self.pairs += len(rows)
+            one, two = np.array(rows, np.int64).T
+            yield _ends(self._held[first][0], one), _ends(self._held[second][0], two)
+        for (first, second), rows in complete.items():
+            one, two = np.array(rows, np.int64).T
+            self._let_go(first, one)
+            self._let_go(second, two)
+        for other in {mate[0] for mate in doubled}:
+            rows = np.array([row for held, row, _ in doubled if held == other], np.int64)
+            self.alone += len(rows)
+            yield self._held[other][0].taken(rows)
+            self._let_go(other, rows)
+        if number in self._held and not self._held[number][1]:
+            del self._held[number]
+
+    def _let_go(self, number, rows):
+        """Forget reads of a portion, and the portion with the last of them."""
+        held = self._held[number]
+        held[1] -= len(rows)
+        self._letters -= int(held[0].lengths[rows].sum())
+        if not held[1]:
+            del self._held[number]
+
+    def _released(self):
+        """Yield all reads that wait."""
+        rows = {}
+        for number, row, _ in self._waiting.values():
+            rows.setdefault(number, []).append(row)
+        self.alone += len(self._waiting)
+        self._waiting.clear()
+        for number, chosen in rows.items():
+            yield self._held[number][0].taken(np.sort(np.array(chosen, np.int64)))
+        self._held.clear()
+        self._letters = 0
+
+
+def _read_names(portion: Portion) -> tuple[list[bytes], UInt8[np.ndarray, " n"]]:
+    """Return the names of reads without what tells the two of a pair apart, and 1, 2 or 0 (neither) for each."""
+    count = len(portion.lengths)
+    text = b"\n".join(portion.names or [])
+    if portion.names is None or portion.qualities is None or not (portion.end or any(mark in text for mark in _MARKS)):
+        return [], np.zeros(count, np.uint8)
+    found = _NAME.findall(text)
+    names = [name for name, _, _ in found]
+    if not portion.end:
+        return names, np.array([int(slash or word or 0) for _, slash, word in found], np.uint8)
+    mark = b".%d" % portion.end  # as the sequence archives write
+    if all(name.endswith(mark) for name in names):
+        names = [name[: -len(mark)] for name in names]
+    return names, np.full(count, portion.end, np.uint8)
+
+
+def _ends(portion, rows):
+    """Return reads of a portion as rows."""
+    reads = portion.taken(rows)
+    real = np.arange(reads.lengths.max())[None] < reads.lengths[:, None]
+    bases, qualities = np.full(real.shape, PAD, np.uint8), np.zeros(real.shape, np.uint8)
+    bases[real], qualities[real] = reads.letters, reads.qualities
+    return Ends(bases, reads.lengths, qualities)
