@@ -16,9 +16,9 @@ import numpy as np
 from helix_jax.errors import HelixError
 from helix_jax.strands.portions import Portion
 
-# What both reads of a pair run into past a short insert (https://knowledge.illumina.com, "Sequences to use for adapter
-# trimming", article 7122, read on 2026-11-29): the bases that the two adapters of TruSeq begin with, and the mosaic end
-# of Tn5, in which those of Nextera and Illumina DNA Prep begin.
+# What reads of short inserts run into, as seen on 2026-11-29. illumina: what both adapters of TruSeq begin with, in
+# https://knowledge.illumina.com/library-preparation/general/library-preparation-general-reference_material-list/000007122
+# nextera: the end of the transposon, https://thesequencingcenter.com/knowledge-base/illumina-adapter-sequences/
 KNOWN = {"illumina": "AGATCGGAAGAGC", "nextera": "CTGTCTCTTATACACATCT"}
 ERRORS = 0.15  # errors per base of an adapter
 LEAST = 5  # bases of an adapter, at an end of a read, that are taken for one; fewer occur by chance

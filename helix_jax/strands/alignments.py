@@ -6,6 +6,7 @@ which an odd line costs only itself.
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -99,7 +100,9 @@ def _records(path, name, tally):
     seen = 0
     with _quiet():
         try:
-            with pysam.AlignmentFile(str(path), check_sq=False, ignore_truncation=True) as source:
+            with warnings.catch_warnings(action="ignore"):  # of a missing end, which is told below
+                source = pysam.AlignmentFile(str(path), check_sq=False, ignore_truncation=True)
+            with source:
                 for read in source.fetch(until_eof=True):
                     seen += 1
                     letters, codes = read.query_sequence or "", read.query_qualities_str or ""

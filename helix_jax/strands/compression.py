@@ -12,10 +12,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import zstandard
 
-PIECE = 1 << 13  # compressed bytes that are decompressed at once, which may become thousands of times as many
+PIECE = 1 << 11  # compressed bytes that are decompressed at once, which may become thousands of times as many
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # SAM specification, 4.1.2
-ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 _LONGEST_WINDOW = 1 << 31  # of `zstd --long=31`
+
+
+class Damaged(Exception):
+    """Compressed data cannot be read any further; the message says why, as "damaged gzip data (..)"."""
 
 
 @runtime_checkable
@@ -56,7 +60,7 @@ def blocks(stream: Readable, size: int) -> Iterator[bytes]:
     Several compressed streams after one another count as one, and zero bytes between and after them are passed over.
 
     Raises:
-        One of ``ERRORS``: After the last block that can be read.
+        Damaged: After the last block that can be read.
     """
     parts, room = [], size
     try:
@@ -66,7 +70,7 @@ def blocks(stream: Readable, size: int) -> Iterator[bytes]:
             if room <= 0:
                 yield b"".join(parts)
                 parts, room = [], size
-    except ERRORS:
+    except Damaged:
         if parts:
             yield b"".join(parts)
         raise
@@ -77,7 +81,7 @@ def blocks(stream: Readable, size: int) -> Iterator[bytes]:
 def _parts(stream, size):
     """Yield the plain bytes in parts of any length, none of them empty."""
     data = stream.read(PIECE)
-    start = next((start for magic, _, start in _MAGIC if data.startswith(magic)), None)
+    name, start = next(((name, start) for magic, name, start in _MAGIC if data.startswith(magic)), ("", None))
     if start is None:
         while data:
             yield data
@@ -87,8 +91,11 @@ def _parts(stream, size):
         reader = start()
         while not reader.eof:
             if not data:
-                raise EOFError("it is cut short")
-            plain = reader.decompress(data)
+                raise Damaged(f"{name} data that are cut short")
+            try:
+                plain = reader.decompress(data)
+            except _ERRORS as error:
+                raise Damaged(f"damaged {name} data ({error})") from error
             if plain:
                 yield plain
             data = b"" if reader.eof else stream.read(PIECE)

@@ -152,7 +152,7 @@ class _File:
         name: Its name, for messages.
         form: "fasta", "fastq", "sam", "binary" (BAM or CRAM), or None if it is empty.
         carriage_returns: Whether its lines end in carriage returns alone, as old spreadsheets write them.
-        packed: What compressed it, as ``compression.recognise`` says.
+        packed: Whether a BAM or CRAM file was compressed as a whole, besides the blocks of BAM.
         stream: The open stream of a pipe or of standard input, None for a regular file, which is opened when needed.
     """
 
@@ -160,7 +160,7 @@ class _File:
     name: str
     form: str | None
     carriage_returns: bool
-    packed: str | None
+    packed: bool
     stream: Any
 
     @property
@@ -178,15 +178,16 @@ class _File:
             if not source.seekable():
                 recorder = _Recorder(source)
                 source = io.BufferedReader(recorder, BLOCK)
-            packed, plain = _head(name, source)
+            compressed, plain = compression.recognise(_first(source)), _head(name, source)
             table = sheets.is_table(plain)
             form, carriage_returns = ("fasta", False) if table else _form(name, plain)
             if recorder:
                 source.detach()  # or it would close the recorder
                 source = io.BufferedReader(recorder.replay(), BLOCK)
+            packed = compressed is not None and (compression.is_bgzf(plain) or plain.startswith(b"CRAM"))
             if table:
                 source = stack.enter_context(sheets.as_fasta(name, here.enter_context(_copied(name, source))))
-                return cls(path, name, form, False, None, source)
+                return cls(path, name, form, False, False, source)
             if recorder and again and form == "fasta":
                 copy = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=1 << 26))
                 shutil.copyfileobj(source, copy, BLOCK)
@@ -220,19 +221,18 @@ class _File:
         try:
             for block in compression.blocks(stream, BLOCK):
                 yield block.replace(b"\r", b"\n") if self.carriage_returns else block
-        except compression.ERRORS as error:  # not at the beginning, which was read before
+        except (compression.Damaged, OSError) as error:  # not at the beginning, which was read before
             tally.skip(CUT)
             tally.warnings.append(f"{self.name} is damaged ({error}): what follows that place is lost")
 
     @contextlib.contextmanager
     def _local(self):
         """Give the path of a regular file that pysam can read."""
-        if self.stream is None and self.packed in (None, "gzip"):
+        if self.stream is None and not self.packed:
             yield Path(self.path)
             return
         with self._opened() as stream, tempfile.NamedTemporaryFile(prefix="helix-jax-") as copy:
-            packed = None if self.packed == "gzip" else self.packed  # BGZF is part of BAM, and stays
-            if packed:
+            if self.packed:
                 for block in compression.blocks(stream, BLOCK):
                     copy.write(block)
             else:
@@ -274,7 +274,7 @@ def _copied(name, stream):
         try:
             for block in compression.blocks(stream, BLOCK):
                 copy.write(block)
-        except compression.ERRORS as error:
+        except (compression.Damaged, OSError) as error:
             raise RecordsError(f"{name} cannot be read: {error}; get it again, or save it as CSV") from error
         copy.seek(0)
         yield copy
@@ -284,18 +284,26 @@ def _name(path):
     return "standard input" if files.is_standard(path) else str(path)
 
 
+def _first(stream):
+    """Return the first bytes of a stream, and leave it at its start."""
+    if not stream.seekable():
+        return stream.peek(8)
+    head = stream.read(8)
+    stream.seek(0)
+    return head
+
+
 def _head(name, stream):
-    """Return what compressed a file, and its first plain bytes, after blank lines."""
-    packed, blank = compression.recognise(stream.peek(8) if hasattr(stream, "peek") else b""), 0
+    """Return the first plain bytes of a file after blank lines."""
+    blank = 0
     try:
         for block in compression.blocks(stream, formats.HEAD):
             blank += len(block)
             if block.strip() or blank >= MOST_BLANK:
-                return packed, block
-    except compression.ERRORS as error:
-        how = f"its {packed} data are cut short" if isinstance(error, EOFError) else f"damaged {packed} data ({error})"
-        raise RecordsError(f"{name} cannot be read: {how}; get it again") from error
-    return packed, b""
+                return block
+    except (compression.Damaged, OSError) as error:
+        raise RecordsError(f"{name} cannot be read: {error}; get it again") from error
+    return b""
 
 
 def _form(name, plain):
@@ -306,8 +314,10 @@ def _form(name, plain):
     text = plain.lstrip().removeprefix(texts.BOM).lstrip()
     if not text:
         return None, False
-    if plain.startswith((b"BAM\1", b"CRAM")):
+    if plain.startswith((b"BAM\1", b"CRAM")) or compression.is_bgzf(plain):
         return "binary", False
+    if compression.recognise(plain):
+        raise RecordsError(f"{name} is compressed twice: decompress it once")
     if formats.is_sam(text):
         return "sam", False
     foreign = formats.recognise(plain)

@@ -181,10 +181,10 @@ def test_strands_in_a_pipe_can_be_read_twice(tmp_path):
     [
         (gzip.compress(b"BAM\1\xff\xff", mtime=0), ["cannot be read", "get it again"]),
         (b"CRAM\3\0", ["cannot be read", "REF_PATH"]),
-        (b"BZh91AY&SY", ["bzip2 data are cut short", "get it again"]),
-        (b"\xfd7zXZ\0\0", ["xz data are cut short", "get it again"]),
+        (b"BZh91AY&SY", ["bzip2 data that are cut short", "get it again"]),
+        (b"\xfd7zXZ\0\0", ["xz data that are cut short", "get it again"]),
         (b"\xfd7zXZ\0 no block", ["damaged xz data", "get it again"]),
-        (b"\x28\xb5\x2f\xfd\0", ["zstd data are cut short", "get it again"]),
+        (b"\x28\xb5\x2f\xfd\0", ["zstd data that are cut short", "get it again"]),
         (b"PK\3\4\x14\0", ["zip archive", "Excel"]),
         (b"\xd0\xcf\x11\xe0\xa1", ["old Excel file", ".xlsx"]),
         (b"Name,Length\ns1,20\ns2,30\n", ["table without a column of sequences"]),
@@ -195,6 +195,7 @@ def test_strands_in_a_pipe_can_be_read_twice(tmp_path):
         (b"# helix_jax timing schedule 1\n", ["schedule", "timing simulate"]),
         (b"hello\n", ["neither FASTA nor FASTQ", "b'hello"]),
         (b"\x1f\x8bnot gzip", ["damaged gzip"]),
+        (gzip.compress(gzip.compress(b">a\nACGT\n", mtime=0), mtime=0), ["compressed twice"]),
     ],
 )
 def test_other_formats_are_named_with_the_remedy(tmp_path, content, words):
