@@ -35,26 +35,41 @@ class Mates:
     of_two_files: bool = False
     _held: dict = field(default_factory=dict)  # number of a portion: [portion, its reads that wait]
     _waiting: dict = field(default_factory=dict)  # name of a read: (number of its portion, row, 1 or 2)
-    _letters: int = 0
+    _letters: int = 0  # of reads that wait
+    _later: list = field(default_factory=list)  # (number, portion) of those whose names were not looked at yet
+    _gave_up: bool = False
 
     def found(self, portions: Iterable[Portion]) -> Iterator[Portion | tuple[Ends, Ends]]:
         """Yield the reads of their own as portions, and pairs as (first reads, second reads)."""
         for number, portion in enumerate(portions):
-            names, ends = _read_names(portion)
-            self.of_two_files |= bool(names and portion.end)
-            if not names or not ends.any():
+            kinds = _kinds(portion)
+            self.of_two_files |= bool(kinds and portion.end)
+            if not kinds or (self._gave_up and len(kinds) == 1):
                 yield portion
                 continue
-            if not ends.all():
-                yield portion.taken(np.flatnonzero(ends == 0))
-            self._held[number] = [portion, 0]
-            yield from self._sorted(number, names, ends)
+            # As long as there are first reads alone, or second ones, none is another's mate.
+            wait = (
+                len(kinds) == 1 and not self._waiting and kinds == _kinds(self._later[0][1] if self._later else portion)
+            )
+            self._later.append((number, portion))
+            if wait:
+                self._letters += len(portion.letters)
+            else:
+                self._letters -= sum(len(late.letters) for _, late in self._later[:-1])
+                for late in self._later:
+                    yield from self._sorted(*late)
+                self._later.clear()
             if not self.pairs and self._letters > MOST_WAITING:
+                self._gave_up = True
                 yield from self._released()
         yield from self._released()
 
-    def _sorted(self, number, names, ends):
+    def _sorted(self, number, portion):
         """Take the reads of a portion, and yield the pairs that are complete with them."""
+        names, ends = _read_names(portion)
+        if not ends.all():
+            yield portion.taken(np.flatnonzero(ends == 0))
+        self._held[number] = [portion, 0]
         complete, doubled = {}, []
         for row in np.flatnonzero(ends).tolist():
             name, end = names[row], int(ends[row])
@@ -96,6 +111,10 @@ class Mates:
 
     def _released(self):
         """Yield all reads that wait."""
+        for _, portion in self._later:
+            self.alone += int((_read_names(portion)[1] > 0).sum()) if self.pairs else len(portion.lengths)
+            yield portion
+        self._later.clear()
         rows = {}
         for number, row, _ in self._waiting.values():
             rows.setdefault(number, []).append(row)
@@ -107,13 +126,20 @@ class Mates:
         self._letters = 0
 
 
+def _kinds(portion: Portion) -> set[int]:
+    """Return which reads of pairs, 1 and 2, a portion may hold by its names or its file; empty where it holds none."""
+    if portion.names is None or portion.qualities is None:
+        return set()
+    if portion.end:
+        return {portion.end}
+    text = b"\n".join(portion.names)
+    return {int(mark[1:2]) for mark in _MARKS if mark in text}
+
+
 def _read_names(portion: Portion) -> tuple[list[bytes], UInt8[np.ndarray, " n"]]:
     """Return the names of reads without what tells the two of a pair apart, and 1, 2 or 0 (neither) for each."""
     count = len(portion.lengths)
-    text = b"\n".join(portion.names or [])
-    if portion.names is None or portion.qualities is None or not (portion.end or any(mark in text for mark in _MARKS)):
-        return [], np.zeros(count, np.uint8)
-    found = _NAME.findall(text)
+    found = _NAME.findall(b"\n".join(portion.names or []))
     names = [name for name, _, _ in found]
     if not portion.end:
         return names, np.array([int(slash or word or 0) for _, slash, word in found], np.uint8)

@@ -195,7 +195,7 @@ def test_first_reads_alone_do_not_wait_for_ever(monkeypatch):
     mates, seen = Mates(), 0
     for part in mates.found(portion_of([b"%d/1" % n, b"%dx/1" % n]) for n in range(20)):
         seen += len(part.lengths)
-        assert len(mates._waiting) <= 10
+        assert sum(len(late.lengths) for _, late in mates._later) <= 10
     assert seen == 40
 
 
