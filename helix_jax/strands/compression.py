@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import zstandard
 
-PIECE = 1 << 11  # compressed bytes that are decompressed at once, which may become thousands of times as many
+PIECE = 1 << 10  # compressed bytes that are decompressed at once, which may become thousands of times as many
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")  # SAM specification, 4.1.2
 _ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 _LONGEST_WINDOW = 1 << 31  # of `zstd --long=31`
