@@ -31,7 +31,7 @@ KINDS = {
     "gzip": lambda data: gzip.compress(data, mtime=0),
     "bgzf": bgzf,
     "bzip2": bz2.compress,
-    "xz": lzma.compress,
+    "xz": lambda data: lzma.compress(data, preset=0),
     "zstd": zstandard.compress,
     "skippable": lambda data: SKIPPED + zstandard.compress(data),
     "long": zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=31)).compress,
@@ -85,7 +85,7 @@ def test_plain_bytes_pass():
     assert read(b"") == (b"", None)
 
 
-@pytest.mark.parametrize(("kind", "size"), [("gzip", 60), ("xz", 120), ("zstd", 300)])
+@pytest.mark.parametrize(("kind", "size"), [("gzip", 20), ("xz", 64), ("zstd", 300)])
 def test_memory_does_not_follow_what_expands(kind, size):
     """Megabytes of zeros in a few kilobytes."""
     packed = KINDS[kind](bytes(size << 20))
