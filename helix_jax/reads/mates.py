@@ -37,20 +37,18 @@ class Mates:
     _waiting: dict = field(default_factory=dict)  # name of a read: (number of its portion, row, 1 or 2)
     _letters: int = 0  # of reads that wait
     _later: list = field(default_factory=list)  # (number, portion) of those whose names were not looked at yet
-    _gave_up: bool = False
+    _gave_up: bool = False  # first reads alone, or second ones, wait no longer
 
     def found(self, portions: Iterable[Portion]) -> Iterator[Portion | tuple[Ends, Ends]]:
         """Yield the reads of their own as portions, and pairs as (first reads, second reads)."""
         for number, portion in enumerate(portions):
             kinds = _kinds(portion)
             self.of_two_files |= bool(kinds and portion.end)
-            if not kinds or (self._gave_up and len(kinds) == 1):
+            if not kinds or (self._gave_up and len(kinds) == 1 and not portion.end):
                 yield portion
                 continue
             # As long as there are first reads alone, or second ones, none is another's mate.
-            wait = (
-                len(kinds) == 1 and not self._waiting and kinds == _kinds(self._later[0][1] if self._later else portion)
-            )
+            wait = len(kinds) == 1 and not self._waiting and all(_kinds(late) == kinds for _, late in self._later[:1])
             self._later.append((number, portion))
             if wait:
                 self._letters += len(portion.letters)

@@ -197,6 +197,10 @@ def test_first_reads_alone_do_not_wait_for_ever(monkeypatch):
         seen += len(part.lengths)
         assert sum(len(late.lengths) for _, late in mates._later) <= 10
     assert seen == 40
+    portions = [portion_of([b"%d/1" % n]) for n in range(20)]
+    portions += [portion_of([b"a"], 1), portion_of([b"a"], 2), portion_of([b"b/1", b"b/2"])]
+    mates = Mates()
+    assert (len(list(mates.found(portions))), mates.pairs) == (22, 2)
 
 
 # ---- files -------------------------------------------------------------------------------------------------
