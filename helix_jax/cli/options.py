@@ -49,13 +49,13 @@ _INPUTS = (
 )
 PoolIn = Annotated[
     list[Path],
-    typer.Argument(metavar="POOL...", help=f"FASTA files of strands without read errors, {_INPUTS}"),
+    typer.Argument(metavar="POOL", help=f"FASTA files of strands without read errors, {_INPUTS}"),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers: the same seed gives the same reads.")]
 ReadsIn = Annotated[
     list[Path],
     typer.Argument(
-        metavar="POOL...",
+        metavar="POOL",
         help="FASTA files of strands, or a sequencer's reads of them as FASTQ, SAM, BAM or CRAM, "
         f"{_INPUTS} The two files of pairs are found by their names.",
     ),

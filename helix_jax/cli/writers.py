@@ -163,7 +163,7 @@ def _recovered(source: Any, agreed: dict[str, Any], step: Step) -> tuple[Any, An
     try:
         return recover.recover(fastq.chunks(source), left_out=source.left_out, progress=step, **agreed)
     except DecodeError as error:
-        if not source.apart:
+        if source.apart <= source.merged + source.joined:
             raise
         raise DecodeError(
             f"{error}; {source.apart:,} pairs of reads do not overlap: if the strands are longer than the two reads "

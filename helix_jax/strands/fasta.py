@@ -202,7 +202,7 @@ def opened(
     """
     with records.opened(paths, again=True) as source:
         if source.kind in (records.READS, records.BOTH):
-            raise RecordsError(f"{source.name}: reads are among them, and strands in FASTA are needed here")
+            raise RecordsError(f"{source.name}: it holds reads, and strands in FASTA are needed here")
         yield Strands(source)
 
 
