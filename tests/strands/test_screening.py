@@ -31,11 +31,10 @@ def screened():
 def survivors(made, lost):
     """The strands of a pool after the loss of random packets, so many of each block."""
     generator, kept = np.random.default_rng(1), made.numbers < 0
-    numbers = made.numbers[~kept]
-    block = made.layout.locate(numbers)[0]
+    packets = np.flatnonzero(~kept)
+    block = made.layout.locate(made.numbers[packets])[0]
     for one in range(made.layout.blocks):
-        rows = np.flatnonzero(~kept)[block == one]
-        kept[generator.permutation(rows)[lost:]] = True
+        kept[generator.permutation(packets[block == one])[lost:]] = True
     return {made.strands.shape[1]: made.strands[kept]}
 
 
