@@ -40,6 +40,7 @@ BATCHES = (256, 128, 64, 32)  # clusters of a call, for each of ALL_COPIES
 PART = 1024  # clusters whose reads are gathered, and in the second search listed, at once
 SURPLUS = 4  # packets of a block beyond its source packets that are enough: no further strand is searched for
 LENGTHS = 3  # lengths of the strands tried one after the other, where the length is in doubt, until a header is found
+SEEN = 1 << 14  # reads in which primers that nobody stated are looked for
 SAMPLE = 64  # clusters that determine the strands' length and the error rates
 GAP = 15.0  # log probability by which a strand of the list may be less likely than its first
 IMPOSSIBLE = -1e8
@@ -156,8 +157,7 @@ def recover(
         except DecodeError as error:
             refused = refused or error
             if not any(primers):
-                several = np.array([len(cluster) for cluster in clusters]) >= min(3, max(map(len, clusters)))
-                unstated = unstated or ends_of.pools(lists[0][several, 0], written.motifs)
+                unstated = unstated or _unstated(copies, clusters, lists[0][:, 0], written.motifs)
     else:
         raise DecodeError(
             ends_of.advice(unstated)
@@ -274,6 +274,17 @@ def _header(strands, score, ends, written, key):
         return read(1)
     except DecodeError:  # header strands are few: where their first readings do not suffice, the next ones may
         return read(strands.shape[1])
+
+
+def _unstated(copies, clusters, strands, motifs):
+    """Return the pools whose primers nobody stated (``ends.pools``).
+
+    They are seen in the strands of clusters of several reads, or, where the primers alone have joined reads of many
+    strands into a cluster, in reads of few errors.
+    """
+    several = np.array([len(cluster) for cluster in clusters]) >= min(3, max(map(len, clusters)))
+    whole = np.flatnonzero(copies.lengths == copies.usual)[:SEEN]
+    return ends_of.pools(strands[several], motifs) or ends_of.pools(copies.bases[whole, : copies.usual], motifs)
 
 
 class _Read:

@@ -62,7 +62,8 @@ def test_a_library_and_its_figures(tmp_path, tube, run_cli):
     assert all(0 <= share <= 1 for share in figures["rejected"].values())
     assert list(library.read(tmp_path / "two.csv").values()) == list(pairs.values())[:2]
     away = run_cli(
-        *("primers", "--count", 2, "--away-from", tube / "P0001.fasta", "-o", tmp_path / "away.csv", "--json")
+        *("primers", "--count", 2, "--away-from", tube / "P0001.fasta", "-o", tmp_path / "away.csv"),
+        *("--constraints", "strand", "--json"),
     )
     assert away.exit_code == DONE
     assert pairs["P0001"] not in library.read(tmp_path / "away.csv").values()
@@ -77,21 +78,21 @@ def test_progress(tmp_path, on_terminal):
 
 @pytest.mark.parametrize(
     ("words", "arguments"),
-    [
-        (["only 0 of 5", "--min-tm or --max-tm"], ["--count", "5", "--min-tm", "90", "--max-tm", "91"]),
-        (["--count 0"], ["--count", "0"]),
-        (["--seed -1"], ["--count", "1", "--seed", "-1"]),
-        (["--near has no effect without --away-from"], ["--count", "1", "--near", "0.1"]),
-        (["min_gc 0.7"], ["--count", "1", "--min-gc", "0.7"]),
-        (["no constraint set 'none'"], ["--count", "1", "--constraints", "none"]),
-        (["no such file"], ["--count", "1", "--away-from", "none.fasta"]),
+    [  # the set helix is not there in these tests
+        (["only 0 of 5", "--min-tm or --max-tm"], "--count 5 --min-tm 90 --max-tm 91 --constraints wide"),
+        (["--count 0"], "--count 0"),
+        (["--seed -1"], "--count 1 --seed -1"),
+        (["--near has no effect without --away-from"], "--count 1 --near 0.1"),
+        (["min_gc 0.7"], "--count 1 --min-gc 0.7"),
+        (["no constraint set 'none'"], "--count 1 --constraints none"),
+        (["no such file"], "--count 1 --away-from none.fasta --constraints wide"),
     ],
 )
 def test_libraries_that_cannot_be(monkeypatch, refused, words, arguments):
     from helix_jax.strands import primer_design
 
     monkeypatch.setattr(primer_design, "PATIENCE", 1 << 13)
-    refused(WRONG_USE, words, "primers", *arguments)
+    refused(WRONG_USE, words, "primers", *arguments.split())
 
 
 def test_the_output_is_csv_and_no_input(tube, tmp_path, run_cli):
@@ -170,14 +171,13 @@ def test_without_a_pair_the_pools_are_named(tube, tmp_path, run_cli):
     assert not (tmp_path / "out").exists()
 
 
-def test_each_file_from_the_reads_of_all(tube, tmp_path, run_cli):
+def test_a_file_from_the_reads_of_all(tube, tmp_path, run_cli):
     reads = tmp_path / "reads.fastq"
     assert run_cli("simulate", tube / "tube.fasta", "-o", reads, "--coverage", 10).exit_code == DONE
-    for name in ("P0001", "P0003"):
-        chosen = ("--primers", tube / "library.csv", "--pair", name)
-        result = run_cli("unpack", reads, "-o", tmp_path / name, *chosen)
-        assert result.exit_code == DONE, result.stderr
-        assert (tmp_path / name).read_bytes() == FILES[name]
+    chosen = ("--primers", tube / "library.csv", "--pair", "P0002")
+    result = run_cli("unpack", reads, "-o", tmp_path / "out", *chosen)
+    assert result.exit_code == DONE, result.stderr
+    assert (tmp_path / "out").read_bytes() == FILES["P0002"]
 
 
 def test_reads_of_all_without_a_pair(tube, tmp_path, run_cli):

@@ -46,6 +46,7 @@ def test_none_where_there_are_none(pools):
     cores = [header_search.core(pool.strands, written_of(pool)) for pool in pools]
     assert ends.shared(mixed(cores)) == []
     assert ends.shared(np.random.default_rng(0).integers(0, 4, (300, 140), np.uint8)) == []
+    assert ends.shared(np.zeros((0, 140), np.uint8)) == []
     assert ends.advice([]) == ""
 
 

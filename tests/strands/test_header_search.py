@@ -92,6 +92,7 @@ def primed():
     return made
 
 
+@pytest.mark.usefixtures("cheap_sets")
 def test_stated_primers_pick_a_pool_whatever_the_comments_of_others_say(primed):
     for pool in primed:
         found = header_search.find_header(Noted(*primed), written_of(pool))
@@ -100,6 +101,7 @@ def test_stated_primers_pick_a_pool_whatever_the_comments_of_others_say(primed):
         assert header_search.find_header(Noted(pool), Written(("GAATTC",))).header == pool.header
 
 
+@pytest.mark.usefixtures("cheap_sets")
 def test_a_mixture_names_every_key(primed):
     with pytest.raises(DecodeError, match="several pools are mixed") as caught:
         header_search.find_header(Noted(*primed))

@@ -118,7 +118,8 @@ def test_a_stricter_set_is_obeyed():
     ],
 )
 def test_too_few_pairs_are_told_with_the_limit(monkeypatch, change, words):
-    monkeypatch.setattr(primer_design, "PATIENCE", 1 << 14)
+    monkeypatch.setattr(primer_design, "BATCH", 1 << 10)
+    monkeypatch.setattr(primer_design, "PATIENCE", 1 << 12)
     with pytest.raises(HelixError, match=words) as caught:
         primer_design.design(50, rules=dataclasses.replace(RULES, **change), constraints=HELIX)
     found = int(str(caught.value).split()[1])
@@ -144,7 +145,7 @@ def test_away_from_pools(monkeypatch, designed):
     for row, word in ((3, near), (4, back(designed.pairs[1].left))):
         rows[row, 30:50] = ["ACGT".index(letter) for letter in word]
     pools = [Held(rows[:10], rows[10:20, :60]), Held(rows[20:])]
-    library = primer_design.design(COUNT, rules=RULES, constraints=HELIX, away_from=pools)
+    library = primer_design.design(10, rules=RULES, constraints=HELIX, away_from=pools)
     words = [word for pair in library.pairs for word in (pair.left, pair.right)]
     assert designed.pairs[0].left not in words
     assert designed.pairs[1].left not in words
