@@ -20,8 +20,9 @@ from helix_jax.strands.portions import Portion
 # https://knowledge.illumina.com/library-preparation/general/library-preparation-general-reference_material-list/000007122
 # nextera: the end of the transposon, https://thesequencingcenter.com/knowledge-base/illumina-adapter-sequences/
 KNOWN = {"illumina": "AGATCGGAAGAGC", "nextera": "CTGTCTCTTATACACATCT"}
-ERRORS = 0.15  # errors per base of an adapter
-LEAST = 5  # bases of an adapter, at an end of a read, that are taken for one; fewer occur by chance
+ERRORS = 0.2  # errors per base of a whole adapter; with more, whole ones are found in random reads
+ERRORS_AT_END = 0.1  # of a part of one at an end of a read
+LEAST = 3  # bases of such a part; one read in 20 loses as many by chance, which hardly matters
 NOTHING = "without bases beside an adapter or a UMI"
 _LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -78,9 +79,12 @@ def trimmed(portion: Portion, trim: Trim) -> Portion:
     end = portion.lengths.copy()
     if trim.adapters:
         text = _LETTERS[portion.letters].tobytes().decode()
-        limits = {"max_errors": ERRORS, "min_overlap": LEAST}
-        before = [FrontAdapter(adapter.translate(_COMPLEMENT)[::-1], **limits) for adapter in trim.adapters]
-        after = [BackAdapter(adapter, **limits) for adapter in trim.adapters]
+        before, after = [], []
+        for adapter in trim.adapters:
+            for errors, least in ((ERRORS, len(adapter)), (ERRORS_AT_END, LEAST)):
+                turned = adapter.translate(_COMPLEMENT)[::-1]
+                before.append(FrontAdapter(turned, max_errors=errors, min_overlap=least))
+                after.append(BackAdapter(adapter, max_errors=errors, min_overlap=least))
         spans = []
         for first, last in zip((ends - portion.lengths + begin).tolist(), ends.tolist(), strict=True):
             read, skipped = text[first:last], 0
