@@ -78,9 +78,13 @@ def _matching(name):
 
 def _in_folder(folder, warnings):
     """Return the files of a folder and its subfolders that hold strands or reads."""
-    here, signals, failed = [], 0, 0
-    for place, folders, names in os.walk(folder):
+    here, signals, failed, been = [], 0, 0, set()
+    for place, folders, names in os.walk(folder, followlinks=True):
         kept = {sub for sub in folders if not sub.startswith(".")}
+        if os.path.realpath(place) in been:  # a link that leads back
+            folders.clear()
+            continue
+        been.add(os.path.realpath(place))
         if kept.issuperset(_TWICE):
             kept.remove(_TWICE[0])
             warnings.append(f"{Path(place) / _TWICE[0]} is left out: {_TWICE[1]} beside it holds the same reads")
@@ -132,15 +136,16 @@ def _once(paths, warnings):
 
 def _paired(paths, warnings):
     """Return the paths with those of first and second reads in one tuple, in the place of the first of the two."""
-    names = {str(path): path for path in paths}
+    named = {os.path.abspath(path): path for path in paths}
     done, entries = set(), []
     for path in paths:
-        if str(path) in done:
+        if os.path.abspath(path) in done:
             continue
         end, other = _mate(path)
-        if other in names:
-            done.add(other)
-            entries.append((path, names[other]) if end == 1 else (names[other], path))
+        key = other and os.path.abspath(other)
+        if key in named:
+            done.add(key)
+            entries.append((path, named[key]) if end == 1 else (named[key], path))
             continue
         entries.append(path)
         if other and os.path.isfile(other):

@@ -58,6 +58,13 @@ def test_a_run_folder(touched):
     assert names(["run/bam_pass"]) == (["run/bam_pass/x.bam"], ())
 
 
+def test_links_of_folders_are_followed_once(touched, tmp_path):
+    touched("elsewhere/a.fastq", "run/b.fastq")
+    os.symlink(tmp_path / "elsewhere", "run/linked")
+    os.symlink(tmp_path / "run", "elsewhere/back")
+    assert names(["run"]) == (["run/b.fastq", "run/linked/a.fastq"], ())
+
+
 def test_folders_without_reads_are_refused(touched):
     touched("empty/readme.txt", "signals/a.pod5", "signals/b.pod5", "failed/fastq_fail/a.fastq")
     for folder, word in (("empty", r"\.fastq"), ("signals", "2 files of raw signals"), ("failed", "1 that failed")):
@@ -98,6 +105,7 @@ def test_pairs_by_name(touched, first, second):
     pair = (f"run/{first}", f"run/{second}")
     assert names([f"run/{second}", "run/other.fastq", f"run/{first}"])[0] == [pair, "run/other.fastq"]
     assert sorted(map(str, names(["run"])[0])) == sorted(map(str, [pair, "run/other.fastq"]))
+    assert names([os.path.abspath(f"run/{first}"), f"run/{second}"])[0] == [(os.path.abspath(f"run/{first}"), pair[1])]
     files, warnings = names([f"run/{first}"])
     assert files == [f"run/{first}"]
     assert f"run/{second} lies beside" in warnings[0]
