@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helix_jax.errors import HelixError
 from helix_jax.reads import fastq
 from helix_jax.strands import formats, records
 
@@ -265,3 +266,67 @@ def test_notes_and_names(tmp_path):
         np.testing.assert_array_equal(np.concatenate([lengths for _, lengths, _ in source.portions()]), [2, 2, 2, 1])
         names = [name for portion in source.named() for name in portion.names]
         assert names == [b"r 1:N:0:1", b"r 2:N:0:1", b"q/2", b"q/1"]
+
+
+# ---- several files -----------------------------------------------------------------------------------------
+
+
+def test_several_files_are_read_as_one(tmp_path):
+    paths = [tmp_path / name for name in ("a.fastq", "b.gz", "empty", "c.fastq")]
+    contents = (GOOD, gzip.compress(GOOD * 2 + b"@b\nACRT\n+\nIIII\n"), b"", GOOD + b"@b\nAC\n+\n")
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    with records.opened(paths) as source:
+        assert (source.kind, source.files, source.name) == ("fastq", 4, f"{paths[0]} and 3 more")
+        for _ in range(2):
+            assert sum(len(lengths) for _, lengths, _ in source.portions()) == 4
+            assert (source.records, source.left_out) == (6, {records.LETTERS: 1, records.CUT: 1})
+
+
+def test_strands_and_reads_are_told_apart(tmp_path):
+    for name, content in (("a", b">a\nACGT\n"), ("b", GOOD), ("c", b"")):
+        (tmp_path / name).write_bytes(content)
+    for names, kind in (("a", "fasta"), ("ac", "fasta"), ("b", "fastq"), ("ab", "both"), ("c", None)):
+        with records.opened([tmp_path / name for name in names]) as source:
+            assert source.kind == kind
+            assert sum(len(lengths) for _, lengths, _ in source.portions()) == len(names.replace("c", ""))
+
+
+def test_a_file_that_cannot_be_read_costs_only_itself(tmp_path):
+    good, broken, late = (tmp_path / name for name in ("good", "broken", "late"))
+    good.write_bytes(GOOD)
+    broken.write_bytes(b"\x1f\x8b\x08")
+    late.write_bytes(b"CRAM\3\0")  # recognised, and of no use
+    with records.opened([broken, good, late]) as source:
+        assert sum(len(lengths) for _, lengths, _ in source.portions()) == 1
+        assert list(source.passed_over) == [str(broken), str(late)]
+        assert "get it again" in source.passed_over[str(broken)]
+    for paths in (broken, [broken], [broken, broken]):
+        with pytest.raises(records.RecordsError, match="get it again"), records.opened(paths):
+            pass
+    with pytest.raises(HelixError, match="no such file"), records.opened([good, tmp_path / "none"]):
+        pass
+
+
+def test_a_damaged_end_is_told(tmp_path):
+    path, other = tmp_path / "a.gz", tmp_path / "b"
+    path.write_bytes(gzip.compress(GOOD * 5000, mtime=0)[:-8])
+    other.write_bytes(GOOD)
+    with records.opened([path, other]) as source:
+        assert sum(len(lengths) for _, lengths, _ in source.portions()) == 5001
+        assert source.left_out == {records.CUT: 1}
+        (warning,) = source.warnings
+        assert str(path) in warning
+        assert "what follows that place is lost" in warning
+
+
+def test_two_files_of_pairs_take_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "BLOCK", 1 << 13)
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(GOOD * 4000)
+    two.write_bytes(GOOD * 4000)
+    with records.opened([(one, two), one]) as source:
+        ends = [(portion.end, len(portion.lengths)) for portion in source.named()]
+    ahead = np.cumsum([{1: 1, 2: -1, 0: 0}[end] * count for end, count in ends])
+    assert np.abs(ahead).max() < 1500
+    assert [sum(count for end, count in ends if end == which) for which in (0, 1, 2)] == [4000] * 3
