@@ -277,21 +277,19 @@ def smallest_coverage(
     if len(set(map(len, strands))) > 1:
         return "strands of several lengths"
     bases = np.array([["ACGT".index(letter) for letter in strand] for strand in strands], np.uint8)
-    low, high = 0, len(GRID)
-    try:
-        while low < high:
-            middle = (low + high) // 2
-            seeds = range(options.seed, options.seed + options.trials)
-            if all(
+    low, high, slow = 0, len(GRID), ""
+    while low < high:
+        middle = (low + high) // 2
+        seeds = range(options.seed, options.seed + options.trials)
+        try:
+            back = all(
                 _comes_back(row, place, folder, options, bases, data, errors, GRID[middle], seed, own_reads)
                 for seed in seeds
-            ):
-                high = middle
-            else:
-                low = middle + 1
-    except TooSlow as error:
-        return str(error)
-    return float(GRID[low]) if low < len(GRID) else f"not at {GRID[-1]:g}"
+            )
+        except TooSlow as error:  # more reads may make it faster
+            back, slow = False, f" ({error} at {GRID[middle]:g})"
+        low, high = (low, middle) if back else (middle + 1, high)
+    return float(GRID[low]) if low < len(GRID) else f"not at {GRID[-1]:g}{slow}"
 
 
 def _comes_back(row, place, folder, options, bases, data, errors, coverage, seed, own_reads):
@@ -304,8 +302,8 @@ def _comes_back(row, place, folder, options, bases, data, errors, coverage, seed
         lines = consensus_lines(reads.bases, reads.lengths, bases.shape, errors)
     try:
         read_back(row, place, folder, options, "reads" if own_reads else "decode", lines, data)
-    except TooSlow as error:
-        raise TooSlow(f"{error} at coverage {coverage:g}") from error
+    except TooSlow:
+        raise
     except PeerError:
         return False
     return True

@@ -67,6 +67,14 @@ PEERS = {
             checkout=True,
         ),
         Peer(
+            "dna-aeon",
+            "MW55/DNA-Aeon (MIT)",
+            ADAPTERS / "dna_aeon.py",
+            "git clone --recurse-submodules https://github.com/MW55/DNA-Aeon dna-aeon\n"
+            "(cd dna-aeon && python3.9 setup.py)   # numpy must be older than 1.24",
+            checkout=True,
+        ),
+        Peer(
             "spider-web",
             "HaolingZHANG/DNASpiderWeb (BGI research licence)",
             ADAPTERS / "spider_web.py",
@@ -104,11 +112,9 @@ ROWS = (
     ours("strand", 150, 0.1),
     wukong("no check", 0, False),
     wukong("RS 4 B and parity", 4, True),
-    Row(PEERS["yyc"], "120 bits a segment, runs <= 4", {"segment": 120}, rules="strand"),
     Row(PEERS["yyc"], "240 bits a segment, runs <= 4", {"segment": 240}, rules="strand"),
-    spider_web("no check", 0),
     spider_web("check of 10 nt", 10),
+    Row(PEERS["dna-aeon"], "its config.json: sync 2, redundancy 0.4", {"sync": 2, "redundancy": 0.4}, 4096, "helix"),
     hedges("0.75", 1),
-    hedges("0.6", 2),
     hedges("0.5", 3),
 )

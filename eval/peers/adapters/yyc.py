@@ -1,4 +1,8 @@
-"""The Yin-Yang Code of the package Chamaeleo. Setting: segment, the bits of content in each half of a strand."""
+"""The Yin-Yang Code of the package Chamaeleo. Setting: segment, the bits of content in each half of a strand.
+
+Its content is whole pairs of segments: one that has no partner, or is filled up with zeros, is written with invented
+bits of few letters, in up to twenty strands that no clustering tells apart.
+"""
 
 import importlib.metadata
 import random
@@ -6,9 +10,11 @@ import random
 from eval.peers import protocol
 
 
-def version(_request):
-    """Return the version of the package."""
-    return f"Chamaeleo {importlib.metadata.version('Chamaeleo')}", 1
+def version(request):
+    """Return the version of the package, and the bytes of two segments."""
+    import Chamaeleo  # noqa: F401  # pyrefly: ignore [missing-import]
+
+    return f"Chamaeleo {importlib.metadata.version('Chamaeleo')}", request.setting["segment"] // 4
 
 
 def pipeline():
