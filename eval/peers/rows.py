@@ -114,7 +114,7 @@ ROWS = (
     wukong("RS 4 B and parity", 4, True),
     Row(PEERS["yyc"], "240 bits a segment, runs <= 4", {"segment": 240}, rules="strand"),
     spider_web("check of 10 nt", 10),
-    Row(PEERS["dna-aeon"], "its config.json: sync 2, redundancy 0.4", {"sync": 2, "redundancy": 0.4}, 4096, "helix"),
     hedges("0.75", 1),
     hedges("0.5", 3),
+    Row(PEERS["dna-aeon"], "its config.json: sync 2, redundancy 0.4", {"sync": 2, "redundancy": 0.4}, 4096, "helix"),
 )

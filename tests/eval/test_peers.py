@@ -176,6 +176,7 @@ def test_ours_goes_the_same_way(tmp_path):
     assert result.decode > 0
 
 
+@pytest.mark.slow
 def test_ours_reads_reads(tmp_path, cheap_sets):
     setting = {"constraints": "strand", "length": 100, "redundancy": 0.5}
     request = protocol.Request(tmp_path, setting, None)

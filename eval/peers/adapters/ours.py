@@ -1,13 +1,14 @@
-"""helix_jax, served like any peer: ``codec.pack`` and ``codec.unpack``, and ``recover`` for reads."""
+"""helix_jax, served like any peer: ``pack`` and ``unpack``, and ``recover`` for reads."""
 
 import importlib.metadata
 
 import numpy as np
 
 from eval.peers import protocol
-from helix_jax import codec, parallel
+from helix_jax import packing, parallel
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.reads import recover
+from helix_jax.strands.records import PAD
 
 NUMBERS = bytes.maketrans(b"ACGT", bytes(range(4)))
 
@@ -21,7 +22,7 @@ def encode(request, data):
     """Return the strands."""
     setting = request.setting
     strands = StrandConfig(length=setting["length"], redundancy=setting["redundancy"])
-    pool = codec.pack(data, config=CodecConfig(constraints=setting["constraints"], strands=strands))
+    pool = packing.pack(data, config=CodecConfig(constraints=setting["constraints"], strands=strands))
     letters = np.frombuffer(b"ACGT", np.uint8)[pool.strands]
     return [row.tobytes().decode() for row in letters], None, None
 
@@ -30,16 +31,16 @@ def decode(_request, _state, received):
     """Return the content of strands of one length."""
     text = "".join(each.strand for each in received).encode().translate(NUMBERS)
     rows = np.frombuffer(text, np.uint8).reshape(len(received), -1)
-    return codec.unpack({rows.shape[1]: rows})[0], None
+    return packing.unpack({rows.shape[1]: rows})[0], None
 
 
 def reads(_request, _state, received):
     """Return the content of raw reads."""
     lengths = np.array([len(each.read) for each in received], np.int32)
-    bases = np.full((len(received), int(lengths.max())), recover.trimming.PAD, np.uint8)
+    bases = np.full((len(received), int(lengths.max())), PAD, np.uint8)
     for row, each in zip(bases, received, strict=True):
         row[: len(each.read)] = np.frombuffer(each.read.encode().translate(NUMBERS), np.uint8)
-    return codec.unpack(recover.recover([(bases, lengths, None)])[0])[0], None
+    return packing.unpack(recover.recover([(bases, lengths, None)])[0])[0], None
 
 
 if __name__ == "__main__":
