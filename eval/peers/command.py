@@ -21,6 +21,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -158,6 +159,7 @@ def main() -> None:
     options = measure.Options(
         args.bytes, args.coverage_bytes, tuple(args.errors), args.trials, args.limit, args.seed
     )  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a running peer ends too
     parallel.use_all_cores()
     parallel.keep_compiled()
     found = []

@@ -76,7 +76,7 @@ def serve(peer: Peer, arguments: list[str] | None = None) -> None:
     compiles or builds at first does not count.
     """
     action, folder, calls, setting, checkout = sys.argv[1:] if arguments is None else arguments
-    request = Request(Path(folder), json.loads(setting), Path(checkout) if checkout else None)
+    request = Request(Path(folder).resolve(), json.loads(setting), Path(checkout) if checkout else None)
     answer: dict[str, Any] = {}
     if action == "version":
         answer["version"], answer["unit"] = peer.version(request)
