@@ -2,7 +2,7 @@
 
     python -m eval.preview_tokens VIDEOS [--clips NAME ...] [--frames 32]
 
-A clip is made smaller, coded as tokens (``codec.encode``, modes context and prior, several qualities), decoded and
+A clip is made smaller, coded as tokens (``codec.encode``, mode prior, several qualities), decoded and
 scaled up again as a preview is (``stream.av1.resize``). For the bytes that this takes (without those of the header,
 which has room for a preview of either kind) the best preview in AV1 is searched for (``stream.preview``). The table has
 each size and quality that no other one beats.
@@ -21,9 +21,8 @@ from helix_jax.errors import HelixError
 from helix_jax.stream import av1, preview
 from helix_jax.video import planes
 
-SCALES = (1 / 2, 3 / 8, 1 / 4, 3 / 16, 1 / 8)
-QUALITIES = (10, 7, 4, 2, 0)
-MODES = ("context", "prior")
+SCALES = (3 / 8, 1 / 4, 1 / 8)
+QUALITIES = (10, 5, 0)
 MOST = 4096  # bytes; a larger one is no preview
 
 
@@ -33,10 +32,10 @@ def scaled(clip: video.Clip, size: tuple[int, int]) -> video.Clip:
     return video.Clip(np.stack(frames), clip.info.fps)
 
 
-def of_tokens(clip: video.Clip, scale: float, mode: str, quality: int) -> tuple[int, float]:
+def of_tokens(clip: video.Clip, scale: float, quality: int) -> tuple[int, float]:
     """Return the bytes of a clip that is made smaller and coded as tokens, and the PSNR in dB of what is shown."""
     small = scaled(clip, av1.scaled((clip.info.height, clip.info.width), scale))
-    config = CodecConfig(codec="tokens", mode=mode, quality=quality, verify=False, constraints="strand")
+    config = CodecConfig(codec="tokens", mode="prior", quality=quality, verify=False, constraints="strand")
     pool = codec.encode(small, config=config)
     _, blocks, _ = codec.decode({pool.strands.shape[1]: pool.strands})
     back = scaled(video.Clip(np.concatenate(list(blocks)), clip.info.fps), clip.frames.shape[1:3])
@@ -47,10 +46,9 @@ def rows(clip: clips.Clip) -> Iterator[tuple[int, str, float, float]]:
     """Yield bytes, what the tokens are, and the PSNR in dB of tokens and of AV1, for the tokens that none beats."""
     found = []
     for scale in SCALES:
-        for mode in MODES:
-            for quality in QUALITIES:
-                size, shown = of_tokens(clip, scale, mode, quality)
-                found.append((size, shown, f"{scale:.2f} of each side, {mode}, quality {quality}"))
+        for quality in QUALITIES:
+            size, shown = of_tokens(clip, scale, quality)
+            found.append((size, shown, f"{scale:.2f} of each side, quality {quality}"))
     best = -np.inf
     for size, shown, name in sorted(found):
         if shown > best and size <= MOST:
