@@ -33,13 +33,13 @@ from typing import Any
 
 import numpy as np
 
-from helix_jax import codec, files, parallel, video
+from helix_jax import codec, files, notes, parallel, video
 from helix_jax.config import CodecConfig
 from helix_jax.errors import HelixError
 from helix_jax.nets import Nets
 from helix_jax.strands import fasta, library, primers
 
-FORMAT = 5  # of records; raise it when the same settings give other strands
+FORMAT = 6  # of records; raise it when the same settings give other strands
 MOST_AT_ONCE = 8
 
 
@@ -276,7 +276,8 @@ def encode_clip(clip: Clip, task: Task, progress: Callable[[str, int, int], None
     reader = video.open_video(clip.path, task.prepare)
     if progress:
         progress("open", reader.info.frames, reader.info.frames)
-    pool = codec.encode(reader, task.nets, config=task.config, motifs=task.motifs, progress=progress)
+    note = notes.Note(notes.fitted(clip.path.name), source["bytes"], bytes.fromhex(source["sha256"]))
+    pool = codec.encode(reader, task.nets, config=task.config, motifs=task.motifs, note=note, progress=progress)
     if clip.path.stat().st_mtime_ns != source["modified_ns"]:
         raise BatchError(f"{clip.path}: changed while it was read; run again")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -433,9 +434,8 @@ def _start_up(task):
         config = dataclasses.replace(task.config, codec="tokens")
         codec.encode(smallest, task.nets, config=config, motifs=task.motifs)
     # A strand carries at most two bits per nucleotide, so this makes enough strands for the large shape.
-    codec.pack(
-        bytes(parallel.SMALL_BATCH * task.config.strands.length // 4 + 1), config=task.config, motifs=task.motifs
-    )
+    data = bytes(parallel.SMALL_BATCH * task.config.strands.length // 4 + 1)
+    codec.pack(data, config=task.config, motifs=task.motifs, compress=False)
 
 
 def _rates(records, seconds):

@@ -26,6 +26,7 @@
 ``encode`` and ``decode`` do this for video, and ``pack`` and ``unpack`` (in ``packing``) for bytes.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -35,12 +36,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from helix_jax import contents
+from helix_jax import contents, notes
 from helix_jax.coding import choice, described, tokens
 from helix_jax.config import CodecConfig
 from helix_jax.contents import Content
-from helix_jax.errors import DecodeError
+from helix_jax.errors import DecodeError, HelixError
 from helix_jax.nets import Nets, load, released
+from helix_jax.notes import Note
 from helix_jax.packing import BASES, content_key, pack, unpack
 from helix_jax.strands.pool import Pool, densities
 from helix_jax.strands.received import Report, read_pool
@@ -67,6 +69,7 @@ def encode(
     writer: Writer = BASES,
     motifs: Sequence[str] = (),
     key: bytes | None = None,
+    note: Note | None = None,
     progress: Progress | None = None,
 ) -> Any:
     """Encode a video as a pool.
@@ -80,6 +83,7 @@ def encode(
         motifs: Words that no strand may contain.
         key: The 8 bytes that identify the pool. By default they are a hash of the content, so that the same clip gives
             the same pool.
+        note: What the pool may know of the video's file; ``config.note`` settles whether it is written.
         progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
 
     Returns:
@@ -90,21 +94,48 @@ def encode(
     """
     choice.check(config)
     station, video = writer.open(config, motifs, progress), Complete(video)
-    heard = _sound(video, config)
+    first, later = _noted(note, video, config, station)
+    heard = None if config.silent else video.sound(config.sound)
+    beside = pictures.sound(heard, config) + first
     loaded = _once(nets)
-    which, measured = auto.chosen(video, heard, loaded, config, station, progress)
+    which, measured = auto.chosen(video, beside, loaded, config, station, progress)
     if which == "av1":
-        return _encode_av1(video, heard, measured, config, station, key, progress)
-    return _encode_tokens(video, heard, measured, loaded(), config, station, key, progress)
+        return _encode_av1(video, beside, later, measured, config, station, key, progress)
+    return _encode_tokens(video, beside, later, measured, loaded(), config, station, key, progress)
 
 
-def _encode_tokens(video, heard, measured, nets, config, station, key, progress):
-    """Write tokens: alone in a pool of format 1, with sound in one of format 2."""
+def _noted(note, video, config, station):
+    """Return the note as contents that the picture has to leave room for, and as those that come after it if they may.
+
+    One that is asked for, or is small beside the limit of the pool, is of the former.
+    """
+    if note is None or config.note is False:
+        return (), ()
+    content, most = notes.content(note), pictures.limit(video.info, config)
+    if config.note:
+        return (content,), ()
+    if most is None:
+        return (), (content,)
+    about = pictures.fields(video.info, video.signal, None)
+    return ((content,) if notes.alone(content, about, station) <= notes.SHARE * most else ()), ()
+
+
+def _encode_tokens(video, beside, later, measured, nets, config, station, key, progress):
+    """Write tokens: alone in a pool of format 1, with sound or a note in one of format 2."""
     info = video.info
     clip = pictures.fields(info, Signal(), measured)
-    several = heard or measured  # what a pool of format 1 cannot hold
-    beside = contents.Beside(station, heard, "tokens", clip | described.ROOM) if several else station
-    coded, layout = tokens.encode(video, nets, config, beside, progress)
+
+    def among(others):
+        several = others or measured  # what a pool of format 1 cannot hold
+        return contents.Beside(station, others, "tokens", clip | described.ROOM) if several else station
+
+    coded, layout = tokens.encode(video, nets, config, among(beside), progress)
+    if later:
+        with contextlib.suppress(HelixError):  # the writer has no room for it
+            noted = coded.layout(among(beside + later).plan)
+            if notes.worth(config, station.cost(layout), station.cost(noted)):
+                layout, beside = noted, beside + later
+    several = bool(beside or measured)
     layout, digits = tokens.symbols(coded, layout, config)
     fields = described.fields(info, coded, nets)
     if not several:
@@ -112,14 +143,20 @@ def _encode_tokens(video, heard, measured, nets, config, station, key, progress)
         payload = mixing.to_bytes(mixing.mix(digits, key, config.mixing))
         made = station.draft(payload, fields, layout, content_bytes=coded.content_bytes, mixing=config.mixing, key=key)
         return made.written()
-    every = [Content("tokens", tokens.data_of(digits)), *heard]
+    every = [Content("tokens", tokens.data_of(digits)), *beside]
     return _written(every, fields | clip, layout, info, config, station, key)
 
 
-def _encode_av1(video, heard, measured, config, station, key, progress):
-    """Write AV1: its groups, the preview and the sound are sections."""
+def _encode_av1(video, beside, later, measured, config, station, key, progress):
+    """Write AV1: its groups, the preview, the sound and the note are sections."""
     fields = pictures.fields(video.info, video.signal, measured)
-    every, layout = pictures.encode(video, heard, fields, config, station, progress)
+    every, layout = pictures.encode(video, beside, fields, config, station, progress)
+    for content in later:
+        with contextlib.suppress(HelixError):  # the header or the writer has no room for one more
+            sections = [(one.section, one.redundancy) for one in [*every, content]]
+            noted = contents.plan(station, sections, fields, "av1")
+            if notes.worth(config, station.cost(layout), station.cost(noted)):
+                every, layout = [*every, content], noted
     return _written(every, fields, layout, video.info, config, station, key)
 
 
@@ -135,12 +172,6 @@ def _written(every, fields, layout, info, config, station, key):
         key=key,
     )
     return made.written()
-
-
-def _sound(video, config) -> tuple[Content, ...]:
-    """Return the clip's sound as a content, which is better protected than the picture; () without sound."""
-    heard = None if config.silent else video.sound(config.sound)
-    return (Content("sound", heard.to_bytes(), pictures.safer(config.strands)),) if heard else ()
 
 
 def decode(
@@ -228,7 +259,7 @@ def _film(received, nets, progress):
     heard, lost_sound = _heard(received, parts)
     if any(part.section.kind == "av1" for part in parts):
         info, signal, blocks, groups, lost = showing.decode(received, parts, progress)
-        return Film(info, signal, blocks, heard, groups, _report(received, lost | lost_sound))
+        return Film(info, signal, blocks, heard, groups, _report(received, lost | lost_sound), _note(received))
     part = next((part for part in parts if part.section.kind == "tokens"), None)
     if part is None:
         kinds = ", ".join(part.section.kind for part in parts)
@@ -237,7 +268,7 @@ def _film(received, nets, progress):
     head, remedy = received.header, received.remedy
     given = released(head.model_hash, head.prior_hash) if nets is None else _once(nets)()
     info, blocks, lost = tokens.decode(head, part.symbols, part.lost, given, remedy, progress)
-    return Film(info, Signal(), blocks, heard, None, _report(received, dict(lost) | lost_sound))
+    return Film(info, Signal(), blocks, heard, None, _report(received, dict(lost) | lost_sound), _note(received))
 
 
 def _once(nets: Nets | Callable[[], Nets] | None) -> Callable[[], Nets]:
@@ -261,6 +292,13 @@ def _heard(received: Received, parts: list[contents.Part]) -> tuple[Sound | None
         return Sound.from_bytes(part.data, math.ceil(head.frames / head.fps * sound.RATE)), {}
     except SoundError:  # forged, or of a later release; the picture may be good all the same
         return None, {"lost_sound": True}
+
+
+def _note(received: Received) -> Note | None:
+    """Return the note, or None where there is none or it makes no sense; the picture may be good all the same."""
+    with contextlib.suppress(DecodeError):
+        return notes.received(received)
+    return None
 
 
 def _check(received: Received, part: contents.Part) -> None:

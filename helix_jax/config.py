@@ -22,6 +22,7 @@ _Config = typing.TypeVar("_Config")
 CODECS = ("auto", "av1", "tokens")
 MODES = ("raw", "context", "prior")  # how tokens are coded; the index is the number in the header of a pool
 LOOSE, CODED = 0.1, 0.2  # repair packets as a share of the source packets, where none is requested
+COMPRESS = True  # whether packed files are compressed where they get smaller
 MOST_REPAIRS = 100  # repair packets as a share of the source packets
 MOST_READS, MOST_ERRORS = 1000, 0.1  # reads of a strand and errors per base that ``strands.survival`` can plan with
 
@@ -383,6 +384,15 @@ class CodecConfig:
             "fits. 0 means no limit."
         ),
     ] = 0
+    note: Annotated[
+        bool | None,
+        Option(
+            "Store a note of the file in the pool: its name, its size and its SHA-256. By default a pool has one where "
+            "it takes at most 2 % of the strands (of the limit, with --rate or --budget). `inspect` shows it, `unpack` "
+            "checks the bytes against it, and -o FOLDER/ takes the name from it.",
+            flag="--note/--no-note",
+        ),
+    ] = None
     strands: StrandConfig = field(default_factory=StrandConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
 
@@ -422,6 +432,45 @@ class Preparation:
             "Other clips stay as they are."
         ),
     ] = False
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What writing costs and how fast it is, of which nothing is known unless the user says it.
+
+    Raises:
+        HelixError: A price is below 0, or a speed is 0.
+    """
+
+    per_nt: Annotated[
+        float | int | None,
+        Option("The price of a nucleotide, in any currency.", flag="--price-per-nt", metavar="PRICE"),
+    ] = None
+    per_strand: Annotated[
+        float | int | None,
+        Option("The price of a strand, besides that of its nucleotides.", flag="--price-per-strand", metavar="PRICE"),
+    ] = None
+    nt_per_second: Annotated[
+        float | int | None,
+        Option("Nucleotides that the synthesiser writes in a second, over all strands at once.", metavar="SPEED"),
+    ] = None
+    units_per_second: Annotated[
+        float | int | None,
+        Option(
+            "With --writer timing: the time units that the synthesiser writes in a second, over all strands at once.",
+            metavar="SPEED",
+        ),
+    ] = None
+
+    def __post_init__(self):
+        for name in ("per_nt", "per_strand"):
+            price = getattr(self, name)
+            if price is not None and not 0 <= price < float("inf"):
+                raise HelixError(f"--price-{name.replace('_', '-')} {price:g}: give a price of 0 or more")
+        for name in ("nt_per_second", "units_per_second"):
+            speed = getattr(self, name)
+            if speed is not None and not 0 < speed < float("inf"):
+                raise HelixError(f"--{name.replace('_', '-')} {speed:g}: give more than 0")
 
 
 def override(config: _Config, assignments: Iterable[str]) -> _Config:

@@ -123,17 +123,34 @@ class Part:
 
 def parts(received: Received) -> list[Part]:
     """Return the sections of a pool of format 2, or the one content of a pool of format 1."""
+    return [_part(received, number) for number in range(len(places(received.header)))]
+
+
+def part(received: Received, kind: str) -> Part | None:
+    """Return the first section of a kind, or None where there is none."""
+    kinds = [section.kind for section, _ in places(received.header)]
+    return _part(received, kinds.index(kind)) if kind in kinds else None
+
+
+def places(head: headers.Header) -> list[tuple[Section, slice]]:
+    """Return the sections of a payload, one in format 1, and the source symbols that each one fills."""
+    if not head.sections:
+        kind = "tokens" if head.kind == "video" else "file"
+        return [(Section.of(kind, head.content_bytes), slice(0, head.sources))]
+    ends = np.cumsum([0, *(section.part(head.symbol_bytes).sources for section in head.sections)]).tolist()
+    return [(section, slice(*ends[number : number + 2])) for number, section in enumerate(head.sections)]
+
+
+def _part(received, number):
     head, recovered = received.header, received.recovered
-    digits = mixing.unmix(mixing.from_bytes(recovered.symbols), head.key, head.mixing)
-    lost = recovered.lost | recovered.suspect
-    sections = head.sections or (Section.of("tokens" if head.kind == "video" else "file", head.content_bytes),)
-    ends = np.cumsum([section.part(head.symbol_bytes).sources for section in head.sections] or [head.sources])
-    found = []
-    for section, begin, end, verified in zip(sections, [0, *ends[:-1]], ends, recovered.parts_verified, strict=True):
-        whole = verified and not lost[begin:end].any()
-        data = mixing.to_bytes(digits[begin:end]).tobytes()[: section.size] if whole else None
-        found.append(Part(section, digits[begin:end], lost[begin:end], bool(recovered.suspect[begin:end].any()), data))
-    return found
+    section, rows = places(head)[number]
+    digits = mixing.from_bytes(recovered.symbols[rows])
+    digits = mixing.unmix(digits, head.key, head.mixing, rows.start)
+    suspect = recovered.suspect[rows]
+    lost = recovered.lost[rows] | suspect
+    whole = recovered.parts_verified[number] and not lost.any()
+    data = mixing.to_bytes(digits).tobytes()[: section.size] if whole else None
+    return Part(section, digits, lost, bool(suspect.any()), data)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,21 +1,30 @@
 """Bytes -> pool and back: the part of ``codec`` that needs, and imports, neither video nor nets."""
 
+import contextlib
 import hashlib
 import io
+import itertools
+import math
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from helix_jax.config import CodecConfig
-from helix_jax.errors import DecodeError
+from helix_jax import compression, notes
+from helix_jax.config import COMPRESS, CodecConfig
+from helix_jax.contents import Content, places
+from helix_jax.contents import plan as plan_sections
+from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands.bases import Bases
-from helix_jax.strands.layouts import PORTION
+from helix_jax.strands.layouts import PORTION, PacketLayout
+from helix_jax.strands.sections import Section
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import mixing
-from helix_jax.writer import Received, Writer
+from helix_jax.writer import Received, Station, Writer
 
 Progress = Callable[[str, int, int], None]
 
@@ -31,16 +40,21 @@ def pack(
     writer: Writer = BASES,
     motifs: Sequence[str] = (),
     key: bytes | None = None,
+    name: str | None = None,
+    compress: bool = COMPRESS,
     progress: Progress | None = None,
 ) -> Any:
     """Encode bytes, of which there may be none, as a pool.
 
     Args:
         data: The content.
-        config: All options, of which constraints, strands and mixing count here.
+        config: All options, of which constraints, strands, mixing and note count here.
         writer: How the payload is written (``helix_jax.writer``).
         motifs: Words that no strand may contain.
         key: The 8 bytes that identify the pool. By default they are a hash of the content.
+        name: The file name for the pool's note (``helix_jax.notes``). Without one there is no note unless
+            ``config.note`` asks for it.
+        compress: Whether the content is compressed with zstd where it takes fewer strands then.
         progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
 
     Returns:
@@ -49,7 +63,10 @@ def pack(
     Raises:
         HelixError: With the reason.
     """
-    made = pack_draft(io.BytesIO(data), config=config, writer=writer, motifs=motifs, key=key, progress=progress)
+    made = pack_draft(
+        io.BytesIO(data), config=config, writer=writer, motifs=motifs, key=key, name=name, compress=compress,
+        progress=progress,
+    )  # fmt: skip
     return made.written()
 
 
@@ -60,9 +77,14 @@ def pack_draft(
     writer: Writer = BASES,
     motifs: Sequence[str] = (),
     key: bytes | None = None,
+    name: str | None = None,
+    compress: bool = COMPRESS,
     progress: Progress | None = None,
 ) -> Any:
     """Make a draft of the pool of a file of any size: ``pack`` without the content in memory.
+
+    What compression does not make smaller, and has no note, becomes a pool of format 1; else the note and the file are
+    sections of format 2.
 
     Args:
         file: An open binary file that can be rewound. The draft reads it again, in portions.
@@ -70,26 +92,76 @@ def pack_draft(
         writer: As for ``pack``.
         motifs: As for ``pack``.
         key: As for ``pack``.
+        name: As for ``pack``.
+        compress: As for ``pack``.
         progress: As for ``pack``.
 
     Raises:
         HelixError: With the reason.
     """
-    station = writer.open(config, motifs, progress)
+    station, about = writer.open(config, motifs, progress), {"kind": "bytes"}
     size = file.seek(0, os.SEEK_END)
-    layout = station.plan(size, "bytes")
-    key = key or content_key(_portions_of(file), (size,), None)
+    digest = notes.sha256(file)
+    with contextlib.ExitStack() as stack:
+        stored, sections, layout = file, (), _Costed.of(station, lambda: station.plan(size, "bytes"))
+        if compress:
+            smaller: Any = stack.enter_context(compression.compressed(file))
+            packed = compression.section(smaller.seek(0, os.SEEK_END), size)
+            trial = _Costed.of(station, lambda: plan_sections(station, [(packed, None)], about, "bytes"))
+            if trial.cost < layout.cost:
+                stored, sections, layout = smaller, (packed,), trial
+        front = b""
+        if config.note or (config.note is None and name is not None):
+            note = Content("note", notes.Note(notes.fitted(name or ""), size, digest).to_bytes())
+            every = (note.section, *(sections or (Section.of("file", size),)))
+            trial = _Costed.of(station, lambda: plan_sections(station, [(one, None) for one in every], about, "bytes"))
+            if notes.worth(config, layout.cost, trial.cost):
+                sections, layout, front = every, trial, note.data
+        plan = layout.plan()
+        content_bytes = sum(section.size for section in sections) if sections else size
+        key = key or content_key(itertools.chain([front], _portions_of(stored)), (content_bytes,), None)
+        fields = about | ({"sections": sections} if sections else {})
+        draft = station.draft(
+            _rows(front, stored, plan, key, config.mixing), fields, plan,
+            content_bytes=content_bytes, mixing=config.mixing, key=key,
+        )  # fmt: skip
+        if sections and notes.sha256(file) != digest:
+            raise HelixError("the input changed while it was read: nothing is written; try again")
+        weakref.finalize(draft, stack.pop_all().close)  # what is compressed is read as long as there is the draft
+    return draft
+
+
+@dataclass(frozen=True)
+class _Costed:
+    """A layout, and what it takes: more than anything where the writer cannot number its packets."""
+
+    plan: Callable[[], PacketLayout]
+    cost: float
+
+    @classmethod
+    def of(cls, station: Station, plan: Callable[[], PacketLayout]) -> "_Costed":
+        try:
+            return cls(plan, station.cost(plan()))
+        except HelixError:
+            return cls(plan, math.inf)
+
+
+def _rows(front, file, layout, key, mixing_config):
+    """Return the function (begin, end) -> mixed symbols of the bytes ``front``, a section of its own, and of a file."""
+    width = layout.symbol_bytes
+    front = front.ljust(-(-len(front) // width) * width, b"\0")
 
     def rows(begin: int, end: int) -> UInt8[np.ndarray, "_ _"]:
-        width = layout.symbol_bytes
-        file.seek(begin * width)
-        data = file.read((end - begin) * width).ljust((end - begin) * width, b"\0")
+        size = (end - begin) * width
+        first = front[begin * width : end * width]
+        file.seek(max(0, begin * width - len(front)))
+        data = (first + file.read(size - len(first))).ljust(size, b"\0")
         parts = [mixing.from_bytes(np.frombuffer(data, np.uint8)[a : a + _MIXED * width].reshape(-1, width))
                  for a in range(0, len(data), _MIXED * width)]  # fmt: skip
-        mixed = [mixing.mix(part, key, config.mixing, begin + n * _MIXED) for n, part in enumerate(parts)]
+        mixed = [mixing.mix(part, key, mixing_config, begin + n * _MIXED) for n, part in enumerate(parts)]
         return np.concatenate(list(map(mixing.to_bytes, mixed)))
 
-    return station.draft(rows, {"kind": "bytes"}, layout, content_bytes=size, mixing=config.mixing, key=key)
+    return rows
 
 
 def unpack(
@@ -120,10 +192,28 @@ def unpack(
     Raises:
         DecodeError: A byte cannot be recovered, or the hash of the payload does not match.
     """
-    parts, report = unpack_parts(
+    unpacked = unpack_parts(
         pool, writer=writer, motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key, progress=progress
     )
-    return b"".join(parts), report
+    return b"".join(unpacked.parts), unpacked.report
+
+
+@dataclass(frozen=True, eq=False)
+class Unpacked:
+    """A file that a pool gave back.
+
+    Attributes:
+        parts: Its bytes, one part after the other, which can be read once. The last one is followed by a DecodeError
+            where they are not the bytes that the pool's note states: nothing of them may be kept then.
+        note: The note, or None where the pool has none or has lost it.
+        lost_note: Whether it is lost.
+        report: What became of the pool (``writer.Report``).
+    """
+
+    parts: Iterator[bytes]
+    note: notes.Note | None
+    lost_note: bool
+    report: Any
 
 
 def unpack_parts(
@@ -135,7 +225,7 @@ def unpack_parts(
     primers_exempt: bool = False,
     key: bytes | None = None,
     progress: Progress | None = None,
-) -> tuple[Iterator[bytes], Any]:
+) -> Unpacked:
     """Decode a pool to bytes in parts: ``unpack`` for contents of any size.
 
     Args:
@@ -148,7 +238,7 @@ def unpack_parts(
         progress: As for ``unpack``.
 
     Returns:
-        The bytes, one part after the other, and the writer's report.
+        The file.
 
     Raises:
         DecodeError: A byte cannot be recovered, or the hash of the payload does not match.
@@ -158,34 +248,48 @@ def unpack_parts(
     if received.header.kind != "bytes":
         raise DecodeError("this pool holds video, not bytes: use `helix-jax decode`")
     report = received.report
-    if [section.kind for section in received.header.sections] not in ([], ["file"]):
+    kinds = [section.kind for section, _ in places(received.header)]
+    if sorted(kinds) not in (["file"], ["file", "note"]):
         raise DecodeError(
             "this pool holds several things, or of a kind that this release does not know: use a newer one"
         )
-    if report.lost_packets:
+    place, recovered = places(received.header)[kinds.index("file")][1], received.recovered
+    lost = int((recovered.lost | recovered.suspect)[place].sum())
+    if lost:
         raise DecodeError(
-            f"{report.lost_packets} of {report.source_packets} source packets are lost or doubtful, "
+            f"{lost} of {place.stop - place.start} source packets are lost or doubtful, "
             f"past the repair packets: {received.remedy}",
             report,
         )
-    if not report.verified:
+    if not recovered.parts_verified[kinds.index("file")]:
         raise DecodeError(
             "the bytes do not match their hash, and the wrong packet cannot be located: nothing is returned", report
         )
-    return contents(received), report
+    note = notes.received(received)
+    return Unpacked(notes.checked(contents(received), note), note, note is None and "note" in kinds, report)
 
 
 def contents(received: Received) -> Iterator[bytes]:
-    """Yield the bytes of a pool, one part after the other; those of a lost packet have no meaning."""
-    head, symbols, done = received.header, received.recovered.symbols, 0
-    for begin in range(0, len(symbols), _MIXED):
-        digits = mixing.from_bytes(symbols[begin : begin + _MIXED])
+    """Yield the bytes of a packed file, one part after the other; those of a lost packet have no meaning.
+
+    Raises DecodeError for a file that is stored compressed, and whose bytes cannot be taken out.
+    """
+    stored, place = next(pair for pair in places(received.header) if pair[0].kind == "file")
+    parts, size = _stored(received, stored, place), compression.original_size(stored)
+    return parts if size is None else compression.expanded(parts, size)
+
+
+def _stored(received, stored, place):
+    """Yield the bytes of a section."""
+    head, symbols, left = received.header, received.recovered.symbols, stored.size
+    for begin in range(place.start, place.stop, _MIXED):
+        digits = mixing.from_bytes(symbols[begin : min(begin + _MIXED, place.stop)])
         data = mixing.to_bytes(mixing.unmix(digits, head.key, head.mixing, begin)).tobytes()
-        yield data[: max(0, head.content_bytes - done)]
-        done += len(data)
+        yield data[:left]
+        left = max(0, left - len(data))
 
 
-def _portions_of(file: io.BufferedIOBase) -> Iterator[bytes]:
+def _portions_of(file: Any) -> Iterator[bytes]:
     """Yield the bytes of an open file from its start."""
     file.seek(0)
     yield from iter(lambda: file.read(1 << 24), b"")

@@ -59,7 +59,7 @@ def test_last_assignment_wins_and_none_changes_nothing():
         ("mixing.offset=maybe", ["mixing.offset=maybe", "bool"]),
         ("strands=3", ["strands", "length"]),
         ("strands.length", ["strands.length", "path=value"]),
-        ("", ["constraints, codec, mode, verify, quality", "rate, sound, silent, preview, budget, strands, mixing"]),
+        ("", ["constraints, codec, mode, verify, quality", "silent, preview, budget, note, strands, mixing"]),
     ],
 )
 def test_errors_name_field_and_type(assignment, words):

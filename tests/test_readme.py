@@ -14,9 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from helix_jax.cli import demonstration
+from helix_jax.video import images
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -102,6 +104,10 @@ def stand_in(arguments, make_clip):
             continue
         if path.suffix == ".mp4":
             make_clip(path, 9, 24, 32)
+        elif path.suffix == ".png":
+            path.parent.mkdir(exist_ok=True)
+            count = 3 if "%" in word else 1
+            images.write(path, iter([np.full((count, 24, 32, 3), 99, np.uint8)]), count)
         elif path.suffix == ".txt":
             path.write_text("Some notes.\n" * 4)
         elif before == "--data" or word.endswith("/"):

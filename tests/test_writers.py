@@ -247,6 +247,17 @@ def test_bytes_and_video_are_told_apart(medium, nets, clip):
         packing.unpack(medium.back(made), writer=medium.writer)
 
 
+def test_a_note_and_zstd_through_every_writer(medium):
+    text = b"the same words again and again, " * 12
+    config = dataclasses.replace(medium.config, note=True)
+    packed = packing.pack(text, config=config, writer=medium.writer, name="words.txt")
+    assert [section.kind for section in packed.header.sections] == ["note", "file"]
+    assert packed.header.sections[1].size < len(text) / 2
+    unpacked = packing.unpack_parts(medium.back(packed, lost=(1,)), writer=medium.writer)
+    assert b"".join(unpacked.parts) == text
+    assert (unpacked.note.name, unpacked.note.size) == ("words.txt", len(text))
+
+
 def test_nothing_comes_back(medium, nets):
     with pytest.raises(DecodeError):
         codec.decode(medium.read(packing.pack(b"", config=medium.config, writer=medium.writer), [])
@@ -254,7 +265,7 @@ def test_nothing_comes_back(medium, nets):
 
 
 def test_too_few_packets_and_no_bytes(medium):
-    packed = packing.pack(bytes(300), config=medium.config, writer=medium.writer)
+    packed = packing.pack(bytes(300), config=medium.config, writer=medium.writer, compress=False)
     lost = range(packed.layout.repairs + 1)
     remedy = {True: "more copies of each strand are needed", False: "more strands are needed"}[medium.writer is TIMING]
     with pytest.raises(DecodeError, match=f"source packets are lost or doubtful, past the repair packets: {remedy}"):

@@ -19,7 +19,19 @@ import typer
 import helix_jax
 from helix_jax import cache as user_cache
 from helix_jax import files
-from helix_jax.cli import encode_batch, fields, options, order, pack, pools, primers, simulate, timing
+from helix_jax.cli import (
+    encode_batch,
+    estimate,
+    fields,
+    listing,
+    options,
+    order,
+    pack,
+    pools,
+    primers,
+    simulate,
+    timing,
+)  # fmt: skip
 from helix_jax.cli.console import (
     FAULT,
     WITH_LOSS,
@@ -31,7 +43,9 @@ from helix_jax.cli.console import (
     show,
     warn,
 )
+from helix_jax.cli.targets import Target
 from helix_jax.config import CodecConfig, Preparation
+from helix_jax.errors import HelixError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,7 +89,14 @@ def _everywhere(
 @fields.expanded
 def encode(
     context: typer.Context,
-    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Video file in any format that PyAV reads.")],
+    clip: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CLIP",
+            help="Video file in any format that PyAV reads; or an image; or images as a folder, or as a name with a "
+            "number in it, such as frames/%04d.png, at --fps (25 by default).",
+        ),
+    ],
     output: options.PoolOut,
     *,
     writer: options.WriterKind = options.Writer.BASES,
@@ -94,17 +115,24 @@ def encode(
     with tokens neither are pixel aspect and HDR. A warning names each of these
     losses, with the remedy.
     """
-    from helix_jax import codec, video
+    from helix_jax import codec, notes, video
 
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         reads = (clip, agreed.library.primers, *weights.paths)
         way = options.start(writer, context, reads=reads, writes=(output,), strands=output)
         config = agreed.library.settled(config)
-        reader = video.open_video(stack.enter_context(files.local(clip)), prepare, name=str(clip))
+        source = stack.enter_context(files.local(clip))
+        reader = video.open_video(source, prepare, name=str(clip))
         config = weights.settled(config, context)
+        note = None
+        if config.note and not source.is_file():
+            raise HelixError(f"--note: it is of one file, and {clip} is a sequence of images; leave it out")
+        if config.note is not False and source.is_file() and (config.note or not files.is_standard(clip)):
+            note = notes.of_path(source, "" if files.is_standard(clip) else clip.name)
         pool = codec.encode(
-            reader, weights.load, config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key, progress=step
-        )
+            reader, weights.load, config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key, note=note,
+            progress=step,
+        )  # fmt: skip
         for loss in reader.losses[pool.header.codec].values():
             warn(f"{'standard input' if files.is_standard(clip) else clip.name} {loss}")
         figures = way.save(output, pool, reader.info.frames * reader.info.height * reader.info.width)
@@ -122,14 +150,17 @@ def decode(
     pool: options.ReadsIn,
     *,
     output: Annotated[
-        Path,
+        str,
         typer.Option(
             "-o",
             "--output",
-            help="The file to write: .mp4, .mkv or .webm. AV1 that has come back whole, at full size, is copied into "
-            "it without another loss. Anything else is written as H.264 (VP9 in .webm) at a quality that adds no "
-            "visible loss, in 4:2:0, which plays everywhere. Videos of odd width or height are written in 4:4:4 then, "
-            "which VLC, mpv and FFmpeg play, but QuickTime, Safari, Firefox and phones do not.",
+            metavar="FILE|FOLDER/",
+            help="The file to write: .mp4, .mkv or .webm; .png, .tif, .webp or .jpg for a single picture, and a name "
+            "with a number in it, such as frames/%04d.png, for an image of each; or a folder, in which the file gets "
+            "the name that the pool knows. AV1 that has come back whole, at full size, is copied into a video without "
+            "another loss. Anything else is written as H.264 (VP9 in .webm) at a quality that adds no visible loss, in "
+            "4:2:0, which plays everywhere. Videos of odd width or height are written in 4:4:4 then, which VLC, mpv "
+            "and FFmpeg play, but QuickTime, Safari, Firefox and phones do not.",
         ),
     ],
     lossless: Annotated[
@@ -160,15 +191,19 @@ def decode(
     3. Pass the same forbidden words and primers as for
     encoding; the comments of a FASTA file record them too.
     """
-    from helix_jax import codec, video
+    from helix_jax import codec
     from helix_jax.cli import run_report
     from helix_jax.stream import film as films
+    from helix_jax.video import images, muxing
 
+    target = Target(output)
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         named = options.found(pool)
         inputs = (*named.paths, agreed.library.primers, *weights.paths)
-        way = options.start(writer, context, reads=inputs, writes=(output,), plot=plot, report=report)
-        video.check_output(output)
+        way = options.start(writer, context, reads=inputs, writes=(target.file,), plot=plot, report=report)
+        target.check()
+        if target.file:
+            films.check_output(target.file)
         stated = agreed.arguments
         run = stack.enter_context(run_report.Run(report, step))
         source = stack.enter_context(
@@ -178,9 +213,11 @@ def decode(
         film = codec.film(source.pool, weights.given, writer=way.writer, progress=run.step, **stated)
         about_pool, info = film.report, film.info
         about = source.figures(about_pool)
-        pixel_format = films.write(output, film, lossless)
+        suffixes = (*muxing.FORMATS, *(images.FORMATS if film.info.frames == 1 else ()))
+        path = target.path(film.note, suffixes)
+        pixel_format = films.write(path, film, lossless)
         figures = {
-            "output": str(output),
+            "output": str(path),
             "frames": info.frames,
             "height": info.height,
             "width": info.width,
@@ -215,6 +252,8 @@ app.command(epilog="Example: helix-jax unpack notes.fasta -o notes.txt")(pack.un
 app.command(epilog="Example: helix-jax primers --count 100 -o primers.csv")(primers.primers)
 app.command(epilog="Example: helix-jax inspect pool.fasta")(pools.inspect)
 app.command(epilog="Example: helix-jax order pool.fasta -o order.xlsx --vendor twist")(order.order)
+app.command(epilog="Example: helix-jax estimate clip.mp4 --price-per-nt 0.001")(estimate.estimate)
+app.command("list", epilog="Example: helix-jax list tube.fasta")(listing.list_pools)
 app.command(epilog="Example: helix-jax capacity --constraints helix --strand-length 200")(pools.capacity)
 
 

@@ -157,11 +157,15 @@ def show(figures: Mapping[str, Any], as_json: bool) -> None:
         print(json.dumps(figures), file=sys.stderr if to_stderr else sys.stdout)
         return
     table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in figures.items():
         if name in ("coverage", "sections", "by_position", "command", "versions"):
             continue
         if name == "needs":
             value = ", ".join(f"{what} {which}" for what, which in value.items()) or "nothing but the strands"
+        elif name == "note" and isinstance(value, dict):
+            value = f"{value['name'] or 'without a name'}, {value['size']:,} bytes, SHA-256 {value['sha256']}"
         elif isinstance(value, dict):
             value = ", ".join(f"{count:,} {reason}" for reason, count in value.items()) or "none"
         table.add_row(name.replace("_", " "), escape(str(value)))

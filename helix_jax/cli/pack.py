@@ -9,8 +9,9 @@ import typer
 
 from helix_jax import files
 from helix_jax.cli import fields, options
-from helix_jax.cli.console import Json, Scheme, problems, progress, show
-from helix_jax.config import CodecConfig
+from helix_jax.cli.console import Json, Scheme, problems, progress, show, warn
+from helix_jax.cli.targets import Target
+from helix_jax.config import COMPRESS, CodecConfig
 
 
 @fields.expanded
@@ -21,7 +22,14 @@ def pack(
     *,
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
-    config: Annotated[CodecConfig, fields.Only(("constraints", "strands"))],
+    config: Annotated[CodecConfig, fields.Only(("constraints", "note", "strands"))],
+    compress: Annotated[
+        bool,
+        typer.Option(
+            "--compress/--no-compress",
+            help="Compress the file with zstd, where it takes fewer strands then. The reader needs zstd too.",
+        ),
+    ] = COMPRESS,
     agreed: Annotated[options.Agreed, fields.Only(("key", "forbid", "library"))],
     as_json: Json = False,
 ) -> None:
@@ -34,8 +42,9 @@ def pack(
         content = stack.enter_context(files.opened(stack.enter_context(files.local(file))))
         assert isinstance(content, io.BufferedIOBase)  # ``local`` gives the path of a regular file
         draft = packing.pack_draft(
-            content, config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key, progress=step
-        )
+            content, config=config, writer=way.writer, motifs=agreed.forbid, key=agreed.key,
+            name=None if files.is_standard(file) else file.name, compress=compress, progress=step,
+        )  # fmt: skip
         figures = way.save(output, draft)
     show(figures, as_json)
 
@@ -44,7 +53,15 @@ def pack(
 def unpack(
     context: typer.Context,
     pool: options.ReadsIn,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE|FOLDER/",
+            help="The file to write, or a folder, in which the file gets the name that the pool knows.",
+        ),
+    ],
     *,
     writer: options.WriterKind = options.Writer.BASES,
     scheme: Scheme = "talk",
@@ -57,28 +74,34 @@ def unpack(
 ) -> None:
     """Read a packed file back from its strands or from a sequencer's reads of them.
 
-    The bytes come back exactly or not at all (exit status 4). Pass the same
+    The bytes come back exactly or not at all (exit status 4); where the pool has
+    a note of the file, they are compared with its SHA-256 too. Pass the same
     forbidden words and primers as for packing; the comments of a FASTA file
     record them too.
     """
     from helix_jax import packing
     from helix_jax.cli import run_report
 
+    target = Target(output)
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
         named = options.found(pool)
         inputs = (*named.paths, agreed.library.primers)
-        way = options.start(writer, context, reads=inputs, writes=(output,), plot=plot, report=report)
+        way = options.start(writer, context, reads=inputs, writes=(target.file,), plot=plot, report=report)
+        target.check()
         stated = agreed.arguments
         run = stack.enter_context(run_report.Run(report, step))
         source = stack.enter_context(
             way.opened(named.files, reads=reads, cut=cut, plot=plot, agreed=stated, step=run.step)
         )
         run.reads = source.reads
-        parts, about_pool = packing.unpack_parts(source.pool, writer=way.writer, progress=run.step, **stated)
-        about = source.figures(about_pool)
-        size = 0
-        with files.atomic(output) as temporary, open(temporary, "wb") as out:
-            for part in parts:
+        unpacked = packing.unpack_parts(source.pool, writer=way.writer, progress=run.step, **stated)
+        path, size = target.path(unpacked.note), 0
+        about = source.figures(unpacked.report)
+        with files.atomic(path) as temporary, open(temporary, "wb") as out:
+            for part in unpacked.parts:
                 size += out.write(part)
-        figures = run.done({"output": str(output), "bytes": size} | about, about_pool)
+        known = {"note": unpacked.note.figures} if unpacked.note else {}
+        figures = run.done({"output": str(path), "bytes": size} | known | about, unpacked.report)
     show(figures, as_json)
+    if unpacked.lost_note:
+        warn("the note of the file is lost past repair: its name and its SHA-256 are not known")

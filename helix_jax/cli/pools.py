@@ -112,7 +112,7 @@ def capacity(
 
 def _inspection_tables(report: dict) -> None:
     shown = {name: value for name, value in report.items() if not isinstance(value, (dict, list))}
-    show(shown | {name: report[name] for name in ("needs", "sections") if name in report}, as_json=False)
+    show(shown | {name: report[name] for name in ("needs", "note", "sections") if name in report}, as_json=False)
     if report.get("folding_kcal_per_mol"):
         values = ", ".join(map(str, report["folding_kcal_per_mol"]))
         show({f"kcal/mol with which {len(report['folding_kcal_per_mol'])} strands fold": values}, as_json=False)

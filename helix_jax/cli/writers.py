@@ -16,6 +16,7 @@ from helix_jax.cli.options import Cut, warn_of_primers
 from helix_jax.errors import DecodeError, HelixError
 
 if typing.TYPE_CHECKING:  # imports JAX, for which the refusals of options do not wait
+    from helix_jax.strands.layouts import PacketLayout
     from helix_jax.writer import Writer
 
 Step = Callable[[str, int, int | None], None]
@@ -60,6 +61,15 @@ class Files(Protocol):
         """
         ...
 
+    def size(self, station: Any, layout: "PacketLayout") -> dict[str, int]:
+        """Return what a pool takes before it is written: strands, nucleotides and, of the timing writer, time units.
+
+        Args:
+            station: what will write it (``writer.Writer.open``).
+            layout: its layout.
+        """
+        ...
+
     def opened(
         self, paths: Paths, *, reads: bool, cut: Cut, plot: Path | None, agreed: dict[str, Any], step: Step
     ) -> contextlib.AbstractContextManager[Source]:
@@ -83,7 +93,7 @@ class Files(Protocol):
 class Fasta:
     """FASTA and FASTQ files of the writer of bases."""
 
-    foreign = ("scheme",)
+    foreign = ("scheme", "units_per_second")
 
     @property
     def writer(self) -> "Writer":
@@ -101,6 +111,12 @@ class Fasta:
         warn_of_primers(watch.near_strands)
         figures = inspection.figures(made, output)
         return figures | ({"nt_per_pixel": round(made.nucleotides / pixels, 5)} if pixels else {})
+
+    def size(self, station: Any, layout: "PacketLayout") -> dict[str, int]:
+        """Return the strands and the nucleotides of a pool (``Files.size``)."""
+        nucleotides, ends = station.cost(layout), station.coder.constraints
+        length = station.coder.length + len(ends.left) + len(ends.right)
+        return {"strands": nucleotides // length, "nucleotides": nucleotides}
 
     @contextlib.contextmanager
     def opened(
@@ -186,7 +202,7 @@ class Schedules:
     writer: Any
     foreign = (
         "constraints", "strand_length", "survive", "coverage", "read_errors", "failure", "forbid", "left_primer",
-        "right_primer", "exempt_primers", "primers", "pair", "screen", "reads", "plot", "report",
+        "right_primer", "exempt_primers", "primers", "pair", "screen", "reads", "plot", "report", "nt_per_second",
     )  # fmt: skip
 
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:
@@ -208,6 +224,14 @@ class Schedules:
             "key": pool.header.key.hex(),
         } | inspection.contents(pool.header, pool.layout)
         return figures | ({"time_units_per_pixel": round(pool.time / pixels, 5)} if pixels else {})
+
+    def size(self, station: Any, layout: "PacketLayout") -> dict[str, int]:
+        """Return the strands of a pool, their letters, and the time that they take at most (``Files.size``)."""
+        from helix_jax.timing import pool
+
+        strands = layout.packets + pool.header_strands(self.writer.scheme, layout.header_bytes)
+        letters = strands * self.writer.scheme.frame.rounds
+        return {"strands": strands, "nucleotides": letters, "time_units": station.cost(layout)}
 
     @contextlib.contextmanager
     def opened(

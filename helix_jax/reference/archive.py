@@ -1,12 +1,14 @@
 """The archival decoder reads the content of a pool without JAX and without the range coder of the library.
 
-``python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]`` writes the bytes of a pool or, for a video of
-tokens, its token digits uint8[t, h, w, k] as .npy. It leaves out the update of the decoder (``tokenizer.update``) that
-a pool of `--effort 3` may have behind them, and their sound. The prior's weights are needed where the tokens of the
-pool are coded; the shipped ones are the default. Of other pools of format 2 it writes the sections, as the files of a
-ZIP archive: AV1 as bare OBUs, group by group, which dav1d reads, and Opus packets (``video.sound`` has their format).
+``python -m helix_jax.reference POOL.fasta FILE [PRIOR.safetensors]`` writes the bytes of a pool (out of zstd where that
+is what they are in, and compared with the note where there is one) or, for a video of tokens, its token digits
+uint8[t, h, w, k] as .npy. It leaves out the update of the decoder (``tokenizer.update``) that a pool of `--effort 3`
+may have behind them, and their sound. The prior's weights are needed where the tokens of the pool are coded; the
+shipped ones are the default. Of other pools of format 2 it writes the sections, as the files of a ZIP archive: AV1 as
+bare OBUs, group by group, which dav1d reads, and Opus packets (``video.sound`` has their format).
 """
 
+import hashlib
 import os
 import sys
 import zipfile
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from helix_jax import files
+from helix_jax import compression, files
 from helix_jax.coding import payload, segments
 from helix_jax.prior import stored
 from helix_jax.reference import kernels, token_coder
@@ -56,6 +58,8 @@ def read_pool(
                 digits = mixing.unmix(mixing.from_bytes(rows), head.key, head.mixing)
                 if head.sections:
                     kinds = [section.kind for section in head.sections]
+                    if head.kind == "bytes" and kinds.count("file") == 1:
+                        return _file(_sections(head, mixing.to_bytes(digits), recovered.parts_verified))
                     if "tokens" not in kinds:
                         return _sections(head, mixing.to_bytes(digits), recovered.parts_verified)
                     if not recovered.parts_verified[kinds.index("tokens")]:
@@ -87,6 +91,23 @@ def _sections(
         found.append((section, rows[begin:end].tobytes()[: section.size]))
         begin = end
     return found
+
+
+def _file(found: list[tuple[sections.Section, bytes]]) -> bytes:
+    """Return the bytes of a packed file, which are compared with its note where there is one.
+
+    Raises ValueError where they are lost, are not what the pool states, or do not match the note.
+    """
+    kinds = {section.kind: (section, data) for section, data in found}
+    if "file" not in kinds:
+        raise ValueError("packets of the packed file are lost past repair")
+    section, data = kinds["file"]
+    size = compression.original_size(section)
+    if size is not None:
+        data = b"".join(compression.expanded(iter([data]), size))
+    if "note" in kinds and hashlib.sha256(data).digest() != kinds["note"][1][:32]:
+        raise ValueError("the bytes do not match the SHA-256 of the pool's note")
+    return data
 
 
 def _expand(

@@ -318,12 +318,16 @@ def find_headers(words: UInt32[np.ndarray, "n W"], bits: int) -> tuple[tuple[Hea
     return tuple(headers), mask
 
 
-def is_header(words: UInt32[np.ndarray, "n W"], bits: int) -> Bool[np.ndarray, " n"]:
+def is_header(words: UInt32[np.ndarray, "n W"], bits: int, key: bytes | None = None) -> Bool[np.ndarray, " n"]:
     """Return a mask of the strands that have the form of a header strand and pass its check.
 
-    None of them does where strands of ``bits`` bits are too short for a header.
+    None of them does where strands of ``bits`` bits are too short for a header. With a ``key``, those of other pools do
+    not count (but for 1 in 65,536 pools).
     """
-    return _fields(_bootstrap(bits), words)[2] if usable(bits) else np.zeros(len(words), bool)
+    if not usable(bits):
+        return np.zeros(len(words), bool)
+    index, _, mask = _fields(_bootstrap(bits), words)
+    return mask if key is None else mask & (index >> _SYMBOL_BITS == _tag(key))
 
 
 def _fields(layout, words):

@@ -6,7 +6,7 @@ those that the strands break least. Header strands pass a check of 32 bits, so t
 
 import contextlib
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -86,10 +86,48 @@ def portions(strands: AnyStrands) -> Iterator[UInt8[np.ndarray, "n L"]]:
             yield np.concatenate(parts)
 
 
+class MixedError(DecodeError):
+    """Strands of several pools, of which one has to be picked.
+
+    Attributes:
+        keys: The ids of those that have been found.
+    """
+
+    def __init__(self, keys: Iterable[bytes], noted: Iterable[str] = ()):
+        self.keys = tuple(keys)
+        names = list(dict.fromkeys([*(key.hex() for key in self.keys), *noted]))
+        listed = " or --key ".join(names[:CHOICES]) + (
+            f" and so on, {len(names)} in all" if len(names) > CHOICES else ""
+        )
+        super().__init__(f"several pools are mixed: pick one with its primers, or with --key {listed}")
+
+
 def find_header(
     strands: AnyStrands, written: Written | None = None, key: bytes | None = None, coder: StrandCoder | None = None
 ) -> Found:
-    """Find the header of a pool by trying the named sets on each strand length, as written and as reverse complements.
+    """Find the header of a pool among strands: ``find_headers`` for what must be one.
+
+    Args:
+        strands: See ``portions``.
+        written: See ``find_headers``.
+        key: See ``find_headers``.
+        coder: See ``find_headers``.
+
+    Raises:
+        MixedError: If there is more than one and ``key`` does not pick one.
+        DecodeError: If there is no header.
+    """
+    found = find_headers(strands, written, key, coder)
+    if len(found) > 1:
+        noted = [text for text, _ in getattr(strands, "notes", ()) if key is None or text == key.hex()]
+        raise MixedError([head.header.key for head in found], noted)
+    return found[0]
+
+
+def find_headers(
+    strands: AnyStrands, written: Written | None = None, key: bytes | None = None, coder: StrandCoder | None = None
+) -> list[Found]:
+    """Find headers by trying the named sets on each strand length, as written and as reverse complements.
 
     Args:
         strands: See ``portions``.
@@ -99,10 +137,11 @@ def find_header(
         coder: What wrote the strands, where that is not TK-SCONE with a named set; nothing else is tried then.
 
     Returns:
-        The header, and how the strands are read.
+        The headers, one at least, and how their strands are read. Where there are several pools, these are some of
+        them: the search ends with the first length, set and primers of which it finds any.
 
     Raises:
-        DecodeError: If there is no header, or more than one and ``key`` does not pick one.
+        DecodeError: If there is no header.
     """
     counts, samples = _survey(strands)
     noted = [(text, note) for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
@@ -131,15 +170,7 @@ def find_header(
         raise DecodeError(str(refused)) from refused
     if not heads_by_key:
         raise DecodeError(_no_header(choices, key))
-    if len(heads_by_key) > 1:
-        raise _mixed([*heads_by_key, *(bytes.fromhex(text) for text, _ in noted)])
-    return next(iter(heads_by_key.values()))
-
-
-def _mixed(keys):
-    names = list(dict.fromkeys(key.hex() for key in keys))
-    listed = " or --key ".join(names[:CHOICES]) + (f" and so on, {len(names)} in all" if len(names) > CHOICES else "")
-    return DecodeError(f"several pools are mixed: pick one with its primers, or with --key {listed}")
+    return list(heads_by_key.values())
 
 
 def _no_header(choices, key):
@@ -258,7 +289,7 @@ def check_alone(found: Found, first: Collection[bytes]) -> None:
     valid = headers.find_headers(words, found.coder.bits)[0] if len(words) else ()
     keys = {found.header.key} | {h.key for h in valid if h.tables_hash == found.header.tables_hash}
     if len(keys) > 1:
-        raise _mixed(sorted(keys))
+        raise MixedError(sorted(keys))
 
 
 def as_written(named: constraints.Constraints, written: Written) -> constraints.Constraints:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from helix_jax import compression, notes
 from helix_jax.errors import DecodeError, HelixError
-from helix_jax.strands import checker, header_search, layouts
+from helix_jax.strands import checker, header_search, layouts, received
 from helix_jax.strands.header import Header
 from helix_jax.strands.header_search import AnyStrands
 from helix_jax.strands.layouts import PacketLayout
@@ -72,6 +73,8 @@ def inspect(
             "repair_strands": layout.packets - layout.sources,
             "needs": needs(head, written),
         } | contents(head, layout)
+        if any(section.kind == "note" for section in head.sections):
+            figures["note"] = _note(strands, source)
         length = source.total
     else:
         noted = [note for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
@@ -145,6 +148,9 @@ def contents(head: Header, layout: PacketLayout) -> dict[str, Any]:
         at_most = "" if head.codec == "tokens" else " at most"
         other = f"tokens {second:.2f} dB{at_most} in as much" if second else "tokens do not go into as much"
         figures["why"] = f"AV1 shows {first:.2f} dB of the first second, and {other}"
+    stored = next((section for section in head.sections if section.kind == "file"), None)
+    if stored and (size := compression.original_size(stored)) is not None:
+        figures["compressed"] = f"zstd, {size:,} bytes before"
     figures["sections"] = [
         {
             "kind": section.kind,
@@ -163,6 +169,15 @@ def needs(head: Header, written: Written) -> dict[str, Any]:
     if any(head.model_hash):
         wanted |= {"model": head.model_hash.hex(), "prior": head.prior_hash.hex() if any(head.prior_hash) else ""}
     return {name: value for name, value in wanted.items() if value}
+
+
+def _note(strands, found):
+    """Return the figures of a pool's note, or in words why there are none."""
+    try:
+        note = notes.received(received.read_pool(strands, found=found, key=found.header.key))
+    except DecodeError as error:
+        return str(error)
+    return note.figures if note else "lost"
 
 
 def _add(total, counts):

@@ -78,6 +78,7 @@ def read_pool(
     written: Written | None = None,
     key: bytes | None = None,
     coder: StrandCoder | None = None,
+    found: Found | None = None,
     progress: Progress | None = None,
 ) -> writer.Received:
     """Read the payload from strands, as far as the outer code reaches.
@@ -87,6 +88,7 @@ def read_pool(
         written: See ``find_header``.
         key: See ``find_header``.
         coder: See ``find_header``.
+        found: The header, where it has been looked for already; ``key`` is its key then.
         progress: See ``codec.decode``.
 
     Returns:
@@ -97,7 +99,9 @@ def read_pool(
     """
     if isinstance(strands, dict) and not strands:
         raise DecodeError("no strands")
-    found = strands.found if isinstance(strands, Decoded) else find_header(strands, written, key, coder)
+    if isinstance(strands, Decoded):
+        found = strands.found
+    found = found or find_header(strands, written, key, coder)
     head = found.header
     if key is not None and key != head.key:
         raise DecodeError(f"these strands belong to the pool with key {head.key.hex()}, not to {key.hex()}")
@@ -122,7 +126,7 @@ def read_pool(
             if step:
                 step(len(part))
     if key is None:
-        check_alone(found, tally.header_words)
+        check_alone(found, tally.header_words | tally.others)
     received, collected = tally.collected.received, tally.collected
     missing = layout.sources - int(np.count_nonzero(collected.copies[: layout.sources]))
     at = None if progress is None else lambda _, blocks: progress("repair", 1, blocks)
@@ -151,6 +155,7 @@ class _Tally:
     Attributes:
         collected: Their packets.
         header_words: The words of the distinct header strands, as bytes.
+        others: Likewise those of other pools.
         good: Strands that hold a packet or a part of the header.
         reversed: Those among them that were read as reverse complements.
     """
@@ -158,6 +163,7 @@ class _Tally:
     def __init__(self, found: Found, layout: layouts.PacketLayout):
         self.found, self.layout, self.collected = found, layout, outer.Packets(layout)
         self.header_words: set[bytes] = set()
+        self.others: set[bytes] = set()
         self.good = self.reversed = 0
 
     def read(self, part: UInt8[np.ndarray, "n L"]) -> None:
@@ -176,8 +182,11 @@ class _Tally:
         good &= ok
         self.collected.add(index[good], symbols[good])
         rest = np.flatnonzero(ok & ~good)
-        heads = rest[headers.is_header(words[rest], self.found.coder.bits)]
-        self.header_words.update(row.tobytes() for row in words[heads])
-        good[heads] = True
+        of_any, own = (
+            headers.is_header(words[rest], self.found.coder.bits, key) for key in (None, self.found.header.key)
+        )
+        self.header_words.update(row.tobytes() for row in words[rest[own]])
+        self.others.update(row.tobytes() for row in words[rest[of_any & ~own]])
+        good[rest[own]] = True
         self.good += int(good.sum())
         return good

@@ -168,7 +168,7 @@ def at_quality(
     A smaller size is coded to the same number of bytes instead, where it shows more. The other arguments are those of
     ``fit``.
     """
-    crf = _quarter(63 - 3.5 * quality)
+    crf = crf_of(quality)
     frames = _cut(clip, cuts, progress)
     plan = EFFORTS[effort]
     whole = Way(_scaled(clip, 1), plan.preset)
@@ -179,6 +179,11 @@ def at_quality(
             way = Way(_scaled(clip, scale), plan.preset)
             return _filled(clip, frames, _sum(groups), way, start, most_units, progress)
     return _finished(clip, frames, groups, whole, most_units, progress)
+
+
+def crf_of(quality: float) -> float:
+    """Return the CRF of a quality from 0 to 10, in steps of a quarter."""
+    return _quarter(63 - 3.5 * quality)
 
 
 def _cut(clip, cuts, progress):
@@ -196,7 +201,7 @@ def _cut(clip, cuts, progress):
 
 def _best_scale(clip, frames, most_bytes, plan, scales, progress) -> tuple[float, float]:
     """Return the scale that shows most in that many bytes, and a CRF for it."""
-    chosen = _sample(frames)
+    chosen = sample(frames)
     share = most_bytes * sum(itertools.compress(frames, chosen)) / sum(frames)
     best, crf = None, _guess(clip, most_bytes / sum(frames), scales[0])
 
@@ -231,7 +236,7 @@ def _guess(clip, bytes_per_frame, scale):
     return min(max(50 - _HALVING * math.log2(max(bits, 1e-9) / 0.04), 10.0), 66.0)
 
 
-def _sample(frames):
+def sample(frames: Sequence[int]) -> list[bool]:
     """Return for each group whether it is one of the sample, which has ``_SAMPLE`` frames or a few more."""
     count = math.ceil(len(frames) * min(1, _SAMPLE / sum(frames)))
     places = {(2 * number + 1) * len(frames) // (2 * count) for number in range(count)}

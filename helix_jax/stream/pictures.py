@@ -20,7 +20,7 @@ from helix_jax.errors import HelixError
 from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.sections import HeaderError, Section, numbers
 from helix_jax.stream import fit, groups, preview
-from helix_jax.video import VideoInfo
+from helix_jax.video import Sound, VideoInfo
 from helix_jax.video.signal import Signal
 from helix_jax.writer import Progress, Station
 
@@ -62,6 +62,11 @@ def safer(strands: StrandConfig) -> float | int | Survival:
     return own + SAFER
 
 
+def sound(heard: Sound | None, config: CodecConfig) -> tuple[Content, ...]:
+    """Return a clip's sound as a content, which is better protected than the picture; () without sound."""
+    return (Content("sound", heard.to_bytes(), safer(config.strands)),) if heard else ()
+
+
 def encode(
     video: groups.Source,
     beside: Sequence[Content],
@@ -86,7 +91,7 @@ def encode(
     Raises:
         HelixError: The rate or budget does not pay for the lowest quality.
     """
-    plan = _planned(video, beside, about, config, station)
+    plan = planned(video, beside, about, config, station)
     frames, units = plan.frames, len(plan.frames)
     most, shown = limit(video.info, config), None
     if most is None:
@@ -118,20 +123,22 @@ def bare(
     video: groups.Source, beside: Sequence[Content], about: Mapping[str, Any], config: CodecConfig, station: Station
 ) -> int:
     """Return what a pool takes with empty groups and no preview. The arguments are those of ``encode``."""
-    plan = _planned(video, beside, about, config, station)
+    plan = planned(video, beside, about, config, station)
     return station.cost(plan.layout([0] * len(plan.frames), 0))
 
 
-def _planned(video, beside, about, config, station):
+def planned(
+    video: groups.Source, beside: Sequence[Content], about: Mapping[str, Any], config: CodecConfig, station: Station
+) -> "Plan":
     """Return the plan of a pool, with as many groups as its header has room to describe.
 
-    Raises HeaderError where it has not even room for one.
+    The arguments are those of ``encode``. Raises HeaderError where there is not even room for one group.
     """
     lengths, most = groups.lengths(video), groups.MOST
     protected = _preview_redundancy(config.strands.redundancy_of("av1"))
     while True:
         frames = tuple(map(sum, groups.merged(lengths, most)))
-        plan = _Plan(video, tuple(beside), about, station, frames, protected, lengths)
+        plan = Plan(video, tuple(beside), about, station, frames, protected, lengths)
         try:
             station.cost(plan.layout([1 << 20] * len(frames), 1 << 20))
         except HeaderError:
@@ -142,6 +149,13 @@ def _planned(video, beside, about, config, station):
             return plan
         else:
             return plan
+
+
+def foreseen(plan: "Plan", size: int, share: float | int) -> PacketLayout:
+    """Return the layout of a pool whose picture takes about ``size`` bytes, with a preview that fills its share."""
+    picture = plan.shares(size)
+    whole = plan.cost(picture, 0) / (1 - share)
+    return plan.layout(picture, _room(plan, picture, whole, share, None) if math.isfinite(whole) else 0)
 
 
 def _preview_redundancy(redundancy):
@@ -250,7 +264,7 @@ def _greatest(fits: Callable[[int], bool], high: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class Plan:
     """What a pool of a clip consists of.
 
     Attributes:

@@ -372,6 +372,11 @@ def _layout(scheme, layout):
     return dataclasses.replace(layout, bits=bits, index_bits=index_bits, check_bits=check_bits)
 
 
+def header_strands(scheme: Scheme, size: int) -> int:
+    """Return how many strands a header of ``size`` bytes takes."""
+    return _header_layout(scheme, size).packets
+
+
 def _header_layout(scheme, size=headers.SIZE):
     """Return the layout of the strands of a header of ``size`` bytes: twice as many as it takes."""
     width = symbol_bytes(scheme)

@@ -7,6 +7,7 @@ without the promise that all of it can be read.
 
 from helix_jax.config import Preparation
 from helix_jax.video.clip import SUFFIXES, Clip, Complete, VideoError, VideoInfo
+from helix_jax.video.images import is_clip
 from helix_jax.video.muxing import check_output, remux
 from helix_jax.video.reading import Frame, VideoReader, frames, open_video
 from helix_jax.video.signal import Signal
@@ -27,6 +28,7 @@ __all__ = [
     "VideoWriter",
     "check_output",
     "frames",
+    "is_clip",
     "open_video",
     "remux",
 ]

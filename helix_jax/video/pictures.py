@@ -5,7 +5,8 @@ Colours follow the file's own matrix and range; where the file states none, FFmp
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -19,6 +20,7 @@ UPRIGHT = (1, 0, 0, 1)
 HDR = {16: "PQ", 18: "HLG"}  # transfer functions (H.273) that no SDR screen follows
 WIDE = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}  # primaries beyond those of BT.709
 _UNSPECIFIED, _RESERVED = 2, (0, 3)
+_EXIF = 31  # FFmpeg's AV_FRAME_DATA_EXIF
 _TO_BT709 = "out_primaries=bt709:out_transfer=bt709:flags=bilinear+accurate_rnd+full_chroma_int"
 
 
@@ -132,8 +134,12 @@ def orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
     Raises PictureError for a rotation that is no multiple of 90 degrees.
     """
-    every: Any = frame.side_data
-    side_data = every.get(SideData.DISPLAYMATRIX)
+    every: Any
+    try:
+        every = frame.side_data
+    except ValueError:  # PyAV does not know EXIF, which is there beside the matrix that FFmpeg makes of it
+        every = _without_exif(frame).side_data
+    side_data = cast(Any, every).get(SideData.DISPLAYMATRIX)
     if side_data is None:
         return UPRIGHT
     matrix = np.frombuffer(side_data, np.int32)[[0, 1, 3, 4]] / 65536  # 16.16 fixed point
@@ -147,6 +153,20 @@ def orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     ):
         raise PictureError(f"turned by {frame.rotation} degrees, not a multiple of 90")
     return a, b, c, d
+
+
+def _without_exif(frame):
+    tick = frame.time_base or Fraction(1)
+    colours = f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}"
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add("buffer", f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:"
+                  f"time_base={tick.numerator}/{tick.denominator}:{colours}"),
+        graph.add("sidedata", f"mode=delete:type={_EXIF}"),
+        graph.add("buffersink"),
+    ).configure()  # fmt: skip
+    graph.vpush(frame)
+    return graph.vpull()
 
 
 def upright(

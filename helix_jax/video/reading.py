@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from helix_jax.config import Preparation
-from helix_jax.video import frame_rate, not_kept, pictures, planes
+from helix_jax.video import frame_rate, images, not_kept, pictures, planes
 from helix_jax.video.clip import VideoError, VideoInfo
 from helix_jax.video.signal import Signal
 from helix_jax.video.sound import Sound
@@ -40,6 +40,8 @@ class _Source:
 
     path: Path
     name: str
+    sequence: tuple[Path, ...] = ()  # the images, of which ``path`` is the first
+    fps: Fraction = images.RATE  # of them
 
     def __str__(self):
         return self.name
@@ -188,7 +190,9 @@ def open_video(path: str | os.PathLike, prepare: Preparation = _AS_IT_IS, *, nam
             short, of a variable frame rate (unless it is resampled), of a size that changes, in colours that cannot be
             converted, or turned by what is no multiple of 90 degrees.
     """
-    source = _Source(Path(path), str(path) if name is None else name)
+    sequence = images.sequence(path)
+    first_file, called = sequence[0] if sequence else Path(path), str(path) if name is None else name
+    source = _Source(first_file, called, sequence, prepare.fps or images.RATE)
     if not source.path.is_file():
         raise VideoError(f"{source}: no such file")
     if source.path.stat().st_size == 0:
@@ -210,7 +214,10 @@ def open_video(path: str | os.PathLike, prepare: Preparation = _AS_IT_IS, *, nam
             timestamps.append(frame.pts)
             length = frame.duration or 0  # after the loop: of the last frame
     assert first is not None, "_frames gives one or raises"
-    fps, shown = _timing(source, timestamps, first.time_base, length, rates, guessed, prepare.fps)
+    if images.is_image(source.path) and len(timestamps) == max(1, len(sequence)):
+        fps, shown = source.fps, (1,) * len(timestamps)
+    else:
+        fps, shown = _timing(source, timestamps, first.time_base, length, rates, guessed, prepare.fps)
     traits = pictures.traits(first)
     interlaced = "interlaced" if flagged else "all" if fields else ""
     with _named(source):
@@ -269,10 +276,34 @@ def _video_streams(source, container):
 
 def _decoded(source):
     """Yield every frame as an av.VideoFrame. Raises VideoError, see ``_frames``."""
+    if source.sequence:
+        yield from _images(source)
+        return
     with _reading(source) as container:
         streams, chosen = _video_streams(source, container)
         streams[chosen].thread_type = "AUTO"
         yield from _frames(source, container, streams[chosen])
+
+
+def _images(source):
+    """Yield the images of a sequence, which must look alike but for what they show."""
+    first = turned = None
+    for number, path in enumerate(source.sequence):
+        one = _Source(path, str(path))
+        every = list(itertools.islice(_decoded(one), 2))
+        if len(every) > 1:
+            raise VideoError(f"{one}: it has several pictures, and an image of a sequence has one; take it out")
+        frame = every[0]
+        first, turned = first or frame, turned or pictures.orientation(frame)
+        if (frame.height, frame.width, pictures.orientation(frame)) != (first.height, first.width, turned):
+            before = f"{source.sequence[0].name} of {first.width}x{first.height}"
+            raise VideoError(
+                f"{one}: it has {frame.width}x{frame.height} pixels, or is turned otherwise, unlike {before}: give "
+                "images of one size and orientation",
+                f"the size changes to {frame.width}x{frame.height}",
+            )
+        frame.pts, frame.time_base = number, 1 / source.fps
+        yield frame
 
 
 def _frames(source, container, stream):

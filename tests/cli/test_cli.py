@@ -365,7 +365,7 @@ def test_progress_on_a_terminal(tmp_path, on_terminal):
 
 def test_every_command_has_help(run_cli):
     for command in app.app.registered_commands:
-        result = run_cli(command.callback.__name__.replace("_", "-"), "--help")
+        result = run_cli(command.name or command.callback.__name__.replace("_", "-"), "--help")
         assert result.exit_code == DONE
         assert command.callback.__doc__.split()[0] in result.stdout
 

@@ -341,7 +341,7 @@ def test_output_that_cannot_be_written(tmp_path, clip, video_pool, refused, fold
         (["create it first"], ("encode", clip, "-o", nowhere / "a.fasta", *model, *CHEAP)),
         (["create it first"], ("decode", video_pool, "-o", nowhere / "a.mp4", *model)),
         ([".mp4"], ("decode", video_pool, "-o", folder / "a.avi", *model)),
-        (["is a folder"], ("unpack", pool, "-o", folder)),
+        (["knows no name for its file"], ("unpack", pool, "-o", folder)),
     ):
         refused(WRONG_USE, words, *arguments)
     assert not nowhere.exists()

@@ -105,7 +105,7 @@ def parameters(function):
         flags = [flag for flag in getattr(info, "param_decls", None) or () if flag.startswith("--")]
         is_option = isinstance(info, typer.models.OptionInfo)
         flag = (flags or [f"--{name.replace('_', '-')}"])[0] if is_option else ""
-        path = kind is Path or Path in typing.get_args(kind)
+        path = kind is Path or Path in typing.get_args(kind) or name == "output"  # which may name a folder: a text
         yield name, flag, path, parameter.default is inspect.Parameter.empty
 
 

@@ -153,7 +153,7 @@ def test_a_trial_comes_back(tiny_trial):
 
 def test_waterfall_ends_at_what_was_measured(tiny_trial):
     """Every part costs something, and the last figure is payload bits over the time of the schedule."""
-    made = packing.pack(bytes(60), writer=pool.Timing(TINY))
+    made = packing.pack(bytes(60), writer=pool.Timing(TINY), compress=False)
     schedule, parts = made.schedule, end_to_end.waterfall(made)
     values = [value for _, value in parts]
     assert all(after <= before + 1e-12 for before, after in itertools.pairwise(values))
@@ -168,7 +168,7 @@ def test_waterfall_ends_at_what_was_measured(tiny_trial):
 def test_mended_runs_are_in_a_copy():
     """Nothing is lost in all copies then: the bases read are as many more as runs were lost."""
     poor = dataclasses.replace(TINY, law=channel.Binomial.uniform(0.3))
-    schedule = packing.pack(bytes(60), writer=pool.Timing(poor)).schedule
+    schedule = packing.pack(bytes(60), writer=pool.Timing(poor), compress=False).schedule
     reads, lost, in_all = end_to_end._reads(fresh_key(), poor, schedule, False)
     mended, same, also = end_to_end._reads(fresh_key(), poor, schedule, True)
     assert (lost, in_all) == (same, also)

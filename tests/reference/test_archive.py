@@ -115,3 +115,14 @@ def test_sections_of_the_golden_pool():
     film = codec.film(kept)
     assert tuple(data for section, data in found if section.kind == "av1") == film.stream
     assert found[1][1] == film.sound.to_bytes()
+
+
+def test_a_file_with_a_note_in_zstd():
+    text = b"the same words again and again, " * 20
+    config = dataclasses.replace(CONFIG, note=True)
+    pool = codec.pack(text, config=config, name="words.txt")
+    assert [section.kind for section in pool.header.sections] == ["note", "file"]
+    assert pool.header.sections[1].details
+    assert archive.read_pool({120: pool.strands}) == text
+    kept = fasta.read(Path(__file__).parents[1] / "golden" / "note_goldman_150.fasta")
+    assert len(archive.read_pool(kept)) == 300

@@ -312,7 +312,7 @@ def test_a_long_clip_has_as_many_groups_as_its_header_has_room_for(length, monke
     clip = types.SimpleNamespace(info=info, signal=Signal(), yuv=lambda: iter(()))
     about = pictures_of.fields(info, Signal(), (30.0, 20.0))
     station = packing.BASES.open(config)
-    plan = pictures_of._planned(clip, (), about, config, station)
+    plan = pictures_of.planned(clip, (), about, config, station)
     assert sum(plan.frames) == 2600
     assert len(plan.frames) == (100 if length == 150 else len(plan.frames))
     assert len(plan.frames) > 25

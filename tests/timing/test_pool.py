@@ -45,7 +45,7 @@ FIRST = 2 * -(-header.SIZE // SIZE)  # strands of the header
 
 
 def encode(data, scheme=SCHEME, **others):
-    return packing.pack(data, writer=timing.Timing(scheme), **others).schedule
+    return packing.pack(data, writer=timing.Timing(scheme), compress=False, **others).schedule
 
 
 def decode(reads, scheme=SCHEME, **others):

@@ -313,7 +313,7 @@ def test_not_a_video(tmp_path):
     empty.touch()
     refused(empty, "is empty")
     refused(tmp_path / "nothing.mp4", "no such file")
-    refused(tmp_path, "no such file")
+    refused(tmp_path, "this folder has no image")
     refused(make_sound(tmp_path / "sound.m4a"), "sound but no picture")
 
 

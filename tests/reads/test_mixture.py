@@ -1,0 +1,117 @@
+"""Every pool of a mixture is listed: of several sets, lengths and primers, damaged ones too, of strands and reads."""
+
+import json
+
+import numpy as np
+import pytest
+
+from helix_jax import codec, packing, video
+from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.strands import fasta
+
+LEFT, RIGHT = "ACGTCATGCTAGTCAGTACG", "TGCATCGATCAGTCGTAGCA"
+GENERATOR = np.random.default_rng(3)
+
+
+def config(name, length=100, **options):
+    return CodecConfig(constraints=name, note=True, strands=StrandConfig(length=length, redundancy=0.3, **options))
+
+
+@pytest.fixture(scope="module")
+def pools():
+    """Four pools: two in one set, one of another length, one with primers."""
+    data = [GENERATOR.bytes(size) for size in (600, 300, 500, 400)]
+    return [
+        packing.pack(data[0], config=config("goldman"), name="one.bin"),
+        packing.pack(data[1], config=config("goldman"), name="two.bin"),
+        packing.pack(data[2], config=config("strand", 120), name="three.bin"),
+        packing.pack(data[3], config=config("goldman", 60, left_primer=LEFT, right_primer=RIGHT), name="four.bin"),
+    ]
+
+
+def written(folder, pools):
+    """Their files one after the other."""
+    parts = []
+    for number, pool in enumerate(pools):
+        fasta.write_pool(folder / f"{number}.fasta", pool)
+        parts.append((folder / f"{number}.fasta").read_text())
+    (folder / "tube.fasta").write_text("".join(parts))
+    return folder / "tube.fasta"
+
+
+@pytest.mark.usefixtures("cheap_sets")
+def test_strands(tmp_path, pools, run_cli):
+    result = run_cli("list", written(tmp_path, pools), "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    told = json.loads(result.stdout)
+    assert told["strands_of_no_pool"] == 0
+    by_key = {figures["key"]: figures for figures in told["pools"]}
+    assert by_key.keys() == {pool.header.key.hex() for pool in pools}
+    sizes = {"one.bin": 600, "two.bin": 300, "three.bin": 500, "four.bin": 400}
+    for pool, (name, size) in zip(pools, sizes.items(), strict=True):
+        figures = by_key[pool.header.key.hex()]
+        assert (figures["name"], figures["size"], figures["kind"], figures["decodable"]) == (name, size, "file", "yes")
+        assert figures["strands"] == figures["strands_written"] == pool.count
+        assert (figures["left_primer"] == LEFT) == (name == "four.bin")
+    table = run_cli("list", tmp_path / "tube.fasta").stdout
+    assert all(name in table for name in sizes)
+
+
+@pytest.mark.usefixtures("cheap_sets")
+def test_what_is_damaged_or_not_found_is_told(tmp_path, pools, run_cli):
+    first, *_, primed = pools
+    sequences = ["".join("ACGT"[base] for base in row) for pool in (first, primed) for row in pool.strands]
+    lost = [n for n in range(first.header_strands, first.count) if n % 2]
+    kept = [sequence for number, sequence in enumerate(sequences) if number not in lost]
+    path = tmp_path / "bare.fasta"
+    path.write_text("".join(f">{n}\n{sequence}\n" for n, sequence in enumerate(kept)))
+    result = run_cli("list", path, "--json")
+    told = json.loads(result.stdout)
+    (figures,) = told["pools"]
+    assert (figures["decodable"], figures["strands"]) == ("no", first.count - len(lost))
+    assert told["strands_of_no_pool"] == primed.count
+    assert f"{primed.count} strands belong to no pool that is found" in result.stderr
+    given = run_cli("list", path, "--json", "--left-primer", LEFT, "--right-primer", RIGHT)
+    assert {figures["decodable"] for figures in json.loads(given.stdout)["pools"]} >= {"yes"}
+
+
+@pytest.mark.usefixtures("cheap_sets")
+def test_a_video_with_holes(tmp_path, run_cli):
+    frames = GENERATOR.integers(0, 256, (4, 24, 32, 3), np.uint8)
+    pool = codec.encode(
+        video.Clip(frames), config=CodecConfig(codec="av1", constraints="goldman", preview=0.4, quality=4)
+    )
+    block, _ = pool.layout.locate(np.arange(pool.layout.packets))
+    kinds = [section.kind for section in pool.header.sections]
+    of_picture = np.flatnonzero(np.array(pool.layout.block_parts)[block] == kinds.index("av1"))
+    for lost, decodable in ((0, "yes"), (len(of_picture), "with loss")):
+        kept = np.delete(pool.strands, pool.header_strands + of_picture[:lost], axis=0)
+        fasta.write(tmp_path / "a.fasta", kept, lambda i: "")
+        (figures,) = json.loads(run_cli("list", tmp_path / "a.fasta", "--json").stdout)["pools"]
+        assert (figures["kind"], figures["frames"], figures["decodable"]) == ("av1", 4, decodable)
+
+
+@pytest.mark.usefixtures("cheap_sets")
+def test_no_pool(tmp_path, run_cli):
+    (tmp_path / "a.fasta").write_text(">a\n" + "ACGT" * 25 + "\n")
+    result = run_cli("list", tmp_path / "a.fasta")
+    assert (result.exit_code, result.stderr.count("\n")) == (4, 1)
+    assert "no header strand" in result.stderr
+    (tmp_path / "empty.fasta").write_text("")
+    result = run_cli("list", tmp_path / "empty.fasta")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.usefixtures("cheap_sets", "one_shape")
+def test_reads(tmp_path, run_cli):
+    """Two pools in one set from their reads."""
+    small = [packing.pack(GENERATOR.bytes(40), config=config("goldman"), name=name) for name in ("a", "b")]
+    sequences = ["".join("ACGT"[base] for base in row) for pool in small for row in pool.strands]
+    path = tmp_path / "reads.fasta"
+    path.write_text("".join(f">{n}\n{sequence}\n" for n, sequence in enumerate(sequences)))
+    result = run_cli("list", path, "--reads", "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert {figures["name"] for figures in told["pools"]} == {"a", "b"}
+    assert {figures["decodable"] for figures in told["pools"]} == {"yes"}
+    assert (told["reads"], told["reads_of_no_pool"]) == (len(sequences), 0)
