@@ -1,13 +1,16 @@
 """Every pool of a mixture is listed: of several sets, lengths and primers, damaged ones too, of strands and reads."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from helix_jax import codec, packing, video
 from helix_jax.config import CodecConfig, StrandConfig
-from helix_jax.strands import fasta
+from helix_jax.errors import DecodeError
+from helix_jax.reads import mixture
+from helix_jax.strands import fasta, header_search, received
 
 LEFT, RIGHT = "ACGTCATGCTAGTCAGTACG", "TGCATCGATCAGTCGTAGCA"
 GENERATOR = np.random.default_rng(3)
@@ -115,3 +118,29 @@ def test_reads(tmp_path, run_cli):
     assert {figures["name"] for figures in told["pools"]} == {"a", "b"}
     assert {figures["decodable"] for figures in told["pools"]} == {"yes"}
     assert (told["reads"], told["reads_of_no_pool"]) == (len(sequences), 0)
+
+
+@pytest.mark.usefixtures("cheap_sets")
+def test_each_pool_of_mixed_reads_is_recovered(pools, monkeypatch):
+    """``recover`` refuses a mixture and names its keys; each is then recovered, and what none used is counted."""
+    rows = np.concatenate([pool.strands for pool in pools[:2]])
+
+    def recovered(chunks, *, key=None, progress=None):
+        assert chunks == [("reads",)]
+        try:
+            found = header_search.find_header({100: rows}, key=key)
+        except DecodeError as error:
+            raise DecodeError(f"{error}; so many reads") from error
+        words, ok = found.coder.read(rows)
+        own = received.Decoded(found, rows[ok], words[ok])
+        return own, SimpleNamespace(reads=1000, coverage=((2, 100, 7), (3, 50, 1)))
+
+    monkeypatch.setattr(mixture.recover, "recover", recovered)
+    found, reads, rest = mixture.of_reads([("reads",)])
+    assert {member.figures["name"] for member in found} == {"one.bin", "two.bin"}
+    assert {member.decodable for member in found} == {"yes"}
+    assert [member.strands for member in found] == [member.written for member in found]
+    assert (reads, rest) == (1000, 1000 - 2 * (2 * 100 + 3 * 50))
+    rows = rows[:2]
+    with pytest.raises(DecodeError, match="no header strand"):
+        mixture.of_reads([("reads",)])
