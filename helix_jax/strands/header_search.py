@@ -149,21 +149,23 @@ def find_headers(
     # What the comments say counts only where what the caller states is not found: they may be those of other pools.
     given, others = ([], [*notes, Written()]) if written is None else ([written], notes)
     choices = list(dict.fromkeys([*given, *others]))
-    stages = [stage for stage in (given, choices[len(given) :]) if stage]
+    stages = given, choices[len(given) :]
     heads_by_key, refused = {}, None
     lengths = sorted(counts, key=lambda total: -counts[total])[:LENGTHS]
     # Strands as written come before reversed ones, and the commonest length comes first.
-    tries = itertools.chain(*(itertools.product([n], (False, True), lengths, stage) for n, stage in enumerate(stages)))
-    for stage, turn, total, choice in tries:
-        if ((stage or turn) and heads_by_key) or len(heads_by_key) > 1 or key in heads_by_key:
+    for stage in stages:
+        for turn, total, choice in itertools.product((False, True), lengths, stage):
+            if (turn and heads_by_key) or len(heads_by_key) > 1 or key in heads_by_key:
+                break
+            if coder is None:
+                likely = _coders(strands, samples[total], counts[total], total, choice, turn, total == lengths[0])
+            else:
+                likely = [coder] if coder.length == total - choice.ends else []
+            here, error = _find_in(strands, total, choice, turn, key, likely)
+            heads_by_key |= {head.header.key: head for head in here if head.header.key not in heads_by_key}
+            refused = refused or error
+        if heads_by_key and (key is None or key in heads_by_key):
             break
-        if coder is None:
-            likely = _coders(strands, samples[total], counts[total], total, choice, turn, total == lengths[0])
-        else:
-            likely = [coder] if coder.length == total - choice.ends else []
-        here, error = _find_in(strands, total, choice, turn, key, likely)
-        heads_by_key |= {head.header.key: head for head in here if head.header.key not in heads_by_key}
-        refused = refused or error
     if key is not None:
         heads_by_key = {k: v for k, v in heads_by_key.items() if k == key}
     if not heads_by_key and refused:

@@ -155,7 +155,7 @@ def test_each_file_from_the_strands_of_all(tube, tmp_path, run_cli):
         result = run_cli("unpack", tube / "tube.fasta", "-o", tmp_path / name, *chosen)
         assert (result.exit_code, result.stderr) == (DONE, "")
         assert (tmp_path / name).read_bytes() == content
-        assert run_cli("inspect", tube / "tube.fasta", *chosen).exit_code == DONE
+        assert run_cli("inspect", tube / f"{name}.fasta", *chosen).exit_code == DONE
 
 
 def test_without_a_pair_the_pools_are_named(tube, tmp_path, run_cli):
@@ -173,7 +173,8 @@ def test_without_a_pair_the_pools_are_named(tube, tmp_path, run_cli):
 
 def test_a_file_from_the_reads_of_all(tube, tmp_path, run_cli):
     reads = tmp_path / "reads.fastq"
-    assert run_cli("simulate", tube / "tube.fasta", "-o", reads, "--coverage", 10).exit_code == DONE
+    simulated = run_cli("simulate", tube / "tube.fasta", "-o", reads, "--coverage", 6, "--preset", "illumina")
+    assert simulated.exit_code == DONE
     chosen = ("--primers", tube / "library.csv", "--pair", "P0002")
     result = run_cli("unpack", reads, "-o", tmp_path / "out", *chosen)
     assert result.exit_code == DONE, result.stderr

@@ -106,3 +106,6 @@ def test_a_mixture_names_every_key(primed):
     with pytest.raises(DecodeError, match="several pools are mixed") as caught:
         header_search.find_header(Noted(*primed))
     assert all(f"--key {pool.header.key.hex()}" in str(caught.value) for pool in primed)
+    with pytest.raises(DecodeError, match="several pools are mixed") as caught:  # also with primers of none of them
+        header_search.find_header(Noted(*primed), Written((), "ACGTACGT", "CATGCATG"))
+    assert all(f"--key {pool.header.key.hex()}" in str(caught.value) for pool in primed)
