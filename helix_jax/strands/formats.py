@@ -87,7 +87,7 @@ def recognise(head: bytes) -> Format | None:
 def _table(text):
     """Return whether a text is a table without sequences (``sheets`` reads those with some)."""
     lines = [line for line in text.splitlines()[:8] if line.strip()]
-    if any(_SEQUENCE.search(line) for line in lines):
+    if b"\0" in text or any(_SEQUENCE.search(line) for line in lines):
         return False
     counts = ({line.count(mark) for line in lines} for mark in (b",", b";", b"\t"))
     return len(lines) > 1 and any(len(seen) == 1 and 0 not in seen for seen in counts)
