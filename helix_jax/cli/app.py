@@ -176,6 +176,7 @@ def decode(
     weights: options.Weights,
     agreed: options.Agreed,
     cut: options.Cut,
+    taking: options.Taking,
     reads: options.Reads = False,
     plot: options.Plot = None,
     report: options.RunReport = None,
@@ -207,7 +208,7 @@ def decode(
         stated = agreed.arguments
         run = stack.enter_context(run_report.Run(report, step))
         source = stack.enter_context(
-            way.opened(named.files, reads=reads, cut=cut, plot=plot, agreed=stated, step=run.step)
+            way.opened(named.files, reads=reads, cut=cut, taking=taking, plot=plot, agreed=stated, step=run.step)
         )
         run.reads = source.reads
         film = codec.film(source.pool, weights.given, writer=way.writer, progress=run.step, **stated)

@@ -215,6 +215,47 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Taking:
+    """How a sequencer's reads are taken.
+
+    Raises:
+        HelixError: A number is out of range.
+    """
+
+    max_reads: Annotated[
+        int | None,
+        Option(
+            "Take the first N reads at most. Even without it no more are taken than the pool needs.",
+            metavar="N",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Option(
+            "Divide the work on reads between N processes of this machine, each of which has its share of the cores, "
+            "and its own memory (with Dask: pip install 'helix-jax[cluster]').",
+            metavar="N",
+        ),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        Option(
+            "Divide it between the workers of a Dask cluster that is running, whose scheduler has this address.",
+            metavar="tcp://HOST:PORT",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("max-reads", self.max_reads), ("workers", self.workers)):
+            if value is not None and value < 1:
+                raise HelixError(f"--{name} {value}: give 1 or more")
+        if self.workers and self.scheduler:
+            raise HelixError(
+                f"--workers {self.workers} starts a cluster, and --scheduler {self.scheduler} joins one: give one"
+            )
+
+
+@dataclass(frozen=True)
 class Weights:
     """The files of the nets."""
 

@@ -67,6 +67,7 @@ def unpack(
     scheme: Scheme = "talk",
     agreed: options.Agreed,
     cut: options.Cut,
+    taking: options.Taking,
     reads: options.Reads = False,
     plot: options.Plot = None,
     report: options.RunReport = None,
@@ -91,7 +92,7 @@ def unpack(
         stated = agreed.arguments
         run = stack.enter_context(run_report.Run(report, step))
         source = stack.enter_context(
-            way.opened(named.files, reads=reads, cut=cut, plot=plot, agreed=stated, step=run.step)
+            way.opened(named.files, reads=reads, cut=cut, taking=taking, plot=plot, agreed=stated, step=run.step)
         )
         run.reads = source.reads
         unpacked = packing.unpack_parts(source.pool, writer=way.writer, progress=run.step, **stated)

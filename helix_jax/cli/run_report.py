@@ -152,6 +152,8 @@ def advice(reads: "ReadReport | None", found: "Report | None") -> str:
     if found.lost_packets:
         said = estimate.remedy(reads.reads)
         return f"{said[0].upper()}{said[1:]}."
+    if reads.reads_left:
+        return f"{reads.reads:,} of {reads.reads + reads.reads_left:,} reads were enough; the others were left."
     if reads.more_reads:
         return f"This was narrow: about {reads.more_reads:,} more reads would make another such run safe."
     if estimate.reads is None:
@@ -216,6 +218,8 @@ def _fates(reads: "ReadReport") -> Iterable[tuple[str, Any]]:
     if other > 0:
         yield "unusable for other reasons", other
     yield "all reads", reads.reads
+    if reads.reads_left:
+        yield "reads left beside them, as they were enough", reads.reads_left
     if reads.without_quality:
         yield "of them without real qualities", reads.without_quality
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from helix_jax.cli.console import files_of, left_out_of, warn_of_files
-from helix_jax.cli.options import Cut, warn_of_primers
+from helix_jax.cli.options import Cut, Taking, warn_of_primers
 from helix_jax.errors import DecodeError, HelixError
 
 if typing.TYPE_CHECKING:  # imports JAX, for which the refusals of options do not wait
@@ -71,7 +71,15 @@ class Files(Protocol):
         ...
 
     def opened(
-        self, paths: Paths, *, reads: bool, cut: Cut, plot: Path | None, agreed: dict[str, Any], step: Step
+        self,
+        paths: Paths,
+        *,
+        reads: bool,
+        cut: Cut,
+        taking: Taking,
+        plot: Path | None,
+        agreed: dict[str, Any],
+        step: Step,
     ) -> contextlib.AbstractContextManager[Source]:
         """Open the files of what came back.
 
@@ -79,6 +87,7 @@ class Files(Protocol):
             paths: the files, as ``records.opened`` takes them.
             reads: value of --reads.
             cut: values of --adapter and --umi.
+            taking: how many reads are taken, and who works on them.
             plot: value of --plot.
             agreed: keyword arguments of ``codec.decode`` that the caller stated.
             step: called as step(station, done, total).
@@ -120,7 +129,15 @@ class Fasta:
 
     @contextlib.contextmanager
     def opened(
-        self, paths: Paths, *, reads: bool, cut: Cut, plot: Path | None, agreed: dict[str, Any], step: Step
+        self,
+        paths: Paths,
+        *,
+        reads: bool,
+        cut: Cut,
+        taking: Taking,
+        plot: Path | None,
+        agreed: dict[str, Any],
+        step: Step,
     ) -> Iterator[Source]:
         """Open strands, or recover them from reads (``Files.opened``).
 
@@ -147,13 +164,24 @@ class Fasta:
                     raise HelixError(
                         f"--adapter and --umi: {source.name} holds strands, and only reads have them; add --reads"
                     )
+                if taking != Taking():
+                    raise HelixError(
+                        f"--max-reads, --workers and --scheduler are for reads, and {source.name} holds strands; add "
+                        "--reads if they are reads"
+                    )
                 strands = fasta.Strands(source)
                 yield Source(
                     strands, lambda report: files_of(source) | left_out_of(source) | dataclasses.asdict(report)
                 )
                 return
             reads_of = inserts.Inserts(source, cut.trim(agreed["primers"]))
-            recovered, about_reads = _recovered(reads_of, agreed, step)
+            limits: dict[str, Any] = {"max_reads": taking.max_reads, "count_left": _have_ends(paths)}
+            with contextlib.ExitStack() as stack:
+                if taking.workers or taking.scheduler:
+                    from helix_jax.reads import spread
+
+                    limits["hands"] = stack.enter_context(spread.started(taking.workers, taking.scheduler))
+                recovered, about_reads = _recovered(reads_of, agreed | limits, step)
             about_files = files_of(source) | reads_of.figures
             yield Source(
                 recovered, lambda report: about_files | reads_figure.merged(report, about_reads, plot), about_reads
@@ -170,6 +198,11 @@ def _opened(paths: Paths, again: bool = False) -> Iterator[Any]:
             yield source
         finally:
             warn_of_files(source)
+
+
+def _have_ends(paths: Paths) -> bool:
+    """Return whether all inputs are files; the end of a stream may be far away, and need not be waited for."""
+    return all(os.path.isfile(path) for some in paths for path in (some if isinstance(some, tuple) else (some,)))
 
 
 def _recovered(source: Any, agreed: dict[str, Any], step: Step) -> tuple[Any, Any]:
@@ -202,7 +235,8 @@ class Schedules:
     writer: Any
     foreign = (
         "constraints", "strand_length", "survive", "coverage", "read_errors", "failure", "forbid", "left_primer",
-        "right_primer", "exempt_primers", "primers", "pair", "screen", "reads", "plot", "report", "nt_per_second",
+        "right_primer", "exempt_primers", "primers", "pair", "screen", "reads", "max_reads", "workers", "scheduler",
+        "plot", "report", "nt_per_second",
     )  # fmt: skip
 
     def save(self, output: Path, made: Any, pixels: int = 0) -> dict[str, Any]:
@@ -235,12 +269,20 @@ class Schedules:
 
     @contextlib.contextmanager
     def opened(
-        self, paths: Paths, *, reads: bool, cut: Cut, plot: Path | None, agreed: dict[str, Any], step: Step
+        self,
+        paths: Paths,
+        *,
+        reads: bool,
+        cut: Cut,
+        taking: Taking,
+        plot: Path | None,
+        agreed: dict[str, Any],
+        step: Step,
     ) -> Iterator[Source]:
         """Read the bases of all reads into memory (``Files.opened``).
 
-        Its files hold reads in any case, and there is neither a picture nor a page of them: ``reads``, ``plot`` and
-        ``report`` are ``foreign``.
+        Its files hold reads in any case, and there is neither a picture nor a page of them: ``reads``, those
+        of ``taking``, ``plot`` and ``report`` are ``foreign``.
 
         Raises:
             RecordsError: The file holds no reads.

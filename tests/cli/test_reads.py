@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helix_jax import video
-from helix_jax.reads import fastq
+from helix_jax.reads import fastq, portions
 from helix_jax.strands import fasta
 
 CHEAP = ("--constraints", "strand", "--strand-length", "100")
@@ -17,7 +17,7 @@ BLOB = np.random.default_rng(7).bytes(600)
 READ_FIELDS = {
     "reads", "unusable", "left_out", "without_quality", "clusters", "at_once", "repaired", "unread", "coverage",
     "strand_length", "substitutions", "insertions", "deletions", "by_position", "used_reads", "duplicate_reads",
-    "unread_reads", "enough_reads", "more_reads", "gone", "advice",
+    "unread_reads", "enough_reads", "more_reads", "gone", "reads_left", "advice",
 }  # fmt: skip
 POOL_FIELDS = {"output", "strands", "packets_received", "source_packets", "lost_packets", "verified"}
 
@@ -93,6 +93,28 @@ def test_simulate_and_unpack(run_cli, tmp_path, packed):
     total = figures["substitutions"] + figures["insertions"] + figures["deletions"]
     assert 0 < total < 3 * simulated["error_rate"]
     assert "plot" not in figures
+
+
+def test_reads_that_are_left(run_cli, tmp_path, packed, monkeypatch):
+    """They are counted, and where N are to be taken, no others are seen."""
+    monkeypatch.setattr(portions, "FIRST", 150)
+    file, _, reads, simulated = packed
+    figures = only_json(run_cli("unpack", reads, "-o", tmp_path / "back", "--json"))
+    assert (tmp_path / "back").read_bytes() == file.read_bytes()
+    assert figures["reads"] + figures["reads_left"] == simulated["reads"]
+    limits = ("--max-reads", simulated["reads"] - 10)
+    figures = only_json(run_cli("unpack", reads, "-o", tmp_path / "back", "--json", *limits))
+    assert figures["reads"] + figures["reads_left"] == limits[1]
+
+
+def test_options_that_divide_reads(tmp_path, packed, refused):
+    _, pool, reads, _ = packed
+    both = ("--workers", 2, "--scheduler", "tcp://127.0.0.1:9")
+    refused(WRONG_USE, ["--workers 2", "--scheduler tcp://127.0.0.1:9", "give one"], "unpack", reads, *both)
+    refused(WRONG_USE, ["--workers 0", "give 1 or more"], "unpack", reads, "--workers", 0)
+    refused(WRONG_USE, ["--max-reads 0", "give 1 or more"], "unpack", reads, "--max-reads", 0)
+    refused(WRONG_USE, ["--max-reads", "holds strands", "--reads"], "unpack", pool, "--max-reads", 9)
+    refused(WRONG_USE, ["--workers", "not for --writer timing"], "unpack", reads, "--writer", "timing", "--workers", 2)
 
 
 def test_table_and_histogram(run_cli, tmp_path, packed):

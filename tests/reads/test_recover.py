@@ -10,7 +10,7 @@ from helix_jax import codec, parallel
 from helix_jax.channel import fit, model, simulate
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.errors import DecodeError
-from helix_jax.reads import fastq, recover
+from helix_jax.reads import clustering, fastq, recover, solved
 
 OPTIMISED = True  # see tests/conftest.py
 
@@ -187,7 +187,7 @@ def test_a_strand_of_several_clusters_is_given_once(monkeypatch):
     """Where clustering takes the copies apart."""
     pool = packed()
     rows = [row for row in pool.strands for _ in range(3)]
-    monkeypatch.setattr(recover.clustering, "cluster", lambda reads, lengths, progress: np.arange(len(reads)))
+    monkeypatch.setattr(clustering, "cluster", lambda reads, lengths, progress: np.arange(len(reads)))
     strands, report = recover.recover(by_hand(rows))
     check(strands, report, pool, len(rows))
     assert report.coverage == ((1, len(pool.strands), 0),)
@@ -208,7 +208,7 @@ def test_of_two_copies_of_a_packet_the_one_with_more_reads_is_taken(monkeypatch)
     def by_letters(reads, lengths, progress):
         return np.unique(reads, axis=0, return_inverse=True)[1].reshape(-1)
 
-    monkeypatch.setattr(recover.clustering, "cluster", by_letters)
+    monkeypatch.setattr(clustering, "cluster", by_letters)
     strands, _ = recover.recover(by_hand(rows))
     assert {row.tobytes() for row in strands.bases} == wanted
 
@@ -304,7 +304,7 @@ def sparse():
 def test_the_second_search_finds_more(sparse, monkeypatch):
     counts = {}
     for done in (True, False):
-        monkeypatch.setattr(recover._Read, "enough", lambda self, done=done: done)
+        monkeypatch.setattr(solved.Solved, "enough", lambda self, done=done: done)
         strands, report = recover.recover(by_hand(sparse))
         check(strands, report, packed(), len(sparse))
         counts[done] = (len(strands.bases), report.at_once, report.repaired)

@@ -1,0 +1,188 @@
+"""Reads are taken a portion at a time, no more than are needed: how many, and that what comes back does not change."""
+
+import numpy as np
+import pytest
+
+from helix_jax import codec, parallel
+from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.errors import DecodeError
+from helix_jax.reads import portions, recover, trimming
+
+BLOB = np.random.default_rng(7).bytes(600)
+PRIMERS = ("ACACGACGCTCTTCCGATCT", "AGATCGGAAGAGCACACGTC")
+
+
+@pytest.fixture(autouse=True)
+def one_shape(monkeypatch):
+    """Batches of 64 rows, so that the tests share what is compiled."""
+    plain = parallel.map_batches
+
+    def fixed(function, constants, *batched, batch, **options):
+        return plain(function, constants, *batched, batch=64, **options)
+
+    monkeypatch.setattr(parallel, "map_batches", fixed)
+
+
+def packed(blob, left="", right=""):
+    strands = StrandConfig(length=100, redundancy=0.3, left_primer=left, right_primer=right)
+    return codec.pack(blob, config=CodecConfig(codec="tokens", constraints="strand", strands=strands))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return packed(BLOB)
+
+
+def reads_of(strands, times, seed=0):
+    """Copies with one base substituted each, half of them reverse complements, in random order: uint8[n, L]."""
+    draw = np.random.default_rng(seed)
+    rows = np.repeat(strands, times, axis=0)
+    rows[np.arange(len(rows)), draw.integers(0, rows.shape[1], len(rows))] ^= 1
+    turned = draw.random(len(rows)) < 0.5
+    return np.where(turned[:, None], 3 - rows[:, ::-1], rows)[draw.permutation(len(rows))]
+
+
+def chunks_of(rows, size=40, seen=None):
+    """The chunks of reads; ``seen`` gets the number of reads of each that is asked for."""
+    for begin in range(0, len(rows), size):
+        part = rows[begin : begin + size]
+        if seen is not None:
+            seen.append(len(part))
+        yield part, np.full(len(part), part.shape[1], np.int32), None
+
+
+def rows_of(strands):
+    return {row.tobytes() for row in strands.bases}
+
+
+# ---- how many ------------------------------------------------------------------------------------------------
+
+
+def test_reads_are_taken_in_whole_chunks_until_there_are_enough():
+    source = portions.Source(chunks_of(np.zeros((100, 20), np.uint8), 30))
+    assert [len(lengths) for _, lengths, _ in source.until(31)] == [30, 30]
+    assert (source.taken, source.ended()) == (60, False)
+    assert list(source.until(60)) == []
+    assert [len(lengths) for _, lengths, _ in source.until(90)] == [30]
+    assert (source.ended(), source.left(), source.ended()) == (False, 10, True)
+    assert portions.Source(iter(())).ended()
+
+
+@pytest.mark.parametrize("most", [1, 29, 30, 31, 99, 100, 1000])
+def test_no_more_reads_than_asked_for(most):
+    source = portions.Source(chunks_of(np.arange(100, dtype=np.uint8)[:, None].repeat(20, 1), 30), most)
+    taken = np.concatenate([bases[:, 0] for bases, _, _ in source.until(1000)])
+    np.testing.assert_array_equal(taken, np.arange(min(most, 100)))
+    assert source.ended()
+    assert source.taken == len(taken)
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+@pytest.mark.parametrize("strands", [500, 20_000])
+def test_the_number_of_strands_shows_in_a_sample(strands, ways):
+    drawn = np.random.default_rng(0).integers(0, strands, 4000)
+    sizes = np.tile(np.bincount(drawn), ways)
+    assert portions.strands_of(sizes[sizes > 0], ways) == pytest.approx(strands, rel=0.2)
+    assert portions.strands_of(np.ones(100, int), ways) == np.inf
+
+
+def test_portions_grow_and_reads_that_resemble_no_others_are_given_up():
+    assert portions.headed(8192, 1000)
+    assert not portions.headed(8192, 100_000)
+    assert portions.total_without_header(8192, 100_000) == 8192 * portions.LEAP
+    assert portions.total_without_header(8192, 10_000) == 30_000
+    assert portions.total_without_header(8192, np.inf) == 8192 * portions.LEAP
+    assert portions.total_with_header(8192, 100_000) == 300_000
+    assert portions.total_with_header(400_000, 100_000) == pytest.approx(560_000)
+    taken = portions.FIRST
+    while not portions.headed(taken, np.inf):
+        taken = portions.total_without_header(taken, np.inf)
+    assert portions.hopeless(taken, np.inf)
+    assert not portions.hopeless(1 << 19, 1e5)
+    assert portions.hopeless(1 << 21, 1e5)
+
+
+# ---- what comes back -----------------------------------------------------------------------------------------
+
+
+def test_reading_stops_when_all_blocks_can_be_solved(pool, monkeypatch):
+    monkeypatch.setattr(portions, "FIRST", 200)
+    rows, seen = reads_of(pool.strands, 40), []
+    strands, report = recover.recover(chunks_of(rows, 20, seen))
+    assert codec.unpack(strands)[0] == BLOB
+    assert report.reads_left is None
+    assert report.reads < len(rows) / 4
+    assert sum(seen) <= report.reads + 20
+    assert sum(n * (read + lost) for n, read, lost in report.coverage) <= report.reads
+    counted = recover.recover(chunks_of(rows, 20), count_left=True)
+    assert counted[1].reads_left == len(rows) - report.reads
+    assert rows_of(counted[0]) == rows_of(strands)
+
+
+@pytest.mark.parametrize("primers", [("", ""), PRIMERS], ids=["both-ways", "primed"])
+def test_portions_change_nothing(primers, monkeypatch):
+    """Of a pool of which too few strands are read: all reads are taken, in one portion or in many."""
+    pool = packed(BLOB, *primers)
+    kept = np.concatenate([pool.strands[: pool.header_strands], pool.strands[pool.header_strands :: 2]])
+    rows = reads_of(kept, 12)
+    results = []
+    for first in (len(rows), 150):
+        monkeypatch.setattr(portions, "FIRST", first)
+        results.append(recover.recover(chunks_of(rows), primers=primers))
+    (one, about_one), (many, about_many) = results
+    assert rows_of(one) == rows_of(many) == {row.tobytes() for row in kept}
+    assert about_one.coverage == about_many.coverage == ((12, len(kept), 0),)
+    assert (about_one.reads, about_one.unread) == (about_many.reads, about_many.unread) == (len(rows), 0)
+    assert about_many.substitutions == pytest.approx(about_one.substitutions, rel=0.1)
+    with pytest.raises(DecodeError, match="more strands are needed"):
+        codec.unpack(many, primers=primers)
+
+
+def test_the_first_reads_only(pool):
+    rows = reads_of(pool.strands, 6)
+    few = recover.recover(chunks_of(rows), max_reads=400)[1]
+    same = recover.recover(chunks_of(rows[:400]))[1]
+    assert few == same
+    assert few.reads == 400
+
+
+def test_reads_of_others_first(pool, monkeypatch):
+    """A first portion of junk, some of another length, does not hide the pool; junk alone is not read to its end."""
+    monkeypatch.setattr(portions, "FIRST", 100)
+    draw = np.random.default_rng(0)
+    junk = [draw.integers(0, 4, (50, length), np.uint8) for length in (100, 300, 300)]
+    rows = reads_of(pool.strands, 12)
+    chunks = [chunk for part in (*junk, rows) for chunk in chunks_of(part)]
+    strands, report = recover.recover(chunks)
+    assert codec.unpack(strands)[0] == BLOB
+    assert report.left_out == {trimming.FAR: 100}
+    monkeypatch.setattr(portions, "MOST_UNLIKE", 400)
+    seen = []
+    with pytest.raises(DecodeError, match="no header strand"):
+        recover.recover(chunks_of(draw.integers(0, 4, (5000, 100), np.uint8), 50, seen))
+    assert sum(seen) < 2500
+
+
+def test_few_reads_wait(pool, monkeypatch):
+    """Where another pool's reads fill what may wait, rare strands of ours are still found when more reads come."""
+    monkeypatch.setattr(portions, "FIRST", 400)
+    monkeypatch.setattr(recover, "MOST_WAITING", 0)  # 8 for each packet are left
+    waited = []
+    plain = recover._waiting
+
+    def watched(solved, waiting, tried):
+        rest, tried = plain(solved, waiting, tried)
+        waited.append(len(rest))
+        assert len(rest) == len(tried)
+        return rest, tried
+
+    monkeypatch.setattr(recover, "_waiting", watched)
+    other = packed(np.random.default_rng(8).bytes(600))
+    key, kept = pool.header.key, pool.strands[: len(pool.strands) // 2]
+    rows = np.concatenate([reads_of(kept, 8), reads_of(other.strands, 25, seed=1)])
+    rows = rows[np.random.default_rng(2).permutation(len(rows))]
+    strands, report = recover.recover(chunks_of(rows), key=key)
+    assert {row.tobytes() for row in kept} <= rows_of(strands)
+    assert report.reads == len(rows)
+    assert len(waited) > 2
+    assert max(waited) <= 8 * pool.layout.packets
