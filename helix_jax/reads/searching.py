@@ -114,7 +114,8 @@ def grouped(labels: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " _"]]:
 
 def lengths(copies: Copies, clusters: Clusters) -> list[int]:
     """Return the lengths that the strands may have, the most likely first."""
-    room, rates = consensus.unconstrained(copies.bases.shape[1]), Rates(np.float32(trimming.DOUBT), np.float32(0.5))
+    longest = -(-int(copies.lengths.max()) // 32) * 32
+    room, rates = consensus.unconstrained(longest), Rates(np.float32(trimming.DOUBT), np.float32(0.5))
     largest, _, ends = _sample(copies, clusters, room, rates, band=WIDE_BAND)
     votes = np.bincount(1 + ends.argmax(axis=1), weights=[len(cluster) for cluster in largest])
     order = np.argsort(-votes, kind="stable")[:LENGTHS]
