@@ -104,7 +104,7 @@ def hedges(label: str, rate: int) -> Row:
 def spider_web(label: str, check: int) -> Row:
     """Return a row of SPIDER-WEB."""
     setting = {"bits": 256, "index": 12, "check": check}
-    return Row(PEERS["spider-web"], f"runs <= 3, GC of 10 nt, {label}", setting, 16_384, rules="helix")
+    return Row(PEERS["spider-web"], f"runs <= 3, GC of 10 nt, {label}", setting, 8192, rules="helix")
 
 
 ROWS = (
