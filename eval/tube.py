@@ -99,7 +99,8 @@ def measure(
         own = np.zeros(len(reads.lengths), bool)
         own[trimming.cut(chunks, primers, None)[0].read] = True
         kept.append(own[of_file == number].mean())
-        wrong.append(own[of_file != number].mean() if files > 1 else 0.0)
+        foreign = (of_file >= 0) & (of_file != number)  # some reads are of no strand at all
+        wrong.append(own[foreign].mean() if foreign.any() else 0.0)
         begin = time.perf_counter()
         try:
             strands, _ = recover.recover(chunks, primers=primers)

@@ -211,15 +211,35 @@ def pairs_of(clips: Sequence[Clip], out: Path, pairs: Mapping[str, library.Pair]
         The pair of each clip by the clip's name.
 
     Raises:
+        BatchError: A record cannot be read, so that the pair of its clip might be given to another one.
         LibraryError: The library has too few pairs, or others than those of the records.
     """
     taken = {}
     for path in sorted(out.rglob("*.fasta.json")):
         output = path.with_suffix("")
-        record = _read_record(output)
-        if record and record.get("pair"):
-            taken[output.relative_to(out).with_suffix("").as_posix()] = library.Pair(**record["pair"])
+        pair = _pair_of(path)
+        if pair is not None:
+            taken[output.relative_to(out).with_suffix("").as_posix()] = pair
     return library.assign([clip.name for clip in clips], pairs, taken)
+
+
+def _pair_of(path):
+    """Return the pair that a record names, of whatever format, or None."""
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    else:
+        pair = record.get("pair") if isinstance(record, dict) else record
+        if pair is None and record is not None:
+            return None
+        names = {entry.name for entry in dataclasses.fields(library.Pair)}
+        if isinstance(pair, dict) and pair.keys() == names and all(isinstance(word, str) for word in pair.values()):
+            return library.Pair(**pair)
+        reason = "it names no pair of primers as such records do"
+    raise BatchError(f"{path} is damaged ({reason}): bring it back, or move it away with its pool")
 
 
 def _record_path(output):

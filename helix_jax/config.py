@@ -176,8 +176,9 @@ class StrandConfig:
         int | None,
         Option(
             "hairpin=STEM: write no strand with a hairpin stem longer than STEM bases (around a loop of 3 or more). "
-            "Strands that exceed it are replaced by further repair strands, so that the pool has as many strands, "
-            "survives the same losses, and is read by every release.",
+            "Packets that exceed it are replaced by further repair packets, so that as many survive the same losses, "
+            "and every release reads the pool. Header strands that exceed it are left out without a "
+            "substitute: at least half of them are kept, and the header survives the loss of half of these.",
             flag="--screen",
             metavar="hairpin=STEM",
             parse=stem_of,

@@ -34,7 +34,9 @@ def list_pools(
 
     Strands of several pools may be mixed, and have primers of their own if the
     comments of the files tell them. Of reads, the pools with one pair of primers
-    are listed, which have to be given unless there are none.
+    are listed, which have to be given unless there are none. The strands of each
+    are counted among those that it numbers; of a pool made with --screen, some of
+    these were never written.
     """
     from helix_jax.reads import fastq, inserts, mixture
     from helix_jax.strands import fasta, records
@@ -78,5 +80,5 @@ def _row(figures: dict[str, Any]) -> tuple[str, ...]:
     else:
         holds = f"{figures['width']}x{figures['height']}, {figures['frames']} frames"
     primers = "/".join((figures["left_primer"] or "-", figures["right_primer"] or "-"))
-    strands = f"{figures['strands']:,} of {figures['strands_written']:,}"
+    strands = f"{figures['strands']:,} of {figures['strands_numbered']:,}"
     return figures["key"], figures["kind"], holds, figures["name"], primers, strands, figures["decodable"]

@@ -59,7 +59,7 @@ def order(
             "nucleotides": sum(pool.count * pool.length for pool in ordered),
             "pools": {pool.label: pool.count for pool in ordered},
             "left_out": {pool.label: sum(pool.strands.left_out.values()) for pool in ordered if pool.strands.left_out},
-            "limits": f"read {chosen.read}, {chosen.source}" if chosen.source else "none",
+            "limits": chosen.limits_read if chosen.limited else "none",
         }
     show(figures, as_json)
     for label, number in figures["left_out"].items():

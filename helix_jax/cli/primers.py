@@ -8,7 +8,7 @@ import typer
 
 from helix_jax import files
 from helix_jax.cli import fields, options
-from helix_jax.cli.console import Json, problems, progress, show
+from helix_jax.cli.console import Json, problems, progress, show, warn_of_files
 from helix_jax.config import CodecConfig, PrimerRules
 from helix_jax.errors import HelixError
 
@@ -54,15 +54,18 @@ def primers(
             raise HelixError(f"--count {count}: give 1 or more")
         if seed < 0:
             raise HelixError(f"--seed {seed}: give 0 or more")
+        strands = [stack.enter_context(fasta.opened(pool)) for pool in pools]
         library = primer_design.design(
             count,
             rules=rules,
             constraints=constraints.named(config.constraints),
             seed=seed,
-            away_from=[stack.enter_context(fasta.opened(pool)) for pool in pools],
+            away_from=strands,
             progress=step,
         )
         primer_design.write(output, library.pairs)
+        for opened in strands:
+            warn_of_files(opened.source)
         figures = {
             "output": str(output),
             "pairs": count,

@@ -89,7 +89,7 @@ def _strands(axes: "matplotlib.axes.Axes", report: typing.Any, found: typing.Any
     bars = {
         "read at once": (report.at_once, "tab:green"),
         "repaired": (report.repaired, "tab:olive"),
-        "missing": (missing, "tab:orange"),
+        "missing or left out": (missing, "tab:orange"),
         "lost past repair": (found.lost_packets, "tab:red"),
     }
     drawn = axes.barh(list(bars), [n for n, _ in bars.values()], color=[color for _, color in bars.values()])

@@ -233,11 +233,11 @@ def _strands(reads: "ReadReport | None", found: "Report | None") -> Iterable[tup
         yield "clusters that gave no strand", reads.unread
         yield "bases of a strand, without primers", reads.strand_length or "unknown"
     if found is not None:
-        yield "packets of the pool", found.packets
+        yield "packets that the pool numbers", found.packets
         yield "packets that came back", found.packets_received
-        yield "erasures: packets that did not", found.packets - found.packets_received
+        yield "erasures: packets that did not, or that a screen left out", found.packets - found.packets_received
         yield "packets that are needed", found.source_packets
-        yield "source packets repaired by the outer code", getattr(found, "repaired_packets", 0)
+        yield "source packets computed by the outer code", getattr(found, "repaired_packets", 0)
         yield "packets found to be wrong", getattr(found, "rejected", 0)
     if reads is not None and reads.strand_length:
         yield "reads that would be enough (estimate)", "unknown" if reads.enough_reads is None else reads.enough_reads

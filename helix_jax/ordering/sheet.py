@@ -23,6 +23,7 @@ from helix_jax.strands.fasta import Strands
 from helix_jax.strands.written import Written
 
 MOST_ROWS = (1 << 20) - 1  # of an Excel sheet, below the titles
+MOST_CHARACTERS = 32_767  # of an Excel cell
 _LETTERS = np.frombuffer(b"ACGT", np.uint8)
 
 
@@ -60,7 +61,8 @@ def gathered(pools: Sequence[tuple[str, Strands]], vendor: Vendor) -> list[Order
         The pools.
 
     Raises:
-        OrderError: A pool has strands of several lengths, or strands break limits of the vendor; all are named.
+        OrderError: The file of a pool is damaged, a pool has strands of several lengths, or strands break limits of
+            the vendor; all are named.
     """
     found, broken, labels = [], [], []
     for name, strands in pools:
@@ -68,6 +70,8 @@ def gathered(pools: Sequence[tuple[str, Strands]], vendor: Vendor) -> list[Order
         for part in strands.portions():
             lengths[part.shape[1]] = lengths.get(part.shape[1], 0) + len(part)
             broken += [(strands.name, reason, number) for reason, number in vendor.broken(part).items()]
+        if strands.source.warnings:  # what was lost is not to be ordered
+            raise OrderError(f"{strands.source.warnings[0]}; get it again before you order")
         if len(lengths) > 1:
             which = ", ".join(f"{number:,} of {length} nt" for length, number in sorted(lengths.items()))
             raise OrderError(f"{strands.name} has strands of several lengths ({which}): a pool has one, so inspect it")
@@ -87,7 +91,7 @@ def gathered(pools: Sequence[tuple[str, Strands]], vendor: Vendor) -> list[Order
             summed[name, reason] = summed.get((name, reason), 0) + number
         which = "; ".join(f"{name}: {number:,} strands {reason}" for (name, reason), number in summed.items())
         raise OrderError(
-            f"{vendor.title}: {which} (as read on {vendor.read or 'an unknown day'}, {vendor.source or 'no source'}); "
+            f"{vendor.title}: {which} ({vendor.limits_read}); "
             "write other strands, choose another --vendor, or state newer limits with --vendors FILE.toml"
         )
     return found
@@ -115,13 +119,19 @@ def write(path: Path, pools: Sequence[Ordered], vendor: Vendor) -> dict[str, Wri
         What the table has no room for, by the label of the pool: {} where nothing is lost.
 
     Raises:
-        OrderError: There are more strands than a sheet has rows.
+        OrderError: There are more strands than an Excel sheet has rows, or longer ones than its cells take.
         files.OutputError: The file cannot be written.
     """
     excel = path.suffix.lower() == ".xlsx"
     total = sum(pool.count for pool in pools)
     if excel and total > MOST_ROWS:
         raise OrderError(f"{total:,} strands do not go into a sheet of {MOST_ROWS:,} rows: write the order as .csv")
+    longest = max((pool.length for pool in pools), default=0)
+    if excel and longest > MOST_CHARACTERS:
+        raise OrderError(
+            f"strands of {longest:,} nt: an Excel cell has room for {MOST_CHARACTERS:,} characters: write the order as "
+            ".csv"
+        )
     titles = [title for title, _ in vendor.columns]
     notes = [f"pool {pool.label}: {note}" for pool in pools for note in pool.notes]
     with files.atomic(path) as temporary:

@@ -35,7 +35,7 @@ class Vendor:
         title: The product.
         columns: (title, one of FIELDS) of each column.
         files: Suffixes of the files that the vendor takes, of SUFFIXES.
-        comments: What begins a comment line; empty where there are none.
+        comments: What begins a comment line, "#"; empty where there are none.
         names: Characters of a strand's name, as inside the brackets of a regular expression.
         longest_name: Most characters of a strand's name.
         length: Least and most bases of a strand, primers included; None for no limit, as in the following.
@@ -71,6 +71,10 @@ class Vendor:
             )
         if not self.files or set(self.files) - set(SUFFIXES):
             raise VendorError(f"vendor {self.key}: files {', '.join(self.files)}; give some of {', '.join(SUFFIXES)}")
+        if self.comments not in ("", "#"):  # others would not be read back
+            raise VendorError(f'vendor {self.key}: comments {self.comments!r}; give "#", or leave them out')
+        if self.run is not None and self.run < 1:
+            raise VendorError(f"vendor {self.key}: run {self.run}; give 1 base or more")
         if self.longest_name < 12:
             raise VendorError(f"vendor {self.key}: names of {self.longest_name} characters; give 12 or more")
         for name in ("length", "strands", "gc"):
@@ -83,6 +87,16 @@ class Vendor:
             raise VendorError(f"vendor {self.key}: names {self.names!r}: {error}") from error
         if not legal:
             raise VendorError(f"vendor {self.key}: names {self.names!r} need digits and _, as in pool_17")
+
+    @property
+    def limited(self) -> bool:
+        """Whether there are limits."""
+        return any(limit is not None for limit in (self.length, self.strands, self.gc, self.run))
+
+    @property
+    def limits_read(self) -> str:
+        """When and where the limits were read."""
+        return f"as read on {self.read or 'an unknown day'}, {self.source or 'no source'}"
 
     def broken(self, strands: UInt8[np.ndarray, "n L"]) -> dict[str, int]:
         """Return how many strands, with their primers, break which limit; {} if none does."""

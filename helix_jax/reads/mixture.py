@@ -40,8 +40,8 @@ class Member:
     strands: int
 
     @property
-    def written(self) -> int:
-        """The strands that were written."""
+    def numbered(self) -> int:
+        """The strands that the pool numbers: those that were written, and those that a screen left out."""
         head, bits = self.found.header, self.found.coder.bits
         return head.layout(bits).packets + headers.header_strands(bits, head.size)
 
@@ -83,7 +83,7 @@ class Member:
             "right_primer": written.right,
             "forbid": list(written.motifs),
             "strands": self.strands,
-            "strands_written": self.written,
+            "strands_numbered": self.numbered,
             "decodable": self.decodable,
         }
 

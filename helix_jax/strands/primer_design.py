@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
-import seqfold
 from Bio.SeqUtils import MeltingTemp
 from jaxtyping import Bool, Int64, UInt8
 
@@ -23,13 +22,14 @@ from helix_jax.strands import checker
 from helix_jax.strands.header_search import Portioned
 from helix_jax.strands.library import COLUMNS, Pair
 from helix_jax.strands.primers import BASES, alike, reverse_complement
+from helix_jax.strands.structure import folding
 from helix_jax.tk_scone.constraints import Constraints
 
 BATCH = 1 << 12  # candidates drawn at once
+PART = 512  # strands that a candidate is compared with before it is known whether more are needed
 PATIENCE = 1 << 18  # candidates without another pair after which the search ends
 END = 5  # bases at the 3' end that the GC clamp is about
 PRIMER_NM, SODIUM_MM = 250, 50  # what the melting temperature is for
-CELSIUS = 37.0  # what the folding energy is for
 FLAGS = {  # the options of each rule
     "gc": "--min-gc or --max-gc",
     "run": "--longest-run",
@@ -199,11 +199,6 @@ def melting_temperature(word: str) -> float:
     return MeltingTemp.Tm_NN(word, dnac1=PRIMER_NM, dnac2=0, Na=SODIUM_MM)
 
 
-def folding(word: str) -> float:
-    """Return the free energy of a primer's best fold in kcal/mol at 37 degrees Celsius (seqfold)."""
-    return seqfold.dg(word, temp=CELSIUS)
-
-
 # ---- two primers -------------------------------------------------------------------------------------------
 
 
@@ -254,7 +249,12 @@ def _far(word: str, others: Iterable[str], distance: int) -> bool:
 
 
 def _occurs(word: str, away_from: Sequence[Portioned], near: float | int) -> bool:
-    return any(alike(part, word, near).any() for strands in away_from for part in strands.portions())
+    return any(
+        alike(part[begin : begin + PART], word, near).any()
+        for strands in away_from
+        for part in strands.portions()
+        for begin in range(0, len(part), PART)
+    )
 
 
 def _word(row: UInt8[np.ndarray, " L"]) -> str:

@@ -35,7 +35,8 @@ class Report(writer.Report):
         reversed: Strands read as reverse complements.
         duplicates: Repeated copies of header strands or packets.
         rejected: Packets that passed their check and were found to be wrong by the payload's hash.
-        repaired_packets: Source packets that did not come back and that the outer code computed from the others.
+        repaired_packets: Source packets that did not come back, or that a screen left out, and that the outer code
+            computed from the others.
     """
 
     strands: int

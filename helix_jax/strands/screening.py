@@ -86,8 +86,9 @@ def spare(share: float, needed: int) -> int:
 def headers_that_pass(strands: UInt8[np.ndarray, "n L"], stem: int, needed: int) -> Bool[np.ndarray, " n"]:
     """Return which header strands have no longer stem.
 
-    Their number is settled by the format, so those that exceed are left out: a header has four times as many strands as
-    a decoder needs (``header``), and HEADER times as many must be left.
+    Their number is settled by the format, so those that exceed are left out without a substitute: a header has four
+    times as many strands as a decoder needs (``header``), and HEADER times as many must be left. No more is asked for, as
+    one key of three leaves less than three times as many where a quarter of the strands exceeds.
 
     Args:
         strands: The header strands with their primers.
@@ -120,7 +121,6 @@ class Sieve:
     def __init__(self, layout: PacketLayout, stem: int):
         self.layout, self.stem = layout, stem
         self.wanted = np.array(layout.block_written, np.int64)
-        self._longest: list[np.ndarray] = []
 
     def keep(self, strands: UInt8[np.ndarray, "n L"], numbers: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Return which of the next strands are written: the first of each block that pass, as many as it needs.
@@ -130,7 +130,6 @@ class Sieve:
             numbers: The global index of the packet of each, -1 for header strands, which are kept.
         """
         longest = stems.longest_hairpins(strands)
-        self._longest.append(longest.astype(np.uint16))
         kept = numbers < 0
         passing = np.flatnonzero((longest <= self.stem) & ~kept)
         block = self.layout.locate(numbers[passing])[0]
@@ -145,4 +144,7 @@ class Sieve:
     def check(self) -> None:
         """Raise ScreenError where a block has not got the strands that it needs."""
         if self.wanted.any():
-            raise impossible(self.stem, np.concatenate(self._longest))
+            raise ScreenError(
+                f"--screen hairpin={self.stem}: {int(self.wanted.max()):,} more strands of a block are needed than "
+                f"pass; give another --key, or hairpin={self.stem + 1}"
+            )

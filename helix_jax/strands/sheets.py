@@ -45,7 +45,8 @@ def is_table(head: bytes) -> bool:
 
 def separator(text: str) -> str | None:
     """Return what separates the columns of a text table that has a column of sequences, None for another text."""
-    for line, following in itertools.pairwise([*text.splitlines()[:MOST_HEAD], ""]):
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    for line, following in itertools.pairwise([*lines[:MOST_HEAD], ""]):
         if _named(line.strip(' "')) and _DNA.fullmatch(following.strip(' "')):
             return ","  # a single column
         for mark in SEPARATORS:
@@ -70,7 +71,7 @@ def as_fasta(name: str, table: typing.Any) -> Iterator[typing.IO[bytes]]:
     table.seek(0)
     with tempfile.SpooledTemporaryFile(max_size=_TEMPORARY) as fasta:
         try:
-            rows, notes = _workbook(name, table) if head.startswith(_ZIP) else _text_rows(table, head)
+            rows, notes = _workbook(name, table) if head.startswith(_ZIP) else _text_rows(name, table, head)
             for line in _records(name, rows, notes):
                 fasta.write(line.encode("ascii", "backslashreplace"))
         except (csv.Error, OSError) as error:
@@ -82,10 +83,11 @@ def as_fasta(name: str, table: typing.Any) -> Iterator[typing.IO[bytes]]:
 # ---- the rows ------------------------------------------------------------------------------------------------
 
 
-def _text_rows(plain, head):
+def _text_rows(name, plain, head):
     """Return the rows of a text table, and the list that gets its comment lines as they are read."""
     mark = separator(head.removeprefix(b"\xef\xbb\xbf").decode("latin-1"))
-    assert mark is not None
+    if mark is None:
+        raise RecordsError(f"{name} has no column of sequences in its first rows: give the sheet of the strands")
     notes: list[str] = []
     text = io.TextIOWrapper(plain, "utf-8-sig", "backslashreplace", newline=None)
 

@@ -1,9 +1,11 @@
 """What vendors look at besides the constraints: hairpins, self-dimers, repeats, and how primers melt.
 
 Stems and repeats are counted in every strand (``stems``). Words that several strands share are looked for among the
-first SAMPLE strands, and the energy of folding is computed for FOLDED of them, as it takes a tenth of a second each.
+first SAMPLE strands, and the energy of folding is computed for FOLDED of them, as it takes up to some
+seconds each, and only of strands of at most LONGEST_FOLDED bases.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ SAMPLE = 10_000  # strands that are compared with each other
 FOLDED = 5  # strands whose energy is computed
 SHARED = 20  # bases of the words that strands should not share: about those of a primer
 LONGEST = 1000  # bases of a strand that is examined, as the time grows with the square
+LONGEST_FOLDED = 300  # bases of a strand whose energy is computed, as the time grows with the cube
+CELSIUS = 37.0  # what the folding energy is for
 
 
 class Structure:
@@ -70,14 +74,20 @@ class Structure:
         return found | self._energies() | melting(self.written)
 
     def _energies(self) -> dict[str, Any]:
-        """Return the energies at 37 degrees C with which strands fold, of FOLDED strands from all over the sample."""
-        import seqfold  # takes a while to import
+        """Return the energies with which strands fold, of FOLDED strands from all over the sample; {} for long ones."""
+        parts = [part for part in self._sample if part.shape[1] <= LONGEST_FOLDED]
+        step = max(1, sum(map(len, parts)) // FOLDED)
+        rows = [row for part in parts for row in part[::step]][:FOLDED]
+        energies = [round(folding("".join("ACGT"[base] for base in row)), 1) for row in rows]
+        return {"folding_kcal_per_mol": sorted(energies)} if rows else {}
 
-        if not self._sampled:
-            return {}
-        rows = [row for part in self._sample for row in part[:: max(1, self._sampled // FOLDED)]][:FOLDED]
-        energies = [round(float(seqfold.dg("".join("ACGT"[base] for base in row), temp=37.0)), 1) for row in rows]
-        return {"folding_kcal_per_mol": sorted(energies)}
+
+def folding(word: str) -> float:
+    """Return the free energy of the best fold in kcal/mol at 37 degrees Celsius (seqfold), 0.0 if none is possible."""
+    import seqfold  # takes a while to import
+
+    energy = float(seqfold.dg(word, temp=CELSIUS))
+    return energy if math.isfinite(energy) else 0.0
 
 
 def sharing(parts: list[np.ndarray]) -> Bool[np.ndarray, " n"]:

@@ -1,5 +1,6 @@
 """Primer libraries at the command line: `primers`, a pair by its name, and several files in one tube."""
 
+import gzip
 import json
 
 import numpy as np
@@ -67,6 +68,15 @@ def test_a_library_and_its_figures(tmp_path, tube, run_cli):
     )
     assert away.exit_code == DONE
     assert pairs["P0001"] not in library.read(tmp_path / "away.csv").values()
+
+
+def test_a_damaged_pool_is_told(tube, tmp_path, run_cli):
+    whole, path = (tube / "P0001.fasta").read_bytes(), tmp_path / "cut.fasta.gz"
+    path.write_bytes(gzip.compress(whole, mtime=0)[:-1000])
+    asked = ("primers", "--count", 1, "--constraints", "strand", "--near", 0.1, "-o", tmp_path / "a.csv")
+    result = run_cli(*asked, "--away-from", path)
+    assert result.exit_code == DONE
+    assert "is damaged" in result.stderr
 
 
 def test_progress(tmp_path, on_terminal):

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import gzip
 import re
 
 import numpy as np
@@ -121,6 +122,37 @@ def test_a_sheet_has_so_many_rows(tmp_path, pools, monkeypatch):
         written(tmp_path / "order.xlsx", pools, vendors.named("plain"))
     assert not (tmp_path / "order.xlsx").exists()
     written(tmp_path / "order.csv", pools, vendors.named("plain"))
+
+
+def test_a_cell_has_room_for_so_many_bases(tmp_path, pools, monkeypatch):
+    monkeypatch.setattr(sheet, "MOST_CHARACTERS", 59)
+    with pytest.raises(sheet.OrderError, match=r"strands of 60 nt: an Excel cell has room for 59 .* \.csv"):
+        written(tmp_path / "order.xlsx", pools, vendors.named("plain"))
+    assert not (tmp_path / "order.xlsx").exists()
+    written(tmp_path / "order.csv", pools, vendors.named("plain"))
+
+
+def test_a_pool_that_is_cut_short_is_not_ordered(tmp_path):
+    path = tmp_path / "cut.fasta.gz"
+    rows = np.random.default_rng(0).integers(0, 4, (5000, 60), dtype=np.uint8)
+    fasta.write(tmp_path / "whole.fasta", rows, lambda i: f"source {i}")
+    path.write_bytes(gzip.compress((tmp_path / "whole.fasta").read_bytes(), mtime=0)[:-40_000])
+    with (
+        pytest.raises(sheet.OrderError, match=r"cut\.fasta\.gz is damaged .*; get it again before you order"),
+        ordered([("cut", path)], vendors.named("plain")),
+    ):
+        pass
+
+
+def test_the_notes_of_many_pools_are_read_back(tmp_path, pools):
+    """In comment lines above the table, more of them than the rows from which its columns are determined."""
+    path = tmp_path / "order.csv"
+    with ordered(pools, vendors.named("agilent")) as found:
+        sheet.write(path, [found[0]] * 70, vendors.named("agilent"))
+    assert path.read_text().splitlines()[69].startswith("#")
+    with fasta.opened(path) as strands:
+        assert sum(map(len, strands.portions())) == 70 * 11
+        assert dict(strands.notes) == {KEYS[0]: WRITTEN}
 
 
 def test_a_pool_with_several_notes_keeps_all(tmp_path, pools):

@@ -20,6 +20,7 @@ def test_the_shipped_table_has_sources():
     assert set(known) == {"plain", "twist", "idt", "agilent", "genscript"}
     for vendor in known.values():
         limited = vendor.length or vendor.strands or vendor.gc or vendor.run
+        assert vendor.limited == bool(limited)
         assert bool(limited) == bool(vendor.source) == bool(vendor.unverified)
         assert re.fullmatch(r"https://\S+|", vendor.source)
     assert known["agilent"].length == (30, 230)
@@ -72,6 +73,8 @@ def test_a_table_of_ones_own(tmp_path):
         ("[mine]\ntitle = 'M'\ncolumns = [['A', 'sequence']]\nnames = 'z-a'\n", "names 'z-a': bad character range"),
         ("[mine]\ntitle = 'M'\ncolumns = [['A', 'sequence']]\nnames = 'A-Z0-9'\n", "need digits and _"),
         ("[mine]\ntitle = 'M'\ncolumns = [['A', 'sequence']]\nlongest_name = 5\n", "names of 5 characters"),
+        ("[mine]\ntitle = 'M'\ncolumns = [['A', 'sequence']]\nrun = 0\n", "run 0; give 1 base or more"),
+        ("[mine]\ntitle = 'M'\ncolumns = [['A', 'sequence']]\ncomments = ';'\n", "comments ';'; give \"#\""),
     ],
 )
 def test_tables_without_sense_are_refused(tmp_path, text, message):

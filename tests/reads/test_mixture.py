@@ -54,7 +54,7 @@ def test_strands(tmp_path, pools, run_cli):
     for pool, (name, size) in zip(pools, sizes.items(), strict=True):
         figures = by_key[pool.header.key.hex()]
         assert (figures["name"], figures["size"], figures["kind"], figures["decodable"]) == (name, size, "file", "yes")
-        assert figures["strands"] == figures["strands_written"] == pool.count
+        assert figures["strands"] == figures["strands_numbered"] == pool.count
         assert (figures["left_primer"] == LEFT) == (name == "four.bin")
     table = run_cli("list", tmp_path / "tube.fasta").stdout
     assert all(name in table for name in sizes)
@@ -139,7 +139,7 @@ def test_each_pool_of_mixed_reads_is_recovered(pools, monkeypatch):
     found, reads, rest = mixture.of_reads([("reads",)])
     assert {member.figures["name"] for member in found} == {"one.bin", "two.bin"}
     assert {member.decodable for member in found} == {"yes"}
-    assert [member.strands for member in found] == [member.written for member in found]
+    assert [member.strands for member in found] == [member.numbered for member in found]
     assert (reads, rest) == (1000, 1000 - 2 * (2 * 100 + 3 * 50))
     rows = rows[:2]
     with pytest.raises(DecodeError, match="no header strand"):

@@ -157,6 +157,24 @@ def test_away_from_pools(monkeypatch, designed):
         primer_design.design(1, rules=loose, constraints=HELIX, away_from=pools)
 
 
+def test_a_strand_that_is_near_ends_the_search(monkeypatch):
+    """The strands after it are not aligned."""
+    seen = []
+
+    def alike(strands, word, near):
+        seen.append(len(strands))
+        return primers.alike(strands, word, near)
+
+    monkeypatch.setattr(primer_design, "alike", alike)
+    monkeypatch.setattr(primer_design, "PART", 3)
+    word, rows = "ACCAGGCATTGACCAGTTCA", np.random.default_rng(0).integers(0, 4, (20, 60), np.uint8)
+    rows[4, 10:30] = ["ACGT".index(letter) for letter in word]
+    assert primer_design._occurs(word, [Held(rows)], 0.1)
+    assert seen == [3, 3]
+    assert not primer_design._occurs(word, [Held(np.delete(rows, 4, axis=0))], 0.1)
+    assert seen == [3] * 8 + [1]
+
+
 def test_the_file(tmp_path, designed):
     path = tmp_path / "library.csv"
     primer_design.write(path, designed.pairs)

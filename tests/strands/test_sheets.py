@@ -42,6 +42,8 @@ TABLES = {
     "tabs": f"s1\t{ONE}\tpure\ns2\t{TWO}\n",
     "carriage returns": f"Name,Sequence\rs1,{ONE}\rs2,{TWO}\r",
     "a mark, and blank lines": f"\ufeff\n\nName,Sequence\n\ns1,{ONE}\n,\ns2,{TWO}\n\n",
+    "many blank lines": "\n \n" * 70 + f"Name,Sequence\ns1,{ONE}\ns2,{TWO}\n",
+    "many comment lines": "# from the lab\n" * 70 + f"Name,Sequence\ns1,{ONE}\ns2,{TWO}\n",
     "one column": f"Sequence\n{ONE}\n{TWO}\n",
     "ends and groups": f"Name,Sequence\ns1,5'-{ONE[:10]} {ONE[10:]}-3'\ns2,5\u2032{TWO}3\u2032\n",
     "titles above": f"Order of 3 May,,\nLab,X,\nName,Scale,Sequence\ns1,50,{ONE}\ns2,50,{TWO}\n",

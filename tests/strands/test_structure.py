@@ -50,6 +50,19 @@ def test_primers_are_left_out_of_what_is_shared_and_melt(strands):
     assert "right_primer_melts_at" not in figures
 
 
+def test_only_short_strands_are_folded(strands):
+    counted = structure.Structure(Written())
+    counted.add(np.zeros((2, structure.LONGEST_FOLDED + 1), np.uint8))
+    assert "folding_kcal_per_mol" not in counted.figures()
+    counted.add(strands)
+    assert len(counted.figures()["folding_kcal_per_mol"]) == structure.FOLDED
+
+
+def test_a_strand_that_cannot_fold_has_no_energy():
+    assert structure.folding("A" * 20) == 0.0
+    assert structure.folding("GGGGGGAAAACCCCCC") < -5
+
+
 def test_long_strands_are_left_out():
     counted = structure.Structure(Written())
     counted.add(np.zeros((2, structure.LONGEST + 1), np.uint8))
