@@ -87,8 +87,8 @@ def headers_that_pass(strands: UInt8[np.ndarray, "n L"], stem: int, needed: int)
     """Return which header strands have no longer stem.
 
     Their number is settled by the format, so those that exceed are left out without a substitute: a header has four
-    times as many strands as a decoder needs (``header``), and HEADER times as many must be left. No more is asked for, as
-    one key of three leaves less than three times as many where a quarter of the strands exceeds.
+    times as many strands as a decoder needs (``header``), and HEADER times as many must be left. No more is asked for,
+    as one key of three leaves less than three times as many where a quarter of the strands exceeds.
 
     Args:
         strands: The header strands with their primers.

@@ -39,6 +39,12 @@ def test_limits():
     assert Vendor("v", "V", COLUMNS).broken(strands("AAAAAAAA")) == {}
 
 
+def test_what_is_said_of_limits():
+    assert not Vendor("v", "V", COLUMNS, source="https://example.org").limited
+    vendor = Vendor("v", "V", COLUMNS, run=3)
+    assert (vendor.limited, vendor.limits_read) == (True, "as read on an unknown day, no source")
+
+
 def test_a_table_of_ones_own(tmp_path):
     """It adds vendors, and replaces those of the package."""
     path = tmp_path / "mine.toml"
