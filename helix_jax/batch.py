@@ -232,9 +232,9 @@ def _pair_of(path):
     except (OSError, ValueError) as error:
         reason = str(error)
     else:
-        pair = record.get("pair") if isinstance(record, dict) else record
-        if pair is None and record is not None:
+        if isinstance(record, dict) and record.get("pair") is None:  # its clip has no pair of a library
             return None
+        pair = record["pair"] if isinstance(record, dict) else None
         names = {entry.name for entry in dataclasses.fields(library.Pair)}
         if isinstance(pair, dict) and pair.keys() == names and all(isinstance(word, str) for word in pair.values()):
             return library.Pair(**pair)
