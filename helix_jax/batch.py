@@ -41,6 +41,7 @@ from helix_jax.strands import fasta, library, primers
 
 FORMAT = 6  # of records; raise it when the same settings give other strands
 MOST_AT_ONCE = 8
+_UNFINISHED = ".*.partial.fasta.json"  # records that another host is writing, or was killed at (``files.atomic``)
 
 
 class BatchError(HelixError):
@@ -216,6 +217,8 @@ def pairs_of(clips: Sequence[Clip], out: Path, pairs: Mapping[str, library.Pair]
     """
     taken = {}
     for path in sorted(out.rglob("*.fasta.json")):
+        if path.match(_UNFINISHED):
+            continue
         output = path.with_suffix("")
         pair = _pair_of(path)
         if pair is not None:

@@ -230,6 +230,8 @@ def test_libraries_that_do_not_suit(tmp_path, videos, library_file, run_cli, wei
     refused("old.mp4 was written with pair P0001", "--primers", library_file)
     (out / "old.mp4.fasta.json").write_text(json.dumps({"format": batch.FORMAT - 1, "pair": pair}))
     refused("old.mp4 was written with pair P0001", "--primers", library_file)
+    (out / ".0123456789ab.partial.fasta.json").write_text("{")  # another host is writing it
+    refused("old.mp4 was written with pair P0001", "--primers", library_file)
     others = [json.dumps(record | {"pair": wrong}) for wrong in ("P0001", {"name": "P0001"}, pair | {"left": 1})]
     for damaged in ("{", "[]", "null", *others):
         (out / "old.mp4.fasta.json").write_text(damaged)

@@ -235,7 +235,7 @@ def _strands(reads: "ReadReport | None", found: "Report | None") -> Iterable[tup
     if found is not None:
         yield "packets that the pool numbers", found.packets
         yield "packets that came back", found.packets_received
-        yield "erasures: packets that did not, or that a screen left out", found.packets - found.packets_received
+        yield "erasures: packets that did not, or were never written", found.packets - found.packets_received
         yield "packets that are needed", found.source_packets
         yield "source packets computed by the outer code", getattr(found, "repaired_packets", 0)
         yield "packets found to be wrong", getattr(found, "rejected", 0)
