@@ -7,6 +7,7 @@ which an odd line costs only itself.
 
 import contextlib
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from helix_jax.strands.portions import CUT, LONGEST, Portion, Tally
 PART = 1 << 13  # reads of a portion
 AGAIN, FAILED = "secondary or supplementary alignments", "that failed the sequencer's quality check"
 _PAIRED, _REVERSED, _SECOND, _FAILED, _AGAIN = 0x1, 0x10, 0x80, 0x200, 0x900  # flags, SAM specification, section 1.4
+_CODES = bytes(min(phred + 33, 255) for phred in range(256))  # those that no text has are refused read by read
 _COMPLEMENT = bytes.maketrans(b"ACGTacgt", b"TGCAtgca")
 
 
@@ -100,14 +102,17 @@ def _records(path, name, tally):
     seen = 0
     with _quiet():
         try:
-            with warnings.catch_warnings(action="ignore"):  # of a missing end, which is told below
-                source = pysam.AlignmentFile(str(path), check_sq=False, ignore_truncation=True)
-            with source:
+            _check_header(path)
+            with _open(path) as source:
                 for read in source.fetch(until_eof=True):
                     seen += 1
-                    letters, codes = read.query_sequence or "", read.query_qualities_str or ""
-                    yield (read.query_name or "").encode(), read.flag, letters.encode(), codes.encode()
-        except (OSError, ValueError) as error:
+                    try:
+                        row = _row(read)
+                    except ValueError:  # letters or marks that are none
+                        tally.skip(CUT)
+                        continue
+                    yield row
+        except (OSError, ValueError, compression.Damaged) as error:
             if not seen:
                 raise RecordsError(f"{name} cannot be read: {_reason(path, error)}") from error
             tally.skip(CUT)
@@ -118,6 +123,61 @@ def _records(path, name, tally):
         source.seek(max(0, path.stat().st_size - len(compression.BGZF_END)))
         if compression.is_bgzf(head) and source.read() != compression.BGZF_END:
             tally.warnings.append(f"{name} has no end marker: it may have been cut short; get it again to be sure")
+
+
+def _row(read):
+    codes = read.query_qualities
+    codes = b"" if codes is None else codes.tobytes().translate(_CODES)
+    return (read.query_name or "").encode(), read.flag, (read.query_sequence or "").encode(), codes
+
+
+@contextlib.contextmanager
+def _open(path):
+    """Open a BAM or CRAM file. What pysam says of closing a damaged one would hide what it says of the damage."""
+    with warnings.catch_warnings(action="ignore"):  # of a missing end, which is told otherwise
+        source = pysam.AlignmentFile(str(path), check_sq=False, ignore_truncation=True)
+    try:
+        yield source
+    finally:
+        with contextlib.suppress(OSError):
+            source.close()
+
+
+def _check_header(path):
+    """Raise Damaged where the header of a BAM file is not whole: pysam would write of it to standard error."""
+    with open(path, "rb") as stream:
+        if not compression.is_bgzf(stream.read(18)):
+            return
+        stream.seek(0)
+        blocks, data = _bgzf(stream), bytearray()
+
+        def taken(count):
+            while len(data) < count:
+                block = next(blocks, None)
+                if block is None:
+                    raise compression.Damaged("a header that is cut short")
+                data.extend(block)
+            part = bytes(data[:count])
+            del data[:count]
+            return part
+
+        def number():
+            return int.from_bytes(taken(4), "little")
+
+        if taken(4) != b"BAM\1":
+            return
+        taken(number())  # text; then the name of each reference, and its length (SAM specification, section 4.2)
+        for _ in range(number()):
+            taken(number() + 4)
+
+
+def _bgzf(stream):
+    """Yield the plain bytes of the blocks of BGZF, of which the last two bytes before the data are the size less 1."""
+    while head := stream.read(18):
+        try:
+            yield zlib.decompress(head + stream.read(int.from_bytes(head[16:], "little") + 1 - 18), wbits=31)
+        except zlib.error as error:
+            raise compression.Damaged(f"damaged gzip data ({error})") from error
 
 
 @contextlib.contextmanager

@@ -199,7 +199,7 @@ class _File:
         if self.form is None:
             return
         if self.form == "binary":
-            with self._local() as path:
+            with self._local(tally) as path:
                 yield from alignments.binary(path, self.name, tally)
             return
         read = {"fasta": texts.fasta, "fastq": texts.fastq, "sam": alignments.sam}[self.form]
@@ -217,26 +217,24 @@ class _File:
         yield self.stream
 
     def _blocks(self, stream, tally):
-        """Yield blocks of plain bytes, as far as they can be read; a damaged end costs what comes after it."""
+        """Yield blocks of bytes for a reader, as far as they can be read; a damaged end costs what comes after it."""
+        as_it_is = self.form == "binary" and not self.packed  # the blocks of BAM are left to its reader
         try:
-            for block in compression.blocks(stream, BLOCK):
+            for block in iter(lambda: stream.read(BLOCK), b"") if as_it_is else compression.blocks(stream, BLOCK):
                 yield block.replace(b"\r", b"\n") if self.carriage_returns else block
         except (compression.Damaged, OSError) as error:  # not at the beginning, which was read before
-            tally.skip(CUT)
+            if self.form != "binary":  # or its reader finds the end missing, and counts it
+                tally.skip(CUT)
             tally.warnings.append(f"{self.name} is damaged ({error}): what follows that place is lost")
 
     @contextlib.contextmanager
-    def _local(self):
+    def _local(self, tally):
         """Give the path of a regular file that pysam can read."""
         if self.stream is None and not self.packed:
             yield Path(self.path)
             return
         with self._opened() as stream, tempfile.NamedTemporaryFile(prefix="helix-jax-") as copy:
-            if self.packed:
-                for block in compression.blocks(stream, BLOCK):
-                    copy.write(block)
-            else:
-                shutil.copyfileobj(stream, copy, BLOCK)
+            copy.writelines(self._blocks(stream, tally))
             copy.flush()
             yield Path(copy.name)
 

@@ -9,7 +9,7 @@ import pysam
 import pytest
 
 from helix_jax.strands import alignments, compression, records
-from helix_jax.strands.portions import CUT, EMPTY
+from helix_jax.strands.portions import CUT, EMPTY, LETTERS
 
 REFERENCE = "".join("ACGT"[base] for base in np.random.default_rng(5).integers(0, 4, 400))
 HEADER = {"HD": {"VN": "1.6"}, "SQ": [{"SN": "chr", "LN": 400}]}
@@ -133,9 +133,62 @@ def test_damaged_bam_gives_what_comes_before(tmp_path):
     assert left_out == {CUT: 1}
     assert "damaged" in warnings[0]
     assert str(path) in warnings[0]
+    assert "truncated" in warnings[0]
+    assert "Closing" not in warnings[0]
     path.write_bytes(whole[:400])
     with pytest.raises(records.RecordsError, match=r"cannot be read.*get it again"):
         seen(path)
+
+
+@pytest.mark.parametrize("references", [1, 4000])
+def test_a_header_that_is_cut_short_is_said_by_us_alone(tmp_path, references, capfd):
+    """Pysam writes a traceback to standard error when it closes such a file."""
+    names = np.random.default_rng(1).integers(0, 1 << 40, references).tolist()
+    path = tmp_path / "a.bam"
+    with pysam.AlignmentFile(str(path), "wb", header={"SQ": [{"SN": f"c{name}", "LN": 9} for name in names]}):
+        pass
+    whole = path.read_bytes()
+    for size in (40, len(whole) // 2, len(whole) - len(compression.BGZF_END) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(
+            records.RecordsError, match=r"cannot be read: .*(cut short|truncated).*; get it again"
+        ) as caught:
+            seen(path)
+        assert "Closing" not in str(caught.value)
+    assert not capfd.readouterr().err
+
+
+def test_a_read_with_impossible_qualities_costs_only_itself(tmp_path):
+    path = tmp_path / "a.bam"
+    with pysam.AlignmentFile(str(path), "wb", header=HEADER) as out:
+        for number, quality in enumerate((30, 93, 94, 100, 254, 0)):
+            read = pysam.AlignedSegment(out.header)
+            read.query_name, read.flag, read.query_sequence = f"r{number}", 4, "ACGT"
+            read.query_qualities = [30, 30, 30, quality]
+            out.write(read)
+    reads, left_out, warnings = seen(path)
+    assert [(name, marks[-1]) for name, _, marks in reads] == [("r0", "?"), ("r1", "~"), ("r5", "!")]
+    assert (left_out, warnings) == ({LETTERS: 3}, [])
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("wb", "xz"), ("wc", "gzip")])
+def test_damage_of_what_was_compressed_around_a_file_gives_what_comes_before(tmp_path, mode, kind):
+    from tests.strands.test_compression import KINDS
+
+    if mode == "wc":  # CRAM keeps too many reads together for few of them to be lost
+        bases = "".join(np.random.default_rng(2).choice(list("ACGT"), 11_060))
+        rows = [(f"r{n}", 4, bases[n : n + 60], "5" * 60) for n in range(11_000)]
+        packed = KINDS[kind](write(tmp_path / "b", mode, rows).read_bytes())
+    else:
+        packed = KINDS[kind](many(tmp_path / "b", mode).read_bytes())
+    path, other = tmp_path / "a", tmp_path / "other"
+    path.write_bytes(packed[: len(packed) * 97 // 100])
+    other.write_text("@r\nACGT\n+\nIIII\n")
+    with records.opened([path, other]) as source:
+        assert sum(len(lengths) for _, lengths, _ in source.portions()) > 2000
+        assert source.left_out == {CUT: 1}
+        assert source.passed_over == {}
+        assert f"{path} is damaged ({kind} data that are cut short)" in source.warnings[0]
 
 
 def test_cram_without_its_reference_says_so(tmp_path, capfd):
