@@ -122,7 +122,7 @@ def _any_layout(lines, last, broken, tally):
         if name[:1] == b"@" and i + 4 <= len(lines):
             bases, plus, quality = lines[i + 1].strip(), lines[i + 2], lines[i + 3].strip()
             if plus[:1] == b"+" and len(bases) == len(quality):
-                names.append(name[1:])
+                names.append(name[1:].rstrip())
                 letters.append(bases)
                 marks.append(quality)
                 i, broken = i + 4, False
@@ -132,7 +132,7 @@ def _any_layout(lines, last, broken, tally):
             if wrapped is None and not last:
                 break
             if wrapped:
-                names.append(name[1:])
+                names.append(name[1:].rstrip())
                 letters.append(wrapped[0])
                 marks.append(wrapped[1])
                 i, broken = wrapped[2], False

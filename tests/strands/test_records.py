@@ -266,6 +266,9 @@ def test_notes_and_names(tmp_path):
         np.testing.assert_array_equal(np.concatenate([lengths for _, lengths, _ in source.portions()]), [2, 2, 2, 1])
         names = [name for portion in source.named() for name in portion.names]
         assert names == [b"r 1:N:0:1", b"r 2:N:0:1", b"q/2", b"q/1"]
+    path.write_bytes(b"@q/2\r\nAC\r\n+\r\nII\r\n@q/1\r\nA\r\nC\r\n+\r\nI\r\nI\r\n")
+    with records.opened(path) as source:
+        assert [name for portion in source.named() for name in portion.names] == [b"q/2", b"q/1"]
 
 
 # ---- several files -----------------------------------------------------------------------------------------
