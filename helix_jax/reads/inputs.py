@@ -79,13 +79,17 @@ def _matching(name):
 def _in_folder(folder, warnings):
     """Return the files of a folder and its subfolders that hold strands or reads."""
     here, signals, failed, been = [], 0, 0, set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+
+    def unread(error):
+        warnings.append(f"{error.filename} cannot be read ({error.strerror}): what is in it is left out")
+
+    for place, folders, names in os.walk(folder, onerror=unread, followlinks=True):
         kept = {sub for sub in folders if not sub.startswith(".")}
         if os.path.realpath(place) in been:  # a link that leads back
             folders.clear()
             continue
         been.add(os.path.realpath(place))
-        if kept.issuperset(_TWICE):
+        if kept.issuperset(_TWICE) and any(_count(Path(place) / _TWICE[1])):
             kept.remove(_TWICE[0])
             warnings.append(f"{Path(place) / _TWICE[0]} is left out: {_TWICE[1]} beside it holds the same reads")
         for sub in sorted(kept):

@@ -58,6 +58,26 @@ def test_a_run_folder(touched):
     assert names(["run/bam_pass"]) == (["run/bam_pass/x.bam"], ())
 
 
+def test_an_empty_folder_of_fastq_hides_no_bam(touched):
+    touched("run/fastq_pass/barcode01/report.txt", "run/bam_pass/x.bam")
+    assert names(["run"]) == (["run/bam_pass/x.bam"], ())
+
+
+def test_a_folder_that_cannot_be_read_is_told(touched, monkeypatch):
+    touched("run/a.fastq", "run/locked/b.fastq")
+    scan = os.scandir
+
+    def refused(path):
+        if os.path.basename(path) == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    files, (warning,) = names(["run"])
+    assert files == ["run/a.fastq"]
+    assert warning == "run/locked cannot be read (Permission denied): what is in it is left out"
+
+
 def test_links_of_folders_are_followed_once(touched, tmp_path):
     touched("elsewhere/a.fastq", "run/b.fastq")
     os.symlink(tmp_path / "elsewhere", "run/linked")
