@@ -33,10 +33,10 @@ def list_pools(
     """List every pool in files of strands or reads: its id, what it holds, its primers, and whether it can be decoded.
 
     Strands of several pools may be mixed, and have primers of their own if the
-    comments of the files tell them. Of reads, the pools with one pair of primers
-    are listed, which have to be given unless there are none. The strands of each
-    are counted among those that it numbers; of a pool made with --screen, some of
-    these were never written.
+    comments of the files tell them. Of reads, the pools with one pair of primers,
+    one length of strands and one constraint set are listed; the primers have to be
+    given unless there are none. The strands of each are counted among those that it
+    numbers; of a pool made with --screen, some of these were never written.
     """
     from helix_jax.reads import fastq, inserts, mixture
     from helix_jax.strands import fasta, records
@@ -61,9 +61,10 @@ def list_pools(
     pools = [member.figures for member in found]
     if rest:
         what = "reads" if "reads" in about else "strands"
+        others = "" if what == "strands" else ", or with another strand length or constraint set"
         warn(
             f"{rest:,} {what} belong to no pool that is found: they are damaged, or of a pool with other primers or "
-            "motifs, which --left-primer, --right-primer and --forbid state"
+            f"motifs, which --left-primer, --right-primer and --forbid state{others}"
         )
     if as_json:
         print(json.dumps({"pools": pools} | about))

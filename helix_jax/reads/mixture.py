@@ -15,6 +15,7 @@ from jaxtyping import UInt8, UInt32
 from helix_jax import compression, notes
 from helix_jax.errors import DecodeError
 from helix_jax.reads import recover
+from helix_jax.reads.report import ReadReport
 from helix_jax.strands import header as headers
 from helix_jax.strands import header_search, packets, received
 from helix_jax.strands.header_search import Found
@@ -31,7 +32,7 @@ class Member:
 
     Attributes:
         found: Its header, and how its strands are read.
-        pool: The pool as far as it came back, or None where its header is forged.
+        pool: The pool as far as it came back, or None where its header is forged or nothing else can be read of it.
         strands: Its strands that are there, each counted once, header strands included.
     """
 
@@ -219,7 +220,10 @@ def of_decoded(decoded: received.Decoded) -> Member:
 def of_reads(
     chunks: Sequence[tuple], *, progress: Callable[[str, int, int | None], None] | None = None, **agreed: Any
 ) -> tuple[list[Member], int, int]:
-    """Find every pool among a sequencer's reads that have the same primers, or none.
+    """Find the pools among a sequencer's reads that have the same primers, or none.
+
+    They are pools of one strand length and one constraint set whose headers can be read from the reads that tell the
+    first of them. The reads of others count as those that belong to none.
 
     Args:
         chunks: As for ``recover.recover``.
@@ -233,12 +237,24 @@ def of_reads(
         DecodeError: There is no pool.
     """
     try:
-        recovered = [recover.recover(chunks, progress=progress, **agreed)]
+        decoded, report = recover.recover(chunks, progress=progress, **agreed)
+        members, reports = [of_decoded(decoded)], [report]
     except DecodeError as error:
-        keys = getattr(error.__cause__, "keys", ())
-        if not keys:
+        mixed = error.__cause__
+        if not isinstance(mixed, header_search.MixedError):
             raise
-        recovered = [recover.recover(chunks, progress=progress, **(agreed | {"key": key})) for key in keys]
-    reports = [report for _, report in recovered]
+        members, reports = [], []
+        for head in mixed.heads:
+            try:
+                decoded, report = recover.recover(chunks, progress=progress, **(agreed | {"key": head.header.key}))
+            except DecodeError:  # which says nothing of the others
+                members.append(Member(head, None, 0))
+                continue
+            members.append(of_decoded(decoded))
+            reports.append(report)
+        if not reports:
+            if not isinstance(error.report, ReadReport):
+                raise
+            reports.append(error.report)
     used = sum(count * read for report in reports for count, read, _ in report.coverage)
-    return [of_decoded(decoded) for decoded, _ in recovered], reports[0].reads, max(0, reports[0].reads - used)
+    return members, reports[0].reads, max(0, reports[0].reads - used)

@@ -91,10 +91,11 @@ class MixedError(DecodeError):
 
     Attributes:
         keys: The ids of those that have been found.
+        heads: Their headers, where they are known.
     """
 
-    def __init__(self, keys: Iterable[bytes], noted: Iterable[str] = ()):
-        self.keys = tuple(keys)
+    def __init__(self, keys: Iterable[bytes], noted: Iterable[str] = (), heads: Iterable[Found] = ()):
+        self.keys, self.heads = tuple(keys), tuple(heads)
         names = list(dict.fromkeys([*(key.hex() for key in self.keys), *noted]))
         listed = " or --key ".join(names[:CHOICES]) + (
             f" and so on, {len(names)} in all" if len(names) > CHOICES else ""
@@ -120,7 +121,7 @@ def find_header(
     found = find_headers(strands, written, key, coder)
     if len(found) > 1:
         noted = [text for text, _ in getattr(strands, "notes", ()) if key is None or text == key.hex()]
-        raise MixedError([head.header.key for head in found], noted)
+        raise MixedError([head.header.key for head in found], noted, found)
     return found[0]
 
 

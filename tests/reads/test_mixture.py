@@ -141,6 +141,21 @@ def test_each_pool_of_mixed_reads_is_recovered(pools, monkeypatch):
     assert {member.decodable for member in found} == {"yes"}
     assert [member.strands for member in found] == [member.numbered for member in found]
     assert (reads, rest) == (1000, 1000 - 2 * (2 * 100 + 3 * 50))
+    whole, bad = mixture.recover.recover, pools[0].header.key
+
+    def recovered_but_one(chunks, *, key=None, progress=None):
+        if key == bad:
+            raise DecodeError("too few reads")
+        return whole(chunks, key=key, progress=progress)
+
+    monkeypatch.setattr(mixture.recover, "recover", recovered_but_one)
+    found, reads, rest = mixture.of_reads([("reads",)])
+    assert {(member.found.header.key, member.decodable) for member in found} == {
+        (bad, "no"),
+        (pools[1].header.key, "yes"),
+    }
+    assert {member.strands for member in found} == {0, pools[1].count}
+    assert (reads, rest) == (1000, 1000 - (2 * 100 + 3 * 50))
     rows = rows[:2]
     with pytest.raises(DecodeError, match="no header strand"):
         mixture.of_reads([("reads",)])
