@@ -15,7 +15,7 @@ from helix_jax.reads.mates import Mates
 from helix_jax.strands.portions import Portion
 from helix_jax.strands.records import Records
 
-PART = 4096  # pairs that are merged at once
+PART = 4096  # pairs that are merged at once, and that tell how long inserts are
 
 
 @dataclass(eq=False)
@@ -28,7 +28,7 @@ class Inserts:
         merged: Pairs that were merged by their overlap.
         joined: Pairs that do not overlap, and were joined to the length of the others with N between them.
         apart: Pairs of which neither was possible: their reads are used one by one.
-        alone: Reads whose mate is not in the files.
+        alone: Reads whose mate is not in the files or too far behind.
     """
 
     source: Records
@@ -55,20 +55,28 @@ class Inserts:
         """Yield portions as ``Records.portions`` does; the method may be called again."""
         self.merged = self.joined = self.apart = self.alone = 0
         mates, prior = Mates(), None
+        early, count = [], 0  # the first pairs, which wait until they are PART
         for found in mates.found(self._trimmed()):
             if isinstance(found, Portion):
                 yield found[:3]
                 continue
-            for begin in range(0, len(found[0].lengths), PART):
-                first, second = (pairs.Ends(*(rows[begin : begin + PART] for rows in side)) for side in found)
-                prior = prior or _prior(first, second)
+            early.append(found)
+            count += len(found[0].lengths)
+            if prior is None and count < PART:
+                continue
+            prior = prior or _prior(early)
+            for first, second in early:
                 yield from self._inserts(first, second, prior)
+            early.clear()
+        for first, second in early:
+            prior = prior or _prior(early)
+            yield from self._inserts(first, second, prior)
         if mates.pairs:
             self.alone = mates.alone
             if mates.alone:
                 self.source.warnings.append(
-                    f"{mates.alone:,} reads are one of a pair by their names, and their mates are not in the files: "
-                    "they are used on their own"
+                    f"{mates.alone:,} reads are one of a pair by their names, and their mates are not in the files "
+                    "or too far behind: they are used on their own"
                 )
         elif mates.of_two_files:
             self.source.warnings.append(
@@ -88,7 +96,12 @@ class Inserts:
                 yield portion
 
     def _inserts(self, first, second, prior):
-        """Yield the inserts of pairs, and the reads of those that show none."""
+        """Yield the inserts of pairs, PART at once, and the reads of those that show none."""
+        for begin in range(0, len(first.lengths), PART):
+            rows = slice(begin, begin + PART)
+            yield from self._merged(_rows(first, rows), _rows(second, rows), prior)
+
+    def _merged(self, first, second, prior):
         short = np.maximum(first.lengths, second.lengths) <= pairs.LONGEST
         insert = np.zeros(len(short), np.int64)
         if short.any():
@@ -104,18 +117,26 @@ class Inserts:
                 yield _flat(_chosen(side, ~found))
 
 
-def _prior(first, second):
-    """Return how long inserts are, by the first pairs of the files."""
-    short = np.maximum(first.lengths, second.lengths) <= pairs.LONGEST
-    first, second = (_chosen(side, short) for side in (first, second))
-    longest = int((first.lengths + second.lengths).max(initial=1))
-    return pairs.learned(pairs.inserts(first, second, pairs.flat(longest)), longest)
+def _prior(parts):
+    """Return how long inserts are, by the first PART pairs of the files."""
+    chosen, room = [], PART
+    for first, second in parts:
+        short = np.flatnonzero(np.maximum(first.lengths, second.lengths)[:room] <= pairs.LONGEST)
+        chosen.append((_chosen(first, short), _chosen(second, short)))
+        room = max(0, room - len(first.lengths))
+    longest = max(int((first.lengths + second.lengths).max(initial=1)) for first, second in chosen)
+    told = [pairs.inserts(first, second, pairs.flat(longest)) for first, second in chosen]
+    return pairs.learned(np.concatenate(told), longest)
 
 
-def _chosen(ends, mask):
-    """Return the reads of a mask, no wider than they are."""
-    width = int(ends.lengths[mask].max(initial=1))
-    return pairs.Ends(ends.bases[mask, :width], ends.lengths[mask], ends.qualities[mask, :width])
+def _rows(ends, rows):
+    return pairs.Ends(ends.bases[rows], ends.lengths[rows], ends.qualities[rows])
+
+
+def _chosen(ends, rows):
+    """Return some reads, no wider than they are."""
+    width = int(ends.lengths[rows].max(initial=1))
+    return pairs.Ends(ends.bases[rows, :width], ends.lengths[rows], ends.qualities[rows, :width])
 
 
 def _flat(ends):

@@ -1,8 +1,8 @@
 """Reads in any order -> the two reads of each pair, found by their names.
 
 The names say which read of its pair each is, as Illumina writes them (`` 1:N:0:1``) or as older files and `samtools`
-do (``/1``); of two files of pairs the files say it. A first read waits for the second one, however far behind it is in
-the files, and what has no mate is a read of its own.
+do (``/1``); of two files of pairs the files say it. A read waits for its mate until ``MOST_WAITING`` letters of reads
+wait, and what has no mate, or one that is further behind, is a read of its own.
 """
 
 import re
@@ -15,9 +15,19 @@ from jaxtyping import UInt8
 from helix_jax.reads.pairs import Ends
 from helix_jax.strands.portions import PAD, Portion
 
-MOST_WAITING = 1 << 27  # letters of reads that wait while not a single pair was found: first reads without second ones
+MOST_WAITING = 1 << 27  # letters of reads that wait for their mates
+SPARSE = 4  # a portion is cut down to the reads that wait where they are fewer than one in so many
 _MARKS = (b"/1", b"/2", b" 1:", b" 2:")
 _NAME = re.compile(rb"^([^ \t\n]*?)(?:/([12]))?(?:[ \t]+([12]):[YN]:.*|[ \t].*)?$", re.MULTILINE)
+
+
+@dataclass(eq=False)
+class _Held:
+    """A portion with reads that wait for their mates: how many, and the names of all its reads (``_read_names``)."""
+
+    portion: Portion
+    names: list[bytes]
+    waiting: int
 
 
 @dataclass(eq=False)
@@ -26,14 +36,14 @@ class Mates:
 
     Attributes:
         pairs: Pairs found so far.
-        alone: Reads that are one of a pair by their name, and whose mate there is not.
+        alone: Reads that are one of a pair by their name, and whose mate is not in the files or too far away.
         of_two_files: Whether files said which reads are the first and the second.
     """
 
     pairs: int = 0
     alone: int = 0
     of_two_files: bool = False
-    _held: dict = field(default_factory=dict)  # number of a portion: [portion, its reads that wait]
+    _held: dict[int, _Held] = field(default_factory=dict)  # by the number of the portion, in ascending order
     _waiting: dict = field(default_factory=dict)  # name of a read: (number of its portion, row, 1 or 2)
     _letters: int = 0  # of reads that wait
     _later: list = field(default_factory=list)  # (number, portion) of those whose names were not looked at yet
@@ -57,17 +67,18 @@ class Mates:
                 for late in self._later:
                     yield from self._sorted(*late)
                 self._later.clear()
-            if not self.pairs and self._letters > MOST_WAITING:
-                self._gave_up = True
-                yield from self._released()
-        yield from self._released()
+            if self._letters > MOST_WAITING:
+                self._gave_up |= not self.pairs
+                yield from self._released(MOST_WAITING if self.pairs else 0)
+        yield from self._released(0)
 
     def _sorted(self, number, portion):
         """Take the reads of a portion, and yield the pairs that are complete with them."""
         names, ends = _read_names(portion)
         if not ends.all():
             yield portion.taken(np.flatnonzero(ends == 0))
-        self._held[number] = [portion, 0]
+        self._held[number] = _Held(portion, names, int((ends > 0).sum()))
+        self._letters += int(portion.lengths[ends > 0].sum())
         complete, doubled = {}, []
         for row in np.flatnonzero(ends).tolist():
             name, end = names[row], int(ends[row])
@@ -80,48 +91,61 @@ class Mates:
                 continue
             key = (number, mate[0]) if end == 1 else (mate[0], number)
             complete.setdefault(key, []).append((row, mate[1]) if end == 1 else (mate[1], row))
-        lengths = self._held[number][0].lengths
-        self._held[number][1] += int((ends > 0).sum())
-        self._letters += int(lengths[ends > 0].sum())
+        touched = {number, *(held for held, _, _ in doubled)}
         for (first, second), rows in complete.items():
             self.pairs += len(rows)
-            one, two = np.array(rows, np.int64).T
-            yield _ends(self._held[first][0], one), _ends(self._held[second][0], two)
-        for (first, second), rows in complete.items():
+            touched |= {first, second}
             one, two = np.array(rows, np.int64).T
             self._let_go(first, one)
             self._let_go(second, two)
+            yield _ends(self._held[first].portion, one), _ends(self._held[second].portion, two)
         for other in {mate[0] for mate in doubled}:
             rows = np.array([row for held, row, _ in doubled if held == other], np.int64)
             self.alone += len(rows)
-            yield self._held[other][0].taken(rows)
             self._let_go(other, rows)
-        if number in self._held and not self._held[number][1]:
-            del self._held[number]
+            yield self._held[other].portion.taken(rows)
+        for other in touched:  # last, as the numbers of rows change
+            self._cut_down(other)
 
     def _let_go(self, number, rows):
-        """Forget reads of a portion, and the portion with the last of them."""
+        """Count reads of a portion that no longer wait."""
         held = self._held[number]
-        held[1] -= len(rows)
-        self._letters -= int(held[0].lengths[rows].sum())
-        if not held[1]:
-            del self._held[number]
+        held.waiting -= len(rows)
+        self._letters -= int(held.portion.lengths[rows].sum())
 
-    def _released(self):
-        """Yield all reads that wait."""
-        for _, portion in self._later:
+    def _cut_down(self, number):
+        """Forget the reads of a portion that do not wait where they are many, and the portion where none waits."""
+        held = self._held[number]
+        if not held.waiting:
+            del self._held[number]
+        elif SPARSE * held.waiting < len(held.names):
+            rows = self._rows(number)
+            names = [held.names[row] for row in rows.tolist()]
+            self._held[number] = _Held(held.portion.taken(rows), names, held.waiting)
+            for row, name in enumerate(names):
+                self._waiting[name] = number, row, self._waiting[name][2]
+
+    def _rows(self, number):
+        """Return the rows of a portion that wait."""
+        names = enumerate(self._held[number].names)
+        return np.array([row for row, name in names if self._waiting.get(name, ())[:2] == (number, row)], np.int64)
+
+    def _released(self, most):
+        """Yield the reads that wait longest, until those that still wait have at most so many letters."""
+        while self._held and self._letters > most:
+            number = next(iter(self._held))
+            rows, held = self._rows(number), self._held[number]
+            self.alone += len(rows)
+            self._let_go(number, rows)
+            for row in rows.tolist():
+                del self._waiting[held.names[row]]
+            del self._held[number]
+            yield held.portion.taken(rows)
+        while self._later and self._letters > most:
+            _, portion = self._later.pop(0)
             self.alone += int((_read_names(portion)[1] > 0).sum()) if self.pairs else len(portion.lengths)
+            self._letters -= len(portion.letters)
             yield portion
-        self._later.clear()
-        rows = {}
-        for number, row, _ in self._waiting.values():
-            rows.setdefault(number, []).append(row)
-        self.alone += len(self._waiting)
-        self._waiting.clear()
-        for number, chosen in rows.items():
-            yield self._held[number][0].taken(np.sort(np.array(chosen, np.int64)))
-        self._held.clear()
-        self._letters = 0
 
 
 def _kinds(portion: Portion) -> set[int]:

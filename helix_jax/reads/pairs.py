@@ -20,6 +20,7 @@ from helix_jax.strands.portions import MOST_PHRED, PAD, UNKNOWN
 
 SURE = 0.99  # probability from which on a pair is merged
 USUAL = 0.9  # share of inserts of one length from which on reads that do not overlap are joined to that length
+FEWEST, LEAST = 20, 0.05  # inserts that tell a usual length: so many, and so large a share of all pairs
 PLACEHOLDER = 2  # Phred up to which the qualities of a whole read say nothing
 UNSTATED = 17  # Phred that is assumed instead: 2 % errors
 LONGEST = 1024  # bases; longer reads are no pairs of a sequencer of short reads
@@ -82,10 +83,11 @@ def learned(inserts: Int64[np.ndarray, " n"], longest: int) -> Prior:
     doubt = 1 + len(inserts) / 100  # pairs, over all lengths
     shares = (counts + doubt / longest) / (len(inserts) + 2 * doubt)
     usual = int(counts[1:].argmax()) + 1
+    enough = told >= max(FEWEST, LEAST * len(inserts)) and counts[usual] >= USUAL * told
     return Prior(
         np.log(shares).astype(np.float32),
         float(np.log((apart + doubt) / (len(inserts) + 2 * doubt))),
-        usual if told and counts[usual] >= USUAL * told else 0,
+        usual if enough else 0,
     )
 
 

@@ -185,6 +185,44 @@ def test_what_has_no_mate_is_a_read_of_its_own():
     assert (mates.pairs, mates.alone, mates.of_two_files) == (0, 4, True)
 
 
+def numbered(reads):
+    """A portion of reads (number, 1 or 2) of 5 bases, whose qualities are their numbers."""
+    portion = portion_of([b"%d/%d" % read for read in reads])
+    return portion._replace(qualities=np.repeat(np.array([number for number, _ in reads], np.uint8), 5))
+
+
+def test_reads_that_wait_hold_no_portion_in_memory():
+    """Each portion has a first read whose second one comes at the end."""
+
+    def portions():
+        for late in range(0, 90, 10):
+            whole = [(number, end) for number in range(late + 1, late + 10) for end in (1, 2)]
+            yield numbered([*whole[:7], (late, 1), *whole[7:]])
+            held.append(sum(len(part.names) for part in mates._held.values()))
+        yield numbered([(late, 2) for late in range(80, -10, -10)])
+
+    mates, held, seen = Mates(), [], []
+    for first, second in mates.found(portions()):
+        np.testing.assert_array_equal(first.qualities, second.qualities)
+        seen += first.qualities[:, 0].tolist()
+    assert sorted(seen) == list(range(90))
+    assert held == list(range(1, 10))
+    assert (mates.pairs, mates.alone, mates._letters, mates._held) == (90, 0, 0, {})
+
+
+def test_reads_wait_up_to_a_bound_though_there_are_pairs(monkeypatch):
+    monkeypatch.setattr("helix_jax.reads.mates.MOST_WAITING", 40)
+    mates, alone = Mates(), []
+    portions = [numbered([(200, 1), (200, 2)]), *(numbered([(n, 1), (n + 100, 1)]) for n in range(20))]
+    portions += [numbered([(18, 2), (119, 2), (0, 2)])]
+    for part in mates.found(portions):
+        assert mates._letters <= 50
+        alone += part.qualities[::5].tolist() if isinstance(part, Portion) else []
+    assert alone[:20] == [number for n in range(10) for number in (n, n + 100)]  # the oldest first
+    assert len(alone) == mates.alone == 39
+    assert mates.pairs == 3
+
+
 def test_reads_without_marks_do_not_wait():
     portions = (portion_of([b"uuid runid=1", b"other"]) for _ in itertools.count())
     assert len(next(Mates().found(portions)).lengths) == 2
@@ -255,6 +293,35 @@ def test_one_file_interleaved_or_one_after_the_other(tmp_path):
         write_pairs(tmp_path / "a.fastq", both, names, order)
         reads, made, _ = reads_of(tmp_path / "a.fastq")
         assert (len(reads), made.merged) == (40, 40)
+
+
+def test_pairs_of_a_file_with_carriage_returns(tmp_path):
+    first, second = ends_of(strands_of(40, 150), 100)
+    both = pairs.Ends(*(np.concatenate(parts) for parts in zip(first, second, strict=True)))
+    write_pairs(tmp_path / "a.fastq", both, [f"r{n}/{end}" for end in (1, 2) for n in range(40)])
+    content = (tmp_path / "a.fastq").read_bytes()
+    (tmp_path / "a.fastq").write_bytes(content.replace(b"\n", b"\r\n"))
+    assert reads_of(tmp_path / "a.fastq")[1].figures["pairs"]["merged"] == 40
+
+
+def test_a_few_pairs_do_not_tell_how_long_inserts_are():
+    for told, apart, usual in ((1, 0, 0), (1, 3, 0), (19, 0, 0), (20, 0, 150), (20, 380, 150), (20, 381, 0)):
+        assert pairs.learned(np.array([150] * told + [0] * apart), 200).usual == usual
+
+
+def test_the_first_portions_tell_how_long_inserts_are_together(tmp_path, monkeypatch):
+    """The first portion has a pair of reads that do not reach each other; the length of the others joins them."""
+    monkeypatch.setattr(records, "BLOCK", 1 << 12)
+    first, second = ends_of(strands_of(60, 150), 100)
+    first.lengths[0] = 40
+    both = pairs.Ends(
+        *(np.stack(parts, 1).reshape(120, *parts[0].shape[1:]) for parts in zip(first, second, strict=True))
+    )
+    write_pairs(tmp_path / "a.fastq", both, [f"r{n}/{end}" for n in range(60) for end in (1, 2)])
+    reads, made, _ = reads_of(tmp_path / "a.fastq")
+    assert (made.merged, made.joined, {len(read) for read in reads}) == (59, 1, {150})
+    monkeypatch.setattr(inserts, "PART", 1)
+    assert reads_of(tmp_path / "a.fastq")[1].figures["pairs"] == {"merged": 59, "joined": 0, "apart": 1, "alone": 0}
 
 
 # ---- adapters and UMIs -------------------------------------------------------------------------------------
