@@ -96,12 +96,20 @@ def encode(
     station, video = writer.open(config, motifs, progress), Complete(video)
     first, later = _noted(note, video, config, station)
     heard = None if config.silent else video.sound(config.sound)
-    beside = pictures.sound(heard, config) + first
     loaded = _once(nets)
-    which, measured = auto.chosen(video, beside, loaded, config, station, progress)
-    if which == "av1":
-        return _encode_av1(video, beside, later, measured, config, station, key, progress)
-    return _encode_tokens(video, beside, later, measured, loaded(), config, station, key, progress)
+
+    def made(noted):
+        beside = pictures.sound(heard, config) + noted
+        which, measured = auto.chosen(video, beside, loaded, config, station, progress)
+        if which == "av1":
+            return _encode_av1(video, beside, later, measured, config, station, key, progress)
+        return _encode_tokens(video, beside, later, measured, loaded(), config, station, key, progress)
+
+    if first and not config.note:
+        with contextlib.suppress(HelixError):  # the rate or the budget may pay for the picture alone
+            return made(first)
+        first = ()
+    return made(first)
 
 
 def _noted(note, video, config, station):

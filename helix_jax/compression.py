@@ -20,6 +20,7 @@ LEVEL = 19  # the highest whose window, and with it the memory of readers, is WI
 WINDOW = 1 << 23  # bytes that a reader keeps
 SPILL = 1 << 26  # bytes of a compressed file that are kept in memory; more are kept in a temporary file
 PART = 1 << 20  # bytes taken out at once
+MOST = 1 << 32  # bytes that come out into memory at most; a small pool may state any number
 ZSTD = 1  # the number in the details
 
 
@@ -62,6 +63,12 @@ def original_size(stored: Section) -> int | None:
     if how != ZSTD:
         raise DecodeError(f"the file has compression {how}, which this release does not know: use a newer one")
     return size
+
+
+def check_memory(size: int, remedy: str) -> None:
+    """Refuse more than MOST bytes of a file in memory. Raises DecodeError, which ends in the remedy."""
+    if size > MOST:
+        raise DecodeError(f"the pool states {size:,} bytes, more than the {MOST:,} that are put into memory: {remedy}")
 
 
 def expanded(parts: Iterator[bytes], size: int) -> Iterator[bytes]:

@@ -160,6 +160,18 @@ def check_target(path: PathLike) -> Path:
     return target
 
 
+def check_room(path: PathLike, size: int) -> None:
+    """Raise OutputError where fewer than ``size`` bytes are free for a file."""
+    # what goes to standard output is in a temporary file before
+    folder = tempfile.gettempdir() if is_standard(path) else Path(os.path.realpath(path)).parent
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OutputError(
+            f"cannot write {path}: it has {size:,} bytes as the input states, and {free:,} are free in {folder}; free "
+            "some or choose another disk"
+        )
+
+
 def _check_folder(path):
     folder = Path(os.path.realpath(path))
     if folder.exists() and not folder.is_dir():

@@ -190,11 +190,13 @@ def unpack(
         The bytes, and the writer's report (``writer.Report``).
 
     Raises:
-        DecodeError: A byte cannot be recovered, or the hash of the payload does not match.
+        DecodeError: A byte cannot be recovered, the hash of the payload does not match, or a compressed file has more
+            than ``compression.MOST`` bytes, which are not put into memory.
     """
     unpacked = unpack_parts(
         pool, writer=writer, motifs=motifs, primers=primers, primers_exempt=primers_exempt, key=key, progress=progress
     )
+    compression.check_memory(unpacked.size, "use unpack_parts, or `helix-jax unpack`")
     return b"".join(unpacked.parts), unpacked.report
 
 
@@ -205,12 +207,14 @@ class Unpacked:
     Attributes:
         parts: Its bytes, one part after the other, which can be read once. The last one is followed by a DecodeError
             where they are not the bytes that the pool's note states: nothing of them may be kept then.
+        size: How many there are, as the pool states, which may be forged where the file is compressed.
         note: The note, or None where the pool has none or has lost it.
         lost_note: Whether it is lost.
         report: What became of the pool (``writer.Report``).
     """
 
     parts: Iterator[bytes]
+    size: int
     note: notes.Note | None
     lost_note: bool
     report: Any
@@ -244,16 +248,20 @@ def unpack_parts(
         DecodeError: A byte cannot be recovered, or the hash of the payload does not match.
     """
     written = Written.given(motifs, primers, primers_exempt)
-    received = writer.read(pool, written=written, key=key, progress=progress)
+    return unpacked(writer.read(pool, written=written, key=key, progress=progress))
+
+
+def unpacked(received: Received) -> Unpacked:
+    """Return the file of a pool that has been read. Raises DecodeError as ``unpack_parts`` does."""
     if received.header.kind != "bytes":
         raise DecodeError("this pool holds video, not bytes: use `helix-jax decode`")
     report = received.report
     kinds = [section.kind for section, _ in places(received.header)]
     if sorted(kinds) not in (["file"], ["file", "note"]):
         raise DecodeError(
-            "this pool holds several things, or of a kind that this release does not know: use a newer one"
+            "this pool holds several things, or of a kind that this release does not know: use a newer one", report
         )
-    place, recovered = places(received.header)[kinds.index("file")][1], received.recovered
+    (stored, place), recovered = places(received.header)[kinds.index("file")], received.recovered
     lost = int((recovered.lost | recovered.suspect)[place].sum())
     if lost:
         raise DecodeError(
@@ -265,8 +273,14 @@ def unpack_parts(
         raise DecodeError(
             "the bytes do not match their hash, and the wrong packet cannot be located: nothing is returned", report
         )
-    note = notes.received(received)
-    return Unpacked(notes.checked(contents(received), note), note, note is None and "note" in kinds, report)
+    try:
+        note = notes.received(received)
+        parts, size = contents(received), compression.original_size(stored)
+    except DecodeError as error:
+        error.report = report
+        raise
+    size = stored.size if size is None else size
+    return Unpacked(notes.checked(parts, note), size, note, note is None and "note" in kinds, report)
 
 
 def contents(received: Received) -> Iterator[bytes]:

@@ -51,7 +51,12 @@ def results(names: list[str], places: dict[str, measure.Place], options: measure
         result = _in_folder(row, places.get(row.peer.name, measure.Place()), options)
         yield result
         if row.rules and not isinstance(result.net, str) and rows.OURS in names:
-            yield _in_folder(as_dense(result, row.rules, options), measure.Place(), options)
+            try:
+                dense = as_dense(result, row.rules, options)
+            except measure.PeerError as error:
+                yield measure.Result(rows.OURS, f"`{row.rules}`, beside {result.peer}", str(error))
+            else:
+                yield _in_folder(dense, measure.Place(), options)
 
 
 def _in_folder(row, place, options):
@@ -100,7 +105,7 @@ def page(found: list[measure.Result], options: measure.Options, command: str) ->
             ))
         )  # fmt: skip
     versions = dict.fromkeys(result.version for result in found if result.version)
-    skipped = {result.peer: result.skipped for result in found if result.skipped}
+    skipped = {(result.peer, result.label): result.skipped for result in found if result.skipped}
     parts = [
         f"Measured on {datetime.date.today()}, with Python {platform.python_version()} on {os.cpu_count()} cores "
         f"({platform.machine()}): {', '.join(versions)}.",
@@ -108,7 +113,7 @@ def page(found: list[measure.Result], options: measure.Options, command: str) ->
         f"back; tried were {', '.join(f'{coverage:g}' for coverage in measure.GRID)}. "
         f"A request may take {options.limit:g} s.",
         "\n".join(lines),
-        *(f"{name} was skipped: {reason}" for name, reason in skipped.items()),
+        *(f"{name}, {label}, was skipped: {reason}" for (name, label), reason in skipped.items()),
         f"```bash\n{command}\n```",
         "```bash\npython3 -m venv peers-venv\n"
         + "\n".join(f"# {peer.name}: {peer.home}\n{peer.install}" for peer in rows.PEERS.values())

@@ -204,7 +204,7 @@ def decode(
         way = options.start(writer, context, reads=inputs, writes=(target.file,), plot=plot, report=report)
         target.check()
         if target.file:
-            films.check_output(target.file)
+            films.check_output(target.file, lossless)
         stated = agreed.arguments
         run = stack.enter_context(run_report.Run(report, step))
         source = stack.enter_context(
@@ -213,9 +213,12 @@ def decode(
         run.reads = source.reads
         film = codec.film(source.pool, weights.given, writer=way.writer, progress=run.step, **stated)
         about_pool, info = film.report, film.info
+        run.found = about_pool
         about = source.figures(about_pool)
         suffixes = (*muxing.FORMATS, *(images.FORMATS if film.info.frames == 1 else ()))
-        path = target.path(film.note, suffixes)
+        path = target.path(film.note, suffixes, others=(plot, report))
+        films.check_output(path, lossless)
+        as_images = images.is_image(path)
         pixel_format = films.write(path, film, lossless)
         figures = {
             "output": str(path),
@@ -224,10 +227,16 @@ def decode(
             "width": info.width,
             "fps": str(info.fps),
             "pixel_format": pixel_format,
-            "sound": film.sound is not None,
+            "sound": film.sound is not None and not as_images,
         }
-        figures = run.done(figures | about, about_pool)
+        whole = not any(
+            (about_pool.lost_tokens, about_pool.lost_update, about_pool.lost_sound, about_pool.preview_seconds,
+             about_pool.missing_seconds)
+        )  # fmt: skip
+        figures = run.done(figures | about, about_pool, whole)
     show(figures, as_json)
+    if film.sound and as_images:
+        warn(f"{path}: images have no sound, and the sound of the pool is not written; give a video file for it")
     if about_pool.lost_tokens:
         warn(f"{about_pool.lost_tokens:.1%} of the tokens were lost past repair and were guessed")
     if about_pool.lost_update:
@@ -241,10 +250,7 @@ def decode(
             warn(f"lost past repair: seconds {', '.join(f'{a:.2f} to {b:.2f}' for a, b in stretches)} {what}")
     if about_pool.lost_sound:
         warn("the sound is lost past repair")
-    if any(
-        (about_pool.lost_tokens, about_pool.lost_update, about_pool.lost_sound, about_pool.preview_seconds,
-         about_pool.missing_seconds)
-    ):  # fmt: skip
+    if not whole:
         raise typer.Exit(WITH_LOSS)
 
 

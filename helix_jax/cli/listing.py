@@ -53,6 +53,7 @@ def list_pools(
                 found, count, rest = mixture.of_reads(list(fastq.chunks(reads_of)), progress=step, **stated)
                 about: dict[str, Any] = {"reads": count, "reads_of_no_pool": rest}
             else:
+                cut.check_strands(source.name)
                 written = Written.given(**stated)
                 found, rest = mixture.of_strands(fasta.Strands(source), written, step)
                 about = {"strands_of_no_pool": rest}

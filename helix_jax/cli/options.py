@@ -213,6 +213,11 @@ class Cut:
         trim.check_primers(primers)
         return trim
 
+    def check_strands(self, name: str) -> None:
+        """Refuse to cut anything off strands, which the files called ``name`` hold. Raises HelixError."""
+        if self != Cut():
+            raise HelixError(f"--adapter and --umi: {name} holds strands, and only reads have them; add --reads")
+
 
 @dataclass(frozen=True)
 class Taking:

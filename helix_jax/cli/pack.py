@@ -96,7 +96,9 @@ def unpack(
         )
         run.reads = source.reads
         unpacked = packing.unpack_parts(source.pool, writer=way.writer, progress=run.step, **stated)
-        path, size = target.path(unpacked.note), 0
+        run.found = unpacked.report
+        path, size = target.path(unpacked.note, others=(plot, report)), 0
+        files.check_room(path, unpacked.size)
         about = source.figures(unpacked.report)
         with files.atomic(path) as temporary, open(temporary, "wb") as out:
             for part in unpacked.parts:

@@ -47,6 +47,7 @@ class Run:
         path: The page; None where none is asked for.
         reads: What became of the reads, once it is known.
         found: What became of the strands, once it is known.
+        whole: Whether everything came back that a command warns of otherwise.
         figures: All figures, once the run is done.
         seconds: The time that passed before each step, summed up by stations.
     """
@@ -55,6 +56,7 @@ class Run:
         self.path, self._step, self._last = path, step, time.perf_counter()
         self.reads: ReadReport | None = None
         self.found: Any = None
+        self.whole = True
         self.figures: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
 
@@ -79,11 +81,17 @@ class Run:
         self._passed(station)
         self._step(station, done, total)
 
-    def done(self, figures: Mapping[str, Any], found: Any) -> dict[str, Any]:
-        """Return the figures with those of the run itself: advice, seconds, command and versions."""
-        self.found = found
+    def done(self, figures: Mapping[str, Any], found: Any, whole: bool = True) -> dict[str, Any]:
+        """Return the figures with those of the run itself: advice, seconds, command and versions.
+
+        Args:
+            figures: The figures.
+            found: What became of the strands.
+            whole: Whether the exit status is 0.
+        """
+        self.found, self.whole = found, whole
         self._passed(REST)
-        said = advice(self.reads, found)
+        said = advice(self.reads, found, whole)
         self.figures = dict(figures) | ({"advice": said} if said else {})
         self.figures |= {"seconds": {name: round(spent, 2) for name, spent in self.seconds.items()}}
         self.figures |= {"command": command(), "versions": versions()}
@@ -126,7 +134,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def advice(reads: "ReadReport | None", found: "Report | None") -> str:
+def advice(reads: "ReadReport | None", found: "Report | None", whole: bool) -> str:
     """Return what to do next time, or now.
 
     The text is empty where nothing is known of reads, and where nothing came back of strands that are known: the error
@@ -135,6 +143,7 @@ def advice(reads: "ReadReport | None", found: "Report | None") -> str:
     Args:
         reads: What became of the reads.
         found: What became of the strands, if anything came back.
+        whole: Whether it came back without loss.
     """
     from helix_jax.reads import enough
 
@@ -149,7 +158,7 @@ def advice(reads: "ReadReport | None", found: "Report | None") -> str:
     estimate = enough.Estimate(reads.enough_reads, reads.gone)
     if found is None:
         return ""
-    if found.lost_packets:
+    if not whole:
         said = estimate.remedy(reads.reads)
         return f"{said[0].upper()}{said[1:]}."
     if reads.reads_left:
@@ -167,10 +176,9 @@ def advice(reads: "ReadReport | None", found: "Report | None") -> str:
 def page(run: Run, error: str = "") -> str:
     """Return the page of a run; ``error`` is the message where it failed."""
     reads, found = run.reads, run.found
-    lost = bool(found and (found.lost_packets or not found.verified))
-    lossy = ("It came back with loss", "loss") if lost else ("It came back", "good")
+    lossy = ("It came back", "good") if run.whole else ("It came back with loss", "loss")
     state, kind = ("It failed", "bad") if error else lossy
-    said = [f"{state}." if not error else f"{state}: {error}", advice(reads, None if error else found)]
+    said = [f"{state}." if not error else f"{state}: {error}", advice(reads, None if error else found, run.whole)]
     parts = [
         f"<h1>helix-jax: {state[0].lower()}{state[1:]}</h1>",
         f'<div class="{kind}">{"<br>".join(html.escape(text) for text in said if text)}</div>',

@@ -37,12 +37,13 @@ class Target:
         """Refuse a folder that cannot be written into, before any work. Raises OutputError."""
         files.check_paths(folders=filter(None, [self.folder]))
 
-    def path(self, note: "Note | None", suffixes: Collection[str] = ()) -> Path:
+    def path(self, note: "Note | None", suffixes: Collection[str] = (), others: Collection[Path | None] = ()) -> Path:
         """Return the file to write.
 
         Args:
             note: What the pool knows of its file. A file of that name is not replaced, as nobody has named it.
             suffixes: Those that the file may have; it gets the first of them in place of another one. Empty: any.
+            others: Further outputs of the command; None stands for an option that was not given.
 
         Raises:
             HelixError: A folder is named, and the pool knows no name, or one that is taken.
@@ -51,12 +52,14 @@ class Target:
             return Path(self.text)
         if note is None or not note.name:
             raise HelixError(f"-o {self.text}: the pool knows no name for its file; give a file name")
-        name = Path(note.name)
+        name = Path(note.name.replace("%", "_") if suffixes else note.name)  # a % may make it a sequence of images
         if suffixes and name.suffix.lower() not in suffixes:
             name = name.with_suffix(next(iter(suffixes)))
         path = self.folder / name
         if os.path.lexists(path):
             raise files.OutputError(f"cannot write {path}: it is there already; give -o its name to replace it")
+        if os.path.realpath(path) in (os.path.realpath(other) for other in others if other):
+            raise files.OutputError(f"cannot write {path}: another output has that name too; give -o a file name")
         self.folder.mkdir(parents=True, exist_ok=True)
         files.check_target(path)
         return path

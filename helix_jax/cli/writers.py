@@ -160,10 +160,7 @@ class Fasta:
                     raise HelixError(
                         f"--plot {plot}: {source.name} holds strands, and only reads make a picture; add --reads"
                     )
-                if cut != Cut():
-                    raise HelixError(
-                        f"--adapter and --umi: {source.name} holds strands, and only reads have them; add --reads"
-                    )
+                cut.check_strands(source.name)
                 if taking != Taking():
                     raise HelixError(
                         f"--max-reads, --workers and --scheduler are for reads, and {source.name} holds strands; add "

@@ -49,6 +49,8 @@ class Estimate:
                 if self.gone
                 else "many more reads are needed, or reads with fewer errors"
             )
+        if not self.more(came):
+            return "a few more reads are needed: by their number these would usually have been enough"
         return f"about {self.more(came):,} more reads would be enough"
 
     def more(self, came: int) -> int:

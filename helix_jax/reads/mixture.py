@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8, UInt32
 
-from helix_jax import compression, notes
+from helix_jax import compression, notes, packing
 from helix_jax.errors import DecodeError
 from helix_jax.reads import recover
 from helix_jax.reads.report import ReadReport
@@ -54,10 +54,15 @@ class Member:
         head, recovered = self.found.header, self.pool.recovered
         kinds = [section.kind for section in head.sections] or ["tokens" if head.kind == "video" else "file"]
         whole = dict(zip(kinds, recovered.parts_verified, strict=True))
+        if head.kind == "bytes":
+            try:
+                for _ in packing.unpacked(self.pool).parts:
+                    pass
+            except DecodeError:
+                return NOT
+            return WHOLE
         if all(good for kind, good in zip(kinds, recovered.parts_verified, strict=True) if kind != notes.KIND):
             return WHOLE
-        if head.kind == "bytes":
-            return NOT
         some = any(whole.get(kind) for kind in ("preview", "av1"))
         return LOSS if some or ("tokens" in kinds and not recovered.lost.all()) else NOT
 
@@ -256,5 +261,5 @@ def of_reads(
             if not isinstance(error.report, ReadReport):
                 raise
             reports.append(error.report)
-    used = sum(count * read for report in reports for count, read, _ in report.coverage)
+    used = sum(report.used_reads + report.duplicate_reads for report in reports)
     return members, reports[0].reads, max(0, reports[0].reads - used)

@@ -104,6 +104,7 @@ def _file(found: list[tuple[sections.Section, bytes]]) -> bytes:
     section, data = kinds["file"]
     size = compression.original_size(section)
     if size is not None:
+        compression.check_memory(size, "use `helix-jax unpack`")
         data = b"".join(compression.expanded(iter([data]), size))
     if "note" in kinds and hashlib.sha256(data).digest() != kinds["note"][1][:32]:
         raise ValueError("the bytes do not match the SHA-256 of the pool's note")

@@ -149,8 +149,11 @@ def contents(head: Header, layout: PacketLayout) -> dict[str, Any]:
         other = f"tokens {second:.2f} dB{at_most} in as much" if second else "tokens do not go into as much"
         figures["why"] = f"AV1 shows {first:.2f} dB of the first second, and {other}"
     stored = next((section for section in head.sections if section.kind == "file"), None)
-    if stored and (size := compression.original_size(stored)) is not None:
-        figures["compressed"] = f"zstd, {size:,} bytes before"
+    try:
+        if stored and (size := compression.original_size(stored)) is not None:
+            figures["compressed"] = f"zstd, {size:,} bytes before"
+    except DecodeError as error:
+        figures["compressed"] = str(error)
     figures["sections"] = [
         {
             "kind": section.kind,

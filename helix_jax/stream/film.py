@@ -41,9 +41,12 @@ class Film:
     note: Note | None = None
 
 
-def check_output(path: str | os.PathLike) -> None:
+def check_output(path: str | os.PathLike, lossless: bool = False) -> None:
     """Raise VideoError or OutputError, before any work, for a name to which no film can be written."""
-    (images if images.is_image(path) else muxing).check_output(path)
+    if images.is_image(path):
+        images.check_output(path, lossless)
+    else:
+        muxing.check_output(path)
 
 
 def write(path: str | os.PathLike, film: Film, lossless: bool = False) -> str:

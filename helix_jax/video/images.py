@@ -34,7 +34,8 @@ FORMATS: dict[str, tuple[str, str, dict[str, str]]] = {
     ".jpeg": ("mjpeg", "yuvj444p", {"qmin": "1", "qmax": "1", "huffman": "optimal"}),
 }
 RATE = Fraction(25)  # frames per second, where none is given
-_NUMBER = re.compile(r"%(?:0(\d+))?d")
+_LOSSY = (".jpg", ".jpeg")
+_NUMBER = re.compile(r"%(?:0(\d{1,2}))?d")
 
 
 def is_image(path: str | os.PathLike) -> bool:
@@ -90,16 +91,17 @@ def sequence(path: str | os.PathLike) -> tuple[Path, ...]:
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Return what names are ordered by: the numbers in them by their value."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
 
 
 def _check_holes(path, numbered):
     numbers = sorted(numbered)
-    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)) if len(numbers) < 1 << 20 else []
+    missing = numbers[-1] - numbers[0] + 1 - len(numbers)
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        first = next(a + 1 for a, b in itertools.pairwise(numbers) if b != a + 1)
+        more = f" and {missing - 1} more" if missing > 1 else ""
         raise VideoError(
-            f"{path}: number {missing[0]}{more} of {numbers[0]} to {numbers[-1]} is missing; add it, or number the "
+            f"{path}: number {first}{more} of {numbers[0]} to {numbers[-1]} is missing; add it, or number the "
             "images without a hole"
         )
 
@@ -107,8 +109,13 @@ def _check_holes(path, numbered):
 # ---- writing -------------------------------------------------------------------------------
 
 
-def check_output(path: str | os.PathLike) -> None:
-    """Raise OutputError where a sequence would be mixed with images that are there."""
+def check_output(path: str | os.PathLike, lossless: bool = False) -> None:
+    """Raise OutputError where a sequence would be mixed with images that are there, or a JPEG is to lose nothing."""
+    if lossless and Path(path).suffix.lower() in _LOSSY:
+        raise files.OutputError(
+            f"cannot write {path} with --lossless: a JPEG always loses something; give a name that ends in .png, .tif "
+            "or .webp"
+        )
     if is_pattern(path):
         folder = Path(path).parent
         if not folder.is_dir():
@@ -155,9 +162,30 @@ def write(path: str | os.PathLike, blocks: Iterator[UInt8[np.ndarray, "n H W 3"]
             made.append(_NUMBER.sub(lambda match, n=number: f"{n:0{match[1] or 1}d}", name, count=1))
             with files.atomic(Path(aside) / made[-1]) as temporary:
                 temporary.write_bytes(_encoded(picture, suffix))
-        for one in made:
-            shutil.move(Path(aside) / one, folder / one)
+        placed = []
+        try:
+            for one in made:
+                _place(Path(aside) / one, folder / one)
+                placed.append(folder / one)
+        except BaseException:
+            for one in placed:
+                one.unlink(missing_ok=True)
+            raise
     return FORMATS[suffix][1]
+
+
+def _place(source, target):
+    """Give a new file its name, unless a file has it. Raises OutputError."""
+    try:
+        os.link(source, target)
+        return
+    except FileExistsError:
+        pass
+    except OSError:  # the file system has no links
+        if not os.path.lexists(target):
+            shutil.move(source, target)
+            return
+    raise files.OutputError(f"cannot write {target}: it is there already; empty the folder first")
 
 
 def _encoded(picture, suffix):

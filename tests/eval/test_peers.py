@@ -211,7 +211,7 @@ def test_command_writes_table_and_figures(tmp_path, monkeypatch, capsys):
     text = out.read_text()
     assert capsys.readouterr().out.strip() == text.strip()
     assert "| fake | its setting | 1.600 |" in text
-    assert "gone was skipped: no checkout was named (--checkout gone FOLDER)" in text
+    assert "gone, any, was skipped: no checkout was named (--checkout gone FOLDER)" in text
     assert "pip install fake" in text
     assert "git clone gone" in text
     first, second = json.loads(figures.read_text())

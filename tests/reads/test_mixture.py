@@ -133,14 +133,14 @@ def test_each_pool_of_mixed_reads_is_recovered(pools, monkeypatch):
             raise DecodeError(f"{error}; so many reads") from error
         words, ok = found.coder.read(rows)
         own = received.Decoded(found, rows[ok], words[ok])
-        return own, SimpleNamespace(reads=1000, coverage=((2, 100, 7), (3, 50, 1)))
+        return own, SimpleNamespace(reads=1000, used_reads=350, duplicate_reads=40)
 
     monkeypatch.setattr(mixture.recover, "recover", recovered)
     found, reads, rest = mixture.of_reads([("reads",)])
     assert {member.figures["name"] for member in found} == {"one.bin", "two.bin"}
     assert {member.decodable for member in found} == {"yes"}
     assert [member.strands for member in found] == [member.numbered for member in found]
-    assert (reads, rest) == (1000, 1000 - 2 * (2 * 100 + 3 * 50))
+    assert (reads, rest) == (1000, 1000 - 2 * (350 + 40))
     whole, bad = mixture.recover.recover, pools[0].header.key
 
     def recovered_but_one(chunks, *, key=None, progress=None):
@@ -155,7 +155,7 @@ def test_each_pool_of_mixed_reads_is_recovered(pools, monkeypatch):
         (pools[1].header.key, "yes"),
     }
     assert {member.strands for member in found} == {0, pools[1].count}
-    assert (reads, rest) == (1000, 1000 - (2 * 100 + 3 * 50))
+    assert (reads, rest) == (1000, 1000 - (350 + 40))
     rows = rows[:2]
     with pytest.raises(DecodeError, match="no header strand"):
         mixture.of_reads([("reads",)])
