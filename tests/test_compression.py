@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import tracemalloc
 
 import numpy as np
@@ -10,9 +11,13 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helix_jax import compression, packing
+from helix_jax import compression, contents, packing
 from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.contents import Content
 from helix_jax.errors import DecodeError, HelixError
+from helix_jax.reference import archive
+from helix_jax.strands import fasta
+from helix_jax.strands.bases import Bases
 from helix_jax.strands.sections import Section, numbers
 
 CONFIG = CodecConfig(constraints="goldman", strands=StrandConfig(length=100))
@@ -123,3 +128,47 @@ def test_a_file_that_changes_gives_no_pool(tmp_path, monkeypatch):
     path.write_bytes(TEXT)
     with open(path, "rb") as file, pytest.raises(HelixError, match="changed while it was read"):
         packing.pack_draft(file, config=CONFIG, name="tale")
+
+
+def stored(data, details):
+    """A pool of a file that is stored in any way, as a later release or somebody else may do it."""
+    station, about = Bases().open(CONFIG), {"kind": "bytes"}
+    content = Content("file", data, details=details)
+    layout = contents.plan(station, [(content.section, None)], about, "bytes")
+    rows = contents.symbols([content], layout, b"12345678", CONFIG.mixing)
+    about |= {"sections": (content.section,)}
+    draft = station.draft(
+        rows, about, layout, content_bytes=len(data), mixing=CONFIG.mixing, key=b"12345678"
+    )  # fmt: skip
+    return draft.written()
+
+
+def test_a_forged_size_fills_neither_memory_nor_disk(tmp_path, run_cli):
+    size = 1 << 50
+    pool, section = stored(b"no zstd", numbers(1, size)), Section.of("file", 7, numbers(1, size))
+    with pytest.raises(DecodeError, match=r"the pool states 1,125,899,906,842,624 bytes, .*: use unpack_parts"):
+        packing.unpack(back(pool))
+    with pytest.raises(DecodeError, match="use `helix-jax unpack`"):
+        archive._file([(section, b"no zstd")])
+    fasta.write_pool(tmp_path / "a.fasta", pool)
+    for output in (tmp_path / "a", "-"):
+        result = run_cli("unpack", tmp_path / "a.fasta", "-o", output)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert "it has 1,125,899,906,842,624 bytes as the input states" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.fasta"]
+
+
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [(numbers(2, 300), "compression 2, which this release does not know"), (numbers(1, 7), "no zstd")],
+)
+def test_what_cannot_be_unpacked_is_listed_and_inspected(tmp_path, run_cli, details, words):
+    fasta.write_pool(tmp_path / "a.fasta", stored(b"no zstd", details))
+    (figures,) = json.loads(run_cli("list", tmp_path / "a.fasta", "--json").stdout)["pools"]
+    assert figures["decodable"] == "no"
+    page = tmp_path / "a.html"
+    result = run_cli("unpack", tmp_path / "a.fasta", "-o", tmp_path / "a", "--report", page)
+    assert (result.exit_code, words in result.stderr) == (4, True)
+    assert "packets that came back" in page.read_text()
+    shown = json.loads(run_cli("inspect", tmp_path / "a.fasta", "--json").stdout)["compressed"]
+    assert shown == "zstd, 7 bytes before" or words in shown

@@ -221,6 +221,21 @@ def test_a_note_counts_in_the_budget(clip, budget, noted):
     assert pool.nucleotides <= budget
 
 
+def test_a_note_that_nobody_asked_for_costs_no_pool(clip, monkeypatch):
+    """Where a budget pays for the clip and not for the note too, the note is left out, unless it was asked for."""
+    config = dataclasses.replace(CONFIG, codec="av1", budget=30_000)
+
+    def narrow(_video, beside, *_rest):
+        if beside:
+            raise HelixError("30,000 nucleotides are too few")
+        return "a pool without a note"
+
+    monkeypatch.setattr(codec, "_encode_av1", narrow)
+    assert codec.encode(clip, config=config, note=NOTE) == "a pool without a note"
+    with pytest.raises(HelixError, match="too few"):
+        codec.encode(clip, config=dataclasses.replace(config, note=True), note=NOTE)
+
+
 def test_tokens_with_a_note(clip, weights_file):
     from helix_jax import nets as shipped
 
@@ -269,3 +284,15 @@ def test_without_a_name_there_is_no_folder(tmp_path, run_cli):
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
         assert words in result.stderr
     assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["a", "a.fasta"]
+
+
+def test_a_lost_note_is_no_loss_on_the_page(tmp_path, run_cli):
+    pool = packing.pack(DATA[:300], config=dataclasses.replace(CONFIG, note=True), name="tale.txt")
+    block, _ = pool.layout.locate(np.arange(pool.layout.packets))
+    of_note = np.flatnonzero(np.array(pool.layout.block_parts)[block] == 0)
+    kept = np.delete(pool.strands, pool.header_strands + of_note, axis=0)
+    fasta.write(tmp_path / "a.fasta", kept, lambda i: "")
+    page = tmp_path / "a.html"
+    result = run_cli("unpack", tmp_path / "a.fasta", "-o", tmp_path / "a", "--report", page)
+    assert (result.exit_code, "the note of the file is lost" in result.stderr) == (0, True)
+    assert "It came back." in page.read_text()

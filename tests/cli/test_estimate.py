@@ -23,7 +23,8 @@ def estimated(run_cli, *arguments):
 def test_a_file_takes_what_is_said(tmp_path, run_cli, content):
     (tmp_path / "a.bin").write_bytes(content)
     (figures,) = estimated(run_cli, tmp_path / "a.bin", *CHEAP)
-    assert figures.keys() == {"strands", "nucleotides"}  # no price is made up
+    assert figures.keys() == {"as", "strands", "nucleotides"}  # no price is made up
+    assert figures["as"] == "pack"
     packed = json.loads(run_cli("pack", tmp_path / "a.bin", "-o", tmp_path / "a.fasta", *CHEAP, "--json").stdout)
     assert (figures["strands"], figures["nucleotides"]) == (packed["strands"], packed["nucleotides"])
     (priced,) = estimated(run_cli, tmp_path / "a.bin", *CHEAP, *PRICES)
@@ -60,6 +61,13 @@ def test_a_clip_takes_about_what_is_said(tmp_path, make_clip, run_cli):
     assert 0.8 * real < rungs[-1]["nucleotides"] < 1.4 * real
     (packed,) = estimated(run_cli, clip, "--packed", *CHEAP)
     assert "quality" not in packed
+    assert ({figures["as"] for figures in rungs}, packed["as"]) == ({"av1"}, "pack")
+    other = clip.rename(tmp_path / "a.film")  # a clip all the same
+    assert estimated(run_cli, other, *CHEAP, *PRICES) == rungs
+    for option in (("--sound", 12), ("--no-sound",), ("--preview", 0), ("--fps", 5), ("--tone-map",)):
+        result = run_cli("estimate", other, "--packed", *option, *CHEAP)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert f"{option[0]}: " in result.stderr
     table = run_cli("estimate", clip, *CHEAP).stdout
     assert "cost" not in table
     assert "psnr" in table

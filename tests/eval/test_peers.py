@@ -198,6 +198,22 @@ def test_ours_as_dense_has_the_repair_strands_of_that_density(monkeypatch):
     assert row.setting["redundancy"] == 0
 
 
+def test_a_row_of_ours_that_fails_is_told(tmp_path, monkeypatch):
+    row = row_of(tmp_path, FAKE)
+    first = rows.Row(row.peer, "first", rules="helix")
+    monkeypatch.setattr(rows, "ROWS", (first, row))
+
+    def slow(*_arguments):
+        raise measure.TooSlow("not done in 3600 s")
+
+    monkeypatch.setattr(command, "as_dense", slow)
+    found = list(command.results(["fake", rows.OURS], {}, OPTIONS))
+    assert [(each.peer, each.skipped) for each in found] == [
+        ("fake", ""), (rows.OURS, "not done in 3600 s"), ("fake", "")
+    ]  # fmt: skip
+    assert "helix_jax, `helix`, beside fake, was skipped: not done in 3600 s" in command.page(found, OPTIONS, "")
+
+
 def test_command_writes_table_and_figures(tmp_path, monkeypatch, capsys):
     row = row_of(tmp_path, FAKE)
     gone = rows.Row(rows.Peer("gone", "a repository", row.peer.script, "git clone gone", checkout=True), "any")

@@ -56,6 +56,10 @@ def test_strands(tmp_path, pools, run_cli):
         assert (figures["name"], figures["size"], figures["kind"], figures["decodable"]) == (name, size, "file", "yes")
         assert figures["strands"] == figures["strands_numbered"] == pool.count
         assert (figures["left_primer"] == LEFT) == (name == "four.bin")
+    for cut in (("--adapter", "illumina"), ("--umi", 8)):
+        result = run_cli("list", tmp_path / "tube.fasta", *cut)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "only reads have them; add --reads" in result.stderr
     table = run_cli("list", tmp_path / "tube.fasta").stdout
     assert all(name in table for name in sizes)
 

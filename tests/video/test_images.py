@@ -1,6 +1,8 @@
 """Single images and sequences of them: in and out, upright, in their order, and refused where something is wrong."""
 
+import errno
 import json
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -154,3 +156,51 @@ def test_through_a_pool(tmp_path, run_cli):
     result = run_cli("encode", pattern, "-o", tmp_path / "c.fasta", "--note", *AV1)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "is a sequence of images" in result.stderr
+
+
+def test_odd_names_and_numbers(tmp_path):
+    assert not images.is_pattern(tmp_path / "%09999999999d.png")  # a width that no file name has
+    for name in ("a1.png", "a1000000000000.png"):
+        save(tmp_path / name)
+    for path in (tmp_path, tmp_path / "a%d.png"):
+        with pytest.raises(VideoError, match=r"number 2 and 999999999997 more of 1 to 1000000000000 is missing"):
+            images.sequence(path)
+    (tmp_path / "squared").mkdir()
+    paths = [save(tmp_path / "squared" / name) for name in ("x2.png", "x10.png", "x².png")]
+    assert list(images.sequence(tmp_path / "squared")) == paths
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_sequence_is_written_whole_and_replaces_nothing(tmp_path, monkeypatch, links):
+    """A file that appears while the pictures are decoded keeps its bytes, and no picture is left beside it."""
+    frames, link = np.stack([picture(number) for number in range(4)]), os.link
+    (tmp_path / "a").mkdir()
+
+    def linked(source, target):
+        if not links:
+            raise OSError(errno.EPERM, "no links here")
+        link(source, target)
+
+    monkeypatch.setattr(images.os, "link", linked)
+    images.write(tmp_path / "a" / "f%d.png", iter([frames]), 4)
+    np.testing.assert_array_equal(shown(tmp_path / "a")[1], frames)
+
+    def late():
+        yield frames
+        (tmp_path / "f3.png").write_text("somebody else's")
+
+    with pytest.raises(OutputError, match=r"f3.png: it is there already"):
+        images.write(tmp_path / "f%d.png", late(), 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "f3.png"]
+    assert (tmp_path / "f3.png").read_text() == "somebody else's"
+
+
+def test_what_images_do_not_hold_is_told(tmp_path, make_clip, run_cli):
+    make_clip(tmp_path / "a.mp4", 2, 24, 32, sound=True)
+    assert run_cli("encode", tmp_path / "a.mp4", "-o", tmp_path / "a.fasta", "--sound", 6, *AV1).exit_code == 0
+    result = run_cli("decode", tmp_path / "a.fasta", "-o", tmp_path / "%d.png", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["sound"]) == (0, False)
+    assert "images have no sound" in result.stderr
+    result = run_cli("decode", tmp_path / "a.fasta", "-o", tmp_path / "a.JPG", "--lossless")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "a JPEG always loses something" in result.stderr
