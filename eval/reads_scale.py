@@ -6,7 +6,7 @@ The pools are packed bytes in `helix`, 150 nt, without primers, so that each rea
 a tenth of the number of reads in strands, and at most ``--strands``. The reads are those of the preset illumina, in
 portions with errors of their own; they are written to a FASTQ file in a temporary folder, 300 bytes a read. There are
 two ways, each measured in a process of its own:
-  stop  every strand is read, and reading stops when every block can be solved; the reads left are counted
+  stop  every strand is read, and reading stops when every block can be solved
   all   a fifth of the strands is never read, more than the redundancy of a tenth can repair: all reads are taken, and
         all that can be done for the missing strands is done
 """
@@ -69,15 +69,15 @@ def write_reads(
 def measure(path: Path, size: int) -> dict[str, Any]:
     """Recover the pool of ``size`` bytes from the reads of a FASTQ file.
 
-    Returns {"taken", "left", "strands_found", "seconds", "cpu_seconds", "memory_bytes", "whole"}; the seconds include
+    Returns {"taken", "strands_found", "seconds", "cpu_seconds", "memory_bytes", "whole"}; the seconds include
     compilation and the repair by the outer code.
     """
     data = np.random.default_rng(0).bytes(size)
     begin, work = time.perf_counter(), time.process_time()
-    strands, report = recover.recover(fastq.read(path), count_left=True)
+    strands, report = recover.recover(fastq.read(path))
     whole = comes_back(data, strands)
     return {
-        "taken": report.reads, "left": report.reads_left, "strands_found": len(strands),
+        "taken": report.reads, "strands_found": len(strands),
         "seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - work,
         "memory_bytes": peak_memory(), "whole": whole,
     }  # fmt: skip
@@ -107,10 +107,10 @@ def rows(args: argparse.Namespace, step: Callable[[str, int, int | None], None])
 
 def show(out: Console, results: list[dict[str, Any]]) -> None:
     """Print the table."""
-    table = Table("reads", "strands", "way", "taken", "left", "found", "seconds", "of a core", "memory, GB", "whole")
+    table = Table("reads", "strands", "way", "taken", "found", "seconds", "of a core", "memory, GB", "whole")
     for row in results:
         table.add_row(
-            f"{row['reads']:,}", f"{row['strands']:,}", row["way"], f"{row['taken']:,}", f"{row['left']:,}",
+            f"{row['reads']:,}", f"{row['strands']:,}", row["way"], f"{row['taken']:,}",
             f"{row['strands_found']:,}", f"{row['seconds']:.0f}", f"{row['cpu_seconds']:.0f}",
             f"{row['memory_bytes'] / 1e9:.2f}", "yes" if row["whole"] else "no",
         )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from helix_jax.cli.console import files_of, left_out_of, warn_of_files
+from helix_jax.cli.console import files_of, left_out_of, warn, warn_of_files
 from helix_jax.cli.options import Cut, Taking, warn_of_primers
 from helix_jax.errors import DecodeError, HelixError
 
@@ -172,14 +172,18 @@ class Fasta:
                 )
                 return
             reads_of = inserts.Inserts(source, cut.trim(agreed["primers"]))
-            limits: dict[str, Any] = {"max_reads": taking.max_reads, "count_left": _have_ends(paths)}
+            limits: dict[str, Any] = {"max_reads": taking.max_reads}
             with contextlib.ExitStack() as stack:
                 if taking.workers or taking.scheduler:
                     from helix_jax.reads import spread
 
                     limits["hands"] = stack.enter_context(spread.started(taking.workers, taking.scheduler))
+                    for warning in limits["hands"].warnings:
+                        warn(warning)
                 recovered, about_reads = _recovered(reads_of, agreed | limits, step)
             about_files = files_of(source) | reads_of.figures
+            if taking.max_reads is None and _have_ends(paths):
+                about_reads = dataclasses.replace(about_reads, reads_left=reads_of.left(about_reads.reads))
             yield Source(
                 recovered, lambda report: about_files | reads_figure.merged(report, about_reads, plot), about_reads
             )

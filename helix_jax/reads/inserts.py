@@ -5,7 +5,7 @@
 
 import collections
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -37,6 +37,7 @@ class Inserts:
     joined: int = 0
     apart: int = 0
     alone: int = 0
+    _records: Iterator = field(default_factory=lambda: iter(()))  # of the files, as far as they were not read
 
     @property
     def left_out(self) -> collections.Counter:
@@ -54,6 +55,7 @@ class Inserts:
     ) -> Iterator[tuple[UInt8[np.ndarray, " m"], Int64[np.ndarray, " n"], UInt8[np.ndarray, " m"] | None]]:
         """Yield portions as ``Records.portions`` does; the method may be called again."""
         self.merged = self.joined = self.apart = self.alone = 0
+        self._records = self.source.named()
         mates, prior = Mates(), None
         early, count = [], 0  # the first pairs, which wait until they are PART
         for found in mates.found(self._trimmed()):
@@ -84,8 +86,22 @@ class Inserts:
                 "give two files that belong together"
             )
 
+    def left(self, taken: int) -> int | None:
+        """Return how many reads are left, without making inserts of them; they are gone afterwards.
+
+        Args:
+            taken: The reads that were taken of ``portions``, with those ``left_out``.
+
+        Returns:
+            The number, or None where reads are pairs, which only their names tell.
+        """
+        if self.figures:
+            return None
+        collections.deque(self._records, maxlen=0)
+        return self.source.records - taken
+
     def _trimmed(self):
-        for portion in self.source.named():
+        for portion in self._records:
             if self.trim:
                 portion = adapters.trimmed(portion, self.trim)
                 kept = np.flatnonzero(portion.lengths)

@@ -8,7 +8,7 @@ from helix_jax.reads.clustering import DRIFT
 
 SIZE = 14  # bases of a word
 THIN = 6  # one of so many words is used
-PART = 1 << 14  # reads that are looked up at once
+PART = 1 << 14  # reads or strands whose words are computed at once
 
 
 def match(
@@ -29,7 +29,7 @@ def match(
     found = np.full(len(reads), -1)
     if not len(known):
         return found
-    words, owners, positions = clustering.thinned(known, np.full(len(known), known.shape[1]), SIZE, THIN)
+    words, owners, positions = _words(known)
     words, first, times = np.unique(words, return_index=True, return_counts=True)
     words, owners, positions = words[times == 1], owners[first[times == 1]], positions[first[times == 1]]
     for begin in range(0, len(reads) if len(words) else 0, PART):
@@ -47,3 +47,13 @@ def match(
             if clustering.alike(known[candidate], reads[number, : lengths[number]]):
                 found[number] = candidate % len(strands)
     return found
+
+
+def _words(strands):
+    """Return the words of strands, the strand of each, and its position in it."""
+    parts = []
+    for begin in range(0, len(strands), PART):
+        rows = strands[begin : begin + PART]
+        words, owners, positions = clustering.thinned(rows, np.full(len(rows), rows.shape[1]), SIZE, THIN)
+        parts.append((words, owners + begin, positions))
+    return [np.concatenate(some) for some in zip(*parts, strict=True)]

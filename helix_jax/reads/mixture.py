@@ -241,6 +241,7 @@ def of_reads(
     Raises:
         DecodeError: There is no pool.
     """
+    agreed["at_once"] = True  # or the first portion might show only some of the pools
     try:
         decoded, report = recover.recover(chunks, progress=progress, **agreed)
         members, reports = [of_decoded(decoded)], [report]

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Int
+from scipy import special
 
 FIRST = 8192  # reads of the first portion; a run with no more is taken as a whole
 HEADER_COVERAGE = 1.5  # mean reads of a strand from which the header is sought
 COVERAGE = 3.0  # mean reads of a strand that the second portion brings, with the first
 GROWTH = 1.4  # reads taken after each further portion, as a multiple of those taken before
 LEAP = 16  # the same where the number of strands is guessed from a sample, at most
-MOST_UNLIKE = 1 << 19  # reads that hardly ever resemble each other in which a header is still sought
+AT_LATEST = 1 << 19  # reads in which the header is sought, however seldom they resemble each other
+MOST_WAITING = 1 << 19  # reads that may wait for others of their strand, and 8 for each strand at least
 
 
 class Source:
@@ -46,41 +48,61 @@ class Source:
             self._next = chunk if chunk is None else tuple(rows if rows is None else rows[:room] for rows in chunk)
         return self._next is None
 
-    def left(self) -> int:
-        """Return how many reads have not been taken. They are gone afterwards."""
-        return sum(len(lengths) for _, lengths, *_ in self.until(float("inf")))
 
+def seen(sizes: Int[np.ndarray, " clusters"]) -> tuple[float, float]:
+    """Estimate from the clusters of a sample how many reads there are of each strand, and how many clusters of copies.
 
-def strands_of(sizes: Int[np.ndarray, " clusters"], ways: int) -> float:
-    """Return about how many strands a sample of reads is of, from the sizes of its clusters.
-
-    Of n reads of m strands, n^2 / 2m pairs are of one strand. Where strands are read unequally often, the result is
-    smaller than their number; where reads are of no strand, or not recognised as copies, it is larger.
+    Only clusters of several reads count: single ones may be of no strand of the pool, as where most reads are of other
+    DNA. If strands are read equally often, a reads in clusters of several and p pairs of copies have, with a mean of c
+    reads of a strand, 2 p / a = c / (1 - exp(-c)). Where they are read unequally often, c is too large.
 
     Args:
         sizes: Copies in each cluster.
-        ways: Copies of each read: 2 where each is taken in both directions, which makes two clusters of a strand.
+
+    Returns:
+        The mean c, and the number of strands; (0, 0) where no cluster has three copies, which is too few to tell.
     """
-    copies = sizes.astype(np.float64)
-    reads, pairs = copies.sum() / ways, (copies * (copies - 1)).sum() / 2 / ways
-    return float(reads**2 / 2 / pairs) if pairs else float("inf")
+    copies = sizes[sizes > 1].astype(np.float64)
+    if not (copies > 2).any():
+        return 0.0, 0.0
+    pairs = (copies * (copies - 1)).sum()
+    ratio = pairs / copies.sum()
+    mean = float(ratio + special.lambertw(-ratio * np.exp(-ratio)).real)
+    return mean, float(pairs / mean**2)
 
 
-def headed(taken: int, strands: float) -> bool:
-    """Return whether a header can be expected among ``taken`` reads of about ``strands`` strands."""
-    return taken >= min(HEADER_COVERAGE * strands, MOST_UNLIKE if strands > taken * LEAP else float("inf"))
+def headed(taken: int, coverage: float, sought: int) -> bool:
+    """Return whether the header is worth seeking.
+
+    Args:
+        taken: Reads taken.
+        coverage: The mean reads of a strand (``seen``).
+        sought: Reads in which it was sought last, in vain.
+    """
+    return taken >= 2 * sought and (coverage >= HEADER_COVERAGE or taken >= AT_LATEST)
 
 
-def hopeless(taken: int, strands: float) -> bool:
-    """Return whether no header is to be expected, where ``taken`` reads of about ``strands`` strands showed none."""
-    return taken >= max(MOST_UNLIKE, 4 * COVERAGE * strands if strands <= LEAP * taken else 0)
+def most_waiting(strands: float) -> int:
+    """Return how many reads may wait for others of their strand, in a pool of so many strands."""
+    return max(MOST_WAITING, round(8 * strands))
 
 
-def total_without_header(taken: int, strands: float) -> float:
-    """Return how many reads are to be taken in all, where ``taken`` are not enough to look for the header."""
-    return min(max(COVERAGE * strands, 2 * taken), LEAP * taken)
+def total_without_header(taken: int, usable: int, coverage: float, most: int) -> float:
+    """Return how many reads are to be taken in all, where ``taken`` did not give the header.
+
+    Args:
+        taken: Reads taken.
+        usable: How many of them are of any use.
+        coverage: The mean reads of a strand (``seen``).
+        most: Usable reads that are taken at once, at most.
+    """
+    wanted = taken * np.clip(COVERAGE / max(coverage, 1e-9), 2, LEAP)
+    return min(wanted, taken + most * taken / max(usable, 1))
 
 
-def total_with_header(taken: int, strands: int) -> float:
-    """Return how many reads are to be taken in all, where ``taken`` do not suffice for a pool of so many strands."""
-    return max(COVERAGE * strands, GROWTH * taken)
+def total_with_header(taken: int, usable: int, strands: int) -> float:
+    """Return how many reads are to be taken in all, where ``taken`` do not suffice for a pool of so many strands.
+
+    ``usable`` is how many of them are of any use.
+    """
+    return max(COVERAGE * strands * taken / max(usable, 1), GROWTH * taken)

@@ -31,9 +31,9 @@ from helix_jax.strands.received import Decoded
 from helix_jax.strands.written import Written
 
 SLICE = 1 << 15  # clusters whose lists are in memory at once, once the header is known
-LISTED = 1 << 17  # clusters from whose lists the header is sought, where there are many more
+LISTED = 1 << 17  # clusters from whose lists the header is sought first, where there are many more
+MOST_LISTED = 1 << 18  # the same in the end; more only where they have several copies
 SEEN = 1 << 14  # reads in which primers that nobody stated are looked for
-MOST_WAITING = 1 << 19  # reads that may wait for others of their strand, and 8 for each packet at least
 
 
 def recover(
@@ -45,7 +45,7 @@ def recover(
     key: bytes | None = None,
     left_out: Mapping[str, int] | None = None,
     max_reads: int | None = None,
-    count_left: bool = False,
+    at_once: bool = False,
     hands: Hands | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> tuple[Decoded, ReadReport]:
@@ -63,7 +63,8 @@ def recover(
         key: See ``codec.decode``.
         left_out: Number of reads that are not in the chunks, by reason (``records.Records.left_out``).
         max_reads: Reads that are taken at most, the first ones.
-        count_left: Whether to run through the reads that are left and count them, which a stream may have no end of.
+        at_once: Whether to take all reads in one portion, also where fewer are enough: where several pools are mixed,
+            the error then names the rare ones too.
         hands: Who clusters the reads and searches the clusters, this process by default (``spread.started``).
         progress: Called as progress(station, done, total).
 
@@ -75,12 +76,13 @@ def recover(
     """
     source, steps, hands = portions.Source(chunks, max_reads), _Steps(progress), hands or Here()
     left, right = primers
-    start = _begun(source, Written(tuple(motifs), left, right, primers_exempt), key, left_out, hands, steps)
-    waiting, solved, tally, usable = start.waiting, start.solved, start.tally, len(start.waiting)
+    written = Written(tuple(motifs), left, right, primers_exempt)
+    start = _begun(source, written, key, left_out, hands, steps, at_once)
+    waiting, solved, tally, usable = start.waiting, start.solved, start.tally, start.usable
     tried = np.zeros(len(waiting), np.int64)
     while not solved.enough() and not source.ended():
         waiting, tried = _waiting(solved, waiting, tried)
-        wanted = portions.total_with_header(source.taken, solved.layout.packets)
+        wanted = portions.total_with_header(source.taken, usable, solved.layout.packets)
         fresh, tally = trimming.cut(source.until(wanted), primers, progress, tally=tally, usual=waiting.usual)
         usable += len(fresh)
         known = matching.match(solved.strands.strand, fresh.bases, fresh.lengths, turned=not any(primers))
@@ -96,8 +98,6 @@ def recover(
     solved.settle()
     tally = _counted(tally, left_out)
     about, few = report.of_strands(solved, tally, usable)
-    if count_left:  # after the report, since reads that are left out of the chunks are counted on meanwhile
-        about = dataclasses.replace(about, reads_left=source.left())
     bases = _with_primers(solved.strands.strand, _primers(primers))
     return Decoded(solved.found, bases, solved.strands.words, few.remedy(tally.total)), about
 
@@ -114,43 +114,69 @@ class _Start:
         solved: The strands of their clusters.
         rates: The rates of the errors.
         tally: The counts of the reads.
+        usable: Reads that could be used: those that wait, and those that wait no longer.
     """
 
     waiting: trimming.Copies
     solved: Solved
     rates: consensus.Rates
     tally: trimming.Tally
+    usable: int
 
 
-def _begun(source, written, key, left_out, hands, steps):
+def _begun(source, written, key, left_out, hands, steps, at_once):
     """Take reads until the header can be read from them."""
-    primers, waiting, tally, total = (written.left, written.right), None, None, portions.FIRST
+    primers, waiting, tally = (written.left, written.right), None, None
+    total, sought, gone = float("inf") if at_once else portions.FIRST, 0, 0
     while True:
         fresh, tally = trimming.cut(source.until(total), primers, steps.progress, tally=tally)
         waiting = fresh if waiting is None else trimming.of_one_length(waiting, fresh, tally)
-        total = 2 * source.taken
+        total, usable = 2 * source.taken, gone + len(waiting)
         if not len(waiting) and not source.ended():
             continue
         if not len(waiting):
             _refuse(waiting, _counted(tally, left_out), primers)
         copies = _directed(waiting, primers)
         clusters = hands.clusters(copies, steps.at("clusters", len(copies)))
-        strands = portions.strands_of(np.array(list(map(len, clusters))), len(copies) // len(waiting))
-        if not source.ended() and not portions.headed(source.taken, strands):
-            total = portions.total_without_header(source.taken, strands)
-            continue
-        try:
-            copies, solved, rates = _headed(copies, clusters, written, key, _counted(tally, left_out), hands, steps)
-        except _NoHeaderError as error:
-            if not source.ended() and not portions.hopeless(source.taken, strands):
-                continue
-            unstated = [] if any(primers) else _unstated(copies, clusters, error.strands, written.motifs)
-            short = trimming.shortness(waiting, primers)
-            raise DecodeError(
-                ends.advice(unstated) or f"{error}; {tally.reads:,} reads in {len(clusters):,} clusters{short}",
-                report.without_strands(copies, clusters, _counted(tally, left_out)),
-            ) from error
-        return _Start(dataclasses.replace(waiting, doubts=copies.doubts), solved, rates, tally)
+        coverage, strands = portions.seen(np.array(list(map(len, clusters))))
+        if source.ended() or portions.headed(source.taken, coverage, sought):
+            try:
+                copies, solved, rates = _headed(copies, clusters, written, key, hands, steps, at_once)
+            except (_NoHeaderError, header_search.MixedError) as error:
+                if source.ended() or isinstance(error, header_search.MixedError):
+                    said = _no_header(error, copies, clusters, written, waiting, tally)
+                    about = report.without_strands(copies, clusters, _counted(tally, left_out), usable)
+                    raise DecodeError(said, about) from error
+                sought = source.taken
+            else:
+                waiting = dataclasses.replace(waiting, doubts=copies.doubts)
+                return _Start(waiting, solved, rates, tally, usable)
+        most = portions.most_waiting(strands * len(waiting) / len(copies))
+        total = portions.total_without_header(source.taken, usable, coverage, most)
+        waiting = waiting.chosen(_likeliest(copies, clusters, len(waiting), most))
+        gone = usable - len(waiting)
+
+
+def _no_header(error, copies, clusters, written, waiting, tally):
+    """Return what to say where no header can be read, or several."""
+    if isinstance(error, header_search.MixedError):
+        return str(error)
+    primers = (written.left, written.right)
+    unstated = [] if any(primers) else _unstated(copies, error, written.motifs)
+    short = trimming.shortness(waiting, primers)
+    return ends.advice(unstated) or f"{error}; {tally.reads:,} reads in {len(clusters):,} clusters{short}"
+
+
+def _likeliest(copies, clusters, reads, most):
+    """Return the rows of those reads that may wait while no header is known, where too many do.
+
+    Reads of clusters of several copies come first, of a cluster no more than are used, and then the latest ones.
+    """
+    worth = np.zeros(reads, np.int64)
+    for cluster in clusters:
+        if len(cluster) > 1:
+            worth[copies.read[cluster[-ALL_COPIES[-1] :]]] = 1
+    return np.sort(np.lexsort((np.arange(reads), worth))[-most:])
 
 
 def _refuse(copies, tally, primers):
@@ -160,7 +186,7 @@ def _refuse(copies, tally, primers):
     remedy = "; give the primers that were written" if doubtful else ""
     raise DecodeError(
         f"none of {tally.total:,} reads can be used" + (f": {reasons}{remedy}" if reasons else ": there are no reads"),
-        report.without_strands(copies, [], tally),
+        report.without_strands(copies, [], tally, 0),
     )
 
 
@@ -170,25 +196,35 @@ def _counted(tally, left_out):
     return dataclasses.replace(tally, left_out=tally.left_out + Counter(outside), outside=sum(outside.values()))
 
 
-def _headed(copies, clusters, written, key, tally, hands, steps):
-    """Read the header, and the strands of the clusters: (copies with their doubt as measured, ``Solved``, rates)."""
+def _headed(copies, clusters, written, key, hands, steps, at_once):
+    """Read the header, and the strands of the clusters: (copies with their doubt as measured, ``Solved``, rates).
+
+    It is sought in the clusters of several copies and in some others, whose lists wait until there is a header; with
+    ``at_once``, only when all of them are there.
+    """
     refused, primers = None, _primers((written.left, written.right))
+    sizes = np.array(list(map(len, clusters)))
+    most = len(clusters) if at_once else max(MOST_LISTED, int((sizes > 1).sum()))
+    likely, others = np.split(np.argsort(-sizes, kind="stable"), [most])
+    likely = np.sort(likely)
     for length in searching.lengths(copies, clusters):
         doubts, rates = searching.measure(copies, clusters, length)
         scaled = dataclasses.replace(copies, doubts=doubts)
         question, step = Question(length, rates), steps.at("consensus", len(clusters))
-        lists, solved = [], None
-        for numbers in _slices(np.arange(len(clusters))):
+        lists, solved, done = [], None, 0
+        for numbers in [*_slices(likely), *_slices(others)]:
+            if done >= len(likely) and solved is None:
+                break
             lists.append((numbers, *hands.lists(question, scaled, [clusters[n] for n in numbers], step)))
-            done = int(numbers[-1]) + 1
-            if solved is None and (done == len(clusters) or (done >= LISTED and done & (done - 1) == 0)):
+            done += len(numbers)
+            if solved is None and (done == len(likely) or (not at_once and done >= LISTED and done & (done - 1) == 0)):
                 strands, score = (np.concatenate([part[n] for part in lists]) for n in (1, 2))
                 try:
                     solved = Solved(_header(strands, score, primers, written, key), scaled, clusters)
-                except header_search.MixedError as error:
-                    raise DecodeError(str(error), report.without_strands(copies, clusters, tally)) from error
+                except header_search.MixedError:
+                    raise
                 except DecodeError as error:
-                    refused = refused or _NoHeaderError(str(error), strands[:, 0])
+                    refused = refused or _NoHeaderError(str(error), strands[:, 0], sizes[likely[:done]])
                     continue
             while solved is not None and lists:
                 solved.take(*lists.pop(0))
@@ -199,23 +235,22 @@ def _headed(copies, clusters, written, key, tally, hands, steps):
 
 
 class _NoHeaderError(DecodeError):
-    """No header can be read from the strands uint8[n, L], one for each cluster, as far as they were searched."""
+    """No header can be read from the strands uint8[n, L] of clusters of int[n] copies, as far as they were searched."""
 
-    def __init__(self, message, strands):
+    def __init__(self, message, strands, sizes):
         super().__init__(message)
-        self.strands = strands
+        self.strands, self.sizes = strands, sizes
 
 
-def _unstated(copies, clusters, strands, motifs):
+def _unstated(copies, error, motifs):
     """Return the pools whose primers nobody stated (``ends.pools``).
 
     They are seen in the strands of clusters of several reads, or, where the primers alone have joined reads of many
     strands into a cluster, in reads of few errors.
     """
-    sizes = np.array([len(cluster) for cluster in clusters])
-    several = sizes[: len(strands)] >= min(3, sizes.max())
+    several = error.sizes >= min(3, error.sizes.max())
     whole = np.flatnonzero(copies.lengths == copies.usual)[:SEEN]
-    return ends.pools(strands[several], motifs) or ends.pools(copies.bases[whole, : copies.usual], motifs)
+    return ends.pools(error.strands[several], motifs) or ends.pools(copies.bases[whole, : copies.usual], motifs)
 
 
 def _header(strands, score, primers, written, key):
@@ -286,7 +321,7 @@ def _waiting(solved, waiting, tried):
         place[rows] = np.maximum(place[rows], np.arange(len(rows))[::-1])  # the latest ones come first
         size[rows] = np.maximum(size[rows], len(rows))
     tried = np.maximum(tried, np.minimum(size, COPIES[-1]))
-    most = max(MOST_WAITING, 8 * solved.layout.packets)
+    most = portions.most_waiting(solved.layout.packets)
     for limit in (ALL_COPIES[-1], 16, 8, 4, 2, 1):
         kept &= place < limit
         if kept.sum() <= most:

@@ -39,7 +39,7 @@ class ReadReport:
             where it cannot be estimated, or no number would do.
         more_reads: How many reads are missing to that, rounded up.
         gone: Share of the strands that seem to be missing from the sample, however much of it is read.
-        reads_left: Reads that were left, as those taken were enough; None where they were not counted.
+        reads_left: Reads of the files that were left, as those taken were enough; None where nobody counted them.
     """
 
     reads: int
@@ -109,9 +109,8 @@ def of_strands(solved: Solved, tally: Tally, usable: int) -> tuple[ReadReport, e
     return report, few
 
 
-def without_strands(copies: Copies, clusters: Clusters, tally: Tally) -> ReadReport:
-    """Return what is known of the reads while no strand of theirs is."""
-    usable = len(np.unique(copies.read))
+def without_strands(copies: Copies, clusters: Clusters, tally: Tally, usable: int) -> ReadReport:
+    """Return what is known of the reads while no strand of theirs is; ``usable`` of them can be used."""
     sizes = unread(copies, clusters, range(len(clusters)), np.zeros(int(copies.read.max(initial=-1)) + 1, bool))
     return ReadReport(
         reads=tally.total, unusable=tally.total - usable, left_out=dict(tally.left_out),

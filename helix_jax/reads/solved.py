@@ -15,9 +15,12 @@ from helix_jax.reads.trimming import Copies
 from helix_jax.strands import header as headers
 from helix_jax.strands import packets
 from helix_jax.strands.header_search import Found
+from helix_jax.strands.layouts import SPARE, PacketLayout
 from helix_jax.strands.strand_coder import Constrained
 
-SURPLUS = 4  # packets of a block beyond its source packets that are enough: no further strand is searched for
+# Packets of a block beyond its source packets that are enough: no further strand is searched for. Beside those that
+# RaptorQ needs there is one for each so many source packets, up to SURPLUS in all, since some may be wrong ones.
+SURPLUS, FOR_ONE = 4, 64
 GAP = 15.0  # log probability by which a strand of the list may be less likely than its first
 EXAMPLES, READS = 500, 4  # strands, about, and reads of each, whose errors are counted in a portion
 
@@ -136,11 +139,11 @@ class Solved:
         return np.where(ok, index, -1), words
 
     def enough(self) -> bool:
-        """Return whether every block of the outer code can be solved."""
+        """Return whether every block of the outer code can be solved (``wanted``)."""
         index = np.unique(np.concatenate([self.strands.index, self.index]))
         index = index[(index >= 0) & (index < self.layout.packets)]
         received = np.bincount(self.layout.locate(index)[0], minlength=self.layout.blocks)
-        return bool((received >= np.array(self.layout.block_sources) + SURPLUS).all())
+        return bool((received >= wanted(self.layout)).all())
 
     def read(self) -> Bool[np.ndarray, " reads"]:
         """Return the mask of the present reads of which a strand was found."""
@@ -186,6 +189,16 @@ class Solved:
         """Count reads of settled strands; ``numbers`` are those of ``matching.match``, -1 for none."""
         self.used += int((numbers >= 0).sum())
         self.strands.reads += np.bincount(numbers[numbers >= 0], minlength=len(self.strands))
+
+
+def wanted(layout: PacketLayout) -> Int64[np.ndarray, " blocks"]:
+    """Return how many packets of each block are enough.
+
+    They are SPARE more than its source packets, and up to SURPLUS in large blocks, but no more than the block has. A
+    writer that leaves packets out has SPARE of them left.
+    """
+    sources, repairs = np.array(layout.block_sources), np.array(layout.block_repairs)
+    return sources + np.minimum(np.clip(sources // FOR_ONE, SPARE, SURPLUS), repairs)
 
 
 def unread(

@@ -117,6 +117,15 @@ class Spread:
     def _threads(self) -> int:
         return max(1, sum(self.client.ncores().values()))
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful about the workers, as sentences without a full stop."""
+        several = sum(threads > 1 for threads in self.client.ncores().values())
+        return [
+            f"{several:,} of the workers have several threads, which hold each other up: start them with --nthreads 1, "
+            "and as many of them as there are cores"
+        ] * bool(several)
+
     def clusters(self, copies: Copies, progress: Step = None) -> list[Int64[np.ndarray, " _"]]:
         """See ``Hands``."""
         parts = parts_of(copies.bases, copies.lengths, -(-MEET * len(copies) // PART) or 1)
@@ -213,11 +222,16 @@ def started(workers: int | None = None, scheduler: str | None = None) -> Iterato
         yield Spread(client)
 
 
+def _cores():
+    """Return how many cores this process may use, which a batch system or a container may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _local(workers):
     """Return a cluster of processes on this machine that share its cores between them."""
     import distributed
 
-    cores = str(max(1, (os.cpu_count() or 1) // workers))
+    cores = str(max(1, _cores() // workers))
     threads = {f"{name}_NUM_THREADS": cores for name in ("OMP", "OPENBLAS", "MKL")}
     own = {"JAX_NUM_CPU_DEVICES": cores, "JAX_PLATFORMS": "cpu"}
     compiled = {name.upper(): str(value) for name, value in cache.compiler_settings().items()}

@@ -129,8 +129,9 @@ def test_each_pool_of_mixed_reads_is_recovered(pools, monkeypatch):
     """``recover`` refuses a mixture and names its keys; each is then recovered, and what none used is counted."""
     rows = np.concatenate([pool.strands for pool in pools[:2]])
 
-    def recovered(chunks, *, key=None, progress=None):
+    def recovered(chunks, *, at_once, key=None, progress=None):
         assert chunks == [("reads",)]
+        assert at_once
         try:
             found = header_search.find_header({100: rows}, key=key)
         except DecodeError as error:

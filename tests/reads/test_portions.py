@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from helix_jax import codec, parallel
+from helix_jax import codec, packing, parallel
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.errors import DecodeError
-from helix_jax.reads import portions, recover, trimming
+from helix_jax.reads import portions, recover, solved, trimming
+from helix_jax.strands import layouts
 
 BLOB = np.random.default_rng(7).bytes(600)
 PRIMERS = ("ACACGACGCTCTTCCGATCT", "AGATCGGAAGAGCACACGTC")
@@ -64,7 +65,9 @@ def test_reads_are_taken_in_whole_chunks_until_there_are_enough():
     assert (source.taken, source.ended()) == (60, False)
     assert list(source.until(60)) == []
     assert [len(lengths) for _, lengths, _ in source.until(90)] == [30]
-    assert (source.ended(), source.left(), source.ended()) == (False, 10, True)
+    assert not source.ended()
+    assert [len(lengths) for _, lengths, _ in source.until(np.inf)] == [10]
+    assert source.ended()
     assert portions.Source(iter(())).ended()
 
 
@@ -77,29 +80,51 @@ def test_no_more_reads_than_asked_for(most):
     assert source.taken == len(taken)
 
 
-@pytest.mark.parametrize("ways", [1, 2])
-@pytest.mark.parametrize("strands", [500, 20_000])
-def test_the_number_of_strands_shows_in_a_sample(strands, ways):
-    drawn = np.random.default_rng(0).integers(0, strands, 4000)
-    sizes = np.tile(np.bincount(drawn), ways)
-    assert portions.strands_of(sizes[sizes > 0], ways) == pytest.approx(strands, rel=0.2)
-    assert portions.strands_of(np.ones(100, int), ways) == np.inf
+@pytest.mark.parametrize("others", [0, 100_000])
+@pytest.mark.parametrize("strands", [500, 4000, 20_000])
+def test_coverage_and_strands_show_in_a_sample(strands, others):
+    """Whatever other reads there are that resemble none."""
+    drawn = np.random.default_rng(0).integers(0, strands, 8192)
+    sizes = np.bincount(drawn)
+    coverage, number = portions.seen(np.concatenate([sizes[sizes > 0], np.ones(others, int)]))
+    assert coverage == pytest.approx(8192 / strands, rel=0.25)
+    assert number == pytest.approx(strands, rel=0.3)
 
 
-def test_portions_grow_and_reads_that_resemble_no_others_are_given_up():
-    assert portions.headed(8192, 1000)
-    assert not portions.headed(8192, 100_000)
-    assert portions.total_without_header(8192, 100_000) == 8192 * portions.LEAP
-    assert portions.total_without_header(8192, 10_000) == 30_000
-    assert portions.total_without_header(8192, np.inf) == 8192 * portions.LEAP
-    assert portions.total_with_header(8192, 100_000) == 300_000
-    assert portions.total_with_header(400_000, 100_000) == pytest.approx(560_000)
-    taken = portions.FIRST
-    while not portions.headed(taken, np.inf):
-        taken = portions.total_without_header(taken, np.inf)
-    assert portions.hopeless(taken, np.inf)
-    assert not portions.hopeless(1 << 19, 1e5)
-    assert portions.hopeless(1 << 21, 1e5)
+def test_no_coverage_shows_without_three_copies():
+    assert portions.seen(np.array([1, 2, 2, 1])) == (0, 0)
+    assert portions.seen(np.zeros(0, int)) == (0, 0)
+
+
+def test_portions_grow():
+    total = portions.total_without_header
+    assert total(8192, 8192, 0.01, 1 << 20) == total(8192, 8192, 0, 1 << 20) == 8192 * portions.LEAP
+    assert total(8192, 8192, 1.0, 1 << 20) == 3 * 8192
+    assert total(8192, 8192, 50.0, 1 << 20) == 2 * 8192
+    assert total(10**6, 10**6, 0.1, 1 << 19) == 10**6 + (1 << 19)  # no more at once than may wait
+    assert total(10**6, 10**4, 0.1, 1 << 19) == 16 * 10**6  # of which few are usable
+    assert portions.total_with_header(8192, 8192, 100_000) == 300_000
+    assert portions.total_with_header(8192, 819.2, 100_000) == 3_000_000
+    assert portions.total_with_header(400_000, 400_000, 100_000) == pytest.approx(560_000)
+    assert portions.most_waiting(10) == portions.MOST_WAITING
+    assert portions.most_waiting(1e6) == 8_000_000
+
+
+def test_the_header_is_sought_early_and_at_each_doubling():
+    assert portions.headed(8192, 2.0, 0)
+    assert not portions.headed(8192, 1.0, 0)
+    assert portions.headed(1 << 19, 0.0, 0)
+    assert not portions.headed((1 << 20) - 1, 9.0, 1 << 19)
+    assert portions.headed(1 << 20, 0.0, 1 << 19)
+
+
+def test_as_many_packets_are_enough_as_a_block_has():
+    """Of small blocks, without repair packets, and where a screen leaves packets out."""
+    for share, numbered in ((0.0, None), (0.02, None), (0.1, None), (0.1, lambda needed: needed // 4 + 14)):
+        layout = layouts.plan(200, 0, share, sections=[(40, share), (300, share), (50_000, share)], numbered=numbered)
+        enough, sources = solved.wanted(layout), np.array(layout.block_sources)
+        assert (enough <= layout.block_written).all()
+        assert (enough - sources).tolist() == ([2, 2, 4] if share else [0, 0, 0])
 
 
 # ---- what comes back -----------------------------------------------------------------------------------------
@@ -110,13 +135,57 @@ def test_reading_stops_when_all_blocks_can_be_solved(pool, monkeypatch):
     rows, seen = reads_of(pool.strands, 40), []
     strands, report = recover.recover(chunks_of(rows, 20, seen))
     assert codec.unpack(strands)[0] == BLOB
-    assert report.reads_left is None
     assert report.reads < len(rows) / 4
     assert sum(seen) <= report.reads + 20
     assert sum(n * (read + lost) for n, read, lost in report.coverage) <= report.reads
-    counted = recover.recover(chunks_of(rows, 20), count_left=True)
-    assert counted[1].reads_left == len(rows) - report.reads
-    assert rows_of(counted[0]) == rows_of(strands)
+
+
+def test_reading_stops_with_a_note(monkeypatch):
+    """Whose section is a block of a few packets."""
+    config = CodecConfig(constraints="strand", note=True, strands=StrandConfig(length=100, redundancy=0.1))
+    pool = packing.pack(BLOB, config=config, name="a.bin")
+    assert len(pool.header.sections) == 2
+    assert min(pool.layout.block_repairs) < solved.SURPLUS
+    monkeypatch.setattr(portions, "FIRST", 200)
+    rows = reads_of(pool.strands, 40)
+    strands, report = recover.recover(chunks_of(rows, 20))
+    assert packing.unpack(strands)[0] == BLOB
+    assert report.reads < len(rows) / 4
+
+
+@pytest.mark.parametrize("primers", [("", ""), PRIMERS], ids=["both-ways", "primed"])
+def test_few_reads_are_of_the_pool(primers, monkeypatch):
+    """One in 12. The header is found before all reads are taken, and no more wait than may."""
+    monkeypatch.setattr(portions, "FIRST", 600)
+    monkeypatch.setattr(portions, "MOST_WAITING", 700)
+    monkeypatch.setattr(portions, "AT_LATEST", 4000)
+    waited, plain = [], recover._likeliest
+
+    def watched(copies, clusters, reads, most):
+        rows = plain(copies, clusters, reads, most)
+        waited.append((len(rows), most))
+        return rows
+
+    monkeypatch.setattr(recover, "_likeliest", watched)
+    pool = packed(BLOB[:100], *primers)
+    own = reads_of(pool.strands, 20)
+    junk = np.random.default_rng(1).integers(0, 4, (11 * len(own), own.shape[1]), np.uint8)
+    rows = np.concatenate([own, junk])[np.random.default_rng(2).permutation(12 * len(own))]
+    strands, report = recover.recover(chunks_of(rows), primers=primers)
+    assert codec.unpack(strands, primers=primers)[0] == BLOB[:100]
+    assert report.reads < len(rows)
+    assert report.used_reads + report.duplicate_reads + report.unread_reads + report.unusable == report.reads
+    assert all(count <= most for count, most in waited)
+
+
+def test_all_at_once(pool, monkeypatch):
+    """A pool that only the last reads are of is told, where a first portion would suffice for another."""
+    monkeypatch.setattr(portions, "FIRST", 100)
+    other = packed(np.random.default_rng(8).bytes(600))
+    rows = np.concatenate([reads_of(pool.strands, 5), reads_of(other.strands, 2)])
+    recover.recover(chunks_of(rows))
+    with pytest.raises(DecodeError, match="several pools are mixed"):
+        recover.recover(chunks_of(rows), at_once=True)
 
 
 @pytest.mark.parametrize("primers", [("", ""), PRIMERS], ids=["both-ways", "primed"])
@@ -147,7 +216,7 @@ def test_the_first_reads_only(pool):
 
 
 def test_reads_of_others_first(pool, monkeypatch):
-    """A first portion of junk, some of another length, does not hide the pool; junk alone is not read to its end."""
+    """A first portion of junk, some of another length, does not hide the pool; junk alone is read to its end."""
     monkeypatch.setattr(portions, "FIRST", 100)
     draw = np.random.default_rng(0)
     junk = [draw.integers(0, 4, (50, length), np.uint8) for length in (100, 300, 300)]
@@ -156,17 +225,15 @@ def test_reads_of_others_first(pool, monkeypatch):
     strands, report = recover.recover(chunks)
     assert codec.unpack(strands)[0] == BLOB
     assert report.left_out == {trimming.FAR: 100}
-    monkeypatch.setattr(portions, "MOST_UNLIKE", 400)
-    seen = []
-    with pytest.raises(DecodeError, match="no header strand"):
-        recover.recover(chunks_of(draw.integers(0, 4, (5000, 100), np.uint8), 50, seen))
-    assert sum(seen) < 2500
+    monkeypatch.setattr(portions, "AT_LATEST", 400)
+    with pytest.raises(DecodeError, match=r"no header strand.* 2,000 reads"):
+        recover.recover(chunks_of(draw.integers(0, 4, (2000, 100), np.uint8), 50))
 
 
 def test_few_reads_wait(pool, monkeypatch):
     """Where another pool's reads fill what may wait, rare strands of ours are still found when more reads come."""
     monkeypatch.setattr(portions, "FIRST", 400)
-    monkeypatch.setattr(recover, "MOST_WAITING", 0)  # 8 for each packet are left
+    monkeypatch.setattr(portions, "MOST_WAITING", 0)  # 8 for each packet are left
     waited = []
     plain = recover._waiting
 

@@ -30,11 +30,11 @@ def one_shape(monkeypatch):
 class Client:
     """Does at once, in this process, what is submitted. Tasks are pickled, as for another process."""
 
-    def __init__(self, threads=2):
+    def __init__(self, threads=1):
         self.threads, self.tasks, self.sent = threads, [], 0
 
     def ncores(self):
-        return {"worker": self.threads}
+        return {"worker": self.threads, "another": 1}
 
     def submit(self, function, *job, pure):
         import pickle
@@ -154,6 +154,20 @@ def test_the_whole_way(pool, times, monkeypatch):
     assert {"_clustered", "_listed"} <= set(client.tasks)
 
 
+def test_workers_with_several_threads_are_told():
+    assert spread.Spread(Client(threads=1)).warnings == []
+    (warning,) = spread.Spread(Client(threads=4)).warnings
+    assert warning.startswith("1 of the workers")
+    assert "--nthreads 1" in warning
+
+
+def test_only_the_cores_that_may_be_used_are_shared(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(distributed, "LocalCluster", lambda **options: options)
+    assert spread._local(2)["env"]["JAX_NUM_CPU_DEVICES"] == "3"
+
+
 # ---- Dask ----------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +196,7 @@ def test_a_worker_is_killed_in_the_middle(pool, monkeypatch):
     with spread.started(workers=2) as hands:
         assert len(hands.client.ncores()) == 2
         told = hands.client.run(lambda: {name: os.environ[name] for name in ("OMP_NUM_THREADS", "JAX_NUM_CPU_DEVICES")})
-        share = str(max(1, (os.cpu_count() or 1) // 2))
+        share = str(max(1, len(os.sched_getaffinity(0)) // 2))
         assert list(told.values()) == [{"OMP_NUM_THREADS": share, "JAX_NUM_CPU_DEVICES": share}] * 2
         processes, killed = hands.client.run(os.getpid), []
 
