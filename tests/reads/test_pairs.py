@@ -324,6 +324,24 @@ def test_the_first_portions_tell_how_long_inserts_are_together(tmp_path, monkeyp
     assert reads_of(tmp_path / "a.fastq")[1].figures["pairs"] == {"merged": 59, "joined": 0, "apart": 1, "alone": 0}
 
 
+def test_reads_that_are_left_are_counted_untouched(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "BLOCK", 256)
+    row = "ACGGTTAGCATTGACCGATTGCATCCAGTTAG"
+    with records.opened(fastq_of(tmp_path / "a.fastq", [row] * 60)) as source:
+        made = inserts.Inserts(source, adapters.Trim((adapters.named("illumina"),)))
+        taken = len(next(fastq.chunks(made))[1])
+        assert taken < 30
+        monkeypatch.setattr(adapters, "trimmed", None)
+        assert made.left(taken) == 60 - taken
+    first, second = ends_of(strands_of(40, 150), 100)
+    both = pairs.Ends(*(np.concatenate(parts) for parts in zip(first, second, strict=True)))
+    names = [f"r{n} {end}:N:0:1" for end in (1, 2) for n in range(40)]
+    write_pairs(tmp_path / "b.fastq", both, names, np.arange(80).reshape(2, 40).T.ravel().tolist())
+    with records.opened(tmp_path / "b.fastq") as source:
+        made = inserts.Inserts(source, NO_TRIM)
+        assert made.left(len(next(fastq.chunks(made))[1])) is None
+
+
 # ---- adapters and UMIs -------------------------------------------------------------------------------------
 
 

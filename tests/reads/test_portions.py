@@ -104,7 +104,7 @@ def test_portions_grow():
     assert total(10**6, 10**6, 0.1, 1 << 19) == 10**6 + (1 << 19)  # no more at once than may wait
     assert total(10**6, 10**4, 0.1, 1 << 19) == 16 * 10**6  # of which few are usable
     assert portions.total_with_header(8192, 8192, 100_000) == 300_000
-    assert portions.total_with_header(8192, 819.2, 100_000) == 3_000_000
+    assert portions.total_with_header(8000, 800, 100_000) == 3_000_000
     assert portions.total_with_header(400_000, 400_000, 100_000) == pytest.approx(560_000)
     assert portions.most_waiting(10) == portions.MOST_WAITING
     assert portions.most_waiting(1e6) == 8_000_000
