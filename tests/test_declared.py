@@ -41,7 +41,7 @@ def canonical(name):
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("helix_jax", ()), ("train", ("train",)), ("eval", ("train", "test")), ("docs", ("docs",))],
+    [("helix_jax", ("cluster",)), ("train", ("train",)), ("eval", ("train", "test")), ("docs", ("docs",))],
 )
 def test_what_is_imported_is_declared(folder, extras):
     distributions, known = importlib.metadata.packages_distributions(), declared(*extras)

@@ -270,7 +270,7 @@ def pool_of(data: bytes, coder: StrandCoder, redundancy: float) -> Pool:
         redundancy: repair packets as a share of the source packets.
     """
     config = CodecConfig(strands=StrandConfig(redundancy=redundancy))
-    return packing.pack(data, config=config, writer=Writer(coder))
+    return packing.pack(data, config=config, writer=Writer(coder), compress=False)
 
 
 def read_pool(strands: Bases, coder: StrandCoder) -> tuple[bytes, Bool[np.ndarray, " bytes"]]:

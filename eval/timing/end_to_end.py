@@ -290,7 +290,7 @@ def trial(key: PRNGKey, known: scheme.Scheme, count: int, *, mended: bool = Fals
     data = np.asarray(jax.random.bits(drawing, (count,), np.uint8)).tobytes()
     begin = time.perf_counter()
     timing = pool.Timing(known)
-    made = packing.pack(data, writer=timing, progress=step)
+    made = packing.pack(data, writer=timing, progress=step, compress=False)
     schedule, written = made.schedule, time.perf_counter()
     reads, lost, lost_in_all = _reads(key, known, schedule, mended)
     simulated = time.perf_counter()

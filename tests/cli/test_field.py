@@ -2,6 +2,7 @@
 nothing. Each right value is that of a field test."""
 
 import contextlib
+import functools
 import inspect
 import io
 import json
@@ -114,8 +115,9 @@ def file_pairs():
     for words, function in commands():
         found = list(parameters(function))
         paths = [name for name, _, path, _ in found if path and name not in ("out", "videos")]
-        for into in set(paths) & {"output", "plot"}:
-            for source in [name for name in paths if name not in ("output", "plot")]:
+        outputs = ("output", "plot", "report")
+        for into in set(paths) & set(outputs):
+            for source in [name for name in paths if name not in outputs]:
                 yield pytest.param(words, found, source, into, id=f"{' '.join(words)}: {source} as {into}")
 
 
@@ -512,7 +514,7 @@ def test_primers_may_be_exempt_from_the_windows(run_cli, tmp_path, unpacked):
 
 
 def test_near_primers_are_named_with_what_helps(run_cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(primers, "NEAR", 0.5)  # nearly everything is alike
+    monkeypatch.setattr(primers, "alike", functools.partial(primers.alike, near=0.5))  # nearly everything is alike
     (tmp_path / "file").write_bytes(BLOB)
     result = run_cli("pack", tmp_path / "file", "-o", tmp_path / "p.fasta", *CHEAP, "--left-primer", LEFT)
     assert result.exit_code == DONE

@@ -16,7 +16,7 @@ from helix_jax.timing import pool as timing_pool
 from helix_jax.timing.graph import TALK, TimeTable
 
 DONE, WRONG_USE, WITH_LOSS, UNDECODABLE = 0, 2, 3, 4
-REPORT_FIELDS = {field.name for field in dataclasses.fields(timing_pool.Report)}
+REPORT_FIELDS = {field.name for field in dataclasses.fields(timing_pool.Report)} | {"command", "versions", "seconds"}
 WRITE_FIELDS = {"output", "scheme", "strands", "rounds_per_strand", "time_units", "content_bytes"}
 BLOB = np.random.default_rng(3).bytes(180)  # as many strands as the clip: what is compiled serves both
 # nearly noiseless and narrow, so that alignment is quick; without parity, whose decoder is compiled for each size

@@ -203,7 +203,7 @@ def test_portions_change_nothing(primers, monkeypatch):
     assert about_one.coverage == about_many.coverage == ((12, len(kept), 0),)
     assert (about_one.reads, about_one.unread) == (about_many.reads, about_many.unread) == (len(rows), 0)
     assert about_many.substitutions == pytest.approx(about_one.substitutions, rel=0.1)
-    with pytest.raises(DecodeError, match="more strands are needed"):
+    with pytest.raises(DecodeError, match="more reads alone would not be enough"):
         codec.unpack(many, primers=primers)
 
 

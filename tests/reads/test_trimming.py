@@ -70,7 +70,7 @@ def test_the_commonest_length_is_that_of_most_reads(primers):
 
 def test_reads_of_one_length_may_be_halves_of_pairs():
     """Then they are shorter than the strands, unless they reach from primer to primer."""
-    hint = "of the reads have 100 bases: if the strands are longer, merge the two reads of each pair"
+    hint = "of the reads have 100 bases: if the strands are longer, give both files of the reads of pairs"
     for primers in (("", ""), (LEFT, "")):
         copies, _ = cut(chunk([100] * 30, primers), primers=primers)
         assert f"100% {hint}" in trimming.shortness(copies, primers)

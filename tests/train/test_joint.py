@@ -265,6 +265,7 @@ def test_a_keyed_offset_leaves_the_penalty_nothing_to_do():
         codec.pack(
             mixing.to_bytes(digits).tobytes(),
             config=CodecConfig(codec="tokens", constraints="strand", strands=StrandConfig(length=100)),
+            compress=False,
         )
         for digits in (bad, good)
     ]

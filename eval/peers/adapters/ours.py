@@ -22,7 +22,7 @@ def encode(request, data):
     """Return the strands."""
     setting = request.setting
     strands = StrandConfig(length=setting["length"], redundancy=setting["redundancy"])
-    pool = packing.pack(data, config=CodecConfig(constraints=setting["constraints"], strands=strands))
+    pool = packing.pack(data, config=CodecConfig(constraints=setting["constraints"], strands=strands), compress=False)
     letters = np.frombuffer(b"ACGT", np.uint8)[pool.strands]
     return [row.tobytes().decode() for row in letters], None, None
 
