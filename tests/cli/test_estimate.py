@@ -68,7 +68,7 @@ def test_a_clip_takes_about_what_is_said(tmp_path, make_clip, run_cli):
         result = run_cli("estimate", other, "--packed", *option, *CHEAP)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
         assert f"{option[0]}: " in result.stderr
-    table = run_cli("estimate", clip, *CHEAP).stdout
+    table = run_cli("estimate", other, *CHEAP).stdout
     assert "cost" not in table
     assert "psnr" in table
 

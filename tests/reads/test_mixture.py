@@ -148,10 +148,10 @@ def test_each_pool_of_mixed_reads_is_recovered(pools, monkeypatch):
     assert (reads, rest) == (1000, 1000 - 2 * (350 + 40))
     whole, bad = mixture.recover.recover, pools[0].header.key
 
-    def recovered_but_one(chunks, *, key=None, progress=None):
+    def recovered_but_one(chunks, *, key=None, **others):
         if key == bad:
             raise DecodeError("too few reads")
-        return whole(chunks, key=key, progress=progress)
+        return whole(chunks, key=key, **others)
 
     monkeypatch.setattr(mixture.recover, "recover", recovered_but_one)
     found, reads, rest = mixture.of_reads([("reads",)])
