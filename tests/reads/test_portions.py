@@ -155,10 +155,10 @@ def test_reading_stops_with_a_note(monkeypatch):
 
 @pytest.mark.parametrize("primers", [("", ""), PRIMERS], ids=["both-ways", "primed"])
 def test_few_reads_are_of_the_pool(primers, monkeypatch):
-    """One in 12. The header is found before all reads are taken, and no more wait than may."""
-    monkeypatch.setattr(portions, "FIRST", 600)
-    monkeypatch.setattr(portions, "MOST_WAITING", 700)
-    monkeypatch.setattr(portions, "AT_LATEST", 4000)
+    """One in 5. The header is found before all reads are taken, and no more wait than may."""
+    monkeypatch.setattr(portions, "FIRST", 200)
+    monkeypatch.setattr(portions, "MOST_WAITING", 300)
+    monkeypatch.setattr(portions, "AT_LATEST", 1000)
     waited, plain = [], recover._likeliest
 
     def watched(copies, clusters, reads, most):
@@ -168,9 +168,9 @@ def test_few_reads_are_of_the_pool(primers, monkeypatch):
 
     monkeypatch.setattr(recover, "_likeliest", watched)
     pool = packed(BLOB[:100], *primers)
-    own = reads_of(pool.strands, 20)
-    junk = np.random.default_rng(1).integers(0, 4, (11 * len(own), own.shape[1]), np.uint8)
-    rows = np.concatenate([own, junk])[np.random.default_rng(2).permutation(12 * len(own))]
+    own = reads_of(pool.strands, 12)
+    junk = np.random.default_rng(1).integers(0, 4, (4 * len(own), own.shape[1]), np.uint8)
+    rows = np.concatenate([own, junk])[np.random.default_rng(2).permutation(5 * len(own))]
     strands, report = recover.recover(chunks_of(rows), primers=primers)
     assert codec.unpack(strands, primers=primers)[0] == BLOB[:100]
     assert report.reads < len(rows)
@@ -178,11 +178,11 @@ def test_few_reads_are_of_the_pool(primers, monkeypatch):
     assert all(count <= most for count, most in waited)
 
 
-def test_all_at_once(pool, monkeypatch):
+def test_all_at_once(monkeypatch):
     """A pool that only the last reads are of is told, where a first portion would suffice for another."""
     monkeypatch.setattr(portions, "FIRST", 100)
-    other = packed(np.random.default_rng(8).bytes(600))
-    rows = np.concatenate([reads_of(pool.strands, 5), reads_of(other.strands, 2)])
+    one, other = (packed(np.random.default_rng(seed).bytes(60)) for seed in (8, 9))
+    rows = np.concatenate([reads_of(one.strands, 5), reads_of(other.strands, 2)])
     recover.recover(chunks_of(rows))
     with pytest.raises(DecodeError, match="several pools are mixed"):
         recover.recover(chunks_of(rows), at_once=True)
@@ -225,9 +225,9 @@ def test_reads_of_others_first(pool, monkeypatch):
     strands, report = recover.recover(chunks)
     assert codec.unpack(strands)[0] == BLOB
     assert report.left_out == {trimming.FAR: 100}
-    monkeypatch.setattr(portions, "AT_LATEST", 400)
-    with pytest.raises(DecodeError, match=r"no header strand.* 2,000 reads"):
-        recover.recover(chunks_of(draw.integers(0, 4, (2000, 100), np.uint8), 50))
+    monkeypatch.setattr(portions, "AT_LATEST", 200)
+    with pytest.raises(DecodeError, match=r"no header strand.* 600 reads"):
+        recover.recover(chunks_of(draw.integers(0, 4, (600, 100), np.uint8), 50))
 
 
 def test_few_reads_wait(pool, monkeypatch):
