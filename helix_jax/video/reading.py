@@ -200,10 +200,11 @@ def open_video(path: str | os.PathLike, prepare: Preparation = _AS_IT_IS, *, nam
     with _reading(source) as container:
         streams, chosen = _video_streams(source, container)
         stream = streams[chosen]
-        guessed = stream.guessed_rate
-        rates = [rate for rate in (stream.average_rate, guessed, stream.base_rate) if rate]
+        # Fractions, since PyAV 19 has rationals of its own
+        guessed = Fraction(stream.guessed_rate) if stream.guessed_rate else None
+        rates = [Fraction(rate) for rate in (stream.average_rate, guessed, stream.base_rate) if rate]
         has_audio = bool(container.streams.audio)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
         fields = (stream.codec_context.field_order or 0) > 1
     timestamps, alpha, flagged, first, length = [], False, False, None, 0
     with _named(source):
@@ -217,7 +218,7 @@ def open_video(path: str | os.PathLike, prepare: Preparation = _AS_IT_IS, *, nam
     if images.is_image(source.path) and len(timestamps) == max(1, len(sequence)):
         fps, shown = source.fps, (1,) * len(timestamps)
     else:
-        fps, shown = _timing(source, timestamps, first.time_base, length, rates, guessed, prepare.fps)
+        fps, shown = _timing(source, timestamps, Fraction(first.time_base), length, rates, guessed, prepare.fps)
     traits = pictures.traits(first)
     interlaced = "interlaced" if flagged else "all" if fields else ""
     with _named(source):
