@@ -53,6 +53,16 @@ def test_what_is_imported_is_declared(folder, extras):
     assert not undeclared
 
 
+def test_only_the_spreading_of_reads_needs_the_cluster():
+    """The library imports, and so needs, its extra nowhere else."""
+    needing = [
+        path.relative_to(ROOT / "helix_jax").as_posix()
+        for path in sorted((ROOT / "helix_jax").rglob("*.py"))
+        if re.search(r"^\s*(import|from) (dask|distributed)\b", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert needing == ["reads/spread.py"]
+
+
 def test_extras_name_what_jax_has():
     """An extra that JAX does not know is ignored by pip with a warning."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
