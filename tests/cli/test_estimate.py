@@ -53,7 +53,8 @@ def test_a_clip_takes_about_what_is_said(tmp_path, make_clip, run_cli):
     rungs = estimated(run_cli, clip, *CHEAP, *PRICES)
     assert [figures["quality"] for figures in rungs] == [0, 2, 4, 6, 8, 10]
     for lower, higher in itertools.pairwise(rungs):
-        assert lower["nucleotides"] <= 1.1 * higher["nucleotides"]  # at the lowest, a size is chosen anew
+        # of so few bytes those of SVT-AV1 do not quite rise with the quality, as those of `encode` do not
+        assert lower["nucleotides"] <= 1.05 * higher["nucleotides"]
         assert lower["psnr"] <= higher["psnr"] + 0.5
     assert rungs[-1]["cost"] == pytest.approx(0.01 * rungs[-1]["nucleotides"] + 2 * rungs[-1]["strands"])
     made = run_cli("encode", clip, "-o", tmp_path / "a.fasta", "--codec", "av1", "--no-note", *CHEAP, "--json")
