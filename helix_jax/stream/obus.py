@@ -7,7 +7,6 @@ reader refuses. What a hostile byte string could ask of the decoder is bounded b
 pictures, which the sequence header must state with as few bits as it takes, and the number of pictures.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from helix_jax.errors import DecodeError
 SEQUENCE, HEADER, TILES, FRAME = 1, 3, 4, 6  # types of OBUs that are stored
 DROPPED = (2, 5, 15)  # temporal delimiter, metadata and padding, which need not be stored
 _KEY = 0  # a frame_type
+_LONGEST_HEADER = 64  # bytes of a sequence header that are looked at; those of encoders have 11 to 25
 _AHEAD = 8  # pictures that may wait to be shown, as many as AV1 keeps as references
 
 
@@ -92,10 +92,51 @@ def bounded(data: bytes, size: tuple[int, int], frames: int) -> Iterator[bytes]:
 
 
 def bare(data: bytes) -> bytes:
-    """Return a temporal unit of an encoder without the OBUs that need not be stored."""
-    starts = [(start, kind) for start, kind, _ in split(data)]
-    ends = [start for start, _ in starts[1:]] + [len(data)]
-    return b"".join(data[start:end] for (start, kind), end in zip(starts, ends, strict=True) if kind not in DROPPED)
+    """Return a temporal unit of an encoder without what need not be stored: some OBUs, and the sequence's timing.
+
+    Raises:
+        StreamError: Where the sequence header is not one that an encoder writes.
+    """
+    starts = [(start, kind, payload) for start, kind, payload in split(data)]
+    ends = [start for start, _, _ in starts[1:]] + [len(data)]
+    kept = []
+    for (start, kind, payload), end in zip(starts, ends, strict=True):
+        if kind == SEQUENCE and (untimed := _untimed(payload)) != payload:
+            kept.append(bytes([data[start], len(untimed)]) + untimed)
+        elif kind not in DROPPED:
+            kept.append(data[start:end])
+    return b"".join(kept)
+
+
+def _untimed(payload: bytes) -> bytes:
+    """Return a sequence header without timing and display delay, to which no frame header refers as long as no decoder
+    model follows (sections 5.5.1, 5.5.3 and 5.9.2): the pool states the times of the pictures."""
+    if len(payload) > _LONGEST_HEADER:
+        raise StreamError(f"the AV1 stream has a sequence header of {len(payload)} bytes, at most {_LONGEST_HEADER}")
+    bits = _Bits(payload)
+    bits.read(4)
+    if bits.read(1):  # reduced_still_picture_header
+        return payload
+    first = bits.text[: bits.place]
+    if bits.read(1):  # timing_info_present_flag
+        bits.read(64)  # num_units_in_display_tick, time_scale
+        if bits.read(1):  # equal_picture_interval, with num_ticks_per_picture_minus_1 as Exp-Golomb
+            zeros = 0
+            while not bits.read(1):
+                zeros += 1
+            bits.read(zeros)
+        if bits.read(1):
+            raise StreamError("the AV1 stream has a decoder model, which pools do not store")
+    delayed, begin = bits.read(1), bits.place  # initial_display_delay_present_flag
+    if bits.read(5 + 12):  # operating points, and which layers the first has
+        raise StreamError("the AV1 stream has layers, which pools do not store")
+    if bits.read(5) > 7:  # level
+        bits.read(1)  # tier
+    level = bits.text[begin : bits.place]
+    if delayed and bits.read(1):
+        bits.read(4)  # initial_display_delay_minus_1
+    kept = first + "00" + level + bits.text[bits.place :].rstrip("0")  # which ends with the trailing one bit
+    return int(kept.ljust(-(-len(kept) // 8) * 8, "0"), 2).to_bytes(-(-len(kept) // 8), "big")
 
 
 def sequence(payload: bytes) -> Sequence:
@@ -155,14 +196,14 @@ class _Bits:
     """Reads bits from the first, most significant one on."""
 
     def __init__(self, data: bytes):
-        self._bits, self._place = "".join(f"{byte:08b}" for byte in itertools.islice(data, 16)), 0
+        self.text, self.place = "".join(f"{byte:08b}" for byte in data[:_LONGEST_HEADER]), 0
 
     def read(self, count: int) -> int:
-        part = self._bits[self._place : self._place + count]
+        part = self.text[self.place : self.place + count]
         if len(part) < count:
             raise StreamError("the AV1 stream has a sequence header that is cut short")
-        self._place += count
-        return int(part, 2)
+        self.place += count
+        return int(part or "0", 2)
 
 
 def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -40,6 +40,47 @@ def test_bare():
     assert obus.bare(delimiter + metadata + tiles + padding + tiles) == 2 * tiles
 
 
+SECOND = 31 * "0" + "1" + 27 * "0" + "11001"  # a tick, and 25 of them in a second
+TIMINGS = {  # timing_info with its flag and that of the decoder model, the flag of the delay, and the delay
+    "equal intervals": ("1" + SECOND + "1" + "1" + "0", "0", ""),
+    "intervals of 5 ticks": ("1" + SECOND + "1" + "00101" + "0", "0", ""),
+    "unequal intervals": ("1" + SECOND + "0" + "0", "0", ""),
+    "delay": ("0", "1", "1" + "1001"),
+    "no delay of the only point": ("0", "1", "0"),
+    "both": ("1" + SECOND + "0" + "0", "1", "1" + "0000"),
+}
+
+
+def timed(stream, timing, flag, delay):
+    """The stream with timing in its sequence header, as other encoders write it."""
+    text = "".join(f"{byte:08b}" for byte in stream[2 : head(stream)]).rstrip("0")
+    assert text[:7] == 7 * "0"  # no timing, no delay
+    assert int(text[24:29], 2) <= 7  # no tier
+    text = text[:5] + timing + flag + text[7:29] + delay + text[29:]
+    text = text.ljust(-(-len(text) // 8) * 8, "0")
+    return bytes([stream[0], len(text) // 8]) + int(text, 2).to_bytes(len(text) // 8, "big") + stream[head(stream) :]
+
+
+@pytest.mark.parametrize("fields", TIMINGS.values(), ids=TIMINGS)
+def test_timing_is_left_out(stream, fields):
+    assert obus.bare(timed(stream, *fields)) == stream
+    with pytest.raises(StreamError, match="timing or layers"):
+        list(obus.units(timed(stream, *fields)))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda stream: timed(stream, "1" + SECOND + "0" + "1", "0", ""), "decoder model"),
+        (lambda stream: b"\x0a\3\0\x80\0" + stream[head(stream) :], "layers"),
+        (lambda stream: b"\x0a\x41" + 65 * b"\1" + stream[head(stream) :], "65 bytes"),
+    ],
+)
+def test_sequences_that_are_not_stored(stream, change, reason):
+    with pytest.raises(StreamError, match=reason):
+        obus.bare(change(stream))
+
+
 def test_frames_in_two_obus(stream):
     """A frame header with its tile groups is one unit, as a frame is."""
     units = [unit for unit, _ in obus.units(stream)]
