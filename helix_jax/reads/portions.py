@@ -16,6 +16,7 @@ COVERAGE = 3.0  # mean reads of a strand that the second portion brings, with th
 GROWTH = 1.4  # reads taken after each further portion, as a multiple of those taken before
 LEAP = 16  # the same where the number of strands is guessed from a sample, at most
 AT_LATEST = 1 << 19  # reads in which the header is sought, however seldom they resemble each other
+SLICE = 1 << 19  # reads of a portion that are in memory at once, and of no known strand in a portion, before it ends
 MOST_WAITING = 1 << 19  # reads that may wait for others of their strand, and 8 for each strand at least
 
 

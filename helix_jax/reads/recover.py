@@ -82,13 +82,18 @@ def recover(
     tried = np.zeros(len(waiting), np.int64)
     while not solved.enough() and not source.ended():
         waiting, tried = _waiting(solved, waiting, tried)
-        wanted = portions.total_with_header(source.taken, usable, solved.layout.packets)
-        fresh, tally = trimming.cut(source.until(wanted), primers, progress, tally=tally, usual=waiting.usual)
-        usable += len(fresh)
-        known = matching.match(solved.strands.strand, fresh.bases, fresh.lengths, turned=not any(primers))
-        solved.count(known)
-        waiting = trimming.joined([waiting, fresh.chosen(known < 0)])
-        tried = np.concatenate([tried, np.zeros((known < 0).sum(), np.int64)])
+        wanted, room = portions.total_with_header(source.taken, usable, solved.layout.packets), portions.SLICE
+        parts = [waiting]
+        while source.taken < wanted and room > 0 and not source.ended():
+            total = min(wanted, source.taken + portions.SLICE)
+            fresh, tally = trimming.cut(source.until(total), primers, progress, tally=tally, usual=waiting.usual)
+            usable += len(fresh)
+            known = matching.match(solved.strands.strand, fresh.bases, fresh.lengths, turned=not any(primers))
+            solved.count(known)
+            parts.append(fresh.chosen(known < 0))
+            room -= len(parts[-1])
+        waiting = trimming.joined(parts)
+        tried = np.concatenate([tried, np.zeros(len(waiting) - len(tried), np.int64)])
         copies = _directed(waiting, primers)
         clusters = hands.clusters(copies, steps.at("clusters", len(copies)))
         solved.begin(copies, clusters)

@@ -207,6 +207,26 @@ def test_portions_change_nothing(primers, monkeypatch):
         codec.unpack(many, primers=primers)
 
 
+def test_a_portion_is_taken_in_slices(pool, monkeypatch):
+    """However many reads a portion has, few of them are in memory at once, and those of known strands go again."""
+    monkeypatch.setattr(portions, "FIRST", 400)
+    rows, sizes, plain = reads_of(pool.strands[: len(pool.strands) * 2 // 3], 40), [], trimming.cut
+
+    def watched(*args, **options):
+        fresh, tally = plain(*args, **options)
+        sizes.append(len(fresh))
+        return fresh, tally
+
+    whole = recover.recover(chunks_of(rows))
+    monkeypatch.setattr(trimming, "cut", watched)
+    monkeypatch.setattr(portions, "SLICE", 60)
+    sliced = recover.recover(chunks_of(rows))
+    assert rows_of(whole[0]) == rows_of(sliced[0])
+    assert whole[1].coverage == sliced[1].coverage
+    assert sliced[1].reads == sum(sizes) == len(rows)
+    assert max(sizes[1:]) <= 60 + 40
+
+
 def test_the_first_reads_only(pool):
     rows = reads_of(pool.strands, 6)
     few = recover.recover(chunks_of(rows), max_reads=400)[1]
