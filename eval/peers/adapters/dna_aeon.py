@@ -11,7 +11,9 @@ from eval.peers import protocol
 
 PROGRAM = "arithmetic_modulator_error_correction"
 CODEBOOK = "cw_40_60_hp3"  # in its folder codewords
-NAME = "helix_jax_peer"  # of our files in its folder data, whose names its programs derive from one another
+# Of our files in its folder data, whose names its programs derive from one another; its outer code stores the name in a
+# chunk, of 14 bytes by default.
+NAME = "peer"
 
 
 def version(request):
