@@ -31,6 +31,8 @@ from helix_jax.video.sound import read as read_sound
 
 _AS_IT_IS = Preparation()
 MOST_REPEATS = 1000  # times the frames of a clip that resampling may give; more are the result of wrong timestamps
+# Formats in which FFmpeg draws text as pictures; "tty" takes any file called .txt, .asc, .nfo or .diz for such a one.
+_TEXTS = ("tty", "bin", "xbin", "adf", "idf")
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that read WebM's alpha, which FFmpeg's own leave out
 
 
@@ -255,6 +257,12 @@ def _reading(source):
     try:
         # The path is absolute because a name such as "pipe:0" must not be taken for a protocol.
         with av.open(str(source.path.absolute())) as container:
+            if container.format.name in _TEXTS:
+                raise VideoError(
+                    f"{source}: a text, not a video; give a video file such as MP4 or MKV, or store any file with "
+                    "`helix-jax pack`",
+                    "a text",
+                )
             yield container
     except av.FFmpegError as error:
         raise VideoError(
