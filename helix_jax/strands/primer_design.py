@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import edlib  # pyrefly: ignore [missing-import]
 import numpy as np
-from Bio.SeqUtils import MeltingTemp
 from jaxtyping import Bool, Int64, UInt8
 
 from helix_jax import files
@@ -22,14 +21,13 @@ from helix_jax.strands import checker
 from helix_jax.strands.header_search import Portioned
 from helix_jax.strands.library import COLUMNS, Pair
 from helix_jax.strands.primers import BASES, alike, reverse_complement
-from helix_jax.strands.structure import folding
+from helix_jax.strands.structure import folding, melting_temperature
 from helix_jax.tk_scone.constraints import Constraints
 
 BATCH = 1 << 12  # candidates drawn at once
 PART = 512  # strands that a candidate is compared with before it is known whether more are needed
 PATIENCE = 1 << 18  # candidates without another pair after which the search ends
 END = 5  # bases at the 3' end that the GC clamp is about
-PRIMER_NM, SODIUM_MM = 250, 50  # what the melting temperature is for
 FLAGS = {  # the options of each rule
     "gc": "--min-gc or --max-gc",
     "run": "--longest-run",
@@ -189,14 +187,6 @@ def _runs(rows):
 def _clamped(rows, most):
     strong = (rows == 1) | (rows == 2)
     return strong[:, -1] & (strong[:, -END:].sum(axis=1) <= most)
-
-
-def melting_temperature(word: str) -> float:
-    """Return the melting temperature of a primer in degrees Celsius, for PRIMER_NM of it and SODIUM_MM of Na+.
-
-    Biopython computes it by nearest neighbours, with the values of Allawi and SantaLucia (1997).
-    """
-    return MeltingTemp.Tm_NN(word, dnac1=PRIMER_NM, dnac2=0, Na=SODIUM_MM)
 
 
 # ---- two primers -------------------------------------------------------------------------------------------

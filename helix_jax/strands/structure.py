@@ -19,6 +19,7 @@ FOLDED = 5  # strands whose energy is computed
 SHARED = 20  # bases of the words that strands should not share: about those of a primer
 LONGEST = 1000  # bases of a strand that is examined, as the time grows with the square
 LONGEST_FOLDED = 300  # bases of a strand whose energy is computed, as the time grows with the cube
+PRIMER_NM, SODIUM_MM = 250, 50  # what the melting temperature is for
 CELSIUS = 37.0  # what the folding energy is for
 
 
@@ -110,15 +111,23 @@ def sharing(parts: list[np.ndarray]) -> Bool[np.ndarray, " n"]:
     return found
 
 
-def melting(written: Written) -> dict[str, float]:
-    """Return the melting temperatures of the primers in degrees C, by nearest neighbours (Biopython's defaults)."""
+def melting(written: Written) -> dict[str, float | str]:
+    """Return the melting temperatures of the primers in degrees Celsius, and what they are for; {} without primers."""
     named = {"left": written.left, "right": written.right}
-    if not any(named.values()):
-        return {}
-    from Bio.SeqUtils import MeltingTemp
-
-    return {
-        f"{side}_primer_melts_at": round(float(MeltingTemp.Tm_NN(primer)), 1)
+    found: dict[str, float | str] = {
+        f"{side}_primer_melts_at": round(melting_temperature(primer), 1)
         for side, primer in named.items()
         if len(primer) > 1
     }
+    return found | ({"melting_for": f"{PRIMER_NM} nM of primer, {SODIUM_MM} mM Na+"} if found else {})
+
+
+def melting_temperature(word: str) -> float:
+    """Return the melting temperature of a primer in degrees Celsius, for PRIMER_NM of it and SODIUM_MM of Na+.
+
+    Biopython computes it by nearest neighbours, with the values of Allawi and SantaLucia (1997). That of the reverse
+    complement is the same.
+    """
+    from Bio.SeqUtils import MeltingTemp  # takes a while to import
+
+    return float(MeltingTemp.Tm_NN(word, dnac1=PRIMER_NM, dnac2=0, Na=SODIUM_MM))

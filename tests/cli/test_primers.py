@@ -1,5 +1,6 @@
 """Primer libraries at the command line: `primers`, a pair by its name, and several files in one tube."""
 
+import csv
 import gzip
 import json
 
@@ -160,12 +161,19 @@ def test_the_library_is_not_overwritten(tube, run_cli):
 
 
 def test_each_file_from_the_strands_of_all(tube, tmp_path, run_cli):
+    with open(tube / "library.csv", newline="") as table:
+        lines = {line["name"]: line for line in csv.DictReader(table)}
     for name, content in FILES.items():
         chosen = ("--primers", tube / "library.csv", "--pair", name)
         result = run_cli("unpack", tube / "tube.fasta", "-o", tmp_path / name, *chosen)
         assert (result.exit_code, result.stderr) == (DONE, "")
         assert (tmp_path / name).read_bytes() == content
-        assert run_cli("inspect", tube / f"{name}.fasta", *chosen).exit_code == DONE
+        inspected = run_cli("inspect", tube / f"{name}.fasta", *chosen, "--json")
+        assert inspected.exit_code == DONE
+        # The primers melt where the library says.
+        told, told_by_library = json.loads(inspected.stdout), lines[name]
+        for side in ("left", "right"):
+            assert told[f"{side}_primer_melts_at"] == float(told_by_library[f"{side}_tm"])
 
 
 def test_without_a_pair_the_pools_are_named(tube, tmp_path, run_cli):

@@ -46,7 +46,8 @@ def test_primers_are_left_out_of_what_is_shared_and_melt(strands):
     counted.add(strands)
     figures = counted.figures()
     assert figures["strands_sharing_a_word"] == 0
-    assert figures["left_primer_melts_at"] == 55.5  # by nearest neighbours, 50 mM sodium, 25 nM of each strand
+    assert figures["left_primer_melts_at"] == 59.7  # as `helix-jax primers` has it: 250 nM of primer, 50 mM sodium
+    assert figures["melting_for"] == "250 nM of primer, 50 mM Na+"
     assert "right_primer_melts_at" not in figures
 
 
