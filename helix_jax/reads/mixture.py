@@ -151,7 +151,7 @@ def of_strands(
     everything, members = rest.count, []
     while True:
         try:
-            heads = header_search.find_headers(rest, written)
+            heads = header_search.find_headers(rest, written, progress=progress)
         except DecodeError:
             if not members:
                 raise

@@ -20,6 +20,7 @@ from helix_jax.strands.layouts import PORTION
 from helix_jax.strands.strand_coder import Constrained, StrandCoder
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import constraints, tables
+from helix_jax.writer import Progress
 
 LETTERS = 1 << 24  # letters processed at once
 SAMPLE = 2000  # strands that determine which constraint sets are likely
@@ -92,19 +93,32 @@ class MixedError(DecodeError):
     Attributes:
         keys: The ids of those that have been found.
         heads: Their headers, where they are known.
+
+    Args:
+        keys: As above.
+        noted: The ids, as hexadecimal digits, of which only the comments tell.
+        heads: As above.
+        stated: Whether the caller stated motifs or primers, and all of these pools have others.
     """
 
-    def __init__(self, keys: Iterable[bytes], noted: Iterable[str] = (), heads: Iterable[Found] = ()):
+    def __init__(
+        self, keys: Iterable[bytes], noted: Iterable[str] = (), heads: Iterable[Found] = (), stated: bool = False
+    ):
         self.keys, self.heads = tuple(keys), tuple(heads)
         names = list(dict.fromkeys([*(key.hex() for key in self.keys), *noted]))
         listed = " or --key ".join(names[:CHOICES]) + (
             f" and so on, {len(names)} in all" if len(names) > CHOICES else ""
         )
-        super().__init__(f"several pools are mixed: pick one with its primers, or with --key {listed}")
+        none = ", and none is found with the motifs and primers that are given" if stated else ""
+        super().__init__(f"several pools are mixed{none}: pick one with its primers, or with --key {listed}")
 
 
 def find_header(
-    strands: AnyStrands, written: Written | None = None, key: bytes | None = None, coder: StrandCoder | None = None
+    strands: AnyStrands,
+    written: Written | None = None,
+    key: bytes | None = None,
+    coder: StrandCoder | None = None,
+    progress: Progress | None = None,
 ) -> Found:
     """Find the header of a pool among strands: ``find_headers`` for what must be one.
 
@@ -113,20 +127,26 @@ def find_header(
         written: See ``find_headers``.
         key: See ``find_headers``.
         coder: See ``find_headers``.
+        progress: See ``find_headers``.
 
     Raises:
         MixedError: If there is more than one and ``key`` does not pick one.
         DecodeError: If there is no header.
     """
-    found = find_headers(strands, written, key, coder)
+    found = find_headers(strands, written, key, coder, progress)
     if len(found) > 1:
         noted = [text for text, _ in getattr(strands, "notes", ()) if key is None or text == key.hex()]
-        raise MixedError([head.header.key for head in found], noted, found)
+        foreign = written is not None and not any(_agrees(head.written, written) for head in found)
+        raise MixedError([head.header.key for head in found], noted, found, foreign)
     return found[0]
 
 
 def find_headers(
-    strands: AnyStrands, written: Written | None = None, key: bytes | None = None, coder: StrandCoder | None = None
+    strands: AnyStrands,
+    written: Written | None = None,
+    key: bytes | None = None,
+    coder: StrandCoder | None = None,
+    progress: Progress | None = None,
 ) -> list[Found]:
     """Find headers by trying the named sets on each strand length, as written and as reverse complements.
 
@@ -136,6 +156,7 @@ def find_headers(
             too.
         key: The pool's id, or None.
         coder: What wrote the strands, where that is not TK-SCONE with a named set; nothing else is tried then.
+        progress: Called as progress("tables", done, total) before and after tables are loaded, or None.
 
     Returns:
         The headers, one at least, and how their strands are read. Where there are several pools, these are some of
@@ -147,19 +168,33 @@ def find_headers(
     counts, samples = _survey(strands)
     noted = [(text, note) for text, note in getattr(strands, "notes", ()) if key is None or text == key.hex()]
     notes = list(dict.fromkeys(note for _, note in noted))[:CHOICES]
-    # What the comments say counts only where what the caller states is not found: they may be those of other pools.
-    given, others = ([], [*notes, Written()]) if written is None else ([written], notes)
-    choices = list(dict.fromkeys([*given, *others]))
-    stages = given, choices[len(given) :]
-    heads_by_key, refused = {}, None
+    stages = [[*notes, Written()]]
+    if written is not None:
+        # Comments that agree with what the caller states know more: the motifs of the pool whose primers are given. The
+        # others count only where that is not found: they may be those of other pools.
+        agreeing = [note for note in notes if note != written and _agrees(note, written)]
+        own = [[written], agreeing] if written in notes or not agreeing else [agreeing, [written]]
+        stages = [*own, [note for note in notes if note not in [written, *agreeing]]]
+    heads_by_key, refused, loaded = {}, None, 0
+
+    def load(chosen: constraints.Constraints, length: int) -> tables.Tables:
+        nonlocal loaded
+        loaded += 1
+        if progress:
+            progress("tables", 0, loaded)
+        found = tables.load(chosen, length)
+        if progress:
+            progress("tables", 1, loaded)
+        return found
+
     lengths = sorted(counts, key=lambda total: -counts[total])[:LENGTHS]
     # Strands as written come before reversed ones, and the commonest length comes first.
     for stage in stages:
-        for turn, total, choice in itertools.product((False, True), lengths, stage):
+        for turn, total, choice in itertools.product((False, True), lengths, dict.fromkeys(stage)):
             if (turn and heads_by_key) or len(heads_by_key) > 1 or key in heads_by_key:
                 break
             if coder is None:
-                likely = _coders(strands, samples[total], counts[total], total, choice, turn, total == lengths[0])
+                likely = _coders(strands, samples[total], counts[total], total, choice, turn, total == lengths[0], load)
             else:
                 likely = [coder] if coder.length == total - choice.ends else []
             here, error = _find_in(strands, total, choice, turn, key, likely)
@@ -172,16 +207,30 @@ def find_headers(
     if not heads_by_key and refused:
         raise DecodeError(str(refused)) from refused
     if not heads_by_key:
-        raise DecodeError(_no_header(choices, key))
+        raise DecodeError(_no_header(written, notes, key))
     return list(heads_by_key.values())
 
 
-def _no_header(choices, key):
+def _agrees(note, written):
+    """Return whether a comment says what the caller states: its motifs where there are any, likewise its primers."""
+    motifs, own = ({word.upper() for word in one.motifs} for one in (note, written))
+    ends, own_ends = ((one.left.upper(), one.right.upper()) for one in (note, written))
+    return own in (set(), motifs) and own_ends in (("", ""), ends)
+
+
+def _no_header(written, notes, key):
+    """Return what to say where no header is found with what the caller states and what the comments say."""
     which = f" with key {key.hex()}" if key else ""
-    if choices == [Written()]:
+    told = [*notes, *([written] if written else [])]
+    lacking = {}
+    if not any(one.motifs for one in told):
+        lacking["motifs"] = "--forbid"
+    if not any(one.ends for one in told):
+        lacking["primers"] = "--left-primer or --right-primer"
+    if lacking:
         more = (
-            "nothing is said of motifs and primers, so where the pool was written with --forbid, --left-primer or "
-            "--right-primer, give them again"
+            f"nothing is said of {' and '.join(lacking)}, so where the pool was written with "
+            f"{' or '.join(lacking.values())}, give that again"
         )
     else:
         more = "give motifs and primers as they were for writing"
@@ -206,7 +255,7 @@ def _survey(strands):
     return counts, thinned
 
 
-def _coders(strands, sample, count, total, written, turn, every):
+def _coders(strands, sample, count, total, written, turn, every, load):
     """Yield TK-SCONE for the sets that strands of one length may obey, the most likely first.
 
     ``every`` says whether to try also the sets that the whole sample breaks, which may consist of strands from
@@ -216,12 +265,15 @@ def _coders(strands, sample, count, total, written, turn, every):
     # No set carries more than two bits a base.
     if not headers.usable(2 * length) or count < (least := headers.least_strands(2 * length)):
         return
-    for chosen, obeying in _likely_sets(core(turned(sample) if turn else sample, written), written, every):
+    rows = turned(sample) if turn else sample
+    between = rows[_has_primers(rows, written)]
+    # In a mixture, the strands with other primers say nothing of the set.
+    for chosen, obeying in _likely_sets(core(between if len(between) >= least else rows, written), written, every):
         # Tables may take many seconds to build, and are of no use where too few strands obey the set for a header.
         if obeying < least and not _obeyed(_cores(strands, total, written, turn), chosen, least):
             continue
         with contextlib.suppress(constraints.ConstraintError):
-            yield Constrained(chosen, tables.load(chosen, length))
+            yield Constrained(chosen, load(chosen, length))
 
 
 def _cores(strands, total, written, turn):
@@ -253,6 +305,12 @@ def _find_in(strands, total, written, turn, key, coders):
             if any(key in (None, head.key) for head in valid):
                 return [Found(head, coder, written) for head in valid], refused
     return [], refused
+
+
+def _has_primers(rows, written):
+    """Return which strands begin and end with the primers."""
+    left, right = (constraints.to_bases(word, "primer") for word in (written.left, written.right))
+    return (rows[:, : len(left)] == left).all(axis=1) & (rows[:, rows.shape[1] - len(right) :] == right).all(axis=1)
 
 
 def core(strands: UInt8[np.ndarray, "n total"], written: Written) -> UInt8[np.ndarray, "n L"]:

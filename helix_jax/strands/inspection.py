@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from helix_jax import compression, notes
-from helix_jax.errors import DecodeError, HelixError
+from helix_jax.errors import DecodeError
 from helix_jax.strands import checker, header_search, layouts, received
 from helix_jax.strands.header import Header
 from helix_jax.strands.header_search import AnyStrands
@@ -45,7 +45,7 @@ def inspect(
         Plain numbers, strings, lists and dicts (what ``--json`` prints).
 
     Raises:
-        HelixError: When no header can be read and no set is named.
+        DecodeError: When no header can be read, or those of several pools, and no set is named.
     """
     figures = {}
     length = None
@@ -53,9 +53,10 @@ def inspect(
     everything = sum(part.size for part in header_search.portions(strands))
     if name is None:
         try:
-            source = header_search.find_header(strands, written, key)
+            source = header_search.find_header(strands, written, key, progress=progress)
         except DecodeError as error:
-            raise HelixError(f"{error}. To check the strands alone, name the set with --constraints") from error
+            said = f"{error}. To check the strands alone, name the set with --constraints"
+            raise DecodeError(said, error.report) from error
         head, coder, chosen, written = source.header, source.coder, source.coder.constraints, source.written
         layout = head.layout(coder.bits)
         gross, net = densities(everything, coder.bits, coder.length, head.content_bytes)

@@ -102,7 +102,7 @@ def read_pool(
         raise DecodeError("no strands")
     if isinstance(strands, Decoded):
         found = strands.found
-    found = found or find_header(strands, written, key, coder)
+    found = found or find_header(strands, written, key, coder, progress)
     head = found.header
     if key is not None and key != head.key:
         raise DecodeError(f"these strands belong to the pool with key {head.key.hex()}, not to {key.hex()}")

@@ -1,6 +1,7 @@
 """The command line: what goes in comes out, the promised JSON fields, and every exit status, each produced for real."""
 
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.main
 
 from helix_jax import video
 from helix_jax.cli import app, demonstration
@@ -274,7 +276,7 @@ def test_inspect_without_header(tmp_path, movie_pool, run_cli):
     records, headers = movie_pool
     pool = write_records(tmp_path / "a.fasta", records[headers:])
     refused = run_cli("inspect", pool)
-    assert refused.exit_code == WRONG_USE
+    assert refused.exit_code == UNDECODABLE  # as for `decode`
     assert "--constraints" in refused.stderr
     assert only_json(run_cli("inspect", pool, "--constraints", "strand", "--json"))["violations"] == 0
 
@@ -341,6 +343,23 @@ def test_help_and_wrong_use_of_the_process():
     assert refused.returncode == WRONG_USE
     assert refused.stdout == ""
     assert "--nonsense" in refused.stderr
+
+
+def test_no_word_of_the_help_is_taken_for_markup(run_cli):
+    """Brackets of an extra, as in helix-jax[cluster], stay, and apart from [bold] nothing else is in brackets."""
+    shown = "".join(run_cli("unpack", "--help").stdout.replace("│", "").split())
+    assert "pipinstall'helix-jax[cluster]'" in shown
+
+    def helps(command):
+        yield from (parameter.help for parameter in command.params if getattr(parameter, "help", None))
+        yield from filter(None, (command.help, command.epilog))
+        for inner in getattr(command, "commands", {}).values():
+            yield from helps(inner)
+
+    texts = list(helps(typer.main.get_command(app.app)))
+    assert len(texts) > 100
+    for text in texts:
+        assert set(re.findall(r"(?<!\\)\[[^\]]*\]", text)) <= {"[bold]", "[/bold]"}, text
 
 
 def test_status_and_streams_of_the_process(tmp_path, movie_pool):

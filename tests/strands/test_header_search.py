@@ -80,16 +80,20 @@ def written_of(pool):
     return Written(pool.constraints.motifs, pool.constraints.left, pool.constraints.right)
 
 
+ENDS = [("ACTGACTG", "GTCAGTAC"), ("CATGTCAG", "TGCTAGTC"), ("GATCGTAC", "CAGTGACT")]
+
+
+def packed(number, motifs=()):
+    left, right = ENDS[number]
+    strands = StrandConfig(length=LENGTH, redundancy=0.3, left_primer=left, right_primer=right)
+    config = CodecConfig(constraints="goldman", strands=strands)
+    return codec.pack(bytes([number] * 150), config=config, motifs=motifs)
+
+
 @pytest.fixture(scope="module")
 def primed():
     """Three pools with primers of their own."""
-    made = []
-    for number, (left, right) in enumerate(
-        [("ACTGACTG", "GTCAGTAC"), ("CATGTCAG", "TGCTAGTC"), ("GATCGTAC", "CAGTGACT")]
-    ):
-        strands = StrandConfig(length=LENGTH, redundancy=0.3, left_primer=left, right_primer=right)
-        made.append(codec.pack(bytes([number] * 150), config=CodecConfig(constraints="goldman", strands=strands)))
-    return made
+    return [packed(number) for number in range(len(ENDS))]
 
 
 @pytest.mark.usefixtures("cheap_sets")
@@ -106,6 +110,37 @@ def test_a_mixture_names_every_key(primed):
     with pytest.raises(DecodeError, match="several pools are mixed") as caught:
         header_search.find_header(Noted(*primed))
     assert all(f"--key {pool.header.key.hex()}" in str(caught.value) for pool in primed)
-    with pytest.raises(DecodeError, match="several pools are mixed") as caught:  # also with primers of none of them
+    assert "none is found" not in str(caught.value)
+    with pytest.raises(DecodeError, match="mixed, and none is found with the motifs and primers") as caught:
         header_search.find_header(Noted(*primed), Written((), "ACGTACGT", "CATGCATG"))
     assert all(f"--key {pool.header.key.hex()}" in str(caught.value) for pool in primed)
+
+
+@pytest.mark.usefixtures("cheap_sets")
+def test_the_comments_tell_the_motifs_of_the_pool_with_the_stated_primers(primed, loaded):
+    """Whoever names a pair need not repeat --forbid, and no tables are loaded that are of no use."""
+    pools = [packed(0, ("GAATTC",)), *primed[1:]]
+    for motifs in ((), ("GAATTC",), ("gaattc",)):
+        loaded.clear()
+        found = header_search.find_header(Noted(*pools), Written(motifs, *ENDS[0]))
+        assert found.header == pools[0].header
+        assert found.written == written_of(pools[0])
+        assert loaded == ["strand+", "goldman+"]  # each with one choice of motifs and primers
+    found = header_search.find_header(Noted(*pools), Written(("GAATTC",)))  # and the primers of the stated motifs
+    assert found.header == pools[0].header
+
+
+@pytest.mark.usefixtures("cheap_sets")
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (None, "nothing is said of motifs and primers, so where the pool was written with --forbid or --left-primer"),
+        (Written((), *ENDS[0]), "nothing is said of motifs, so where the pool was written with --forbid, give"),
+        (Written(("ACGTTT",)), "nothing is said of primers, so where the pool was written with --left-primer"),
+        (Written(("ACGTTT",), *ENDS[0]), "give motifs and primers as they were for writing"),
+    ],
+)
+def test_what_may_be_missing_is_said(written, words):
+    """An order may have no comments."""
+    with pytest.raises(DecodeError, match=words):
+        header_search.find_header({LENGTH: packed(0, ("GAATTC",)).strands}, written)
