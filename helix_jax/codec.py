@@ -40,7 +40,7 @@ from helix_jax import contents, notes
 from helix_jax.coding import choice, described, tokens
 from helix_jax.config import CodecConfig
 from helix_jax.contents import Content
-from helix_jax.errors import DecodeError, HelixError
+from helix_jax.errors import BudgetError, DecodeError, HelixError
 from helix_jax.nets import Nets, load, released
 from helix_jax.notes import Note
 from helix_jax.packing import BASES, content_key, pack, unpack
@@ -96,20 +96,33 @@ def encode(
     station, video = writer.open(config, motifs, progress), Complete(video)
     first, later = _noted(note, video, config, station)
     heard = None if config.silent else video.sound(config.sound)
+    if heard:  # refused before anything is coded
+        about = pictures.fields(video.info, video.signal, None)
+        taken = pictures.check_sound(video.info, pictures.sound(heard, config), about, config, station)
     loaded = _once(nets)
 
     def made(noted):
         beside = pictures.sound(heard, config) + noted
-        which, measured = auto.chosen(video, beside, loaded, config, station, progress)
+        which, measured, refused = auto.chosen(video, beside, loaded, config, station, progress)
         if which == "av1":
             return _encode_av1(video, beside, later, measured, config, station, key, progress)
-        return _encode_tokens(video, beside, later, measured, loaded(), config, station, key, progress)
+        try:
+            return _encode_tokens(video, beside, later, measured, loaded(), config, station, key, progress)
+        except BudgetError as error:
+            if refused is None:
+                raise
+            raise refused.beside(error) from error
 
     if first and not config.note:
         with contextlib.suppress(HelixError):  # the rate or the budget may pay for the picture alone
             return made(first)
         first = ()
-    return made(first)
+    try:
+        return made(first)
+    except BudgetError as error:
+        if not heard:
+            raise
+        raise error.with_sound(f"{taken:,}", config.sound) from error
 
 
 def _noted(note, video, config, station):

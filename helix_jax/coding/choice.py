@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from helix_jax.coding import ladder, modes, search
 from helix_jax.config import CODECS, CodecConfig
-from helix_jax.errors import HelixError
+from helix_jax.errors import BudgetError, HelixError
 from helix_jax.nets import Nets
 from helix_jax.strands.layouts import PacketLayout
 from helix_jax.tokenizer import update
@@ -59,7 +59,8 @@ def choose(
         The tokens as they are written, and the layout of their packets.
 
     Raises:
-        HelixError: The rate or budget does not pay for the lowest quality, or the mode is not possible.
+        BudgetError: The rate or budget does not pay for the lowest quality.
+        HelixError: The mode is not possible.
     """
     info, prior = video.info, nets.prior
     limited = bool(config.rate or config.budget)
@@ -96,8 +97,10 @@ def choose(
     budget = min(limit for limit in limits if limit)
     affordable, least = ladder.best_within(rungs, attempt, int(budget))
     if affordable is None:
-        raise HelixError(
-            f"{int(budget):,} {station.unit} are too few: this clip takes {least:,} at the lowest quality of mode "
-            f"{config.mode}; give more, or less redundancy, or a smaller picture"
+        mode = "" if config.mode == "smallest" else f" in mode {config.mode}"
+        raise BudgetError(
+            f"{int(budget):,} {station.unit}",
+            (f"tokens{mode} take {least:,} at the lowest quality",),
+            ("less redundancy", "a smaller picture"),
         )
     return searched(*affordable, most=budget)

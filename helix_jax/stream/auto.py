@@ -19,7 +19,7 @@ from helix_jax.coding import ladder, tokens
 from helix_jax.coding.ladder import BEST
 from helix_jax.config import CodecConfig
 from helix_jax.contents import Content
-from helix_jax.errors import HelixError
+from helix_jax.errors import BudgetError, HelixError
 from helix_jax.nets import Nets
 from helix_jax.stream import groups, pictures, showing
 from helix_jax.tokenizer import tiles
@@ -73,7 +73,7 @@ def chosen(
     config: CodecConfig,
     station: Station,
     progress: Progress | None = None,
-) -> tuple[str, tuple[float, float] | None]:
+) -> tuple[str, tuple[float, float] | None, BudgetError | None]:
     """Choose between AV1 and tokens.
 
     Args:
@@ -85,13 +85,13 @@ def chosen(
         progress: As for ``codec.encode``.
 
     Returns:
-        "av1" or "tokens", and where both were tried, the PSNR of AV1 and the most that tokens show, in dB; 0 where
-        these do not go into as much.
+        "av1" or "tokens"; where both were tried, the PSNR of AV1 and the most that tokens show, in dB, 0 where these do
+        not go into as much; and where AV1 does not go into what the clip may take, its error.
     """
     if config.codec != "auto":
-        return config.codec, None
+        return config.codec, None, None
     if config.mode != "smallest":
-        return "tokens", None
+        return "tokens", None, None
     seconds = round(SECONDS * video.info.fps)
     begin = Beginning(video, min(video.info.frames, max(LEAST, min(MOST, seconds))))
     step = (lambda: None) if progress is None else lambda: progress("choice", 1, 2)
@@ -100,7 +100,8 @@ def chosen(
         quick = dataclasses.replace(quick, budget=_share(video, begin, heard, config, station), rate=0.0)
         first, cost = _av1(begin, quick, station)
     except HelixError:  # the beginning does not go into its share
-        return _by_trial(video, heard, config, station, progress), None
+        which, refused = _by_trial(video, heard, config, station, progress)
+        return which, None, refused
     step()
     quick = dataclasses.replace(quick, codec="tokens", budget=cost, rate=0.0, quality=BEST)
     second = _all_digits(begin, nets())
@@ -110,7 +111,7 @@ def chosen(
         except HelixError:  # they do not go into as much
             second = 0.0
     step()
-    return ("tokens" if second > first else "av1"), (first, second)
+    return ("tokens" if second > first else "av1"), (first, second), None
 
 
 def _share(video, begin, heard, config, station):
@@ -129,13 +130,15 @@ def _share(video, begin, heard, config, station):
 
 
 def _by_trial(video, heard, config, station, progress):
-    """Return "av1" if the whole clip can be written as AV1, else "tokens", whose encoder may say what is too little."""
+    """Return ("av1", None) if the whole clip can be written as AV1, else "tokens" and what is too little for AV1."""
     about = pictures.fields(video.info, video.signal, None)
     try:
         pictures.encode(video, heard, about, dataclasses.replace(config, effort=0), station, progress)
+    except BudgetError as error:
+        return "tokens", error
     except HelixError:
-        return "tokens"
-    return "av1"
+        return "tokens", None
+    return "av1", None
 
 
 def _av1(begin, config, station):

@@ -59,7 +59,15 @@ EFFORTS = (
 
 
 class FitError(HelixError):
-    """A clip that does not go into the bytes; the message says how many it needs."""
+    """A clip that does not go into the bytes; the message says how many it needs.
+
+    Attributes:
+        reason: The message without the remedy.
+    """
+
+    def __init__(self, reason: str, remedy: str):
+        super().__init__(f"{reason}: {remedy}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ def fit(
         FitError: If even the smallest size takes more bytes with the coarsest CRF.
     """
     if most_bytes < 1:
-        raise FitError(f"{most_bytes} bytes hold no picture: give more")
+        raise FitError(f"{most_bytes} bytes hold no picture", "give more")
     frames = _cut(clip, cuts, progress)
     plan = EFFORTS[effort]
     scales = tuple(scales or plan.scales)
@@ -340,7 +348,8 @@ def _filled(clip, frames, most_bytes, way, crf, most_units, progress):
         least = min(map(_sum, kept.values()))
         raise FitError(
             f"the clip takes {least:,} bytes as AV1 of {way.size[1]}x{way.size[0]} at the coarsest setting, and there "
-            f"are {most_bytes:,}: give more bytes, or a shorter clip"
+            f"are {most_bytes:,}",
+            "give more bytes, or a shorter clip",
         )
     finer = max((other for other in kept if other < crf), default=None)
     if finer is not None and _sum(groups) < FILLED * most_bytes:

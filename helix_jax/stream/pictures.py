@@ -16,7 +16,7 @@ from typing import Any
 from helix_jax import contents
 from helix_jax.config import CodecConfig, StrandConfig, Survival
 from helix_jax.contents import Content
-from helix_jax.errors import HelixError
+from helix_jax.errors import BudgetError, HelixError
 from helix_jax.strands.layouts import PacketLayout
 from helix_jax.strands.sections import HeaderError, Section, numbers
 from helix_jax.stream import fit, groups, preview
@@ -31,6 +31,7 @@ SAFER = 0.25  # how much more redundancy the sound has than the picture
 # The preview outlives the loss of half of all strands, but for one pool in a hundred. Where its share of nucleotides
 # is too small for FLOOR bytes, it gets up to three times the share: docs/experiments.md has the measurement.
 FLOOR, FACTOR = 192, 3
+_REMEDIES = ("less redundancy", "--preview 0", "a smaller picture", "a shorter clip")
 PREVIEW = Survival(loss=0.5, coverage=1000, errors=0.001, failure=1e-2)
 
 
@@ -67,6 +68,32 @@ def sound(heard: Sound | None, config: CodecConfig) -> tuple[Content, ...]:
     return (Content("sound", heard.to_bytes(), safer(config.strands)),) if heard else ()
 
 
+def check_sound(
+    info: VideoInfo, heard: Sequence[Content], about: Mapping[str, Any], config: CodecConfig, station: Station
+) -> int:
+    """Return what the sound takes of a pool, in nucleotides or time units; 0 where the pool may take anything.
+
+    Args:
+        info: The facts about the clip.
+        heard: The sound (``sound``).
+        about: As for ``encode``.
+        config: The configuration.
+        station: What will write the pool.
+
+    Raises:
+        BudgetError: Header and sound alone take more than the pool may.
+    """
+    most = limit(info, config)
+    if most is None:
+        return 0
+    picture, own = (Section.of("av1", 0), None), [(content.section, content.redundancy) for content in heard]
+    empty, whole = (station.cost(contents.plan(station, [picture, *more], about, "av1")) for more in ([], own))
+    if whole > most:
+        error = BudgetError(f"{most:,} {station.unit}", (f"header and sound take {whole:,}",), ("less redundancy",))
+        raise error.with_sound(f"{whole - empty:,}", config.sound)
+    return whole - empty
+
+
 def encode(
     video: groups.Source,
     beside: Sequence[Content],
@@ -89,7 +116,7 @@ def encode(
         All contents in the order of the payload, and their layout.
 
     Raises:
-        HelixError: The rate or budget does not pay for the lowest quality.
+        BudgetError: The rate or budget does not pay for the lowest quality.
     """
     plan = planned(video, beside, about, config, station)
     frames, units = plan.frames, len(plan.frames)
@@ -199,7 +226,7 @@ def _filled(plan, most, effort, progress):
                 plan.video, size, effort=effort, most_units=len(plan.frames), cuts=plan.cuts, **_told(progress)
             )
         except fit.FitError as error:
-            raise HelixError(f"{most:,} {plan.station.unit} are too few: {error}") from error
+            raise BudgetError(f"{most:,} {plan.station.unit}", (error.reason,), _REMEDIES) from error
         taken = plan.cost([len(unit.data) for unit in shown.units], None)
         if taken <= most:
             return shown
@@ -245,10 +272,7 @@ def limit(info: VideoInfo, config: CodecConfig) -> int | None:
 
 
 def _too_few(most, least, station):
-    return HelixError(
-        f"{most:,} {station.unit} are too few: AV1 takes {least:,} of this clip with its sound and preview; give more, "
-        "or less redundancy, --no-sound, --preview 0, a smaller or a shorter picture"
-    )
+    return BudgetError(f"{most:,} {station.unit}", (f"AV1 takes {least:,} at least",), _REMEDIES)
 
 
 def _greatest(fits: Callable[[int], bool], high: int) -> int:

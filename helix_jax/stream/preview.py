@@ -77,7 +77,7 @@ def preview(clip: Source, most_bytes: int, progress: coded.Progress = coded.noth
         if not within:  # smaller and fewer pictures, until some fit
             below = min(place[0] + 1, sizes[-1]), max(place[1] - 1, 0)
             if below == place:
-                raise FitError(f"a preview of {most_bytes} bytes is too small for a single picture: give more bytes")
+                raise FitError(f"a preview of {most_bytes} bytes is too small for a single picture", "give more bytes")
             place = below
             continue
         best = max(within, key=lambda one: found[one].psnr)

@@ -11,7 +11,7 @@ import pytest
 
 from helix_jax import codec, contents, packing, video
 from helix_jax.config import CodecConfig, StrandConfig
-from helix_jax.errors import DecodeError, HelixError
+from helix_jax.errors import BudgetError, DecodeError, HelixError
 from helix_jax.strands.sections import numbers
 from helix_jax.stream import auto, av1, preview
 from helix_jax.stream import pictures as pictures_of
@@ -145,6 +145,32 @@ def test_a_budget_too_small_is_refused():
     for budget in (100, 2_500):
         with pytest.raises(HelixError, match="too few"):
             codec.encode(CLIP, config=dataclasses.replace(CONFIG, budget=budget))
+
+
+def test_sound_that_a_budget_does_not_pay_for_is_refused_before_anything_is_coded(monkeypatch):
+    """The message has the share of the sound, and how to lessen it."""
+    for coder in ("chosen", "_av1"):
+        monkeypatch.setattr(auto, coder, lambda *_: pytest.fail("something is coded"))
+    config = dataclasses.replace(CONFIG, codec="auto", budget=2_000)
+    words = r"2,000 nucleotides are too few: header and sound take \S+, and the sound takes .* than 24, --no-sound or"
+    with pytest.raises(BudgetError, match=words):
+        codec.encode(Loud(CLIP.frames, FPS), config=config)
+
+
+def test_a_refused_budget_says_what_each_codec_takes(monkeypatch):
+    """And not only the one that was tried last."""
+    config = dataclasses.replace(CONFIG, codec="auto", effort=0, budget=1_000)
+    tokens = BudgetError("1,000 nucleotides", ("tokens take 1,234 at the lowest quality",), ("a smaller picture",))
+
+    def refused(*_):
+        raise tokens
+
+    monkeypatch.setattr(codec, "_encode_tokens", refused)
+    with pytest.raises(BudgetError) as caught:
+        codec.encode(CLIP, lambda: None, config=config)
+    assert "too few: AV1 takes" in str(caught.value)
+    assert "at least, and tokens take 1,234 at the lowest quality; give more" in str(caught.value)
+    assert "sound" not in str(caught.value)
 
 
 def test_quality_buys_picture():
@@ -353,4 +379,4 @@ def test_auto_takes_what_shows_more(monkeypatch):
     monkeypatch.setattr(auto, "_all_digits", lambda begin, nets: 13.0)
     assert auto.chosen(video.Complete(CLIP), (), lambda: None, config, station)[1][1] == 13.0  # which AV1 exceeds
     in_mode = dataclasses.replace(config, mode="raw")
-    assert auto.chosen(video.Complete(CLIP), (), lambda: None, in_mode, station) == ("tokens", None)
+    assert auto.chosen(video.Complete(CLIP), (), lambda: None, in_mode, station) == ("tokens", None, None)
