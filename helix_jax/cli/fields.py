@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from helix_jax.cli.console import problems
 from helix_jax.config import Option
@@ -93,7 +94,8 @@ class _Part:
             kind = typing.Literal[self.option.choices]  # pyrefly: ignore [invalid-literal]
         elif typing.get_origin(kind) is tuple:
             kind, default = list[str], list(default)
-        option = typer.Option(self.flag, help=self.option.help, metavar=self.option.metavar)
+        # escaped, as typer takes what stands in brackets for markup
+        option = typer.Option(self.flag, help=escape(self.option.help), metavar=self.option.metavar)
         return _parameter(self.name, Annotated[kind, option], default)
 
     def value(self, values: Mapping[str, Any]) -> Any:
