@@ -7,9 +7,11 @@ shows its traceback.
 
 import json
 import sys
+import threading
+import time
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +26,10 @@ from helix_jax.errors import DecodeError, HelixError
 if typing.TYPE_CHECKING:  # as in ``options``
     import helix_jax.parallel
     import helix_jax.strands.records
+
+QUIET = 30.0  # seconds after which a command without a terminal says what it does
+_UNCUT = 1 << 16  # characters of a line of a table, where there is no terminal
+_SLOW = {"tables": " of the constraint set, which take minutes with some motifs, and are kept for the next time"}
 
 CHECK_FAILED, WRONG_USE, WITH_LOSS, UNDECODABLE, FAULT = 1, 2, 3, 4, 70
 
@@ -83,7 +89,10 @@ def _missing_device() -> "helix_jax.parallel.DeviceError | None":
 
 
 class progress:
-    """Context manager with progress bars on standard error; without a terminal, or with --json, it shows nothing.
+    """Context manager with progress bars on standard error.
+
+    Without a terminal, a command that takes longer than QUIET seconds has a line for the station that it is at, and for
+    each further one as it begins, for logs. With --json it shows nothing.
 
     Entering it gives the function ``step(station, done, total)`` that the library reports its progress to.
     """
@@ -99,13 +108,31 @@ class progress:
         )
         self.bars = Progress(*columns, console=console, disable=not console.is_terminal or as_json)
         self.tasks = {}
+        self._begun, self._told = time.monotonic(), False
+        self._waiting: threading.Timer | None = None
+        if not console.is_terminal and not as_json:
+            self._waiting = threading.Timer(QUIET, self._tell_on)
+            self._waiting.daemon = True
 
     def __enter__(self) -> Callable[[str, int, int | None], None]:
         self.bars.start()
+        if self._waiting:
+            self._waiting.start()
         return self.step
 
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
+        if self._waiting:
+            self._waiting.cancel()
+
+    def _tell_on(self) -> None:
+        """Name the station that the command is at, and from now on each one that begins."""
+        self._tell(list(self.tasks)[-1] if self.tasks else "at work")
+        self._told = True
+
+    def _tell(self, station: str) -> None:
+        minutes, seconds = divmod(round(time.monotonic() - self._begun), 60)
+        warn(f"{minutes}:{seconds:02d} {station}{_SLOW.get(station, '')}")
 
     def step(self, station: str, done: int, total: int | None) -> None:
         """Advance the bar of a station, which appears with its first step.
@@ -117,6 +144,8 @@ class progress:
         """
         if station not in self.tasks:
             self.tasks[station] = self.bars.add_task(station, total=total)
+            if self._told:
+                self._tell(station)
         self.bars.update(self.tasks[station], advance=done, total=total)
 
 
@@ -169,7 +198,7 @@ def show(figures: Mapping[str, Any], as_json: bool) -> None:
         elif isinstance(value, dict):
             value = ", ".join(f"{count:,} {reason}" for reason, count in value.items()) or "none"
         table.add_row(name.replace("_", " "), escape(str(value)))
-    Console(soft_wrap=True, stderr=to_stderr).print(table)
+    _print(table, to_stderr)
     if figures.get("sections"):
         columns = ("kind", "bytes", "source_strands", "repair_strands")
         rows = [
@@ -183,19 +212,34 @@ def show(figures: Mapping[str, Any], as_json: bool) -> None:
         show_rows("reads of a strand", ("reads", "read", "unread", ""), rows, to_stderr)
 
 
-def show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to_stderr: bool = False) -> None:
-    """Print a table of strings.
+def show_rows(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    to_stderr: bool = False,
+    whole: Collection[str] = (),
+) -> None:
+    """Print a table of strings, which are broken over lines where a terminal is too narrow, and never cut.
 
     Args:
         title: the title above the table.
         columns: names of the columns. All are flush right, but a last column without a name is flush left.
         rows: the cells of each row.
         to_stderr: whether the table goes to standard error.
+        whole: the columns that stay on one line, as long as there is another one to break.
     """
     table = Table(title=title, box=None)
-    for column in columns[:-1]:
-        table.add_column(column, justify="right")
-    table.add_column(columns[-1], justify="right" if columns[-1] else "left")
+    for number, column in enumerate(columns, 1):
+        justify = "right" if column or number < len(columns) else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(soft_wrap=True, stderr=to_stderr).print(table)
+    _print(table, to_stderr)
+
+
+def _print(table: Table, to_stderr: bool) -> None:
+    """Print a table; in a file or a pipe, its lines are as long as they need to be."""
+    console = Console(soft_wrap=True, stderr=to_stderr)
+    if not console.is_terminal:
+        console.width = _UNCUT
+    console.print(table)

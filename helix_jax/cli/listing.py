@@ -71,8 +71,13 @@ def list_pools(
         print(json.dumps({"pools": pools} | about))
         return
     columns = ("key", "kind", "holds", "name", "primers", "strands", "decodable")
-    show_rows("pools", columns, [_row(figures) for figures in pools])
+    show_rows("pools", columns, [_row(figures) for figures in pools], whole=("key", "strands", "decodable"))
     show(about, as_json=False)
+    if any(one["decodable"] == mixture.WHOLE and one["strands"] < one["strands_numbered"] for one in pools):
+        print(
+            "strands: those that are there, of those that a pool numbers; of a pool made with --screen, some of these "
+            "were never written, and are no loss"
+        )
 
 
 def _row(figures: dict[str, Any]) -> tuple[str, ...]:
