@@ -82,6 +82,14 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError(f"tests/slow.txt lists what is not there: {', '.join(sorted(slow))}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quiet():
+    """No line on standard error for what takes long on a busy machine."""
+    from helix_jax.cli import console
+
+    console.QUIET = 1e6
+
+
 @pytest.fixture
 def one_shape(monkeypatch):
     """Batches of 64 rows, so that the tests share what is compiled."""
