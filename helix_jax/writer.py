@@ -34,6 +34,10 @@ Rows = Callable[[int, int], np.ndarray] | UInt8[np.ndarray, "sources symbol_byte
 Share = tuple[int, float | int | Survival | None]
 
 
+# Fields of ``Report`` that say nothing of a packed file.
+OF_VIDEO = ("lost_tokens", "lost_update", "lost_sound", "preview_seconds", "missing_seconds")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What became of a pool, as far as every writer can say it; the writers add figures of their own.

@@ -82,6 +82,7 @@ def unpack(
     """
     from helix_jax import packing
     from helix_jax.cli import run_report
+    from helix_jax.writer import OF_VIDEO
 
     target = Target(output)
     with problems(), progress(as_json) as step, contextlib.ExitStack() as stack:
@@ -99,7 +100,7 @@ def unpack(
         run.found = unpacked.report
         path, size = target.path(unpacked.note, others=(plot, report)), 0
         files.check_room(path, unpacked.size)
-        about = source.figures(unpacked.report)
+        about = {name: value for name, value in source.figures(unpacked.report).items() if name not in OF_VIDEO}
         with files.atomic(path) as temporary, open(temporary, "wb") as out:
             for part in unpacked.parts:
                 size += out.write(part)

@@ -194,7 +194,7 @@ def page(run: Run, error: str = "") -> str:
     if reads is not None or found is not None:
         parts.append(_section("Strands", _table(_strands(reads, found))))
     if found is not None:
-        parts.append(_section("Lost past repair, and what is shown instead", _table(_losses(found))))
+        parts.append(_section("Lost past repair", _table(_losses(found))))
     parts.append(_section("Seconds", _table([*((name, f"{spent:.2f}") for name, spent in run.seconds.items()),
                                              ("together", f"{sum(run.seconds.values()):.2f}")])))  # fmt: skip
     facts = [("written", datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")), *versions().items()]
@@ -255,7 +255,8 @@ def _losses(found: "Report") -> Iterable[tuple[str, Any]]:
     """Yield the rows of the table of losses."""
     yield "source packets lost", found.lost_packets
     yield "everything matches its digest", "yes" if found.verified else "no"
-    yield "tokens guessed", f"{found.lost_tokens:.2%}"
+    if found.lost_tokens:
+        yield "tokens guessed", f"{found.lost_tokens:.2%}"
     if found.lost_update:
         yield "decoder's update lost", f"{found.lost_update:.2%}"
     if found.lost_sound:

@@ -18,7 +18,10 @@ from helix_jax.strands.header_search import AnyStrands, Found, check_alone, core
 from helix_jax.strands.layouts import PORTION
 from helix_jax.strands.strand_coder import StrandCoder
 from helix_jax.strands.written import Written
+from helix_jax.tk_scone.constraints import to_bases
 from helix_jax.writer import Progress
+
+OTHER = 0.3  # share of wrong bases in both primers above which they are others; of random ones, 0.75 differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Report(writer.Report):
         header_strands: Distinct header strands.
         unreadable: Strands of another length, not in the constraint set, or failing their check (damaged, or of another
             pool).
+        other_primers: Those of the unreadable that have other primers than the pool's, so that they are of other pools.
         reversed: Strands read as reverse complements.
         duplicates: Repeated copies of header strands or packets.
         rejected: Packets that passed their check and were found to be wrong by the payload's hash.
@@ -42,6 +46,7 @@ class Report(writer.Report):
     strands: int
     header_strands: int
     unreadable: int
+    other_primers: int = 0
     reversed: int
     duplicates: int
     rejected: int
@@ -123,7 +128,8 @@ def read_pool(
     else:
         for part in portions(strands):
             if part.shape[1] == found.total:
-                tally.read(part)
+                part = tally.read(part)
+            tally.count(part)
             if step:
                 step(len(part))
     if key is None:
@@ -136,6 +142,7 @@ def read_pool(
         strands=everything,
         header_strands=len(tally.header_words),
         unreadable=everything - tally.good,
+        other_primers=tally.other_primers,
         reversed=tally.reversed,
         duplicates=tally.good - len(tally.header_words) - received,
         packets=layout.packets,
@@ -159,16 +166,20 @@ class _Tally:
         others: Likewise those of other pools.
         good: Strands that hold a packet or a part of the header.
         reversed: Those among them that were read as reverse complements.
+        other_primers: Strands with other primers.
     """
 
     def __init__(self, found: Found, layout: layouts.PacketLayout):
         self.found, self.layout, self.collected = found, layout, outer.Packets(layout)
         self.header_words: set[bytes] = set()
         self.others: set[bytes] = set()
-        self.good = self.reversed = 0
+        self.good = self.reversed = self.other_primers = 0
 
-    def read(self, part: UInt8[np.ndarray, "n L"]) -> None:
-        """Decode strands of one length; one that cannot be read as it is may be a reverse complement."""
+    def read(self, part: UInt8[np.ndarray, "n L"]) -> UInt8[np.ndarray, "m L"]:
+        """Decode strands of one length, and return those that cannot be read.
+
+        One that cannot be read as it is may be a reverse complement.
+        """
         for turn in (False, True):
             words, ok = self.found.coder.read(core(turned(part) if turn else part, self.found.written))
             good = self.take(words, ok)
@@ -176,6 +187,19 @@ class _Tally:
             part = part[~good]
             if not len(part):
                 break
+        return part
+
+    def count(self, part: UInt8[np.ndarray, "n L"]) -> None:
+        """Count those of unreadable strands that have other primers than the pool's, in either direction."""
+        written = self.found.written
+        if not len(part) or not 0 < written.ends <= part.shape[1]:
+            return
+        primers = to_bases(written.left + written.right, "primer")
+        wrong = [
+            (np.delete(rows, np.s_[len(written.left) : rows.shape[1] - len(written.right)], axis=1) != primers).sum(1)
+            for rows in (part, turned(part))
+        ]
+        self.other_primers += int((np.minimum(*wrong) > OTHER * written.ends).sum())
 
     def take(self, words: UInt32[np.ndarray, "n W"], ok: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Add the packets among valid words, and return the mask of packets and header strands."""

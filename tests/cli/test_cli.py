@@ -200,7 +200,7 @@ def test_pack_and_unpack(tmp_path, run_cli, size):
     unpacked = run_cli("unpack", tmp_path / "a.fasta.gz", "-o", tmp_path / "back", "--json")
     assert (unpacked.exit_code, unpacked.stderr) == (DONE, "")
     figures = only_json(unpacked)
-    assert figures.keys() >= REPORT_FIELDS
+    assert figures.keys() >= REPORT_FIELDS - {"lost_tokens"}
     assert figures["bytes"] == size
     assert (tmp_path / "back").read_bytes() == blob
 

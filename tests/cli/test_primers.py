@@ -163,10 +163,15 @@ def test_the_library_is_not_overwritten(tube, run_cli):
 def test_each_file_from_the_strands_of_all(tube, tmp_path, run_cli):
     with open(tube / "library.csv", newline="") as table:
         lines = {line["name"]: line for line in csv.DictReader(table)}
+    strands = {name: (tube / f"{name}.fasta").read_text().count(">") for name in FILES}
     for name, content in FILES.items():
         chosen = ("--primers", tube / "library.csv", "--pair", name)
-        result = run_cli("unpack", tube / "tube.fasta", "-o", tmp_path / name, *chosen)
+        result = run_cli("unpack", tube / "tube.fasta", "-o", tmp_path / name, *chosen, "--json")
         assert (result.exit_code, result.stderr) == (DONE, "")
+        told = json.loads(result.stdout)
+        # The strands of the other pools are no damage, and nothing is said of a video.
+        assert told["unreadable"] == told["other_primers"] == told["strands"] - strands[name]
+        assert not {"lost_tokens", "lost_sound", "preview_seconds"} & told.keys()
         assert (tmp_path / name).read_bytes() == content
         inspected = run_cli("inspect", tube / f"{name}.fasta", *chosen, "--json")
         assert inspected.exit_code == DONE

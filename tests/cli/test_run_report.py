@@ -101,7 +101,7 @@ def test_a_run_that_comes_back(run_cli, tmp_path, packed, monkeypatch):
     erased = figures["packets"] - figures["packets_received"]
     assert number(page.table["erasures: packets that did not, or were never written"]) == erased
     assert 0 <= figures["repaired_packets"] <= erased
-    assert page.table["tokens guessed"] == "0.00%"
+    assert "tokens guessed" not in page.table  # of a file there are none
     for kind in ("substitutions", "insertions", "deletions"):
         assert page.table[kind] == f"{100 * figures[kind]:.3f} %"
     seconds = {name: spent for name, spent in figures["seconds"].items() if page.table[name] == f"{spent:.2f}"}
@@ -191,7 +191,7 @@ def test_strands_without_reads_and_loss(run_cli, tmp_path, make_clip, weights_fi
         assert state in page.text
         assert "advice" not in figures
         assert "all reads" not in page.table
-        assert page.table["tokens guessed"] == f"{figures['lost_tokens']:.2%}"
+        assert page.table.get("tokens guessed", "0.00%") == f"{figures['lost_tokens']:.2%}"
         assert number(page.table["source packets lost"]) == figures["lost_packets"]
     assert figures["lost_packets"] > 0
 
