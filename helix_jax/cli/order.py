@@ -69,5 +69,7 @@ def order(
             f"{label}: this table has no room for{written.comment()}; keep the pool's FASTA file, or order as .xlsx, "
             "whose second sheet keeps it"
         )
+    if many := chosen.many(figures["strands"]):
+        warn(f"{chosen.title}: the order has {figures['strands']:,} strands {many}: ask the vendor, or order in parts")
     if chosen.unverified:
         warn(f"{chosen.title}: {chosen.unverified}")

@@ -82,9 +82,8 @@ def gathered(pools: Sequence[tuple[str, Strands]], vendor: Vendor) -> list[Order
         labels.append(_label(name, vendor, labels))
         found.append(Ordered(labels[-1], strands, count, length, tuple(notes)))
     total = sum(pool.count for pool in found)
-    if vendor.strands and not vendor.strands[0] <= total <= vendor.strands[1]:
-        low, high = vendor.strands
-        broken.append(("the order", f"in all, where {low:,} to {high:,} are taken", total))
+    if not vendor.strands_at and (reason := vendor.many(total)):
+        broken.append(("the order", reason, total))
     if broken:
         summed: dict[tuple[str, str], int] = {}
         for name, reason, number in broken:

@@ -40,6 +40,7 @@ class Vendor:
         longest_name: Most characters of a strand's name.
         length: Least and most bases of a strand, primers included; None for no limit, as in the following.
         strands: Least and most strands of an order.
+        strands_at: For what amount of each strand they are; empty for any. There is only a warning then.
         gc: Least and most share of G and C in a strand.
         run: Longest homopolymer run.
         source: Address of the page with the limits.
@@ -56,6 +57,7 @@ class Vendor:
     longest_name: int = 64
     length: tuple[int, int] | None = None
     strands: tuple[int, int] | None = None
+    strands_at: str = ""
     gc: tuple[float | int, float | int] | None = None
     run: int | None = None
     source: str = ""
@@ -97,6 +99,14 @@ class Vendor:
     def limits_read(self) -> str:
         """When and where the limits were read."""
         return f"as read on {self.read or 'an unknown day'}, {self.source or 'no source'}"
+
+    def many(self, total: int) -> str:
+        """Return which limit on the number of strands an order breaks, in words; empty where it breaks none."""
+        if not self.strands or self.strands[0] <= total <= self.strands[1]:
+            return ""
+        low, high = self.strands
+        at = f" at {self.strands_at}" if self.strands_at else ""
+        return f"in all, where {low:,} to {high:,} are taken{at}"
 
     def broken(self, strands: UInt8[np.ndarray, "n L"]) -> dict[str, int]:
         """Return how many strands, with their primers, break which limit; {} if none does."""

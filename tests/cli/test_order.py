@@ -58,6 +58,21 @@ def test_an_order_of_two_pools_is_unpacked(packed, tmp_path, run_cli, vendor, su
     assert mixed.exit_code != DONE
 
 
+def test_a_number_of_strands_for_one_amount_is_a_warning(packed, tmp_path, run_cli):
+    """The order may be of another amount."""
+    table = tmp_path / "mine.toml"
+    table.write_text(
+        '[mine]\ntitle = "Mine"\ncolumns = [["DNA", "sequence"]]\nstrands = [1, 9]\nstrands_at = "50 pmol of each"\n'
+    )
+    order = ("order", packed / "two.fasta", "-o", tmp_path / "o.csv", "--vendors", table, "--vendor", "mine")
+    result = run_cli(*order, "--json")
+    total = json.loads(result.stdout)["strands"]
+    assert result.exit_code == DONE
+    assert f"Mine: the order has {total} strands in all, where 1 to 9 are taken at 50 pmol of each" in result.stderr
+    table.write_text(table.read_text().replace("strands_at", "source"))
+    assert run_cli(*order).exit_code == WRONG_USE
+
+
 def test_every_command_reads_an_order(packed, tmp_path, run_cli):
     order = tmp_path / "order.csv"
     assert run_cli("order", packed / "one.fasta", "-o", order).exit_code == DONE

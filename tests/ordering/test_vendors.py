@@ -39,6 +39,15 @@ def test_limits():
     assert Vendor("v", "V", COLUMNS).broken(strands("AAAAAAAA")) == {}
 
 
+def test_the_number_of_strands():
+    vendor = Vendor("v", "V", COLUMNS, strands=(2, 1000), strands_at="5 pmol of each")
+    assert [vendor.many(total) for total in (2, 1000)] == ["", ""]
+    assert vendor.many(1001) == vendor.many(1) == "in all, where 2 to 1,000 are taken at 5 pmol of each"
+    assert Vendor("v", "V", COLUMNS).many(10**6) == ""
+    idt = vendors.named("idt")
+    assert (idt.strands, idt.strands_at) == ((2, 384), "50 pmol of each")
+
+
 def test_what_is_said_of_limits():
     assert not Vendor("v", "V", COLUMNS, source="https://example.org").limited
     vendor = Vendor("v", "V", COLUMNS, run=3)
