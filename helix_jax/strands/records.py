@@ -52,7 +52,7 @@ class Records(Tally):
         name: Name of the file, for messages; of several files the first, and their number.
         kind: "fasta" for files of strands (FASTA), "fastq" for files of reads (FASTQ, SAM, BAM, CRAM), "both" where
             there are some of each, or None where all are empty.
-        passed_over: Files that cannot be read at all, and why, where there are others that can.
+        passed_over: Files that cannot be read at all or are empty, and why, where there are others that can.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Records(Tally):
     @property
     def files(self) -> int:
         """The number of files, without those that were passed over at once."""
-        return sum(map(len, self._groups))
+        return sum(file.form is not None for group in self._groups for file in group)
 
     def portions(
         self,
@@ -135,6 +135,8 @@ def opened(paths: PathLike | Sequence[PathLike | tuple[PathLike, PathLike]], aga
             raise next(iter(failures.values()))
         found = [file for group in groups for file in group]
         kinds = {file.kind for file in found} - {None}
+        if kinds:
+            failures |= {file.name: RecordsError(f"{file.name} is empty") for file in found if file.form is None}
         yield Records(
             name=found[0].name + (f" and {len(found) - 1:,} more" if len(found) > 1 else "") if found else "no file",
             kind=(BOTH if len(kinds) > 1 else kinds.pop()) if kinds else None,
@@ -322,8 +324,9 @@ def _form(name, plain):
     if foreign:
         raise RecordsError(f"{name} is {foreign.what}, not FASTA or FASTQ: {foreign.remedy(name)}")
     if text[:1] not in b"@>":
+        begins = text[:12].decode("utf-8", "replace")
         raise RecordsError(
-            f"{name} is neither FASTA nor FASTQ: it begins with {text[:12]!r}; give a file of strands or reads"
+            f"{name} is neither FASTA nor FASTQ: it begins with {begins!r}; give a file of strands or reads"
         )
     return "fastq" if text[:1] == b"@" else "fasta", b"\r" in plain and b"\n" not in plain
 

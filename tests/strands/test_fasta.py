@@ -58,7 +58,7 @@ def test_gzip_both_ways(tmp_path):
         (b"", "holds no strands: it is empty"),
         (b"\n\n", "holds no strands: it is empty"),
         (b">a\n>b\nACN\n>c\nACR\n", r"holds no strands: its records are 2 with other letters than bases, 1 without"),
-        (b"ACGT\n", "neither FASTA nor FASTQ: it begins with b'ACGT"),
+        (b"ACGT\n", "neither FASTA nor FASTQ: it begins with 'ACGT"),
         (b"@a\nACGT\n+\nIIII\n", "it holds reads, and strands in FASTA are needed here"),
         (bytes(range(256)), "neither FASTA nor FASTQ"),
         (b"\x89PNG\r\n\x1a\n" + bytes(200), "neither FASTA nor FASTQ"),

@@ -194,7 +194,7 @@ def test_strands_in_a_pipe_can_be_read_twice(tmp_path):
         (b"\0\0\0\x18ftypmp42", ["video", "encode"]),
         (b"\xff\xfe>\0a\0", ["UTF-16", "iconv"]),
         (b"# helix_jax timing schedule 1\n", ["schedule", "timing simulate"]),
-        (b"hello\n", ["neither FASTA nor FASTQ", "b'hello"]),
+        (b"hello\n", ["neither FASTA nor FASTQ", "begins with 'hello"]),
         (b"\x1f\x8bnot gzip", ["damaged gzip"]),
         (gzip.compress(gzip.compress(b">a\nACGT\n", mtime=0), mtime=0), ["compressed twice"]),
     ],
@@ -293,6 +293,8 @@ def test_strands_and_reads_are_told_apart(tmp_path):
         with records.opened([tmp_path / name for name in names]) as source:
             assert source.kind == kind
             assert sum(len(lengths) for _, lengths, _ in source.portions()) == len(names.replace("c", ""))
+            empty = str(tmp_path / "c")
+            assert source.passed_over == ({empty: f"{empty} is empty"} if names == "ac" else {})
 
 
 def test_a_file_that_cannot_be_read_costs_only_itself(tmp_path):
