@@ -420,6 +420,7 @@ def run(
         "with_sound": sum(record["sound"] for record in files_made),
         "not_kept": dict(sorted(collections.Counter(kind for r in files_made for kind in r["not_kept"]).items())),
         "near_primers": _sums(record["near_primers"] for record in files_made),
+        "primed_strands": _sums(dict.fromkeys(record["near_primers"], record["strands"]) for record in files_made),
         "failures": dict(sorted(failures.items())),
         "settings": task.settings,
     }

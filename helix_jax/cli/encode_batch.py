@@ -84,8 +84,8 @@ def encode_batch(
         warn(f"failed: {clip}: {reason}")
     for kind, count in summary["not_kept"].items():
         warn(f"{count} clips {not_kept.OF_MANY[kind]}")
-    options.warn_of_primers(summary["near_primers"], remedy="")
-    left_out = () if as_json else ("failures", "not_kept", "near_primers", "settings")
+    options.warn_of_primers(summary["near_primers"], summary["primed_strands"], remedy="")
+    left_out = () if as_json else ("failures", "not_kept", "near_primers", "primed_strands", "settings")
     show({name: value for name, value in summary.items() if name not in left_out}, as_json)
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)

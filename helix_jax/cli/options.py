@@ -89,6 +89,7 @@ RunReport = Annotated[
 ]
 
 
+_SERIOUS, _FEW = 0.01, 3  # share of strands, and number of them, at which a primer inside strands matters
 PRIMERS = ("left_primer", "right_primer", "primers_exempt")  # fields of StrandConfig
 
 
@@ -355,23 +356,30 @@ _NEEDED = {
 
 
 def warn_of_primers(
-    near_strands: Mapping[str, Collection[int] | int], remedy: str = ", or another --key, which writes other strands"
+    near_strands: Mapping[str, Collection[int] | int],
+    strands: Mapping[str, int],
+    remedy: str = ", or another --key, which writes other strands",
 ) -> None:
-    """Warn of primers that nearly occur inside strands, where they could bind.
+    """Warn of primers that nearly occur inside so many strands, where they could bind, that it matters.
 
-    ``near_strands`` has for each primer the numbers of those strands (``primers.in_pool``), or only how many there are.
-    ``remedy`` ends the message, after the advice to choose another primer.
+    A PCR copies such a strand less than others, and repair strands are there for some that are lost. By chance a primer
+    of 20 bases is near to one strand in 700.
+
+    Args:
+        near_strands: For each primer the numbers of those strands (``primers.in_pool``), or only how many there are.
+        strands: For each primer, how many strands have it at their end.
+        remedy: The end of the message, after the advice to choose another primer.
     """
-    for primer, strands in near_strands.items():
-        if not strands:
+    for primer, found in near_strands.items():
+        count, names = (found, "") if isinstance(found, int) else (len(found), "")
+        if count < _FEW or count <= _SERIOUS * strands[primer]:
             continue
-        count, names = strands, ""
-        if isinstance(strands, list):
-            count = len(strands)
-            names = f" ({', '.join(f'strand_{n:07d}' for n in strands[:5])}{', ...' if count > 5 else ''})"
+        if isinstance(found, list):
+            names = f": {', '.join(f'strand_{n:07d}' for n in found[:5])}{', ...' if count > 5 else ''}"
         warn(
-            f"primer {primer} nearly occurs inside {count} strands{names} and may bind there: choose another primer"
-            + remedy
+            f"primer {primer} nearly occurs inside {count:,} of {strands[primer]:,} strands "
+            f"({count / strands[primer]:.1%}{names}) and may bind there, so that a PCR copies them less: choose another "
+            f"primer{remedy}"
         )
 
 

@@ -117,7 +117,7 @@ class Fasta:
 
         watch = primers.Watch(made.constraints)
         fasta.write_pool(output, made, watch)
-        warn_of_primers(watch.near_strands)
+        warn_of_primers(watch.near_strands, dict.fromkeys(watch.near_strands, made.count))
         figures = inspection.figures(made, output)
         return figures | ({"nt_per_pixel": round(made.nucleotides / pixels, 5)} if pixels else {})
 

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from helix_jax import codec, files, packing
 from helix_jax.cli import app
+from helix_jax.cli import options as cli_options
 from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.reads import fastq
 from helix_jax.strands import fasta, header_search, pool, primers, records
@@ -518,9 +519,26 @@ def test_near_primers_are_named_with_what_helps(run_cli, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(BLOB)
     result = run_cli("pack", tmp_path / "file", "-o", tmp_path / "p.fasta", *CHEAP, "--left-primer", LEFT)
     assert result.exit_code == DONE
-    for word in (LEFT, "strand_00000", "choose another primer", "another --key"):
+    for word in (LEFT, "strand_00000", "strands (100.0%: ", "choose another primer", "another --key"):
         assert word in result.stderr
     assert "--forbid" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("near", "strands", "words"),
+    [
+        ([118], 138, ""),  # one in hundreds, as by chance
+        ([3, 9], 20, ""),
+        (list(range(10)), 1000, ""),
+        (list(range(11)), 1000, "11 of 1,000 strands (1.1%: strand_0000000, strand_0000001, "),
+        (30, 1000, "30 of 1,000 strands (3.0%) and may bind"),
+    ],
+)
+def test_few_strands_with_a_near_primer_are_no_matter(near, strands, words, capsys):
+    cli_options.warn_of_primers({LEFT: near}, {LEFT: strands})
+    said = capsys.readouterr().err
+    assert words in said
+    assert bool(words) == bool(said)
 
 
 # ---- options -------------------------------------------------------------------------------------------------
