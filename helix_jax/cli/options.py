@@ -378,8 +378,8 @@ def warn_of_primers(
             names = f": {', '.join(f'strand_{n:07d}' for n in found[:5])}{', ...' if count > 5 else ''}"
         warn(
             f"primer {primer} nearly occurs inside {count:,} of {strands[primer]:,} strands "
-            f"({count / strands[primer]:.1%}{names}) and may bind there, so that a PCR copies them less: choose another "
-            f"primer{remedy}"
+            f"({count / strands[primer]:.1%}{names}) and may bind there, so that a PCR copies them less: choose "
+            f"another primer{remedy}"
         )
 
 
