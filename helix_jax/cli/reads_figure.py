@@ -116,8 +116,8 @@ def _positions(axes: "matplotlib.axes.Axes", report: typing.Any) -> None:
 
 def merged(
     found: "helix_jax.strands.received.Report",
-    about_reads: "helix_jax.reads.recover.ReadReport | None",
-    plot: str | os.PathLike | None,
+    about_reads: "helix_jax.reads.recover.ReadReport | None" = None,
+    plot: str | os.PathLike | None = None,
 ) -> dict[str, typing.Any]:
     """Merge the reports of strands and reads into one dict of figures, and draw them if requested.
 
@@ -126,8 +126,10 @@ def merged(
         about_reads: what became of the reads; None for a file of strands.
         plot: where to draw the picture; None for nowhere.
     """
+    of_strands = dataclasses.asdict(found)
+    del of_strands["as_stated"]  # which is a warning, and no figure
     if about_reads is None:
-        return dataclasses.asdict(found)
+        return of_strands
     if plot:
         draw(plot, about_reads, found)
-    return dataclasses.asdict(about_reads) | dataclasses.asdict(found) | ({"plot": str(plot)} if plot else {})
+    return dataclasses.asdict(about_reads) | of_strands | ({"plot": str(plot)} if plot else {})

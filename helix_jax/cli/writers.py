@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from helix_jax.cli import reads_figure
 from helix_jax.cli.console import files_of, left_out_of, warn, warn_of_files
 from helix_jax.cli.options import Cut, Taking, warn_of_primers
 from helix_jax.errors import DecodeError, HelixError
@@ -145,7 +146,6 @@ class Fasta:
             HelixError: A plot is requested for a file of strands.
             DecodeError: The reads give no strands.
         """
-        from helix_jax.cli import reads_figure
         from helix_jax.reads import inserts
         from helix_jax.strands import fasta, records
 
@@ -166,10 +166,7 @@ class Fasta:
                         f"--max-reads, --workers and --scheduler are for reads, and {source.name} holds strands; add "
                         "--reads if they are reads"
                     )
-                strands = fasta.Strands(source)
-                yield Source(
-                    strands, lambda report: files_of(source) | left_out_of(source) | dataclasses.asdict(report)
-                )
+                yield Source(fasta.Strands(source), lambda report: _of_strands(source, report))
                 return
             reads_of = inserts.Inserts(source, cut.trim(agreed["primers"]))
             limits: dict[str, Any] = {"max_reads": taking.max_reads}
@@ -187,6 +184,16 @@ class Fasta:
             yield Source(
                 recovered, lambda report: about_files | reads_figure.merged(report, about_reads, plot), about_reads
             )
+
+
+def _of_strands(source: Any, report: Any) -> dict[str, Any]:
+    """Return the figures of strands, and warn where they are of another pool than the options say."""
+    if not report.as_stated:
+        warn(
+            f"{source.name}: no pool has the motifs and primers that are given; this one has others, as its comments "
+            "say"
+        )
+    return files_of(source) | left_out_of(source) | reads_figure.merged(report)
 
 
 @contextlib.contextmanager

@@ -136,7 +136,7 @@ def find_header(
     found = find_headers(strands, written, key, coder, progress)
     if len(found) > 1:
         noted = [text for text, _ in getattr(strands, "notes", ()) if key is None or text == key.hex()]
-        foreign = written is not None and not any(_agrees(head.written, written) for head in found)
+        foreign = written is not None and not any(agrees(head.written, written) for head in found)
         raise MixedError([head.header.key for head in found], noted, found, foreign)
     return found[0]
 
@@ -172,7 +172,7 @@ def find_headers(
     if written is not None:
         # Comments that agree with what the caller states know more: the motifs of the pool whose primers are given. The
         # others count only where that is not found: they may be those of other pools.
-        agreeing = [note for note in notes if note != written and _agrees(note, written)]
+        agreeing = [note for note in notes if note != written and agrees(note, written)]
         own = [[written], agreeing] if written in notes or not agreeing else [agreeing, [written]]
         stages = [*own, [note for note in notes if note not in [written, *agreeing]]]
     heads_by_key, refused, loaded = {}, None, 0
@@ -211,8 +211,8 @@ def find_headers(
     return list(heads_by_key.values())
 
 
-def _agrees(note, written):
-    """Return whether a comment says what the caller states: its motifs where there are any, likewise its primers."""
+def agrees(note: Written, written: Written) -> bool:
+    """Return whether a comment says what a caller states: its motifs where there are any, likewise its primers."""
     motifs, own = ({word.upper() for word in one.motifs} for one in (note, written))
     ends, own_ends = ((one.left.upper(), one.right.upper()) for one in (note, written))
     return own in (set(), motifs) and own_ends in (("", ""), ends)

@@ -14,7 +14,7 @@ from helix_jax import writer
 from helix_jax.errors import DecodeError
 from helix_jax.strands import header as headers
 from helix_jax.strands import layouts, outer, packets
-from helix_jax.strands.header_search import AnyStrands, Found, check_alone, core, find_header, portions, turned
+from helix_jax.strands.header_search import AnyStrands, Found, agrees, check_alone, core, find_header, portions, turned
 from helix_jax.strands.layouts import PORTION
 from helix_jax.strands.strand_coder import StrandCoder
 from helix_jax.strands.written import Written
@@ -35,6 +35,7 @@ class Report(writer.Report):
         header_strands: Distinct header strands.
         unreadable: Strands of another length, not in the constraint set, or failing their check (damaged, or of another
             pool).
+        as_stated: Whether the pool has the motifs and primers that the caller stated, and not others that comments say.
         other_primers: Those of the unreadable that have other primers than the pool's, so that they are of other pools.
         reversed: Strands read as reverse complements.
         duplicates: Repeated copies of header strands or packets.
@@ -47,6 +48,7 @@ class Report(writer.Report):
     header_strands: int
     unreadable: int
     other_primers: int = 0
+    as_stated: bool = True
     reversed: int
     duplicates: int
     rejected: int
@@ -143,6 +145,7 @@ def read_pool(
         header_strands=len(tally.header_words),
         unreadable=everything - tally.good,
         other_primers=tally.other_primers,
+        as_stated=written is None or agrees(found.written, written),
         reversed=tally.reversed,
         duplicates=tally.good - len(tally.header_words) - received,
         packets=layout.packets,

@@ -188,6 +188,11 @@ def test_without_a_pair_the_pools_are_named(tube, tmp_path, run_cli):
     for name in FILES:
         text = (tube / f"{name}.fasta").read_text()
         assert text.partition("key=")[2][:16] in result.stderr
+    # a pool with another pair than the one that is given is read, as its comments say, and not without a word
+    other = ("--primers", tube / "library.csv", "--pair", "P0001")
+    result = run_cli("unpack", tube / "P0002.fasta", "-o", tmp_path / "other", *other)
+    assert (result.exit_code, result.stderr.count("\n")) == (DONE, 1)
+    assert "no pool has the motifs and primers that are given" in result.stderr
     # the pair that no file has
     unused = ("--primers", tube / "library.csv", "--pair", "P0004")
     assert run_cli("unpack", tube / "tube.fasta", "-o", tmp_path / "out", *unused).exit_code == UNDECODABLE
