@@ -159,6 +159,18 @@ def test_a_set_has_one_entry(own_cache, monkeypatch):
     assert len(list(own_cache.rglob("*.npz"))) == 2
 
 
+def test_pairs_with_one_left_primer_have_one_capacity(own_cache):
+    """The right primer changes no set of endless strands; that is so: it is what the limit grows by for each base."""
+    ends = [
+        Constraints(longest_run=2, window=6, window_gc=(1 / 3, 2 / 3), motifs=("GAA",), left="ACGT", right=right)
+        for right in ("", "TG", "CATGC")
+    ]
+    assert len({capacity.load(one) for one in ends}) == 1
+    assert len(list(own_cache.rglob("capacity-*.npz"))) == 1
+    for one in ends:
+        assert capacity.limit(one, 61) - capacity.limit(one, 60) == pytest.approx(capacity.load(one), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "other",
     [

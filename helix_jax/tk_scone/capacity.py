@@ -48,7 +48,7 @@ def limit(constraints: Constraints, length: int) -> float:
 
 def load(constraints: Constraints) -> float:
     """Return the ``capacity`` of the set from the user's cache, or compute it (seconds) and keep it there."""
-    path = tables.cached(constraints, "capacity", STORED)
+    path = tables.cached(_unending(constraints), "capacity", STORED)
     try:
         with open(path, "rb") as source, np.load(source) as stored:
             bits = float(stored["bits"])
@@ -73,7 +73,7 @@ def capacity(constraints: Constraints) -> float:
 
     Raises ConstraintError, with the reason, when the set is contradictory or allows no long strands.
     """
-    c = constraints
+    c = _unending(constraints)
     automaton = constraint_sets.build(dataclasses.replace(c, strand_gc=None), SETTLED)
     reached = tables.positions(automaton, SETTLED)
     # A periodic automaton alternates between sets of states: in that case all states are kept.
@@ -110,6 +110,14 @@ def capacity(constraints: Constraints) -> float:
             f"no long strand obeys {c.describe()}: its GC band and its other rules exclude each other"
         )
     return max(bits, 0.0)
+
+
+def _unending(constraints: Constraints) -> Constraints:
+    """Return the set without its right primer, which no endless strand reaches, and which costs four times the states.
+
+    The left primer stays: where a window allows a single number of G and C, it settles the pattern for ever.
+    """
+    return dataclasses.replace(constraints, right="")
 
 
 def _columns(after: Int[np.ndarray, "n 4"], following: Int[np.ndarray, " m"], states: int) -> Int32[np.ndarray, "4 n"]:
