@@ -259,8 +259,8 @@ def _reading(source):
         with av.open(str(source.path.absolute())) as container:
             if container.format.name in _TEXTS:
                 raise VideoError(
-                    f"{source}: not a video, as FFmpeg would only draw its bytes as text; give a video file such as MP4 "
-                    "or MKV, or store any file with `helix-jax pack`",
+                    f"{source}: not a video, as FFmpeg would only draw its bytes as text; give a video file such as "
+                    "MP4 or MKV, or store any file with `helix-jax pack`",
                     "a text",
                 )
             yield container
