@@ -29,7 +29,7 @@ if typing.TYPE_CHECKING:  # as in ``options``
 
 QUIET = 30.0  # seconds after which a command without a terminal says what it does
 _UNCUT = 1 << 16  # characters of a line of a table, where there is no terminal
-_SLOW = {"tables": " of the constraint set, which take minutes with some motifs, and are kept for the next time"}
+_SLOW = {"tables": " of the constraint set, which take long with primers or motifs, and are kept for the next time"}
 
 CHECK_FAILED, WRONG_USE, WITH_LOSS, UNDECODABLE, FAULT = 1, 2, 3, 4, 70
 

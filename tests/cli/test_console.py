@@ -35,7 +35,7 @@ def test_a_long_run_has_a_line_for_each_station(monkeypatch, capsys):
             step("strands", 1, 3)
     assert [line.split()[2] for line in told()] == ["tables", "strands"]
     assert all(line.startswith("helix-jax: 0:00 ") for line in lines)
-    assert "take minutes with some motifs, and are kept for the next time" in lines[0]
+    assert "take long with primers or motifs, and are kept for the next time" in lines[0]
 
 
 @pytest.mark.parametrize(("as_json", "quiet"), [(True, 0.0), (False, 30.0)])
