@@ -74,7 +74,9 @@ def gathered(pools: Sequence[tuple[str, Strands]], vendor: Vendor) -> list[Order
             raise OrderError(f"{strands.source.warnings[0]}; get it again before you order")
         if len(lengths) > 1:
             which = ", ".join(f"{number:,} of {length} nt" for length, number in sorted(lengths.items()))
-            raise OrderError(f"{strands.name} has strands of several lengths ({which}), and a pool has one: give a file for each pool")
+            raise OrderError(
+                f"{strands.name} has strands of several lengths ({which}), and a pool has one: give a file for each pool"
+            )
         (length, count), notes = (
             next(iter(lengths.items())),
             [f"key={key}{own.comment()}" for key, own in strands.notes],

@@ -129,9 +129,7 @@ def read_pool(
                 step(len(words))
     else:
         for part in portions(strands):
-            if part.shape[1] == found.total:
-                part = tally.read(part)
-            tally.count(part)
+            tally.count(tally.read(part) if part.shape[1] == found.total else part)
             if step:
                 step(len(part))
     if key is None:

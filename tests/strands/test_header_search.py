@@ -8,6 +8,7 @@ from helix_jax.config import CodecConfig, StrandConfig
 from helix_jax.errors import DecodeError
 from helix_jax.strands import header as headers
 from helix_jax.strands import header_search
+from helix_jax.strands.received import read_pool
 from helix_jax.strands.written import Written
 from helix_jax.tk_scone import tables
 
@@ -128,6 +129,25 @@ def test_the_comments_tell_the_motifs_of_the_pool_with_the_stated_primers(primed
         assert loaded == ["strand+", "goldman+"]  # each with one choice of motifs and primers
     found = header_search.find_header(Noted(*pools), Written(("GAATTC",)))  # and the primers of the stated motifs
     assert found.header == pools[0].header
+
+
+@pytest.mark.usefixtures("cheap_sets")
+def test_strands_with_other_primers_are_counted_in_either_direction(primed):
+    """And not those that are damaged; the progress reaches the end with all of them."""
+    own, other = primed[0].strands, header_search.turned(primed[1].strands)
+    damaged = own[-3:].copy()
+    damaged[:, [4, 50, 60]] ^= 1  # one base of a primer, and what the check is of
+    rows, steps = np.concatenate([own[:-3], other, damaged, primed[2].strands]), []
+    short = np.zeros((5, 12), np.uint8)
+    received = read_pool(
+        {rows.shape[1]: rows, 12: short},
+        written=Written((), *ENDS[0]),
+        progress=lambda station, done, total: steps.append((station, done, total)),
+    )
+    foreign = len(other) + len(primed[2].strands)
+    assert (received.report.other_primers, received.report.unreadable) == (foreign, foreign + 3 + 5)
+    assert sum(done for station, done, _ in steps if station == "strands") == len(rows) + 5
+    assert {total for station, _, total in steps if station == "strands"} == {len(rows) + 5}
 
 
 @pytest.mark.usefixtures("cheap_sets")
