@@ -75,7 +75,7 @@ def gathered(pools: Sequence[tuple[str, Strands]], vendor: Vendor) -> list[Order
         if len(lengths) > 1:
             which = ", ".join(f"{number:,} of {length} nt" for length, number in sorted(lengths.items()))
             raise OrderError(
-                f"{strands.name} has strands of several lengths ({which}), and a pool has one: give a file for each pool"
+                f"{strands.name} has strands of several lengths ({which}), and a pool has one: give the file of each"
             )
         (length, count), notes = (
             next(iter(lengths.items())),
