@@ -95,7 +95,7 @@ def encode(
     choice.check(config)
     station, video = writer.open(config, motifs, progress), Complete(video)
     first, later = _noted(note, video, config, station)
-    heard = None if config.silent else video.sound(config.sound)
+    heard, taken = None if config.silent else video.sound(config.sound), 0
     if heard:  # refused before anything is coded
         about = pictures.fields(video.info, video.signal, None)
         taken = pictures.check_sound(video.info, pictures.sound(heard, config), about, config, station)

@@ -126,8 +126,8 @@ def merged(
         about_reads: what became of the reads; None for a file of strands.
         plot: where to draw the picture; None for nowhere.
     """
-    of_strands = dataclasses.asdict(found)
-    del of_strands["as_stated"]  # which is a warning, and no figure
+    # Whether it is the pool that was meant is a warning, and no figure.
+    of_strands = {name: value for name, value in dataclasses.asdict(found).items() if name != "as_stated"}
     if about_reads is None:
         return of_strands
     if plot:
