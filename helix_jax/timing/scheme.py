@@ -23,6 +23,8 @@ from helix_jax.timing.graph import TALK, GraphError, TimeTable
 MOST_COPIES = 255
 LONGEST_TIME = 255  # in the schedule, a time is one byte
 LONGEST_DURATION = 4096  # keeps the tables of the coder small
+MOST_LOSS = 0.5
+LATER = ("version", "loss")  # fields that files of earlier releases lack
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
 
 
@@ -49,8 +51,11 @@ class Scheme:
         index: The number of letters of the index (``frame.Frame``).
         check: The number of check letters at the end (``frame.Frame``).
         group: The number of strands that share an error-correcting code.
-        redundancy: The number of repair strands as a share of the source strands.
+        redundancy: The number of repair strands as a share of the source strands; for version 1.
         beams: The numbers of strings that alignment follows, which it tries one after the other.
+        version: How the pool is protected: 1 is RaptorQ with ``redundancy``, a header in strands of its own, and parity
+            over all strands of a group; 2 is what ``pool`` describes.
+        loss: The probability that a strand is not read, for which version 2 plans the repair strands.
 
     Raises:
         SchemeError: A field is out of range.
@@ -73,6 +78,8 @@ class Scheme:
     group: int = 64
     redundancy: float | int = 0.1
     beams: tuple[int, ...] = (64, 512)
+    version: int = 1
+    loss: float | int = 0.0
 
     def __post_init__(self) -> None:
         counts = {len(times) for b, row in enumerate(self.table.times) for a, times in enumerate(row) if a != b}
@@ -87,6 +94,7 @@ class Scheme:
             ("copies", 1, MOST_COPIES), ("delta", 0.0, 1.0), ("overhead", 0.0, 1e6), ("duration", 1, LONGEST_DURATION),
             ("data", 1, self.duration), ("spacing", 1, 1 << 16), ("parity", 0, 1 << 16), ("index", 1, 20),
             ("check", 1, 64), ("group", 1, 1 << 12), ("redundancy", 0.0, 100.0),
+            ("version", 1, 2), ("loss", 0.0, MOST_LOSS),
         ):  # fmt: skip
             value = getattr(self, field)
             if not low <= value <= high:
@@ -152,6 +160,7 @@ def from_json(text: str, origin: str = "scheme") -> Scheme:
         fields = json.loads(text)
         if fields.pop("format", None) != "helix_jax timing scheme 1":
             raise SchemeError(f"{origin}: not a timing scheme of format 1, which `helix-jax timing design` writes")
+        fields = {name: getattr(Scheme, name) for name in LATER} | fields
         wrong = sorted(fields.keys() ^ {field.name for field in dataclasses.fields(Scheme)})
         if wrong:
             raise SchemeError(f"{origin}: fields missing from it, or unknown: {', '.join(wrong)}")
@@ -161,7 +170,7 @@ def from_json(text: str, origin: str = "scheme") -> Scheme:
             raise SchemeError(f"{origin}: law of kind {kind!r}: it is one of {', '.join(LAWS)}")
         fields["law"] = LAWS[kind](**law)
         fields["table"] = TimeTable.parse(fields["table"])
-        for field in ("copies", "duration", "data", "spacing", "parity", "index", "check", "group"):
+        for field in ("copies", "duration", "data", "spacing", "parity", "index", "check", "group", "version"):
             fields[field] = _whole(fields[field], f"{origin}: {field}")
         fields["beams"] = tuple(_whole(beam, f"{origin}: one of beams") for beam in fields["beams"])
         splitting = tuple(_whole(n, f"{origin}: one of splitting") for n in fields["splitting"] or ())
