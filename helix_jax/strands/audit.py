@@ -5,13 +5,13 @@ every symbol solved from it.
 """
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from helix_jax.strands import raptor
 from helix_jax.strands.layouts import BLOCK_BYTES
-from helix_jax.strands.raptor import repair_symbols, solve
 
 ATTEMPTS = 64  # alternatives tried where the surplus is too small to identify the wrong packets
 _ROUNDS = 8  # searches for wrong packets in one block; each one removes all that it finds
@@ -33,7 +33,11 @@ class Reading(NamedTuple):
 
 
 def audit(
-    sources: int, ids: Integer[np.ndarray, " n"], symbols: UInt8[np.ndarray, "n width"], width: int
+    sources: int,
+    ids: Integer[np.ndarray, " n"],
+    symbols: UInt8[np.ndarray, "n width"],
+    width: int,
+    code: Any = raptor,
 ) -> list[Reading]:
     """Find the wrong packets of a block by the packets it has to spare.
 
@@ -48,17 +52,18 @@ def audit(
         ids: Symbol ids of the packets received, in ascending order.
         symbols: Their symbols.
         width: Bytes of a symbol.
+        code: The code of the block, as ``outer.code_of`` returns it.
 
     Returns:
         The possible readings, the most likely first.
     """
     rejected = ()
     for _ in range(_ROUNDS):
-        data, used = solve(sources, ids, symbols)
+        data, used = code.solve(sources, ids, symbols)
         rest = ids[used:]
         if data is None or not rest.size:
             return [Reading(data, rejected)]
-        difference = repair_symbols(data, rest[-1] - sources + 1)[rest - sources] ^ symbols[used:]
+        difference = code.repair_symbols(data, rest[-1] - sources + 1)[rest - sources] ^ symbols[used:]
         odd = difference.any(axis=1)
         agreeing = int(rest.size - odd.sum())
         if not odd.any():
@@ -67,9 +72,9 @@ def audit(
             wrong, rank = rest[odd], int(odd.sum())
         else:
             rows = slice(0, min(rest.size, width + 8, _ROWS))
-            wrong, rank = _blame(sources, ids, used, rest[rows], difference[rows])
+            wrong, rank = _blame(sources, ids, used, rest[rows], difference[rows], code)
         if len(wrong) > rank:
-            return _alternatives(sources, ids, symbols, rejected, wrong, rank) or [Reading(None, rejected, -1)]
+            return _alternatives(code, sources, ids, symbols, rejected, wrong, rank) or [Reading(None, rejected, -1)]
         if len(wrong) < rank:
             return [Reading(None, rejected, -1)]
         rejected += tuple(wrong.tolist())
@@ -78,7 +83,7 @@ def audit(
     return [Reading(None, rejected, -1)]
 
 
-def _blame(sources, ids, used, rest, difference):
+def _blame(sources, ids, used, rest, difference, code=raptor):
     """Return the ids of the packets that can explain the difference, and how many of them are wrong."""
     null, rank = _left_null(difference)
     step = max(8, min(BLOCK_BYTES // sources, -(-used // 8) * 8) // 8 * 8)
@@ -88,9 +93,9 @@ def _blame(sources, ids, used, rest, difference):
         units = np.zeros((used, step), np.uint8)
         columns = np.arange(start, min(start + step, used))
         units[columns, columns - start] = 1
-        data, _ = solve(sources, ids[:used], units)
+        data, _ = code.solve(sources, ids[:used], units)
         assert data is not None  # as many packets as were enough before
-        effect = repair_symbols(data, rest[-1] - sources + 1)[rest - sources][:, : columns.size]
+        effect = code.repair_symbols(data, rest[-1] - sources + 1)[rest - sources][:, : columns.size]
         visible[columns] = effect.any(axis=0)
         for row, line in enumerate(effect):
             product[:, columns] ^= _PRODUCT[null[:, row, None], line]
@@ -98,13 +103,13 @@ def _blame(sources, ids, used, rest, difference):
     return np.concatenate([inner, rest[~null.any(axis=0)]]), rank
 
 
-def _alternatives(sources, ids, symbols, rejected, wrong, rank):
+def _alternatives(code, sources, ids, symbols, rejected, wrong, rank):
     """Return a reading for each way to leave out ``rank`` of the packets in ``wrong``; none if there are too many."""
     ways = list(itertools.islice(itertools.combinations(wrong.tolist(), rank), ATTEMPTS + 1))
     readings = []
     for left_out in ways if len(ways) <= ATTEMPTS else ():
         keep = ~np.isin(ids, left_out)
-        data, _ = solve(sources, ids[keep], symbols[keep])
+        data, _ = code.solve(sources, ids[keep], symbols[keep])
         if data is not None:
             readings.append(Reading(data, rejected + left_out, -1))
     return readings

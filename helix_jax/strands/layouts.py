@@ -23,6 +23,7 @@ BLOCK_SYMBOLS = 8192  # the most source symbols in one block of the outer code
 # RaptorQ (outer.py) cuts a block above 10 MiB into sub-blocks; smaller blocks keep one symbol = one packet.
 BLOCK_BYTES = 8 << 20
 PORTION = 1 << 16  # strands processed at once
+MOST_EXACT = 255  # packets of a block of a Reed-Solomon code over bytes
 SPARE = 2  # packets with which RaptorQ practically never fails
 SMALL_POOL = 1 << 25  # bytes of packets that a header may always claim
 MOST_MISSING = 256  # packets that a header may claim for each strand received, where the pool is larger
@@ -63,6 +64,7 @@ class PacketLayout:
         sections: The parts of format 2, which hold whole symbols; empty for format 1.
         header_bytes: Bytes of the header, which has strands of its own.
         unwritten: Packets of each source block that the writer leaves out; 0 where ``sections`` say it.
+        reed_solomon: Whether blocks of up to 255 packets are Reed-Solomon codes, and not RaptorQ (``exact``).
     """
 
     bits: int
@@ -74,6 +76,7 @@ class PacketLayout:
     sections: tuple[Part, ...] = ()
     header_bytes: int = HEADER_BYTES
     unwritten: int = 0
+    reed_solomon: bool = False
 
     def __post_init__(self):
         if not (1 <= self.symbol_bytes <= _SYMBOL_BYTES and 1 <= self.index_bits <= 32 and 1 <= self.check_bits <= 32):
@@ -151,6 +154,10 @@ class PacketLayout:
     def written(self) -> int:
         """Packets that are written: all of them, unless the writer leaves some out."""
         return self.packets - sum(self._blocks_of(part) * part.unwritten for part in self.parts)
+
+    def exact(self, sources: int, repairs: int) -> bool:
+        """Return whether a block of so many symbols is a Reed-Solomon code, of which any ``sources`` suffice."""
+        return self.reed_solomon and sources + repairs <= MOST_EXACT
 
     def _blocks_of(self, part):
         return blocks_of(part, self.symbol_bytes)

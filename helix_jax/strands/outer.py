@@ -1,7 +1,8 @@
-"""Outer erasure code: payload bytes <-> packet symbols, RaptorQ (RFC 6330) over source blocks.
+"""Outer erasure code: payload bytes <-> packet symbols, RaptorQ (RFC 6330) over source blocks, or Reed-Solomon.
 
-The code is systematic: source symbols are the payload itself. A block comes back from any packets, as many as it has
-source symbols, except in about 1 case in 300; with two more the code practically never fails.
+The code is systematic: source symbols are the payload itself. A block of RaptorQ comes back from any packets, as many
+as it has source symbols, except in about 1 case in 300; with two more the code practically never fails. A layout may
+want Reed-Solomon codes for its blocks of up to 255 packets, which never fail with as many packets as source symbols.
 
 Packets that reach ``decode`` have passed their own check, yet one in 2**check_bits garbled strands does so by chance,
 and one wrong packet spoils every symbol solved from it. The digest of the payload catches that. The packets that a
@@ -13,12 +14,14 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt8
 
 from helix_jax.strands import audit, raptor
 from helix_jax.strands.layouts import BLOCK_BYTES, PacketLayout
+from helix_jax.strands.reed_solomon import ReedSolomon
 
 Buffer = bytes | bytearray | memoryview
 Genuine = Callable[[Buffer], bool] | Sequence[Callable[[Buffer], bool]]  # of the one part, or of each
@@ -83,7 +86,7 @@ def encode(layout: PacketLayout, payload: Buffer) -> UInt8[np.ndarray, "packets 
     symbols[: layout.sources].reshape(-1)[: len(payload)] = np.frombuffer(payload, np.uint8)
     repaired = layout.sources
     for start, size, count, repair in groups(layout):
-        coded = repairs(symbols[start : start + size * count], count, repair)
+        coded = repairs(symbols[start : start + size * count], count, repair, code_of(layout, size, repair))
         symbols[repaired : repaired + len(coded)] = coded
         repaired += len(coded)
     return symbols
@@ -106,13 +109,21 @@ def groups(layout: PacketLayout) -> Iterator[tuple[int, int, int, int]]:
             start, remaining = start + count * size, remaining - count
 
 
-def repairs(symbols: UInt8[np.ndarray, "n width"], blocks: int, number: int) -> UInt8[np.ndarray, "r width"]:
+def code_of(layout: PacketLayout, sources: int, repairs: int) -> Any:
+    """Return the code of a block of so many symbols: it has the functions of ``raptor``."""
+    return ReedSolomon(repairs) if layout.exact(sources, repairs) else raptor
+
+
+def repairs(
+    symbols: UInt8[np.ndarray, "n width"], blocks: int, number: int, code: Any = raptor
+) -> UInt8[np.ndarray, "r width"]:
     """Return the repair symbols of neighbouring blocks.
 
     Args:
         symbols: The source symbols of the blocks, block by block.
         blocks: Number of blocks, which have one size.
         number: Repair symbols of each block.
+        code: Their code.
 
     Returns:
         The repair symbols, block by block.
@@ -121,7 +132,7 @@ def repairs(symbols: UInt8[np.ndarray, "n width"], blocks: int, number: int) -> 
         return symbols[:0]
     width = symbols.shape[1]
     data = symbols.reshape(blocks, -1, width).transpose(1, 0, 2)
-    coded = raptor.repair_symbols(data.reshape(len(data), blocks * width), number)
+    coded = code.repair_symbols(data.reshape(len(data), blocks * width), number)
     return coded.reshape(number, blocks, width).transpose(1, 0, 2).reshape(-1, width)
 
 
@@ -308,11 +319,13 @@ class _Block:
         sources: Number of its source symbols.
         start: The first of them among all source symbols.
         repair: Global index of the first of its repair symbols.
+        code: Its code.
         ids: int64[n], the ids within the block of the packets received, in ascending order.
     """
 
     def __init__(self, packets, sources, start, repairs, repair):
         self.store, self.sources, self.start, self.repair = packets.symbols, sources, start, repair
+        self.code = code_of(packets.layout, sources, repairs)
         parts = (slice(start, start + sources), slice(repair, repair + repairs))
         self.ids = np.flatnonzero(np.concatenate([packets.copies[part] for part in parts]))
 
@@ -326,11 +339,11 @@ class _Block:
         """Return the plain reading, of which nothing is checked."""
         if len(self.ids) >= self.sources and self.ids[self.sources - 1] == self.sources - 1:
             return _Finding(self.store[:0], np.zeros(0, np.int64))  # every source symbol was received
-        return self._finding(raptor.solve(self.sources, self.ids, self.received)[0])
+        return self._finding(self.code.solve(self.sources, self.ids, self.received)[0])
 
     def audited(self):
         """Return the readings after a search for wrong packets, the most likely one first."""
-        readings = audit.audit(self.sources, self.ids, self.received, self.store.shape[1])
+        readings = audit.audit(self.sources, self.ids, self.received, self.store.shape[1], self.code)
         return [self._finding(*reading) for reading in readings]
 
     def _finding(self, data, rejected=(), surplus=0):
