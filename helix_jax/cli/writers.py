@@ -269,9 +269,9 @@ class Schedules:
 
     def size(self, station: Any, layout: "PacketLayout") -> dict[str, int]:
         """Return the strands of a pool, their letters, and the time that they take at most (``Files.size``)."""
-        from helix_jax.timing import pool
+        from helix_jax.timing import arrangement
 
-        strands = layout.packets + pool.header_strands(self.writer.scheme, layout.header_bytes)
+        strands = arrangement.count(self.writer.scheme, layout)
         letters = strands * self.writer.scheme.frame.rounds
         return {"strands": strands, "nucleotides": letters, "time_units": station.cost(layout)}
 

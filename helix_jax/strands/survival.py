@@ -53,15 +53,35 @@ def repairs(survival: Survival, sources: int, blocks: int = 1) -> int:
     Raises:
         HelixError: Where more than a hundred times the sources would be needed.
     """
-    from scipy import stats
-
-    missing, allowed = erasure(survival), survival.failure / blocks
-    low, high = 0, 100 * sources + 100
-    if stats.binom.sf(high, sources + high, missing) > allowed:
+    missing = erasure(survival)
+    try:
+        return enough(missing, survival.failure / blocks, sources)
+    except HelixError as error:
         raise HelixError(
             f"{missing:.0%} of the strands would be missing at coverage {survival.coverage:g}, {survival.errors:.1%} "
             f"errors and {survival.loss:.0%} lost: no redundancy outlives that; more reads are needed"
-        )
+        ) from error
+
+
+def enough(missing: float | int, allowed: float | int, sources: int) -> int:
+    """Return the least number of repair packets with which a block outlives the loss of its packets.
+
+    Args:
+        missing: The probability that a packet is missing.
+        allowed: The highest probability that more packets are missing than there are repair packets.
+        sources: Source packets of the block.
+
+    Returns:
+        The number of repair packets.
+
+    Raises:
+        HelixError: Where more than a hundred times the sources would be needed.
+    """
+    from scipy import stats
+
+    low, high = 0, 100 * sources + 100
+    if stats.binom.sf(high, sources + high, missing) > allowed:
+        raise HelixError(f"no redundancy outlives the loss of {missing:.0%} of the packets")
     while low < high:
         middle = (low + high) // 2
         if stats.binom.sf(middle, sources + middle, missing) > allowed:

@@ -1,12 +1,35 @@
-"""Error correction of the levels: one low-density parity-check code over the level bits of a group of strands."""
+"""Error correction of the levels: one low-density parity-check code over the level bits of a group of strands.
+
+In version 1 of the schemes every check looks at the whole group (``ecc``), and in version 2 at a few strands
+(``local``): there it is known which strands have checks that are not fulfilled, and only these are in doubt.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
-from helix_jax.timing import capacity, ecc
+from helix_jax.timing import capacity, ecc, local
 from helix_jax.timing.scheme import Scheme
 
+_ATTEMPTS = 8  # with one strand less each
 _SUREST = 12.0  # largest log-likelihood ratio of a level bit: a misread strand must not be certain of itself
+
+
+class Corrected(NamedTuple):
+    """The levels of a group of strands.
+
+    Attributes:
+        levels: The levels.
+        sound: Mask of the strands that no known check contradicts.
+        ok: Whether the code succeeded.
+        changed: The number of level bits that it changed.
+    """
+
+    levels: UInt8[np.ndarray, "g data"]
+    sound: Bool[np.ndarray, " g"]
+    ok: bool
+    changed: int
 
 
 def parity(scheme: Scheme, levels: UInt8[np.ndarray, "n data"]) -> UInt8[np.ndarray, "n parity"]:
@@ -22,11 +45,12 @@ def correct(
     likelihood: Float32[np.ndarray, "g data levels"],
     parity: UInt8[np.ndarray, "g parity"],
     doubt: Float32[np.ndarray, " g"],
-) -> tuple[UInt8[np.ndarray, "g data"], bool, int]:
+) -> Corrected:
     """Decode the error-correcting code of one group of strands.
 
-    Where the code fails, the most doubtful strands are regarded as misread and left out, more of them at each attempt:
-    wrong parity bits would spoil the whole group.
+    Where the code fails, some strands are regarded as misread and left out, more of them at each attempt: in version 1
+    the most doubtful ones, as wrong parity bits would spoil the whole group, and in version 2 those that the most
+    checks contradict.
 
     Args:
         scheme: The scheme.
@@ -35,31 +59,69 @@ def correct(
         doubt: The doubt of the alignment of each strand, which is infinite for a strand that was not read.
 
     Returns:
-        The levels, whether the code succeeded, and the number of level bits that it changed.
+        The levels. If every attempt fails, those of version 1 are as read, and those of version 2 are of the attempt
+        that leaves the most strands sound.
     """
     guess = likelihood.argmax(axis=-1).astype(np.uint8)
-    if not (scheme.parity and scheme.level_bits):
-        return guess, True, 0
-    code = _code(scheme, len(likelihood))
-    order = np.argsort(-np.where(np.isinf(doubt), -1, doubt))
     was_read = ~np.isinf(doubt)
+    if not (scheme.parity and scheme.level_bits):
+        return Corrected(guess, was_read, True, 0)
+    code = _code(scheme, len(likelihood))
+    llr = np.clip(ecc.bit_llr(likelihood), -_SUREST, _SUREST)
+    if scheme.version > 1:
+        return _correct_locally(scheme, code, llr, parity, was_read)
+    order = np.argsort(-np.where(np.isinf(doubt), -1, doubt))
     for dropped in (0, 1, 2, 4, 8):
         if dropped > was_read.sum() // 4:
             break
         kept = was_read.copy()
         kept[order[:dropped]] = False
-        llr = np.clip(ecc.bit_llr(likelihood), -_SUREST, _SUREST)
-        llr[~kept] = _prior_llr(scheme)
-        bits, ok = ecc.decode(code, llr.reshape(-1), parity.reshape(-1), np.repeat(kept, scheme.parity))
+        bits, ok = _decoded(scheme, code, llr, parity, kept, kept, _prior_llr(scheme))
         if ok:
-            bits = np.asarray(bits).reshape(llr.shape)
-            changed = int(((llr < 0) != bits)[kept].sum())
-            return ecc.levels(bits, scheme.levels), True, changed
-    return guess, False, 0
+            return Corrected(ecc.levels(bits, scheme.levels), was_read, True, _changes(llr, bits, kept))
+    return Corrected(guess, was_read, False, 0)
+
+
+def _correct_locally(scheme, code, llr, parity, was_read):
+    """Decode a code of ``local``; where it fails, leave out the strand that the most checks contradict, and again."""
+    kept, best = was_read.copy(), None
+    for _ in range(_ATTEMPTS):
+        # No check can be used that sees a strand which was not read: its bits may be anything.
+        known = local.visible(kept)
+        bits, ok = _decoded(scheme, code, llr, parity, kept, known, _SUREST)
+        broken = (
+            np.zeros_like(parity, bool)
+            if ok
+            else np.asarray(ecc.encode(code, bits.reshape(-1))).reshape(parity.shape) != parity
+        )
+        broken = broken.sum(axis=1) * known
+        sound = kept & ~local.seen(broken > 0)
+        if best is None or sound.sum() > best.sound.sum():
+            best = Corrected(ecc.levels(bits, scheme.levels), sound, ok, _changes(llr, bits, kept))
+        if ok or not kept.any():
+            break
+        kept[np.argmax(np.where(kept, local.contradictions(broken), -1))] = False
+    return best
+
+
+def _decoded(scheme, code, llr, parity, kept, known, unknown):
+    """Decode the code with the strands ``kept`` and the checks of the strands ``known``.
+
+    Returns (bits uint8[g, data, level bits], whether the code succeeded).
+    """
+    llr = np.where(kept[:, None, None], llr, np.float32(unknown)).astype(np.float32)
+    bits, ok = ecc.decode(code, llr.reshape(-1), parity.reshape(-1), np.repeat(known, scheme.parity))
+    return np.asarray(bits).reshape(llr.shape), bool(ok)
+
+
+def _changes(llr, bits, kept):
+    return int(((llr < 0) != bits)[kept].sum())
 
 
 def _code(scheme, strands):
     """Return the error-correcting code of a group of so many strands."""
+    if scheme.version > 1:
+        return local.design(strands, scheme.data * scheme.level_bits, scheme.parity)
     return ecc.design(strands * scheme.data * scheme.level_bits, strands * scheme.parity)
 
 

@@ -1,0 +1,268 @@
+"""Strands that were read -> the header and the payload of a timing pool, as far as its codes reach.
+
+Where the header has strands of its own, it is read first. Where it stands in front of the payload (``front``), the
+number of strands is not known beforehand, and the code of the levels depends on it. So that number is tried: one more
+than the highest that was read, or a few more, or less where a misread strand bears a number that is too high. The
+header's CRC tells which one is right.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from helix_jax.errors import DecodeError
+from helix_jax.strands import header as headers
+from helix_jax.strands import layouts, outer, reed_solomon
+from helix_jax.timing import arrangement, correction, paths
+from helix_jax.timing.front import NAME, front_of, packed_bytes, unpacked
+from helix_jax.timing.reading import Strands
+from helix_jax.timing.scheme import Scheme
+
+REMEDY = "more copies of each strand are needed"
+_BEYOND = (4, 16)  # last strands that may all be missing, where the header stands in front: likely, and at the most
+_GHOSTS = 2  # misread strands with a number that is too high, likewise
+
+Progress = Callable[[str, int, int], None] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A pool as far as it came back.
+
+    Attributes:
+        header: Its header.
+        layout: Its layout.
+        recovered: The payload.
+        received: The packets that were read, without those that hold nothing but the header.
+        header_strands: The strands that were read of those that hold the header.
+        corrected: The level bits that the code of the levels changed.
+        broken_groups: The groups of strands in which that code failed.
+    """
+
+    header: headers.Header
+    layout: layouts.PacketLayout
+    recovered: outer.Recovered
+    received: int
+    header_strands: int
+    corrected: int
+    broken_groups: int
+
+
+class _Rows(NamedTuple):
+    """Strands after the code of their levels.
+
+    Attributes:
+        position: Their numbers within the header, or within the pool without it.
+        symbols: Their bytes.
+        good: Mask of those that are the strand of some bytes.
+        sound: Mask of those which no check of the levels contradicts.
+        corrected: As for ``Found``.
+        broken: As for ``Found.broken_groups``.
+    """
+
+    position: Int64[np.ndarray, " n"]
+    symbols: UInt8[np.ndarray, "n s"]
+    good: Bool[np.ndarray, " n"]
+    sound: Bool[np.ndarray, " n"]
+    corrected: int
+    broken: int
+
+
+def recover(scheme: Scheme, strands: Strands, reads: int, key: bytes | None = None, progress: Progress = None) -> Found:
+    """Recover the payload of a pool.
+
+    Args:
+        scheme: The scheme.
+        strands: The strands that were read.
+        reads: The number of reads, for ``layouts.check_claim``.
+        key: The id that the pool must have, or None for any.
+        progress: Called as progress(station, done, total).
+
+    Raises:
+        DecodeError: The header cannot be read, or it is that of another pool or scheme.
+    """
+    number = 3**scheme.index - 1 - strands.index  # of a header strand of version 2
+    if scheme.version > 1 and not (number < arrangement.header_layout(scheme).packets).any():
+        return _in_front(scheme, strands, key, progress)
+    head, found = _header(scheme, strands, strands.index if scheme.version == 1 else number)
+    _check(scheme, head, key)
+    layout = _layout_of(scheme, head, reads)
+    first = arrangement.header_layout(scheme, head.size).packets if scheme.version == 1 else 0
+    rows = _read(scheme, strands, strands.index - first, layout.packets, progress)
+    recovered, received = _outer(layout, rows, lambda *packets: outer.decode(layout, *packets, head.genuine()))
+    return Found(
+        head, layout, recovered, int(received.sum()), int(found.good.sum()), rows.corrected + found.corrected,
+        rows.broken + found.broken,
+    )  # fmt: skip
+
+
+def _outer(layout, rows, decode):
+    """Decode the outer code: with all strands, and if that fails without those that a check of the levels contradicts.
+
+    A strand beside a wrong one fails the same checks, and so the outer code had better find the wrong ones itself.
+    Returns (outer.Recovered, mask of the strands that were used).
+    """
+    good = rows.good & ~rows.symbols[:, layout.symbol_bytes :].any(axis=1)
+    symbols = rows.symbols[:, : layout.symbol_bytes]
+    recovered = decode(rows.position[good], symbols[good])
+    if recovered.verified or rows.sound[good].all():
+        return recovered, good
+    fewer = good & rows.sound
+    second = decode(rows.position[fewer], symbols[fewer])
+    return (second, fewer) if second.verified else (recovered, good)
+
+
+def _check(scheme, head, key):
+    """Raise DecodeError for a header of another scheme or pool."""
+    if head.constraints != NAME or head.tables_hash != arrangement.digest(scheme)[:8]:
+        raise DecodeError(f"this pool was written with another scheme than {scheme.name}: give that one with --scheme")
+    if key is not None and key != head.key:
+        raise DecodeError(f"these reads belong to the pool with key {head.key.hex()}, not to {key.hex()}")
+
+
+# ---- the strands ---------------------------------------------------------------------------------------
+
+
+def _read(scheme, strands, position, total, progress=None):
+    """Read the strands with the numbers ``position`` of ``total`` strands; others are left out."""
+    inside = np.flatnonzero((position >= 0) & (position < total))
+    symbols = np.zeros((len(inside), arrangement.symbol_bytes(scheme)), np.uint8)
+    good, sound, corrected, broken = np.zeros(len(inside), bool), np.zeros(len(inside), bool), 0, 0
+    position = position[inside]
+    for start, size in arrangement.groups(scheme, total):
+        own = np.flatnonzero((position >= start) & (position < start + size))
+        if len(own):
+            symbols[own], good[own], found = _read_group(scheme, strands, inside[own], position[own] - start, size)
+            sound[own] = found.sound[position[own] - start]
+            corrected, broken = corrected + found.changed, broken + (not found.ok)
+        if progress:
+            progress("repair", size, total)
+    return _Rows(position, symbols, good, sound, corrected, broken)
+
+
+def _read_group(scheme, strands, rows, position, size):
+    """Read the strands ``rows``, which have these positions in a group of ``size`` strands.
+
+    Returns (symbols, good bool[rows], correction.Corrected).
+    """
+    likelihood = np.zeros((size, scheme.data, scheme.levels), np.float32)
+    parity, doubt = np.zeros((size, scheme.parity), np.uint8), np.full(size, np.inf, np.float32)
+    likelihood[position], parity[position] = strands.likelihood[rows], strands.parity[rows]
+    doubt[position] = strands.doubt[rows]
+    found = correction.correct(scheme, likelihood, parity, doubt)
+    symbols, good = paths.read(paths.coder(scheme), strands.letters[rows], found.levels[position])
+    return arrangement.whitened(symbols, strands.index[rows]), good, found
+
+
+# ---- a header in strands of its own ----------------------------------------------------------------------
+
+
+def _header(scheme, strands, number):
+    """Return (header, its _Rows); ``number`` says which strand of the header each strand would be."""
+    lost = DecodeError(
+        f"too few of the {arrangement.header_layout(scheme).packets} strands of the header can be read: {REMEDY}, and "
+        "those of one pool alone"
+    )
+    for size in headers.SIZES:  # the usual one is the first
+        layout = arrangement.header_layout(scheme, size)
+        if np.count_nonzero((number >= 0) & (number < layout.packets)) < layout.sources:
+            raise lost
+        rows = _read_header(scheme, strands, number, layout.packets)
+        recovered = outer.decode(layout, rows.position[rows.good], rows.symbols[rows.good], headers.intact)
+        if recovered.verified:
+            return _parsed(recovered.payload), rows
+    raise lost
+
+
+def _read_header(scheme, strands, number, packets):
+    """Read the strands of the header, which are one group."""
+    inside = np.flatnonzero((number >= 0) & (number < packets))
+    symbols, good, found = _read_group(scheme, strands, inside, number[inside], packets)
+    return _Rows(number[inside], symbols, good, found.sound[number[inside]], found.changed, int(not found.ok))
+
+
+def _parsed(data):
+    try:
+        return headers.Header.from_bytes(data)
+    except headers.HeaderError as error:
+        raise DecodeError(str(error)) from error
+
+
+def _layout_of(scheme, head, reads):
+    """Return the layout that a header in strands of its own states. Raises DecodeError where it makes no sense."""
+    room = arrangement.symbol_bytes(scheme)
+    most = 3**scheme.index - arrangement.header_layout(scheme, head.size).packets
+    claimed = head.sources + head.repairs + sum(section.repairs for section in head.sections)
+    if head.symbol_bytes > room or claimed > most:  # before anything grows with these numbers
+        raise DecodeError(
+            f"the header speaks of {claimed:,} strands with {head.symbol_bytes} bytes each, and scheme {scheme.name} "
+            f"has {most:,} with {room}: forged?"
+        )
+    parts = tuple(section.part(head.symbol_bytes) for section in head.sections)
+    layout = layouts.wide(head.symbol_bytes, parts or (layouts.Part(head.sources, head.repairs),), bool(parts))
+    if layout.packets > most:
+        raise DecodeError(f"the header speaks of {layout.packets:,} strands, and there are {most:,} at most: forged?")
+    layouts.check_claim(layout, reads)
+    layout = dataclasses.replace(layout, header_bytes=head.size, reed_solomon=scheme.version > 1)
+    return arrangement.numbered(scheme, layout)
+
+
+# ---- a header in front of the payload --------------------------------------------------------------------
+
+
+def _in_front(scheme, strands, key, progress):
+    """Recover a pool whose header stands in front of the payload."""
+    for total in _totals(strands.index):
+        rows = _read(scheme, strands, strands.index, total, progress)
+        for head in _headers(rows, total):
+            _check(scheme, head, key)
+            layout = arrangement.front_layout(scheme, head)
+            front = layout and front_of(layout)
+            if not front or front.layout.packets != total:
+                continue
+            recovered, used = _outer(layout, rows, lambda *packets: front.decode(*packets, head))  # noqa: B023
+            held = rows.position[used] >= front.rows - bool(front.tail)
+            return Found(
+                head, layout, recovered, int(held.sum()), int((rows.position[used] < front.rows).sum()),
+                rows.corrected, rows.broken,
+            )  # fmt: skip
+    raise DecodeError(f"the header cannot be read, nor repaired from the other strands: {REMEDY}, of one pool alone")
+
+
+def _totals(index) -> Iterator[int]:
+    """Yield the possible numbers of strands, the most likely ones first."""
+    highest = np.unique(index)[::-1]
+    likely, most = (range(1, count + 1) for count in _BEYOND)
+    totals = [*(int(highest[0]) + n for n in likely), *(highest[1 : 1 + _GHOSTS] + 1).tolist()]
+    totals += [int(highest[0]) + n for n in most[len(likely) :]]
+    yield from (total for total in totals if total <= layouts.MOST_EXACT)
+
+
+def _headers(rows, total) -> Iterator[headers.Header]:
+    """Yield the headers that stand in front of these strands: as read, and as the other strands repair it."""
+    table = np.zeros((total, rows.symbols.shape[1]), np.uint8)
+    for mask in (rows.good, rows.good & rows.sound):
+        position = rows.position[mask]
+        table[:] = 0
+        table[position] = rows.symbols[mask]
+        missing = np.setdiff1d(np.arange(total), position)
+        yield from _header_at(table, missing)
+        for gone in (missing, np.union1d(missing, [0])):  # the first strand itself may be wrong
+            if 0 < len(gone) <= total // 2:
+                yield from _header_at(reed_solomon.filled(table, gone.tolist()), gone[:0])
+        if rows.sound.all():
+            return
+
+
+def _header_at(table, missing) -> Iterator[headers.Header]:
+    """Yield the header at the beginning of a table of strands, if it is there and none of its strands is missing."""
+    plain, width = table[0, 1] == 0, int.from_bytes(table[0, 7:9].tobytes())
+    size = packed_bytes(bool(plain))
+    if 0 < width <= table.shape[1] and size <= width * len(table) and not (missing < -(-size // width)).any():
+        data = unpacked(table[: -(-size // width), :width].tobytes())
+        if headers.intact(data):
+            yield _parsed(data)

@@ -1,0 +1,210 @@
+"""Pools of schemes of version 2: one lost strand costs one, the header stands in front, old pools stay readable."""
+
+import dataclasses
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from helix_jax import packing
+from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.errors import DecodeError, HelixError
+from helix_jax.strands import header, layouts
+from helix_jax.timing import arrangement, channel, front, scheme
+from helix_jax.timing import pool as timing
+from helix_jax.timing.graph import TALK
+from helix_jax.timing.scheme import POISSON_SCHEME, TALK_SCHEME, Scheme
+
+P = 0.98
+# The layout of test_pool.py, less of the parity.
+SCHEME = Scheme(
+    name="test", law=channel.Binomial.uniform(P), table=TALK, copies=2, delta=0.1, duration=72, data=61, spacing=24,
+    parity=12, index=5, check=8, group=255, beams=(4, 32), version=2, loss=0.05,
+)  # fmt: skip
+WIDTH = timing.symbol_bytes(SCHEME)
+BYTES = 300
+
+
+def content(size, seed=0):
+    return np.random.default_rng([size, seed]).bytes(size)
+
+
+def made(size, redundancy=None, **others):
+    config = CodecConfig(strands=StrandConfig(redundancy=redundancy))
+    return packing.pack(content(size), config=config, writer=timing.Timing(SCHEME), compress=False, **others)
+
+
+def copies_of(plan, copies=4, seed=0):
+    generator = np.random.default_rng(seed)
+    return [
+        [np.repeat(row, generator.binomial(times, P)) for _ in range(copies)]
+        for row, times in zip(plan.letters, plan.durations, strict=True)
+    ]
+
+
+def shuffled(pool, seed=0):
+    reads = [read for copies in pool for read in copies]
+    return [reads[i] for i in np.random.default_rng(seed).permutation(len(reads))]
+
+
+def decode(reads):
+    return packing.unpack(reads, writer=timing.Timing(SCHEME))
+
+
+def without(pool, gone):
+    return shuffled([copies for i, copies in enumerate(pool) if i not in set(gone)])
+
+
+# ---- which strands there are -----------------------------------------------------------------------------
+
+
+def test_strands_of_a_pool():
+    """The header takes 61 of 75 bytes, 5 strands; the content 20; 4 of 29 are lost in 1 pool of 100 at the most."""
+    pool = made(BYTES)
+    assert WIDTH == 15
+    assert (pool.header_strands, pool.layout.sources, pool.layout.repairs) == (5, 20, 5)
+    assert pool.count == arrangement.count(SCHEME, pool.layout) == 5 + 20 + 5
+    shared = made(BYTES - 5)  # the last strand has 10 bytes, which fit behind the header
+    assert (shared.header_strands, shared.layout.sources, shared.count) == (5, 20, 5 + 19 + 5)
+    assert made(BYTES, redundancy=0.0).count == 25
+    assert made(BYTES, redundancy=0.2).count == 30
+
+
+@pytest.mark.parametrize("size", [0, 1, 14, 15, BYTES])
+@pytest.mark.parametrize("redundancy", [None, 0.0])
+def test_the_repair_strands_bear_the_loss(size, redundancy):
+    pool = made(size, redundancy)
+    total, repairs = pool.count, pool.layout.repairs
+    lost = np.random.default_rng(0).binomial(total, SCHEME.loss, 100_000)
+    failures = (lost > repairs).mean()
+    if redundancy is None:
+        fewer = np.random.default_rng(1).binomial(total - 1, SCHEME.loss, 100_000) > repairs - 1
+        assert failures < arrangement.FAILURE * 1.1 < fewer.mean() * 1.2  # and one strand less would be too few
+    else:
+        assert repairs == 0
+
+
+def test_no_pool_takes_longer_than_its_cost():
+    for size in (0, 10, BYTES, BYTES - 5):
+        pool = made(size)
+        station = timing.Timing(SCHEME).open(CodecConfig())
+        planned = station.plan(size, "bytes")
+        assert station.cost(planned) == station.cost(pool.layout)
+        assert pool.time <= station.cost(planned) <= 1.15 * pool.time
+
+
+def test_more_strands_than_a_reed_solomon_code_has():
+    """RaptorQ takes over, with two repair strands more, and the header has strands of its own."""
+    wide = dataclasses.replace(SCHEME, index=6)
+    plan = lambda size: timing.Timing(wide).open(CodecConfig()).plan(size, "bytes")  # noqa: E731
+    sizes = [next(n for n in range(3000, 4000) if front.front_of(plan(n)) is None) - 1]
+    small, large = plan(sizes[0]), plan(sizes[0] + WIDTH)
+    assert front.front_of(small).layout.packets <= layouts.MOST_EXACT < large.packets + 5
+    assert large.header_bytes == header.SIZE
+    assert arrangement.count(wide, large) == large.packets + arrangement.header_layout(wide).packets
+    assert large.repairs >= small.repairs
+
+
+# ---- there and back --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, BYTES, BYTES - 5])
+def test_bytes_come_back(size):
+    pool = made(size)
+    data, report = decode(shuffled(copies_of(pool.schedule)))
+    assert data == content(size)
+    assert report.verified
+    assert report.strands == pool.count
+    assert (report.lost_packets, report.broken_groups, report.rejected) == (0, 0, 0)
+    assert (report.header_strands, report.packets_received) == (pool.header_strands, pool.layout.packets)
+
+
+@pytest.mark.parametrize("gone", [(), (0,), (0, 1, 2, 3, 4), (29, 28, 27), (0, 3, 12, 20, 27), (25, 26, 27, 28, 29)])
+def test_each_lost_strand_costs_one(gone):
+    """Five repair strands replace any five, those of the header among them."""
+    pool = copies_of(made(BYTES).schedule)
+    data, report = decode(without(pool, gone))
+    assert data == content(BYTES)
+    assert report.aligned == 30 - len(gone)
+
+
+def test_one_more_is_refused():
+    pool = copies_of(made(BYTES).schedule)
+    with pytest.raises(DecodeError, match=r"2 of 20 source packets are lost"):
+        decode(without(pool, (7, 8, 25, 26, 27, 28)))
+    with pytest.raises(DecodeError, match="header cannot be read, nor repaired"):
+        decode(without(pool, (0, 7, 8, 26, 27, 28)))
+
+
+@pytest.mark.parametrize("wrong", [2, 9, 28])
+def test_a_wrong_strand_is_found(wrong):
+    """It passes all of its own checks, and holds other bytes: a strand of another pool under its number."""
+    pool = copies_of(made(BYTES).schedule)
+    foreign = packing.pack(content(BYTES, 5), writer=timing.Timing(SCHEME), compress=False).schedule
+    pool[wrong] = copies_of(foreign, seed=4)[wrong]
+    data, report = decode(without(pool, (15,)))
+    assert data == content(BYTES)
+    assert report.packets_received >= 20
+
+
+def test_sections_have_a_header_of_their_own():
+    """A pool with a note: its header bears the highest numbers, and may lose as many strands as its code repairs."""
+    config = CodecConfig(note=True)
+    pool = packing.pack(content(BYTES), config=config, writer=timing.Timing(SCHEME), name="a.bin")
+    own = pool.header_strands
+    assert own == arrangement.header_layout(SCHEME, pool.header.size).packets > 8
+    assert pool.count == arrangement.count(SCHEME, pool.layout)
+    spare = arrangement.header_layout(SCHEME, pool.header.size).repairs
+    data, report = decode(without(copies_of(pool.schedule), [*range(spare), own + 1]))
+    assert data == content(BYTES)
+    assert report.header_strands == own - spare
+
+
+def test_reads_of_another_scheme_are_refused():
+    old = dataclasses.replace(SCHEME, version=1)
+    reads = shuffled(copies_of(packing.pack(content(40), writer=timing.Timing(old), compress=False).schedule))
+    with pytest.raises(DecodeError):
+        decode(reads)
+    assert packing.unpack(reads, writer=timing.Timing(old))[0] == content(40)
+
+
+# ---- the header ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bytes", "video"])
+def test_packed_header_there_and_back(kind):
+    video = {"frames": 7, "height": 64, "width": 96, "fps": Fraction(30), "digits": 4, "model_hash": b"12345678"}
+    head = header.Header(
+        kind=kind, constraints=front.NAME, tables_hash=b"abcdefgh", key=b"87654321", content_bytes=40,
+        digest=bytes(range(16)), sources=3, symbol_bytes=15, index_bits=8, check_bits=12, repairs=2,
+        mixing=CodecConfig().mixing, **(video if kind == "video" else {}),
+    )  # fmt: skip
+    short = front.packed(head.to_bytes())
+    assert len(short) == front.packed_bytes(kind == "bytes") == (61 if kind == "bytes" else 96)
+    assert header.Header.from_bytes(front.unpacked(short + b"payload")) == head
+    assert not header.intact(front.unpacked(bytes([*short[:20], short[20] ^ 1, *short[21:]])))
+
+
+# ---- schemes ---------------------------------------------------------------------------------------------
+
+
+def test_digests_of_earlier_schemes_stay():
+    """Pools state them: another digest, and no release reads an old pool again."""
+    assert arrangement.digest(TALK_SCHEME).hex()[:16] == "1a521af9c746a137"
+    assert arrangement.digest(POISSON_SCHEME).hex()[:16] == "b024f0ba04de1853"
+    new = dataclasses.replace(TALK_SCHEME, version=2)
+    assert arrangement.digest(new) != arrangement.digest(TALK_SCHEME)
+    assert arrangement.digest(dataclasses.replace(new, loss=0.1)) == arrangement.digest(new)
+
+
+def test_files_of_earlier_releases_are_read(tmp_path):
+    fields = json.loads(scheme.to_json(TALK_SCHEME))
+    assert (fields.pop("version"), fields.pop("loss")) == (1, 0.0)
+    (tmp_path / "old.json").write_text(json.dumps(fields))
+    assert scheme.named(str(tmp_path / "old.json")) == TALK_SCHEME
+
+
+def test_index_too_short():
+    with pytest.raises(HelixError, match="30 strands, more than 27"):
+        packing.pack(content(BYTES), writer=timing.Timing(dataclasses.replace(SCHEME, index=3)), compress=False)
