@@ -28,6 +28,7 @@ from helix_jax.timing import (
     scheme,
     synthesis,
 )
+from helix_jax.timing import correction as correction_codes
 from helix_jax.timing.graph import GraphError, TimeTable
 
 BEAM = 64  # beam width of the alignment grid
@@ -118,7 +119,7 @@ def correction_of(key: PRNGKey, known: scheme.Scheme, blocks: int) -> Correction
     if not (known.parity and known.level_bits):
         return None
     n, m, group = known.group * known.data * known.level_bits, known.group * known.parity, known.group
-    code, coder = ecc.design(n, m), paths.coder(known)
+    code, coder = correction_codes.code_of(known, group), paths.coder(known)
     rule = quantizer.quantizer(known.law, known.table, known.copies).arrays()
     probability = capacity.chain(known.table).probability
     pmfs = channel.pmf_table(known.law, known.table)

@@ -31,7 +31,8 @@ def of_design(
     from helix_jax.timing import pool, quantizer
 
     theorem = rates.theorem_rate(scheme.table, scheme.delta, overhead=scheme.overhead)
-    bits = 8 * pool.symbol_bytes(scheme) / (1 + scheme.redundancy)
+    repair = scheme.redundancy if scheme.version == 1 else scheme.loss / (1 - scheme.loss)
+    bits = 8 * pool.symbol_bytes(scheme) / (1 + repair)
     carried = bits / scheme.strand_time
     hour = 3600 / unit_seconds
     return {

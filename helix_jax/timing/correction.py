@@ -37,7 +37,7 @@ def parity(scheme: Scheme, levels: UInt8[np.ndarray, "n data"]) -> UInt8[np.ndar
     if not (scheme.parity and scheme.level_bits):
         return np.zeros((len(levels), scheme.parity), np.uint8)
     bits = ecc.level_bits(levels, scheme.levels).reshape(-1)
-    return np.asarray(ecc.encode(_code(scheme, len(levels)), bits)).reshape(len(levels), -1)
+    return np.asarray(ecc.encode(code_of(scheme, len(levels)), bits)).reshape(len(levels), -1)
 
 
 def correct(
@@ -66,7 +66,7 @@ def correct(
     was_read = ~np.isinf(doubt)
     if not (scheme.parity and scheme.level_bits):
         return Corrected(guess, was_read, True, 0)
-    code = _code(scheme, len(likelihood))
+    code = code_of(scheme, len(likelihood))
     llr = np.clip(ecc.bit_llr(likelihood), -_SUREST, _SUREST)
     if scheme.version > 1:
         return _correct_locally(scheme, code, llr, parity, was_read)
@@ -118,8 +118,8 @@ def _changes(llr, bits, kept):
     return int(((llr < 0) != bits)[kept].sum())
 
 
-def _code(scheme, strands):
-    """Return the error-correcting code of a group of so many strands."""
+def code_of(scheme: Scheme, strands: int) -> ecc.Code:
+    """Return the error-correcting code of a group of so many strands, whose bits stand strand by strand."""
     if scheme.version > 1:
         return local.design(strands, scheme.data * scheme.level_bits, scheme.parity)
     return ecc.design(strands * scheme.data * scheme.level_bits, strands * scheme.parity)

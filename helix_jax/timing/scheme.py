@@ -16,7 +16,8 @@ import numpy as np
 
 from helix_jax import files
 from helix_jax.errors import HelixError
-from helix_jax.timing import block_coder, capacity, channel, ecc, paths, quantizer
+from helix_jax.strands import survival
+from helix_jax.timing import block_coder, capacity, channel, ecc, local, paths, quantizer
 from helix_jax.timing.frame import CHECK, DATA, Frame, trits
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
 
@@ -277,13 +278,16 @@ def _parity(bits, error, fields):
     """Return the number of parity bits of a strand that has ``bits`` level bits.
 
     They suffice for the quantiser's error where one group has also lost a quarter of the strands that the redundancy
-    can replace.
+    can replace; in version 2 where it has lost as many as 99 groups in 100 do at the most.
     """
-    group, redundancy = (fields.get(name, getattr(Scheme, name)) for name in ("group", "redundancy"))
+    names = ("group", "redundancy", "version", "loss")
+    group, redundancy, version, loss = (fields.get(name, getattr(Scheme, name)) for name in names)
     wrong = max(error, 1e-6)
     surprise = np.log2((1 - wrong) / wrong)
-    entropy = -np.log2(1 - wrong) + wrong * surprise + redundancy / 4
-    return math.ceil(ecc.planned_parity(group * bits, min(entropy, 1.0), wrong * (1 - wrong) * surprise**2) / group)
+    entropy, variance = -np.log2(1 - wrong) + wrong * surprise, wrong * (1 - wrong) * surprise**2
+    if version > 1:
+        return local.planned_parity(group, bits, entropy, variance, survival.enough(loss, 0.01, group))
+    return math.ceil(ecc.planned_parity(group * bits, min(entropy + redundancy / 4, 1.0), variance) / group)
 
 
 def _rounds(table, duration, overhead):

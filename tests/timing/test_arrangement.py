@@ -71,18 +71,13 @@ def test_strands_of_a_pool():
     assert made(BYTES, redundancy=0.2).count == 30
 
 
-@pytest.mark.parametrize("size", [0, 1, 14, 15, BYTES])
-@pytest.mark.parametrize("redundancy", [None, 0.0])
-def test_the_repair_strands_bear_the_loss(size, redundancy):
-    pool = made(size, redundancy)
-    total, repairs = pool.count, pool.layout.repairs
-    lost = np.random.default_rng(0).binomial(total, SCHEME.loss, 100_000)
-    failures = (lost > repairs).mean()
-    if redundancy is None:
-        fewer = np.random.default_rng(1).binomial(total - 1, SCHEME.loss, 100_000) > repairs - 1
-        assert failures < arrangement.FAILURE * 1.1 < fewer.mean() * 1.2  # and one strand less would be too few
-    else:
-        assert repairs == 0
+@pytest.mark.parametrize("size", [0, 14, BYTES])
+def test_the_repair_strands_bear_the_loss(size):
+    layout = timing.Timing(SCHEME).open(CodecConfig()).plan(size, "bytes")
+    total, drawn = arrangement.count(SCHEME, layout), np.random.default_rng(0)
+    assert (drawn.binomial(total, SCHEME.loss, 100_000) > layout.repairs).mean() < 1.1 * arrangement.FAILURE
+    # and one strand less would be too few
+    assert (drawn.binomial(total - 1, SCHEME.loss, 100_000) >= layout.repairs).mean() > 0.9 * arrangement.FAILURE
 
 
 def test_no_pool_takes_longer_than_its_cost():
@@ -97,10 +92,9 @@ def test_no_pool_takes_longer_than_its_cost():
 def test_more_strands_than_a_reed_solomon_code_has():
     """RaptorQ takes over, with two repair strands more, and the header has strands of its own."""
     wide = dataclasses.replace(SCHEME, index=6)
-    plan = lambda size: timing.Timing(wide).open(CodecConfig()).plan(size, "bytes")  # noqa: E731
-    sizes = [next(n for n in range(3000, 4000) if front.front_of(plan(n)) is None) - 1]
-    small, large = plan(sizes[0]), plan(sizes[0] + WIDTH)
-    assert front.front_of(small).layout.packets <= layouts.MOST_EXACT < large.packets + 5
+    small, large = (timing.Timing(wide).open(CodecConfig()).plan(n * WIDTH, "bytes") for n in (228, 240))
+    assert front.front_of(small).layout.packets <= layouts.MOST_EXACT < large.packets
+    assert not large.exact(large.sources, large.repairs)
     assert large.header_bytes == header.SIZE
     assert arrangement.count(wide, large) == large.packets + arrangement.header_layout(wide).packets
     assert large.repairs >= small.repairs
@@ -109,7 +103,7 @@ def test_more_strands_than_a_reed_solomon_code_has():
 # ---- there and back --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, BYTES, BYTES - 5])
+@pytest.mark.parametrize("size", [0, BYTES - 5])
 def test_bytes_come_back(size):
     pool = made(size)
     data, report = decode(shuffled(copies_of(pool.schedule)))
@@ -120,7 +114,7 @@ def test_bytes_come_back(size):
     assert (report.header_strands, report.packets_received) == (pool.header_strands, pool.layout.packets)
 
 
-@pytest.mark.parametrize("gone", [(), (0,), (0, 1, 2, 3, 4), (29, 28, 27), (0, 3, 12, 20, 27), (25, 26, 27, 28, 29)])
+@pytest.mark.parametrize("gone", [(), (0, 1, 2, 3, 4), (0, 3, 12, 20, 28), (29, 28)])
 def test_each_lost_strand_costs_one(gone):
     """Five repair strands replace any five, those of the header among them."""
     pool = copies_of(made(BYTES).schedule)
@@ -137,7 +131,7 @@ def test_one_more_is_refused():
         decode(without(pool, (0, 7, 8, 26, 27, 28)))
 
 
-@pytest.mark.parametrize("wrong", [2, 9, 28])
+@pytest.mark.parametrize("wrong", [2, 9])
 def test_a_wrong_strand_is_found(wrong):
     """It passes all of its own checks, and holds other bytes: a strand of another pool under its number."""
     pool = copies_of(made(BYTES).schedule)

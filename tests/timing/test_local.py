@@ -1,0 +1,73 @@
+"""Parity checks over a few strands: what they see, what a lost strand costs, and how often they fail."""
+
+import numpy as np
+import pytest
+
+from helix_jax.timing import ecc, local
+
+
+@pytest.mark.parametrize(("strands", "bits", "parity"), [(1, 9, 2), (2, 30, 4), (5, 40, 6), (16, 61, 5), (30, 122, 12)])
+def test_checks_see_few_strands(strands, bits, parity):
+    code = local.design(strands, bits, parity)
+    assert sorted(code.order.tolist()) == list(range(strands * bits))
+    assert code.column.shape[0] == strands * parity
+    for owner in range(strands):
+        inside = code.column[owner * parity : (owner + 1) * parity]
+        seen = set((code.order[inside[inside < strands * bits]] // bits).tolist())
+        wanted = {(owner - offset) % strands for offset in local.OFFSETS[: min(local.SPAN, strands)]}
+        assert seen == wanted
+    load = (code.column < strands * bits).sum(axis=1)
+    assert load.max() - load.min() <= 2 * local.SPAN
+    place = [sorted(part.reshape(-1).tolist()) for part in code.sockets]
+    assert sum(map(len, place)) == load.sum() == len(set().union(*place))
+    for part in code.sockets:  # no check sees a bit twice, where there are enough of them
+        check = np.sort(part // code.column.shape[1], axis=1)
+        assert parity < 4 or strands < 4 or (np.diff(check, axis=1) > 0).all()
+
+
+def test_the_code_stays():
+    """A golden: pools hold its parity."""
+    bits = np.unpackbits(np.arange(80, dtype=np.uint8))
+    parity = np.asarray(ecc.encode(local.design(10, 64, 6), bits))
+    assert np.packbits(parity).tobytes().hex() == "e8c1bcfdbf3c61e0"
+
+
+def test_what_a_lost_strand_costs():
+    read = np.ones(20, bool)
+    read[7] = False
+    assert np.flatnonzero(~local.visible(read)).tolist() == [7, 8, 11, 13]
+    broken = np.zeros(20, bool)
+    broken[9] = True
+    assert np.flatnonzero(local.seen(broken)).tolist() == [3, 5, 8, 9]
+    assert local.contradictions(2 * broken).tolist() == (2 * local.seen(broken)).tolist()
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_planned_parity_bears_errors_and_lost_strands(lost):
+    """Of 12 groups none fails, where the bits of a lost strand alone are twice the parity that is left."""
+    strands, bits, crossover, share = 30, 300, 0.1, 0.05
+    doubtful = -(crossover * np.log2(crossover) + (1 - crossover) * np.log2(1 - crossover))
+    entropy, certain = share * doubtful, np.log(1 / crossover - 1)
+    square = crossover * np.log2(crossover) ** 2 + (1 - crossover) * np.log2(1 - crossover) ** 2
+    parity = local.planned_parity(strands, bits, entropy, share * square - entropy**2, lost)
+    assert entropy * bits < parity < 3 * entropy * bits
+    code, generator = local.design(strands, bits, parity), np.random.default_rng(lost)
+    for _ in range(12):
+        truth = generator.integers(0, 2, (strands, bits), np.uint8)
+        unsure = generator.random(truth.shape) < share
+        flips = unsure & (generator.random(truth.shape) < crossover)
+        llr = np.where(unsure, certain, 12.0) * np.where(truth ^ flips, -1, 1)
+        read = np.ones(strands, bool)
+        read[generator.permutation(strands)[:lost]] = False
+        llr[~read] = 12.0
+        known = np.repeat(local.visible(read), parity)
+        found, ok = ecc.decode(code, llr.reshape(-1).astype(np.float32), ecc.encode(code, truth.reshape(-1)), known)
+        assert ok
+        np.testing.assert_array_equal(np.asarray(found).reshape(truth.shape)[read], truth[read])
+
+
+def test_too_many_lost_strands_are_refused():
+    with pytest.raises(ecc.EccError, match="no checks are left"):
+        local.planned_parity(12, 100, 0.01, 0.01, 3)
+    with pytest.raises(ecc.EccError, match="give positive numbers"):
+        local.design(0, 10, 3)
