@@ -67,7 +67,7 @@ def design(strands: int, bits: int, parity: int) -> ecc.Code:
     load = np.bincount(slot.reshape(-1), minlength=strands * layers)
     within = np.empty(edges, np.int64)
     within[turn] = np.arange(edges) - np.repeat(np.cumsum(load) - load, load)
-    owner = (strand + np.array(OFFSETS)[layer]) % strands
+    owner = (strand + np.array(_offsets(strands))[layer]) % strands
     check = (owner * parity).reshape(-1) + within % parity
     return _code(strands, bits, parity, order, weights, check)
 
@@ -120,7 +120,8 @@ def planned_parity(
 
 
 def _offsets(strands):
-    return OFFSETS[: min(SPAN, strands)]
+    """Return the offsets in a group of so many strands; they give different strands however few there are."""
+    return OFFSETS if strands > OFFSETS[-1] else tuple(range(min(SPAN, strands)))
 
 
 def _code(strands, bits, parity, order, weights, check):
