@@ -83,23 +83,25 @@ def plan(
         parts = tuple(layouts.part_of(*share, width) for share in shares or [(size, redundancy)])
         layout = layouts.wide(width, parts, bool(sections))
     else:
-        wanted = list(sections) or [(size, None)]
+        least = CODED if redundancy is None and mode not in ("raw", "bytes") else 0.0
+        wanted = [(bytes_of, _at_least(least, own)) for bytes_of, own in sections or [(size, None)]]
         parts = tuple(_part(scheme, bytes_of, redundancy, own, width, len(wanted)) for bytes_of, own in wanted)
         layout = dataclasses.replace(layouts.wide(width, parts, bool(sections)), reed_solomon=True)
         if not sections:
-            layout = _with_front(scheme, layout, size if mode == "bytes" else layout.payload_bytes, mode, redundancy)
+            layout = _with_front(scheme, layout, size, mode, redundancy, least)
     layout = numbered(scheme, layout)
     check_index(scheme, layout, size)
     return layout
 
 
-def _with_front(scheme, layout, payload_bytes, mode, redundancy):
+def _with_front(scheme, layout, size, mode, redundancy, least):
     """Return the layout with the header in front of the payload, if that fits into one Reed-Solomon code."""
+    payload_bytes = size if mode == "bytes" else layout.payload_bytes
     trial = dataclasses.replace(layout, payload_bytes=payload_bytes, header_bytes=packed_bytes(mode == "bytes"))
     bare = front_of(dataclasses.replace(trial, repairs=0))
     if bare is None:
         return layout
-    trial = dataclasses.replace(trial, repairs=_repairs(scheme, redundancy, None, bare.layout.sources, 1, 1))
+    trial = dataclasses.replace(trial, repairs=_repairs(scheme, redundancy, least, bare.layout.sources, 1, 1))
     return layout if front_of(trial) is None else trial
 
 
@@ -177,13 +179,15 @@ def groups(scheme: Scheme, strands: int) -> list[tuple[int, int]]:
 
 def front_layout(scheme: Scheme, head: headers.Header) -> layouts.PacketLayout | None:
     """Return the layout that a header in front of the payload states; None where it makes no sense."""
-    plain = head.kind == "bytes"
-    if head.symbol_bytes > symbol_bytes(scheme) or head.sections or head.sources > layouts.MOST_EXACT:
+    plain, width = head.kind == "bytes", head.symbol_bytes
+    if width > symbol_bytes(scheme) or head.sections or head.sources + head.repairs > layouts.MOST_EXACT:
         return None
-    layout = layouts.wide(head.symbol_bytes, (layouts.Part(head.sources, head.repairs),), False)
-    size = head.content_bytes if plain else layout.payload_bytes
+    size = head.content_bytes if plain else head.sources * width
+    if head.sources != max(1, -(-size // width)):
+        return None
+    layout = layouts.wide(width, (layouts.Part(head.sources, head.repairs),), False)
     layout = dataclasses.replace(layout, reed_solomon=True, header_bytes=packed_bytes(plain), payload_bytes=size)
-    return numbered(scheme, layout) if layout.sources == head.sources else None
+    return numbered(scheme, layout)
 
 
 def whitened(symbols: UInt8[np.ndarray, "n s"], index: Int64[np.ndarray, " n"]) -> UInt8[np.ndarray, "n s"]:

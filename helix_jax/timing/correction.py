@@ -84,7 +84,7 @@ def correct(
 
 def _correct_locally(scheme, code, llr, parity, was_read):
     """Decode a code of ``local``; where it fails, leave out the strand that the most checks contradict, and again."""
-    kept, best = was_read.copy(), None
+    kept, attempts = was_read.copy(), []
     for _ in range(_ATTEMPTS):
         # No check can be used that sees a strand which was not read: its bits may be anything.
         known = local.visible(kept)
@@ -96,12 +96,11 @@ def _correct_locally(scheme, code, llr, parity, was_read):
         )
         broken = broken.sum(axis=1) * known
         sound = kept & ~local.seen(broken > 0)
-        if best is None or sound.sum() > best.sound.sum():
-            best = Corrected(ecc.levels(bits, scheme.levels), sound, ok, _changes(llr, bits, kept))
+        attempts.append(Corrected(ecc.levels(bits, scheme.levels), sound, ok, _changes(llr, bits, kept)))
         if ok or not kept.any():
             break
         kept[np.argmax(np.where(kept, local.contradictions(broken), -1))] = False
-    return best
+    return max(attempts, key=lambda attempt: attempt.sound.sum())
 
 
 def _decoded(scheme, code, llr, parity, kept, known, unknown):

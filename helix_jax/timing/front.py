@@ -25,7 +25,7 @@ NAME = "timing"  # stands in the header in place of the name of a constraint set
 _NAMED = NAME.encode().ljust(16, b"\0")
 # Places in the header: the kind (0 for bytes), and what is not written: the name, and in a pool of bytes all that
 # describes a video
-_KIND, _NAME, _VIDEO = 1, slice(9, 25), slice(73, 108)
+KIND, _WIDTH, _NAME, _VIDEO = 1, slice(7, 9), slice(9, 25), slice(73, 108)
 _NO_VIDEO = struct.pack(">5I8s6sB", 0, 0, 0, 0, 1, b"", b"", 0)
 
 
@@ -36,7 +36,7 @@ def packed_bytes(plain: bool) -> int:
 
 def packed(data: bytes) -> bytes:
     """Leave out of a header of format 1 what the reader knows anyway."""
-    video = b"" if data[_KIND] == 0 else data[_VIDEO]
+    video = b"" if data[KIND] == 0 else data[_VIDEO]
     short = data[: _NAME.start] + data[_NAME.stop : _VIDEO.start] + video + data[_VIDEO.stop :]
     assert unpacked(short) == data  # what is left out is as expected
     return short
@@ -44,11 +44,16 @@ def packed(data: bytes) -> bytes:
 
 def unpacked(data: bytes) -> bytes:
     """Invert ``packed``; what follows the packed header is left out. Damage shows in the header's CRC."""
-    plain = data[_KIND : _KIND + 1] == b"\0"
+    plain = data[KIND : KIND + 1] == b"\0"
     data = data[: packed_bytes(plain)]
     if plain:
         data = data[:-4] + _NO_VIDEO + data[-4:]
     return data[: _NAME.start] + _NAMED + data[_NAME.start :]
+
+
+def width_of(strand: UInt8[np.ndarray, " width"]) -> int:
+    """Return the bytes of a packet that the header at the beginning of a strand states; 0 if it is too short for it."""
+    return int.from_bytes(strand[_WIDTH].tobytes()) if len(strand) >= _WIDTH.stop else 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Front:
         """Return a mask of the payload's symbols from one of all symbols."""
         return np.concatenate([mask[self.rows :], mask[self.rows - 1 : self.rows] if self.tail else mask[:0]])
 
-    def decode(self, index, symbols, header: headers.Header) -> outer.Recovered:
+    def decode(self, header: headers.Header, index, symbols) -> outer.Recovered:
         """Recover the payload from the strands of the pool (``outer.decode``)."""
         size, test = packed_bytes(header.kind == "bytes"), header.genuine()[0]
 
@@ -105,11 +110,11 @@ def front_of(layout: PacketLayout) -> Front | None:
     """Return where the header stands in a pool of that layout, or None where it has strands of its own.
 
     The header's size is that of a packed one (``packed_bytes``); the bytes of the payload say how much of its last
-    symbol is in use.
+    symbol is in use. The first strand must be long enough to say how many bytes of the others to put together.
     """
-    if not layout.reed_solomon or layout.sections or layout.header_bytes >= headers.SIZE:
-        return None
     width = layout.symbol_bytes
+    if not layout.reed_solomon or layout.sections or layout.header_bytes >= headers.SIZE or width < _WIDTH.stop:
+        return None
     rows = -(-layout.header_bytes // width)
     tail = layout.payload_bytes - (layout.sources - 1) * width
     tail = tail if layout.header_bytes + tail <= rows * width else 0

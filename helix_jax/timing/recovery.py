@@ -7,6 +7,7 @@ header's CRC tells which one is right.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from helix_jax.errors import DecodeError
 from helix_jax.strands import header as headers
 from helix_jax.strands import layouts, outer, reed_solomon
 from helix_jax.timing import arrangement, correction, paths
-from helix_jax.timing.front import NAME, front_of, packed_bytes, unpacked
+from helix_jax.timing.front import KIND, NAME, front_of, packed_bytes, unpacked, width_of
 from helix_jax.timing.reading import Strands
 from helix_jax.timing.scheme import Scheme
 
@@ -85,15 +86,21 @@ def recover(scheme: Scheme, strands: Strands, reads: int, key: bytes | None = No
     Raises:
         DecodeError: The header cannot be read, or it is that of another pool or scheme.
     """
-    number = 3**scheme.index - 1 - strands.index  # of a header strand of version 2
-    if scheme.version > 1 and not (number < arrangement.header_layout(scheme).packets).any():
+    apart = _header(scheme, strands)
+    if apart is None and scheme.version > 1:
         return _in_front(scheme, strands, key, progress)
-    head, found = _header(scheme, strands, strands.index if scheme.version == 1 else number)
+    if apart is None:
+        raise DecodeError(
+            f"too few of the {arrangement.header_layout(scheme).packets} strands of the header can be read: {REMEDY}, "
+            "and those of one pool alone"
+        )
+    head, found = apart
     _check(scheme, head, key)
     layout = _layout_of(scheme, head, reads)
     first = arrangement.header_layout(scheme, head.size).packets if scheme.version == 1 else 0
     rows = _read(scheme, strands, strands.index - first, layout.packets, progress)
-    recovered, received = _outer(layout, rows, lambda *packets: outer.decode(layout, *packets, head.genuine()))
+    genuine = head.genuine()
+    recovered, received = _outer(layout, rows, lambda index, symbols: outer.decode(layout, index, symbols, genuine))
     return Found(
         head, layout, recovered, int(received.sum()), int(found.good.sum()), rows.corrected + found.corrected,
         rows.broken + found.broken,
@@ -161,21 +168,22 @@ def _read_group(scheme, strands, rows, position, size):
 # ---- a header in strands of its own ----------------------------------------------------------------------
 
 
-def _header(scheme, strands, number):
-    """Return (header, its _Rows); ``number`` says which strand of the header each strand would be."""
-    lost = DecodeError(
-        f"too few of the {arrangement.header_layout(scheme).packets} strands of the header can be read: {REMEDY}, and "
-        "those of one pool alone"
-    )
+def _header(scheme, strands):
+    """Return (header, its _Rows), or None where it cannot be read, or stands in front of the payload.
+
+    In version 2 a misread strand, or one of a pool with almost as many strands as the index can number, may look like
+    one of the header.
+    """
+    number = strands.index if scheme.version == 1 else 3**scheme.index - 1 - strands.index
     for size in headers.SIZES:  # the usual one is the first
         layout = arrangement.header_layout(scheme, size)
         if np.count_nonzero((number >= 0) & (number < layout.packets)) < layout.sources:
-            raise lost
+            break
         rows = _read_header(scheme, strands, number, layout.packets)
         recovered = outer.decode(layout, rows.position[rows.good], rows.symbols[rows.good], headers.intact)
         if recovered.verified:
             return _parsed(recovered.payload), rows
-    raise lost
+    return None
 
 
 def _read_header(scheme, strands, number, packets):
@@ -221,10 +229,10 @@ def _in_front(scheme, strands, key, progress):
         for head in _headers(rows, total):
             _check(scheme, head, key)
             layout = arrangement.front_layout(scheme, head)
-            front = layout and front_of(layout)
-            if not front or front.layout.packets != total:
+            front = None if layout is None else front_of(layout)
+            if layout is None or front is None or front.layout.packets != total:
                 continue
-            recovered, used = _outer(layout, rows, lambda *packets: front.decode(*packets, head))  # noqa: B023
+            recovered, used = _outer(layout, rows, functools.partial(front.decode, head))
             held = rows.position[used] >= front.rows - bool(front.tail)
             return Found(
                 head, layout, recovered, int(held.sum()), int((rows.position[used] < front.rows).sum()),
@@ -260,9 +268,11 @@ def _headers(rows, total) -> Iterator[headers.Header]:
 
 def _header_at(table, missing) -> Iterator[headers.Header]:
     """Yield the header at the beginning of a table of strands, if it is there and none of its strands is missing."""
-    plain, width = table[0, 1] == 0, int.from_bytes(table[0, 7:9].tobytes())
-    size = packed_bytes(bool(plain))
-    if 0 < width <= table.shape[1] and size <= width * len(table) and not (missing < -(-size // width)).any():
-        data = unpacked(table[: -(-size // width), :width].tobytes())
+    width = width_of(table[0])
+    if not 0 < width <= table.shape[1]:
+        return
+    rows = -(-packed_bytes(bool(table[0, KIND] == 0)) // width)
+    if rows <= len(table) and not (missing < rows).any():
+        data = unpacked(table[:rows, :width].tobytes())
         if headers.intact(data):
             yield _parsed(data)

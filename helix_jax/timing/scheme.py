@@ -25,7 +25,7 @@ MOST_COPIES = 255
 LONGEST_TIME = 255  # in the schedule, a time is one byte
 LONGEST_DURATION = 4096  # keeps the tables of the coder small
 MOST_LOSS = 0.5
-LATER = ("version", "loss")  # fields that files of earlier releases lack
+LATER = ("version", "loss")  # fields that files of earlier releases lack, and files of version 1 still do
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
 
 
@@ -54,8 +54,7 @@ class Scheme:
         group: The number of strands that share an error-correcting code.
         redundancy: The number of repair strands as a share of the source strands; for version 1.
         beams: The numbers of strings that alignment follows, which it tries one after the other.
-        version: How the pool is protected: 1 is RaptorQ with ``redundancy``, a header in strands of its own, and parity
-            over all strands of a group; 2 is what ``pool`` describes.
+        version: How the pool is protected (``arrangement``).
         loss: The probability that a strand is not read, for which version 2 plans the repair strands.
 
     Raises:
@@ -147,7 +146,8 @@ class Scheme:
 def to_json(scheme: Scheme) -> str:
     """Write a scheme as JSON text."""
     kind = next(name for name, law in LAWS.items() if isinstance(scheme.law, law))
-    fields = {field.name: getattr(scheme, field.name) for field in dataclasses.fields(scheme)}
+    names = [field.name for field in dataclasses.fields(scheme) if scheme.version > 1 or field.name not in LATER]
+    fields = {name: getattr(scheme, name) for name in names}
     fields |= {"law": {"kind": kind} | dataclasses.asdict(scheme.law), "table": str(scheme.table)}
     return json.dumps({"format": "helix_jax timing scheme 1"} | fields, indent=2) + "\n"
 

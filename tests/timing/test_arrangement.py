@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helix_jax import packing
-from helix_jax.config import CodecConfig, StrandConfig
+from helix_jax.config import CODED, CodecConfig, StrandConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header, layouts
 from helix_jax.timing import arrangement, channel, front, scheme
@@ -89,6 +89,22 @@ def test_no_pool_takes_longer_than_its_cost():
         assert pool.time <= station.cost(planned) <= 1.15 * pool.time
 
 
+def test_a_coded_video_has_more_repair_strands():
+    plans = [timing.Timing(SCHEME).open(CodecConfig()).plan(100 * WIDTH, mode) for mode in ("raw", "context")]
+    assert all(front.front_of(plan) for plan in plans)
+    loose, coded = (plan.repairs / (arrangement.count(SCHEME, plan) - plan.repairs) for plan in plans)
+    assert loose < 0.15 < CODED <= coded < CODED + 0.01
+
+
+def test_strands_too_short_to_state_their_bytes_at_once():
+    """The header then has strands of its own."""
+    for width, fits in ((8, False), (9, True)):
+        layout = layouts.wide(width, (layouts.Part(5, 1),), False)
+        layout = dataclasses.replace(layout, reed_solomon=True, header_bytes=front.packed_bytes(True))
+        assert (front.front_of(layout) is not None) == fits
+    assert front.width_of(np.zeros(8, np.uint8)) == 0
+
+
 def test_more_strands_than_a_reed_solomon_code_has():
     """RaptorQ takes over, with two repair strands more, and the header has strands of its own."""
     wide = dataclasses.replace(SCHEME, index=6)
@@ -142,6 +158,16 @@ def test_a_wrong_strand_is_found(wrong):
     assert report.packets_received >= 20
 
 
+def test_strands_that_bear_the_numbers_of_a_header():
+    """With 3 index letters 27 strands can be told apart, and the last of this pool are where a header would be."""
+    short = timing.Timing(dataclasses.replace(SCHEME, index=3, loss=0.01))
+    pool = packing.pack(content(BYTES), writer=short, compress=False)
+    alone = arrangement.header_layout(short.scheme)
+    assert (pool.count, pool.header_strands) == (27, 5)
+    assert np.count_nonzero(np.arange(27) >= 27 - alone.packets) >= alone.sources
+    assert packing.unpack(shuffled(copies_of(pool.schedule)), writer=short)[0] == content(BYTES)
+
+
 def test_sections_have_a_header_of_their_own():
     """A pool with a note: its header bears the highest numbers, and may lose as many strands as its code repairs."""
     config = CodecConfig(note=True)
@@ -180,6 +206,17 @@ def test_packed_header_there_and_back(kind):
     assert not header.intact(front.unpacked(bytes([*short[:20], short[20] ^ 1, *short[21:]])))
 
 
+@pytest.mark.parametrize("forged", [{"sources": 4}, {"repairs": 1 << 30}, {"symbol_bytes": 16}, {"content_bytes": 14}])
+def test_forged_headers_are_passed_over(forged):
+    head = header.Header(
+        kind="bytes", constraints=front.NAME, tables_hash=b"abcdefgh", key=b"87654321", content_bytes=40,
+        digest=bytes(range(16)), sources=3, symbol_bytes=15, index_bits=8, check_bits=12, repairs=2,
+        mixing=CodecConfig().mixing,
+    )  # fmt: skip
+    assert front.front_of(arrangement.front_layout(SCHEME, head)).layout.packets == 5 + 2 + 2
+    assert arrangement.front_layout(SCHEME, dataclasses.replace(head, **forged)) is None
+
+
 # ---- schemes ---------------------------------------------------------------------------------------------
 
 
@@ -193,10 +230,12 @@ def test_digests_of_earlier_schemes_stay():
 
 
 def test_files_of_earlier_releases_are_read(tmp_path):
-    fields = json.loads(scheme.to_json(TALK_SCHEME))
-    assert (fields.pop("version"), fields.pop("loss")) == (1, 0.0)
-    (tmp_path / "old.json").write_text(json.dumps(fields))
+    """And earlier releases read a scheme of version 1, as its file has no field that is new."""
+    text = scheme.to_json(TALK_SCHEME)
+    assert not json.loads(text).keys() & {"version", "loss"}
+    (tmp_path / "old.json").write_text(text)
     assert scheme.named(str(tmp_path / "old.json")) == TALK_SCHEME
+    assert scheme.from_json(scheme.to_json(SCHEME)) == SCHEME
 
 
 def test_index_too_short():
