@@ -87,7 +87,7 @@ def _correct_locally(scheme, code, llr, parity, was_read):
     kept, attempts = was_read.copy(), []
     for _ in range(_ATTEMPTS):
         # No check can be used that sees a strand which was not read: its bits may be anything.
-        known = local.visible(kept)
+        known = local.visible(kept, scheme.span)
         bits, ok = _decoded(scheme, code, llr, parity, kept, known, _SUREST)
         broken = (
             np.zeros_like(parity, bool)
@@ -95,11 +95,11 @@ def _correct_locally(scheme, code, llr, parity, was_read):
             else np.asarray(ecc.encode(code, bits.reshape(-1))).reshape(parity.shape) != parity
         )
         broken = broken.sum(axis=1) * known
-        sound = kept & ~local.seen(broken > 0)
+        sound = kept & ~local.seen(broken > 0, scheme.span)
         attempts.append(Corrected(ecc.levels(bits, scheme.levels), sound, ok, _changes(llr, bits, kept)))
         if ok or not kept.any():
             break
-        kept[np.argmax(np.where(kept, local.contradictions(broken), -1))] = False
+        kept[np.argmax(np.where(kept, local.contradictions(broken, scheme.span), -1))] = False
     return max(attempts, key=lambda attempt: attempt.sound.sum())
 
 
@@ -120,7 +120,7 @@ def _changes(llr, bits, kept):
 def code_of(scheme: Scheme, strands: int) -> ecc.Code:
     """Return the error-correcting code of a group of so many strands, whose bits stand strand by strand."""
     if scheme.version > 1:
-        return local.design(strands, scheme.data * scheme.level_bits, scheme.parity)
+        return local.design(strands, scheme.data * scheme.level_bits, scheme.parity, scheme.span)
     return ecc.design(strands * scheme.data * scheme.level_bits, strands * scheme.parity)
 
 

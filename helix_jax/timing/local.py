@@ -2,12 +2,13 @@
 
 The levels are decoded before the outer code repairs lost strands, so that the bits of a lost strand are unknown then,
 as many as it has. In a code over a whole group, every check sees some of them, and the parity must pay for them all.
-Here the ``parity`` checks that are written in one strand see the bits of SPAN strands: its own, and those that stand
-OFFSETS before it (cyclically). So a lost strand takes along its own checks and those of SPAN - 1 others, and the other
-checks are worth what they always were.
+Here the ``parity`` checks that are written in one strand see the bits of ``span`` strands: its own, and others that
+stand before it (cyclically, by the offsets of RULERS). So a lost strand takes along its own checks and those of
+``span`` - 1 others, and the other checks are worth what they always were. A wide span suits many short strands, and a
+narrow one few long strands, where one that is lost takes along many checks.
 
-Two strands have at most one set of checks in common where a group has 13 strands or more (the offsets are a Golomb
-ruler), so that nobody's neighbour loses more than one in SPAN of its checks.
+The offsets are a Golomb ruler. So two strands have at most one set of checks in common where a group has more than
+twice as many strands as the ruler is long, and nobody's neighbour loses more than one in ``span`` of its checks.
 """
 
 import functools
@@ -20,22 +21,30 @@ from jaxtyping import Bool, Integer
 from helix_jax import keyed
 from helix_jax.timing import ecc
 
-OFFSETS = (0, 1, 4, 6)
-SPAN = len(OFFSETS)
+RULERS = {
+    2: (0, 1),
+    3: (0, 1, 3),
+    4: (0, 1, 4, 6),
+    5: (0, 1, 4, 9, 11),
+    6: (0, 1, 4, 10, 12, 17),
+    7: (0, 1, 4, 10, 18, 23, 25),
+    8: (0, 1, 4, 9, 15, 22, 32, 34),
+}  # by their number of marks
 # The shares of the columns by weight. Most level bits are all but certain, and the code works on the few others: the
-# m / n that counts is that over the doubtful bits.
+# m / n that counts is that over the doubtful bits. A light column has ``span`` checks, if these are more than LIGHT.
 LIGHT, HEAVY, HEAVY_SHARE = 4, 14, 0.35
 THRESHOLD = 1.1  # parity over entropy that belief propagation needs at least, as measured
 
 
 @functools.lru_cache(maxsize=8)
-def design(strands: int, bits: int, parity: int) -> ecc.Code:
+def design(strands: int, bits: int, parity: int, span: int) -> ecc.Code:
     """Design the code of a group, the same on every machine.
 
     Args:
         strands: Number of strands.
         bits: Level bits of a strand.
         parity: Parity bits of a strand.
+        span: Strands that a check sees, one of RULERS.
 
     Returns:
         The code of ``strands * bits`` bits and ``strands * parity`` parity bits, strand by strand.
@@ -45,10 +54,10 @@ def design(strands: int, bits: int, parity: int) -> ecc.Code:
     """
     if min(strands, bits, parity) < 1:
         raise ecc.EccError(f"a code of {parity} parity bits for {bits} bits, {strands} strands: give positive numbers")
-    layers = min(SPAN, strands)
+    layers = min(span, strands)
     heavy = round(HEAVY_SHARE * bits)
     most = max(1, layers * parity // 2)
-    weights = np.repeat(np.minimum([LIGHT, HEAVY], most), [bits - heavy, heavy])
+    weights = np.repeat(np.minimum([max(LIGHT, span), HEAVY], most), [bits - heavy, heavy])
     edges, per_strand = strands * int(weights.sum()), int(weights.sum())
     bit = np.repeat(np.arange(bits), weights)  # of each edge of a strand; the order of the bits is drawn below
     number = np.arange(per_strand) - np.repeat(np.cumsum(weights) - weights, weights)
@@ -67,33 +76,39 @@ def design(strands: int, bits: int, parity: int) -> ecc.Code:
     load = np.bincount(slot.reshape(-1), minlength=strands * layers)
     within = np.empty(edges, np.int64)
     within[turn] = np.arange(edges) - np.repeat(np.cumsum(load) - load, load)
-    owner = (strand + np.array(_offsets(strands))[layer]) % strands
+    owner = (strand + np.array(_offsets(strands, span))[layer]) % strands
     check = (owner * parity).reshape(-1) + within % parity
     return _code(strands, bits, parity, order, weights, check)
 
 
-def visible(read: Bool[np.ndarray, " strands"]) -> Bool[np.ndarray, " strands"]:
+def visible(read: Bool[np.ndarray, " strands"], span: int) -> Bool[np.ndarray, " strands"]:
     """Return a mask of the strands whose checks can be used: they, and all whose bits the checks see, were read."""
-    return np.all([np.roll(read, offset) for offset in _offsets(len(read))], axis=0)
+    return np.all([np.roll(read, offset) for offset in _offsets(len(read), span)], axis=0)
 
 
-def seen(checks: Bool[np.ndarray, " strands"]) -> Bool[np.ndarray, " strands"]:
+def seen(checks: Bool[np.ndarray, " strands"], span: int) -> Bool[np.ndarray, " strands"]:
     """Return a mask of the strands whose bits the checks of any of these strands see."""
-    return np.any([np.roll(checks, -offset) for offset in _offsets(len(checks))], axis=0)
+    return np.any([np.roll(checks, -offset) for offset in _offsets(len(checks), span)], axis=0)
 
 
-def contradictions(broken: Integer[np.ndarray, " strands"]) -> Integer[np.ndarray, " strands"]:
+def contradictions(broken: Integer[np.ndarray, " strands"], span: int) -> Integer[np.ndarray, " strands"]:
     """Return how many broken checks see bits of each strand, given how many of the checks of each strand are broken."""
-    return np.sum([np.roll(broken, -offset) for offset in _offsets(len(broken))], axis=0)
+    return np.sum([np.roll(broken, -offset) for offset in _offsets(len(broken), span)], axis=0)
 
 
 def planned_parity(
-    strands: int, bits: int, entropy: float | int, variance: float | int, lost: int, failure: float | int = 1e-3
+    strands: int,
+    bits: int,
+    entropy: float | int,
+    variance: float | int,
+    lost: int,
+    span: int,
+    failure: float | int = 1e-3,
 ) -> int:
     """Return the parity bits of a strand with which about 1 group in 1 / failure, or fewer, fails.
 
     The strands that are read need as many checks as ``ecc.planned_parity`` counts, but at the threshold of a code on
-    the doubtful bits alone. Each lost strand takes away SPAN times the checks of a strand.
+    the doubtful bits alone. Each lost strand takes away ``span`` times the checks of a strand.
 
     Args:
         strands: Number of strands of a group.
@@ -101,6 +116,7 @@ def planned_parity(
         entropy: As for ``ecc.planned_parity``.
         variance: As for ``ecc.planned_parity``.
         lost: The number of strands that may be lost.
+        span: Strands that a check sees.
         failure: The share of the groups that may fail.
 
     Returns:
@@ -109,7 +125,7 @@ def planned_parity(
     Raises:
         ecc.EccError: Nothing is left of the group.
     """
-    left = strands - SPAN * lost
+    left = strands - span * lost
     if left < 1:
         raise ecc.EccError(f"{lost} lost strands of {strands}: no checks are left; use larger groups")
     quantile = statistics.NormalDist().inv_cdf(1 - failure)
@@ -119,9 +135,9 @@ def planned_parity(
     return max(1, math.ceil(root**2 / left))
 
 
-def _offsets(strands):
+def _offsets(strands, span):
     """Return the offsets in a group of so many strands; they give different strands however few there are."""
-    return OFFSETS if strands > OFFSETS[-1] else tuple(range(min(SPAN, strands)))
+    return RULERS[span] if strands > RULERS[span][-1] else tuple(range(min(span, strands)))
 
 
 def _code(strands, bits, parity, order, weights, check):

@@ -25,7 +25,7 @@ MOST_COPIES = 255
 LONGEST_TIME = 255  # in the schedule, a time is one byte
 LONGEST_DURATION = 4096  # keeps the tables of the coder small
 MOST_LOSS = 0.5
-LATER = ("version", "loss")  # fields that files of earlier releases lack, and files of version 1 still do
+LATER = ("version", "loss", "span")  # fields that files of earlier releases lack, and files of version 1 still do
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
 
 
@@ -56,6 +56,7 @@ class Scheme:
         beams: The numbers of strings that alignment follows, which it tries one after the other.
         version: How the pool is protected (``arrangement``).
         loss: The probability that a strand is not read, for which version 2 plans the repair strands.
+        span: The number of strands that a parity check of version 2 sees (``local``).
 
     Raises:
         SchemeError: A field is out of range.
@@ -80,6 +81,7 @@ class Scheme:
     beams: tuple[int, ...] = (64, 512)
     version: int = 1
     loss: float | int = 0.0
+    span: int = 4
 
     def __post_init__(self) -> None:
         counts = {len(times) for b, row in enumerate(self.table.times) for a, times in enumerate(row) if a != b}
@@ -94,7 +96,7 @@ class Scheme:
             ("copies", 1, MOST_COPIES), ("delta", 0.0, 1.0), ("overhead", 0.0, 1e6), ("duration", 1, LONGEST_DURATION),
             ("data", 1, self.duration), ("spacing", 1, 1 << 16), ("parity", 0, 1 << 16), ("index", 1, 20),
             ("check", 1, 64), ("group", 1, 1 << 12), ("redundancy", 0.0, 100.0),
-            ("version", 1, 2), ("loss", 0.0, MOST_LOSS),
+            ("version", 1, 2), ("loss", 0.0, MOST_LOSS), ("span", min(local.RULERS), max(local.RULERS)),
         ):  # fmt: skip
             value = getattr(self, field)
             if not low <= value <= high:
@@ -171,7 +173,7 @@ def from_json(text: str, origin: str = "scheme") -> Scheme:
             raise SchemeError(f"{origin}: law of kind {kind!r}: it is one of {', '.join(LAWS)}")
         fields["law"] = LAWS[kind](**law)
         fields["table"] = TimeTable.parse(fields["table"])
-        for field in ("copies", "duration", "data", "spacing", "parity", "index", "check", "group", "version"):
+        for field in ("copies", "duration", "data", "spacing", "parity", "index", "check", "group", "version", "span"):
             fields[field] = _whole(fields[field], f"{origin}: {field}")
         fields["beams"] = tuple(_whole(beam, f"{origin}: one of beams") for beam in fields["beams"])
         splitting = tuple(_whole(n, f"{origin}: one of splitting") for n in fields["splitting"] or ())
@@ -280,13 +282,13 @@ def _parity(bits, error, fields):
     They suffice for the quantiser's error where one group has also lost a quarter of the strands that the redundancy
     can replace; in version 2 where it has lost as many as 99 groups in 100 do at the most.
     """
-    names = ("group", "redundancy", "version", "loss")
-    group, redundancy, version, loss = (fields.get(name, getattr(Scheme, name)) for name in names)
+    names = ("group", "redundancy", "version", "loss", "span")
+    group, redundancy, version, loss, span = (fields.get(name, getattr(Scheme, name)) for name in names)
     wrong = max(error, 1e-6)
     surprise = np.log2((1 - wrong) / wrong)
     entropy, variance = -np.log2(1 - wrong) + wrong * surprise, wrong * (1 - wrong) * surprise**2
     if version > 1:
-        return local.planned_parity(group, bits, entropy, variance, survival.enough(loss, 0.01, group))
+        return local.planned_parity(group, bits, entropy, variance, survival.enough(loss, 0.01, group), span)
     return math.ceil(ecc.planned_parity(group * bits, min(entropy + redundancy / 4, 1.0), variance) / group)
 
 

@@ -227,12 +227,13 @@ def test_digests_of_earlier_schemes_stay():
     new = dataclasses.replace(TALK_SCHEME, version=2)
     assert arrangement.digest(new) != arrangement.digest(TALK_SCHEME)
     assert arrangement.digest(dataclasses.replace(new, loss=0.1)) == arrangement.digest(new)
+    assert arrangement.digest(dataclasses.replace(new, span=8)) != arrangement.digest(new)
 
 
 def test_files_of_earlier_releases_are_read(tmp_path):
     """And earlier releases read a scheme of version 1, as its file has no field that is new."""
     text = scheme.to_json(TALK_SCHEME)
-    assert not json.loads(text).keys() & {"version", "loss"}
+    assert not json.loads(text).keys() & {"version", "loss", "span"}
     (tmp_path / "old.json").write_text(text)
     assert scheme.named(str(tmp_path / "old.json")) == TALK_SCHEME
     assert scheme.from_json(scheme.to_json(SCHEME)) == SCHEME
