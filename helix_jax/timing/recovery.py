@@ -226,6 +226,7 @@ def _in_front(scheme, strands, key, progress):
     """Recover a pool whose header stands in front of the payload."""
     for total in _totals(strands.index):
         rows = _read(scheme, strands, strands.index, total, progress)
+        progress = None  # the strands count once, however many numbers are tried
         for head in _headers(rows, total):
             _check(scheme, head, key)
             layout = arrangement.front_layout(scheme, head)
