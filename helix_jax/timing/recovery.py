@@ -244,11 +244,12 @@ def _in_front(scheme, strands, key, progress):
 
 def _totals(index) -> Iterator[int]:
     """Yield the possible numbers of strands, the most likely ones first."""
-    highest = np.unique(index)[::-1]
+    highest = np.unique(index)[::-1][: 1 + _GHOSTS].tolist()
     likely, most = (range(1, count + 1) for count in _BEYOND)
-    totals = [*(int(highest[0]) + n for n in likely), *(highest[1 : 1 + _GHOSTS] + 1).tolist()]
-    totals += [int(highest[0]) + n for n in most[len(likely) :]]
-    yield from (total for total in totals if total <= layouts.MOST_EXACT)
+    totals = [
+        number + n for numbers, beyond in ((highest, likely), (highest[:1], most)) for number in numbers for n in beyond
+    ]
+    yield from (total for total in dict.fromkeys(totals) if total <= layouts.MOST_EXACT)
 
 
 def _headers(rows, total) -> Iterator[headers.Header]:
