@@ -85,7 +85,7 @@ def curve(
         coded, decoder = search.best(coded, positions, clip, model, prior, effort=effort, damage=rung.damage)
         layout = coded.layout(layouts.planner(table.bits, redundancy))
         strands = layout.packets + header.header_strands(table.bits)
-        levels = ladder.whole_tokens(coded.tokens, model.config.digits)
+        levels = ladder.whole_tokens(coded.tokens, model.config)
         back = np.concatenate(list(tiles.decode(decoder.params, model.config, levels, frames, height, width)))
         points.append({
             "label": label,

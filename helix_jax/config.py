@@ -59,6 +59,9 @@ class TokenizerConfig:
             2 * digits / 256 bits per pixel.
         tile: (t, h, w) in latents. The first is the number of frames that are coded as one group, which is part of the
             model. The others are the core of a tile in space, which only matters for speed (``tokenizer.tiles``).
+        silence: The level that adds nothing to the decoder's input, which a digit that is not sent has. 1.5 is the
+            middle of the four levels, and no digit has it. With 1, digit 1 is an exact nothing: a token may say it of
+            any digit, and it says the same as if the digit were not sent.
     """
 
     width: int = 128
@@ -66,6 +69,7 @@ class TokenizerConfig:
     decoder_blocks: int = 3
     digits: int = 8
     tile: tuple[int, int, int] = (4, 16, 16)
+    silence: float = 1.5
 
 
 @dataclass(frozen=True)

@@ -242,6 +242,8 @@ class JointTraining(Training):
         prior: shape of the masked prior.
         distortion: the distortion of the picture, log MSE and more.
         rate: weight of the expected nucleotides per pixel.
+        log_rate: weight of the logarithm of one bit more than the expected bits of a token. In that measure a rate has
+            a weight that falls with the rate itself, as from quality to quality, so that one net serves all of them.
         masked: weight of the bits of a hidden digit.
         concealment: weight of the distortion after the loss of strand-shaped sets of tokens.
         constraint: weight of a penalty on the runs and the GC content of digits written as bases.
@@ -251,6 +253,11 @@ class JointTraining(Training):
         scheme: a timing scheme to use instead, whose capacity turns bits into time units.
         temperature: temperature of the soft digits in the first step and in the last.
         ramp: shares of the run between which the weights grow from 0 to their values.
+        full_share: share of the examples that are trained with all digits; the others keep a random number of their
+            first digits (tail dropout).
+        min_digits: least number of digits that tail dropout keeps.
+        masked_share: share of the examples that the prior learns to predict hidden digits of, the first ones. It
+            learns to predict what comes next of all of them.
     """
 
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -259,6 +266,7 @@ class JointTraining(Training):
     distortion: DistortionWeights = field(default_factory=DistortionWeights)
     batch: int = 4
     rate: float = 20.0
+    log_rate: float = 0.0
     masked: float = 0.05
     concealment: float = 0.2
     constraint: float = 0.0
@@ -268,9 +276,13 @@ class JointTraining(Training):
     scheme: str = ""
     temperature: tuple[float, float] = (1.0, 0.2)
     ramp: tuple[float, float] = (0.1, 0.3)
+    full_share: float = 0.8
+    min_digits: int = 1
+    masked_share: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check(self, "", full_share=0, min_digits=0, masked_share=0, log_rate=0)
         _check(self, "", rate=0, masked=0, concealment=0, constraint=0, concealed=0, lost=0, temperature=0.01, ramp=0)
         for name in ("lost", "ramp"):
             low, high = getattr(self, name)

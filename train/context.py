@@ -90,19 +90,17 @@ def _net_of(mode: str, known: prior_weights.Prior) -> Callable[[Any], Any]:
 def _rows(tokens, logits, shared):
     """Return int32[steps, experts] for one piece, all of whose tokens are known: a context reads no later tokens."""
     k = tokens.shape[-1]
-    packed = jnp.sum(
-        tokens.reshape(-1, k).astype(jnp.uint32) << jnp.arange(2 * k - 2, -2, -2, jnp.uint32)[None], axis=1
-    )
-    known_tokens = jnp.concatenate([packed | 4**k, jnp.zeros(1, jnp.uint32)])
+    flat = tokens.reshape(-1, k)
+    known_tokens = jnp.concatenate([flat, jnp.full((1, k), tables.NONE, jnp.uint8)])
     if logits is not None:
         shared = shared._replace(logits=logits.reshape(*shared.digit.shape, tables.NODES))
     xs = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), shared)
-    so_far = packed[xs.position] >> (2 * (k - xs.digit)).astype(jnp.uint32)
+    so_far = jnp.where(jnp.arange(k)[None] < xs.digit[:, None], flat[xs.position], tables.NONE).astype(jnp.uint8)
     strayed = jnp.zeros(len(so_far), jnp.int32)
     if logits is not None:
         wrong = (tokens.reshape(-1, k) != context.choice(xs.logits)[0].reshape(-1, k)).astype(jnp.int32)
         strayed = (jnp.cumsum(wrong, axis=1) - wrong).reshape(-1)
-    return jax.vmap(lambda token, strayed, x: context.rows(known_tokens, token, strayed, x, k))(so_far, strayed, xs)
+    return jax.vmap(lambda token, strayed, x: context.rows(known_tokens, token, strayed, x))(so_far, strayed, xs)
 
 
 def _mixed(start: tables.Start, mode: str, known: prior_weights.Prior, tokens: np.ndarray) -> Int32[np.ndarray, "..."]:

@@ -5,6 +5,9 @@
     loss = distortion + rate x nucleotides per pixel + masked x bits of a hidden digit
          + concealment x distortion after losing strands + constraint x penalty     (weights: config.JointTraining)
 
+or, in place of the nucleotides, the logarithm of the bits of a token, which is what a BD-rate measures: with random
+numbers of digits and that term, one net is trained for all qualities at once.
+
 Digits are hard in the forward pass. In the backward pass a digit is a distribution over the four levels around its
 position on the level axis, and its cost is the mean of the costs of the levels under the prior's integer logits. The
 gradient thus moves a token towards what the prior finds likely. The prior's own part of the loss, the plain
@@ -38,7 +41,7 @@ from train.prior import cross_entropy
 
 PIXELS = haar.PATCH[0] * haar.PATCH[1] * haar.PATCH[2]  # pixels of a token
 RUN_WINDOW = 20  # window of the penalty on GC content in bases, as that of the set `helix`
-ASKING = ("rate", "masked", "concealment")  # weights of the terms that use the prior
+ASKING = ("rate", "log_rate", "masked", "concealment")  # weights of the terms that use the prior
 
 Clips = UInt8[Array, "B T H W 3"]
 Levels = Float[Array, "B t h w k"]
@@ -71,7 +74,7 @@ def pictures(tokenizer: PyTree, levels: Levels, config: TokenizerConfig) -> dist
         config: shape of the tokenizer.
     """
     batch, t, *rest = levels.shape
-    pixels = model.pixels(tokenizer, fsq.centre(levels.reshape(-1, config.tile[0], *rest)), config)
+    pixels = model.pixels(tokenizer, fsq.centre(levels.reshape(-1, config.tile[0], *rest), config.silence), config)
     return pixels.reshape(batch, t * haar.PATCH[0], *pixels.shape[2:])
 
 
@@ -144,32 +147,40 @@ def loss_fn(
     places = positions(params["tokenizer"], clips, cfg.model)
     digits = jax.lax.stop_gradient(fsq.digits(places))
     levels = places + jax.lax.stop_gradient(digits - places)
-    known, sent = jax.vmap(functools.partial(masks.mixture, shape=digits.shape[1:]))(
-        jax.random.split(key_masks, len(clips))
+    mixture = functools.partial(
+        masks.mixture, shape=digits.shape[1:], full_share=cfg.full_share, min_digits=cfg.min_digits
     )
+    known, sent = jax.vmap(mixture)(jax.random.split(key_masks, len(clips)))
     sent = jnp.broadcast_to(sent[:, None, None, None], digits.shape)
-    decoded = pictures(params["tokenizer"], jnp.where(sent, levels, (fsq.LEVELS - 1) / 2), cfg.model)
+    decoded = pictures(params["tokenizer"], jnp.where(sent, levels, cfg.model.silence), cfg.model)
     share, temperature = risen(cfg, step)
     total = jnp.mean(distortion.weighted(decoded, target, cfg.distortion))
     terms = {"distortion": total, "mse": jnp.mean(distortion.mse(decoded, target))}
     distribution = soft(places, temperature)
     if asks_prior(cfg):
         prior = net.quantise(params["prior"])
-        logits = net.both_logits(prior, digits, known, sent, cfg.prior)
+        few = max(1, round(cfg.masked_share * len(clips)))
+        ways = (
+            (net.masked_logits(prior, digits[:few], known[:few], cfg.prior), sent[:few] & ~known[:few]),
+            (net.causal_logits(prior, digits, sent, cfg.prior), sent),
+        )
         own, ours = [], []
-        for each, counted in zip(logits, (sent & ~known, sent), strict=True):
+        for logits, counted in ways:
+            n = len(logits)
             number = jnp.maximum(jnp.sum(counted, axis=(1, 2, 3, 4)), 1)
-            own.append(jnp.mean(jnp.sum(cross_entropy(each, digits) * counted, axis=(1, 2, 3, 4)) / number))
-            ours.append((jnp.sum(expected_bits(distribution, each) * counted, axis=(1, 2, 3, 4)), number))
-        tokens = digits[0, ..., 0].size
+            own.append(jnp.mean(jnp.sum(cross_entropy(logits, digits[:n]) * counted, axis=(1, 2, 3, 4)) / number))
+            ours.append((jnp.sum(expected_bits(distribution[:n], logits) * counted, axis=(1, 2, 3, 4)), number))
+        bits = ours[1][0] / digits[0, ..., 0].size  # of a token of each example
         terms |= {
             "masked": jnp.mean(ours[0][0] / ours[0][1]),
-            "rate": jnp.mean(ours[1][0]) / (tokens * PIXELS * unit),
+            "rate": jnp.mean(bits) / (PIXELS * unit),
+            "log_rate": jnp.mean(jnp.log1p(bits)),
             "prior": cast(Array, sum(own)),
             "bits": own[1] * cfg.model.digits,  # bits of a token, at the mean over the digits that are sent
         }
         # the prior's own part moves the prior alone, as no gradient flows through the digits
-        total = total + terms["prior"] + share * (cfg.masked * terms["masked"] + cfg.rate * terms["rate"])
+        weighed = (getattr(cfg, name) * terms[name] for name in ("rate", "log_rate", "masked"))
+        total = total + terms["prior"] + share * cast(Array, sum(weighed))
         if cfg.concealment:
             terms["concealment"] = concealed(params["tokenizer"], prior, levels, digits, target, key_lost, cfg)
             total = total + share * cfg.concealment * terms["concealment"]

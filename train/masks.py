@@ -75,11 +75,19 @@ PATTERNS = (tokens, strands, tiles, frames)
 SHARES = (0.4, 0.25, 0.15, 0.2)  # probability of each pattern
 
 
-def mixture(key: PRNGKey, shape: Sequence[int]) -> tuple[Bool[Array, "t h w k"], Bool[Array, " k"]]:
+def mixture(
+    key: PRNGKey, shape: Sequence[int], *, full_share: float = 0.8, min_digits: int = 1
+) -> tuple[Bool[Array, "t h w k"], Bool[Array, " k"]]:
     """Draw one of the patterns, each with its share of the probability.
 
-    In three of ten examples the hidden tokens keep a random number of their first digits; in two of ten all tokens lack
-    a random number of their last digits.
+    In three of ten examples the hidden tokens keep a random number of their first digits.
+
+    Args:
+        key: is consumed.
+        shape: shape of the mask.
+        full_share: share of the examples whose tokens have all digits; those of the others lack a random number of
+            their last digits.
+        min_digits: least number of digits that they have.
 
     Returns:
         The mask of the known digits for a grid of tokens of ``shape`` = (t, h, w, k), and the mask of the digits that
@@ -93,6 +101,6 @@ def mixture(key: PRNGKey, shape: Sequence[int]) -> tuple[Bool[Array, "t h w k"],
     known = jax.lax.switch(which, patterns, jax.random.key_data(key_pattern))
     index = jnp.arange(k, dtype=jnp.int32)
     first = jnp.where(_uniform(key_first) < 0.3, _integer(key_number, 1, k), 0)
-    count = jnp.where(_uniform(key_last) < 0.2, _integer(key_count, 1, k), k)
+    count = jnp.where(_uniform(key_last) < 1 - full_share, _integer(key_count, min_digits, k), k)
     sent = index < count
     return (known[..., None] | (index < first)[None, None, None]) & sent[None, None, None], sent

@@ -43,7 +43,7 @@ def loss_fn(
     count = jnp.where(full, digits, count)
     kept = jnp.arange(digits)[None, :] < count[:, None]
     latents = model.latents(params, target, cfg.model).astype(jnp.float32)
-    centred = fsq.centre(fsq.straight_through(latents))
+    centred = fsq.centre(fsq.straight_through(latents), cfg.model.silence)
     centred = jnp.where(kept[:, None, None, None, :], centred, 0.0)
     decoded = model.pixels(params, centred.astype(compute), cfg.model)
     return jnp.mean(distortion.log_mse(decoded, target)), {"mse": jnp.mean(distortion.mse(decoded, target))}

@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, Int32, UInt32
+from jaxtyping import Array, Int, Int32, UInt8
 
 from helix_jax import range_coder
 from helix_jax.arithmetic import TOTAL
@@ -55,16 +55,15 @@ class State(NamedTuple):
     Attributes:
         cells: As in ``tables.Start``.
         weights: As in ``tables.Start``.
-        tokens: The tokens so far: the digits, two bits each and the first one highest, below a bit that marks the
-            token as known. The last entry stands for a token that does not exist, and is 0.
-        token: Digits of this token so far.
+        tokens: The tokens so far, NONE where a token is unknown. The last one stands for a token that does not exist.
+        token: Digits of this token so far, and NONE for those to come.
         strayed: How many of them are not the net's choice.
     """
 
     cells: Int32[Array, "rows 3"]
     weights: Int32[Array, "sets inputs"]
-    tokens: UInt32[Array, " n"]
-    token: UInt32[Array, ""]
+    tokens: UInt8[Array, "n k"]
+    token: UInt8[Array, " k"]
     strayed: Int32[Array, ""]
 
 
@@ -89,11 +88,10 @@ class Step(NamedTuple):
 
 
 def rows(
-    tokens: UInt32[Array, " n"],
-    token: UInt32[Array, ""],
+    tokens: UInt8[Array, "n k"],
+    token: UInt8[Array, " k"],
     strayed: Int32[Array, ""],
     x: Step,
-    digits: int,
 ) -> Int32[Array, " experts"]:
     """Find the row of ``cells`` that each expert looks up for a digit.
 
@@ -102,39 +100,31 @@ def rows(
         token: As in State.
         strayed: As in State.
         x: The step of the digit.
-        digits: Number of digits of a token.
     """
-    mask = 4**digits  # the bit above a token's digits
-    near = tokens[x.near]
-    j = x.digit
+    near, j, digits = tokens[x.near], x.digit, tokens.shape[-1]
+    before_it = jnp.arange(digits, dtype=jnp.int32) < j
 
     def digit_of(token, back):
-        """Digit j - back of a neighbour; NONE if the token is unknown or has no such digit."""
-        shift = 2 * (digits - 1 - j + back)
-        valid = (token >= mask) & (j >= back)
-        return jnp.where(valid, (token >> shift.astype(jnp.uint32)).astype(jnp.int32) & 3, NONE)
+        """Digit j - back of a token; NONE if the token is unknown or has no such digit."""
+        found = lax.dynamic_index_in_dim(token, jnp.maximum(j - back, 0), keepdims=False)
+        return jnp.where(j >= back, found.astype(jnp.int32), NONE)
 
-    def before(back):
-        """Digit j - back of this token."""
-        return jnp.where(j >= back, (token >> (2 * (back - 1))).astype(jnp.int32) & 3, NONE)
-
-    def differing(left, right, otherwise):
-        """How many digits of two tokens differ; ``otherwise`` if one of the tokens is unknown."""
-        difference = left ^ right
-        count = lax.population_count((difference | difference >> 1) & (0x55555555 % mask)).astype(jnp.int32)
-        return jnp.where((left >= mask) & (right >= mask), count, otherwise)
+    def differing(left, right, otherwise, counted=True):
+        """How many of the ``counted`` digits of two tokens differ; ``otherwise`` if one of the tokens is unknown."""
+        count = jnp.sum((left != right) & counted, dtype=jnp.int32)
+        return jnp.where((left[0] != NONE) & (right[0] != NONE), count, otherwise)
 
     past, left, up = (digit_of(near[n], 0) for n in (PAST, LEFT, UP))
-    to_come = (2 * (digits - j)).astype(jnp.uint32)
-    so_far = differing(token | mask, (near[PAST] % mask) >> to_come | (near[PAST] & mask), j)
+    one, two = (digit_of(token, back) for back in (1, 2))
+    so_far = differing(token, near[PAST], j, before_it)  # before its first digit no digit differs
     beside = [_steps(differing(near[a], near[b], digits)) for a, b in ((LEFT, PAST_LEFT), (UP, PAST_UP))]
     contexts = [
         _number(5, past, left, up),
-        _number(5, past, before(1), digit_of(near[PAST], 1), before(2)),
+        _number(5, past, one, digit_of(near[PAST], 1), two),
         _number(5, left, up, digit_of(near[UP_LEFT], 0), digit_of(near[UP_RIGHT], 0)),
         _number(4, past, jnp.minimum(so_far, 3), *beside) * 2 + x.begins,
         _number(5, past, *(digit_of(near[n], 0) for n in (PAST_LEFT, PAST_RIGHT, PAST_UP))),
-        _number(5, left, up, before(1), before(2)),
+        _number(5, left, up, one, two),
     ]
     if x.logits is not None:
         guess, doubt = choice(x.logits)
@@ -153,7 +143,6 @@ def model(start: tables.Start, size: int, digits: int) -> range_coder.Model:
         size: Number of tokens of a segment, padding included.
         digits: Number of digits of a token.
     """
-    mask = 4**digits
     stretch, squash = jnp.asarray(tables.stretch()), jnp.asarray(tables.squash())
     reciprocal = jnp.asarray(tables.reciprocal())
 
@@ -163,7 +152,7 @@ def model(start: tables.Start, size: int, digits: int) -> range_coder.Model:
         Returns the rows, their cells int32[experts, 3], the mixer's inputs int32[3, inputs], the first of the rows of
         its weights, these rows, and the probabilities int32[3] of a 1.
         """
-        at = rows(state.tokens, state.token, state.strayed, x, digits)
+        at = rows(state.tokens, state.token, state.strayed, x)
         cells = state.cells[at]
         inputs = [stretch[cells >> 12].T, jnp.full((NODES, 1), tables.BIAS, jnp.int32)]
         first = NODES * x.digit
@@ -193,15 +182,15 @@ def model(start: tables.Start, size: int, digits: int) -> range_coder.Model:
         moved = weights + (inputs * error[:, None] >> tables.RATE_BITS)
         moved = jnp.clip(moved, -tables.WEIGHT_LIMIT, tables.WEIGHT_LIMIT)
         last = x.digit == digits - 1
-        token = state.token << 2 | symbol.astype(jnp.uint32)
+        token = state.token.at[x.digit].set(symbol.astype(jnp.uint8))
         # p is never 0, but with this condition the write waits for the read, so XLA need not copy `tokens` each step
         done = last & x.valid & (p[0] > 0)
         index = jnp.where(done, x.position, size)
         after = state._replace(
             cells=state.cells.at[at].set(cells),
             weights=lax.dynamic_update_slice_in_dim(state.weights, moved, first, 0),
-            tokens=state.tokens.at[index].set(jnp.where(done, token | mask, 0)),
-            token=jnp.where(last, 0, token),
+            tokens=state.tokens.at[index].set(jnp.where(done, token, NONE)),
+            token=jnp.where(last, NONE, token).astype(jnp.uint8),
         )
         if x.logits is None:
             return after
@@ -210,8 +199,8 @@ def model(start: tables.Start, size: int, digits: int) -> range_coder.Model:
     state = State(
         cells=jnp.asarray(start.cells),
         weights=jnp.asarray(start.weights),
-        tokens=jnp.zeros(size + 1, jnp.uint32),
-        token=jnp.uint32(0),
+        tokens=jnp.full((size + 1, digits), NONE, jnp.uint8),
+        token=jnp.full(digits, NONE, jnp.uint8),
         strayed=jnp.int32(0),
     )
     return range_coder.Model(state, cumulative, advance)

@@ -17,6 +17,7 @@ from jaxtyping import Float32, Shaped, UInt8
 
 from helix_jax.coding import segments
 from helix_jax.coding.drop import drop
+from helix_jax.config import TokenizerConfig
 from helix_jax.prior.weights import Prior
 from helix_jax.tokenizer import fsq
 
@@ -120,14 +121,14 @@ def best_within(
     return best, None
 
 
-def whole_tokens(levels: Shaped[np.ndarray, "*axes k"], digits: int) -> Shaped[np.ndarray, "*axes {digits}"]:
-    """Fill up tokens to all ``digits`` digits for the tokenizer's decoder.
+def whole_tokens(levels: Shaped[np.ndarray, "*axes _"], config: TokenizerConfig) -> Shaped[np.ndarray, "*axes k"]:
+    """Fill up tokens to all digits for the tokenizer's decoder.
 
-    ``levels`` are digits as they were sent, or levels between them. The decoder was trained to see the middle of the
-    levels for a digit that was not sent; where digits are missing, the result is float32.
+    ``levels`` are digits as they were sent, or levels between them, and ``config`` is that of the tokenizer. The decoder
+    was trained to see silence for a digit that was not sent; where digits are missing, the result is float32.
     """
-    missing = digits - levels.shape[-1]
+    missing = config.digits - levels.shape[-1]
     if not missing:
         return levels
     pad = [(0, 0)] * (levels.ndim - 1) + [(0, missing)]
-    return np.pad(levels.astype(np.float32), pad, constant_values=(fsq.LEVELS - 1) / 2)
+    return np.pad(levels.astype(np.float32), pad, constant_values=config.silence)

@@ -201,10 +201,10 @@ def improve(
         damage: The damage of the rung that the tokens belong to.
         progress: Called as ``progress(station, done, total)``, where ``done`` is how many more are done.
     """
-    info, digits, sent = video.info, tokenizer.config.digits, coded.tokens.shape[-1]
+    info, sent = video.info, coded.tokens.shape[-1]
 
     def error(tokens):
-        levels = ladder.whole_tokens(tokens, digits)
+        levels = ladder.whole_tokens(tokens, tokenizer.config)
         return tiles.squared_error(tokenizer.params, tokenizer.config, levels, video.blocks(), info)
 
     before, raw = error(coded.tokens), coded.mode == "raw"
@@ -252,7 +252,7 @@ def tune(
         The coding with or without an update, and the tokenizer as the decoder will have it.
     """
     config, info, sent = tokenizer.config, video.info, coded.tokens.shape[-1]
-    levels = ladder.whole_tokens(coded.tokens, config.digits)
+    levels = ladder.whole_tokens(coded.tokens, config)
     step = None if progress is None else lambda done, total: progress("tuning", done, total)
     before = tiles.squared_error(tokenizer.params, config, levels, video.blocks(), info)
     data, code, after = update.fit(levels, sent, video, tokenizer, step)
@@ -305,9 +305,9 @@ def _cost(
     down, up = jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape, jnp.float32)) / temperature, axis=0)
     levels = below + up
     t, h, w, d = places.shape
-    whole = jnp.pad(levels, ((0, 0), (0, 0), (0, 0), (0, config.digits - d)), constant_values=(fsq.LEVELS - 1) / 2)
+    whole = jnp.pad(levels, ((0, 0), (0, 0), (0, 0), (0, config.digits - d)), constant_values=config.silence)
     groups = whole.reshape(-1, config.tile[0], h, w, config.digits)
-    decoded = model.pixels(tokenizer, fsq.centre(groups), config)
+    decoded = model.pixels(tokenizer, fsq.centre(groups, config.silence), config)
     decoded = decoded.reshape(t * PATCH[0], h * PATCH[1], w * PATCH[2], 3)
     _, height, width, _ = window.pixels.shape
     error = decoded[:, :height, :width] - model.to_float(window.pixels)

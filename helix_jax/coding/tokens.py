@@ -84,7 +84,7 @@ def decode(
         raise DecodeError(f"{every}: {remedy}")
     if missing.any():
         tokens = conceal.fill_lost(tokens, missing, prior)
-    tokens, params, whole = ladder.whole_tokens(tokens, model.config.digits), model.params, 1.0
+    tokens, params, whole = ladder.whole_tokens(tokens, model.config), model.params, 1.0
     if head.update:
         data, valid = modes.read_update(update.size(model.config, head.digits), symbols, lost)
         params, whole = update.applied(params, model.config, head.digits, data, valid, head.update), valid.mean()

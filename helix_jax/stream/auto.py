@@ -158,7 +158,7 @@ def _all_digits(begin, nets):
 def _tokens(begin, nets, config, station):
     """Return the PSNR of tokens."""
     coded, _ = tokens.encode(begin, nets, config, station)
-    return _shown(begin, nets, ladder.whole_tokens(coded.tokens, nets.tokenizer.config.digits))
+    return _shown(begin, nets, ladder.whole_tokens(coded.tokens, nets.tokenizer.config))
 
 
 def _shown(begin, nets, digits):

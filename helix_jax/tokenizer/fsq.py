@@ -36,6 +36,6 @@ def straight_through(z: Float[Arrayish, "*axes"]) -> Float[Array, "*axes"]:
     return position + jax.lax.stop_gradient(rounded - position)
 
 
-def centre(levels: Num[Arrayish, "*axes"]) -> Float32[Arrayish, "*axes"]:
-    """Centre levels (digits, or real values between them) on zero for the decoder: from -1.5 to 1.5."""
-    return levels.astype(jnp.float32) - (LEVELS - 1) / 2
+def centre(levels: Num[Arrayish, "*axes"], silence: float) -> Float32[Arrayish, "*axes"]:
+    """Shift levels (digits, or real values between them) so that ``silence`` becomes zero, for the decoder."""
+    return levels.astype(jnp.float32) - silence

@@ -135,7 +135,7 @@ def decode(
         config: Configuration of the net.
         bounds: As for ``latents``.
     """
-    return to_uint8(pixels(params, fsq.centre(levels), config, bounds))
+    return to_uint8(pixels(params, fsq.centre(levels, config.silence), config, bounds))
 
 
 def receptive_halo(blocks: int) -> int:

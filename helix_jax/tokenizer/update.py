@@ -202,7 +202,9 @@ def _step(
 
     def cost(change):
         _, height, width, _ = frames.shape
-        decoded = model.pixels(_moved(params, config, digits, change), fsq.centre(levels[None]), config)[0]
+        decoded = model.pixels(
+            _moved(params, config, digits, change), fsq.centre(levels[None], config.silence), config
+        )[0]
         error = jnp.square(decoded[:, :height, :width] - model.to_float(frames))
         return jnp.sum(error * shown[:, None, None, None]) / (jnp.sum(shown) * height * width * 3)
 

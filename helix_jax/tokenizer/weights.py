@@ -96,9 +96,12 @@ def load(path: str | os.PathLike[str] | None = None) -> Model:
 def _digest(flat: dict[str, np.ndarray], config: TokenizerConfig) -> bytes:
     """SHA-256 of the net's shape and of its tensors as stored, in the order of their names.
 
-    The size of tiles in space is left out.
+    The size of tiles in space is left out, and so is a silence in the middle of the levels, as all files had before it
+    was an option.
     """
     fields = dataclasses.asdict(config) | {"tile": config.tile[0]}
+    if config.silence == TokenizerConfig.silence:
+        del fields["silence"]
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for name in sorted(flat):
         digest.update(f"{name} {flat[name].shape} {flat[name].dtype.str}".encode())

@@ -23,13 +23,6 @@ def tokens():
     return levels, generator.random(SHAPE) < 0.85
 
 
-def packed(digits):
-    value = 0
-    for digit in digits:
-        value = value << 2 | int(digit)
-    return value
-
-
 STEPS = int(np.prod(SHAPE)) * DIGITS
 
 
@@ -113,15 +106,15 @@ def test_rows_tell_what_the_text_says(tokens, mode):
     levels, valid = tokens
     places = int(np.prod(SHAPE))
     order = np.arange(places)
-    value = np.array([packed(token) | 4**DIGITS for token in levels.reshape(places, DIGITS)])
-    value = np.append(np.where(valid.reshape(-1), value, 0), 0)
+    flat = levels.reshape(places, DIGITS)
+    value = np.append(np.where(valid.reshape(-1, 1), flat, tables.NONE), np.full((1, DIGITS), tables.NONE), axis=0)
     before = np.append(order, places)[None] < np.repeat(order, DIGITS)[:, None]
-    so_far = np.where(before, value[None], 0).astype(np.uint32)
-    begun = [packed(token[:j]) for token in levels.reshape(places, DIGITS) for j in range(DIGITS)]
+    so_far = np.where(before[..., None], value[None], tables.NONE).astype(np.uint8)
+    begun = np.where(np.tri(DIGITS, k=-1, dtype=bool)[None], flat[:, None], tables.NONE).reshape(-1, DIGITS)
     wrong = np.array([chosen(logits)[0] for logits in said()]).reshape(places, DIGITS) != levels.reshape(places, DIGITS)
     strayed = (np.cumsum(wrong, axis=1) - wrong).reshape(-1).astype(np.int32)
-    call = jax.jit(jax.vmap(lambda tokens, token, strayed, x: context.rows(tokens, token, strayed, x, DIGITS)))
-    rows = np.asarray(call(so_far, np.array(begun, np.uint32), strayed, flat_steps(mode)))
+    call = jax.jit(jax.vmap(lambda tokens, token, strayed, x: context.rows(tokens, token, strayed, x)))
+    rows = np.asarray(call(so_far, begun.astype(np.uint8), strayed, flat_steps(mode)))
     assert rows.shape == (STEPS, tables.EXPERTS[mode])
     seen = {}
     for n, (*place, j) in enumerate(np.ndindex(*SHAPE, DIGITS)):

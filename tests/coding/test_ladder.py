@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helix_jax.coding import ladder
+from helix_jax.config import TokenizerConfig
 
 
 @pytest.mark.parametrize("digits", [1, 4, 8, 15])
@@ -59,10 +60,11 @@ def test_tokens_at_a_rung_without_damage():
     assert (tokens.dtype, dropped) == (np.uint8, 0.0)
 
 
-def test_digits_that_were_not_sent_are_in_the_middle():
+@pytest.mark.parametrize("silence", [1.5, 1.0])
+def test_digits_that_were_not_sent_are_silent(silence):
     tokens = np.random.default_rng(0).integers(0, 4, (2, 3, 4, 5), dtype=np.uint8)
-    whole = ladder.whole_tokens(tokens, 8)
+    whole = ladder.whole_tokens(tokens, TokenizerConfig(digits=8, silence=silence))
     np.testing.assert_array_equal(whole[..., :5], tokens)
     assert whole.dtype == np.float32
-    assert (whole[..., 5:] == 1.5).all()
-    assert ladder.whole_tokens(tokens, 5) is tokens
+    assert (whole[..., 5:] == silence).all()
+    assert ladder.whole_tokens(tokens, TokenizerConfig(digits=5, silence=silence)) is tokens

@@ -53,7 +53,7 @@ def positions(model, clip):
 def error(tokens, model, clip):
     """By its definition, of the frames as they are decoded."""
     back = np.concatenate(
-        list(tiles.decode(model.params, SMALL, ladder.whole_tokens(tokens, 4), *clip.frames.shape[:3]))
+        list(tiles.decode(model.params, SMALL, ladder.whole_tokens(tokens, SMALL), *clip.frames.shape[:3]))
     )
     return np.square(back.astype(float) - clip.frames).sum()
 

@@ -28,6 +28,8 @@ def test_straight_through_rounds_forward_and_passes_gradients():
     assert np.min(grad) > 0
 
 
-def test_centre_is_symmetric():
-    np.testing.assert_array_equal(fsq.centre(np.arange(4, dtype=np.uint8)), [-1.5, -0.5, 0.5, 1.5])
-    np.testing.assert_array_equal(fsq.centre(np.float32([1.5])), [0.0])  # a level between two digits is allowed
+def test_silence_is_zero():
+    digits = np.arange(4, dtype=np.uint8)
+    np.testing.assert_array_equal(fsq.centre(digits, 1.5), [-1.5, -0.5, 0.5, 1.5])
+    np.testing.assert_array_equal(fsq.centre(digits, 1.0), [-1, 0, 1, 2])
+    np.testing.assert_array_equal(fsq.centre(np.float32([1.5]), 1.5), [0.0])  # a level between two digits is allowed

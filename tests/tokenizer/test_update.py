@@ -127,7 +127,7 @@ def test_a_small_clip_is_read_once(model, clip, monkeypatch):
 
 def test_digits_that_are_not_sent_are_not_updated(model, clip, monkeypatch):
     """Their rows are not in the update, and stay."""
-    levels = ladder.whole_tokens(tiles.encode(model.params, SMALL, clip.blocks(), 44, 60)[..., :2], 4)
+    levels = ladder.whole_tokens(tiles.encode(model.params, SMALL, clip.blocks(), 44, 60)[..., :2], SMALL)
     data, code, squares = update.fit(levels, 2, clip, model)
     assert len(data) == update.size(SMALL, 2) == update.size(SMALL, 4) - 12
     params = update.applied(model.params, SMALL, 2, data, np.ones(len(data), bool), code)
@@ -161,7 +161,7 @@ def test_a_pool_carries_it(model, clip, prior_of, monkeypatch, mode):
     _, blocks, report = codec.decode(grouped(pool.strands), Nets(model, prior))
     assert report.verified
     shown = squared(blocks, clip)
-    levels = ladder.whole_tokens(coded.tokens, 4)
+    levels = ladder.whole_tokens(coded.tokens, SMALL)
     assert shown < 0.95 * squared(tiles.decode(model.params, SMALL, levels, 19, 44, 60), clip)
 
     if mode == "prior":

@@ -273,7 +273,9 @@ def test_tail_dropout(tiny, clips):
 
     def of_prefix(count):
         levels = model.encode(params, clips, tiny.model).astype(np.float32)
-        decoded = model.pixels(params, jnp.where(jnp.arange(4) < count, tokenizer.fsq.centre(levels), 0.0), tiny.model)
+        decoded = model.pixels(
+            params, jnp.where(jnp.arange(4) < count, tokenizer.fsq.centre(levels, 1.5), 0.0), tiny.model
+        )
         return float(jnp.mean(jnp.square(decoded - model.to_float(clips))))
 
     assert mse(1.0, 1) == pytest.approx(of_prefix(4), rel=1e-4)
