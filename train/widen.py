@@ -27,7 +27,7 @@ from helix_jax.prior.stored import AROUND, KEPT
 from helix_jax.tokenizer import fsq, weights
 
 SPREAD = 0.5  # standard deviation of the channel of a new digit, before ``fsq.bound``
-FREQUENCIES = (0.15, 0.69, 0.15, 0.01)  # of the levels of a new digit, with that spread around level 1
+FREQUENCIES = (0.12, 0.715, 0.16, 0.005)  # of the levels of a new digit, with that spread around level 1
 
 
 def tokenizer(params: dict, config: TokenizerConfig, wide: TokenizerConfig, key: Key[Array, ""]) -> dict:

@@ -124,8 +124,8 @@ def best_within(
 def whole_tokens(levels: Shaped[np.ndarray, "*axes _"], config: TokenizerConfig) -> Shaped[np.ndarray, "*axes k"]:
     """Fill up tokens to all digits for the tokenizer's decoder.
 
-    ``levels`` are digits as they were sent, or levels between them, and ``config`` is that of the tokenizer. The decoder
-    was trained to see silence for a digit that was not sent; where digits are missing, the result is float32.
+    ``levels`` are digits as they were sent, or levels between them, and ``config`` is that of the tokenizer. The
+    decoder was trained to see silence for a digit that was not sent; where digits are missing, the result is float32.
     """
     missing = config.digits - levels.shape[-1]
     if not missing:

@@ -30,7 +30,7 @@ def prior_in(prior_of, net_files, any_start):
 @pytest.mark.parametrize(
     ("mode", "grid", "digits", "sent"),
     [
-        ("context", (2, 3, 3), 15, 15),
+        ("context", (2, 3, 3), 24, 24),
         pytest.param("context", (9, 3, 31), 4, 4, marks=pytest.mark.slow),
         ("context", (9, 3, 31), 4, 3),
         pytest.param("prior", (9, 3, 31), 4, 4, marks=pytest.mark.slow),

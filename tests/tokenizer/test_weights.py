@@ -53,6 +53,10 @@ def test_another_model_has_another_hash(path, params):
     retiled = dataclasses.replace(CONFIG, tile=(4, 4, 4))  # the same group in time
     weights.save(path.with_name("d.safetensors"), params, retiled, {})
     assert weights.load(path.with_name("d.safetensors")).digest == loaded.digest
+    silent = dataclasses.replace(CONFIG, silence=1.0)
+    weights.save(path.with_name("e.safetensors"), params, silent, {})
+    assert weights.load(path.with_name("e.safetensors")).config == silent
+    assert weights.load(path.with_name("e.safetensors")).digest != loaded.digest
 
 
 def test_values_beyond_float16_are_named(tmp_path, params):
@@ -115,6 +119,7 @@ def test_tensors_that_do_not_fit_their_config(path):
 
 
 def test_shipped_weights():
-    """The default model loads, is small enough to ship, and has the default shape."""
+    """The default model loads, is small enough to ship, and has the default shape and the hash that pools name."""
     assert weights.DEFAULT.stat().st_size <= 10e6
+    assert weights.load().digest.hex().startswith("0d5a7bb08960296c")
     assert dataclasses.asdict(weights.load().config)["digits"] == 8

@@ -40,7 +40,7 @@ CFG = JointTraining(
     steps=4,
     batch=8,
 )
-TERMS = ("distortion", "rate", "masked", "concealment", "constraint")
+TERMS = ("distortion", "rate", "log_rate", "masked", "concealment", "constraint")
 
 
 # ---- distortion ------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ ALL = dataclasses.replace(CFG, concealed=1.0, constraint=1.0)
 
 @jax.jit
 def slope_of(params, clips, key, chosen):
-    """(gradient, terms) of the sum of TERMS weighed by ``chosen``, float32[5]."""
+    """(gradient, terms) of the sum of TERMS weighed by ``chosen``, float32[6]."""
 
     def value(params):
         terms = joint.loss_fn(params, clips, key, 0, ALL, joint.bits_per_unit(ALL))[1]
@@ -163,7 +163,8 @@ def hard_terms(params, clips, key):
     for term, logits, counted in zip(("masked", "rate"), both, (sent & ~known, sent), strict=True):
         chance = jnp.take_along_axis(net.probabilities(logits), digits[..., None].astype(int), axis=-1)[..., 0]
         terms[term] = -jnp.sum(jnp.log2(chance) * counted) / jnp.sum(counted)
-    return terms
+        bits = -jnp.sum(jnp.log2(chance) * counted, axis=(1, 2, 3, 4)) / digits[0, ..., 0].size
+    return terms | {"log_rate": jnp.mean(jnp.log(1 + bits))}
 
 
 def hard(term, params, clips, key):
@@ -217,13 +218,13 @@ def test_the_priors_own_part_is_that_of_its_training(case):
 def test_the_loss_is_the_weighted_sum(case):
     params, clips, key = case
     cfg = dataclasses.replace(
-        CFG, rate=7.0, masked=0.3, concealment=0.4, constraint=0.6, distortion=DistortionWeights(0.5, 0.1),
+        CFG, rate=7.0, log_rate=0.7, masked=0.3, concealment=0.4, constraint=0.6, distortion=DistortionWeights(0.5, 0.1),
         ramp=(0.0, 0.5), steps=5,
     )  # fmt: skip
     loss = jax.jit(functools.partial(joint.loss_fn, cfg=cfg, unit=1.9))
     for step, share in ((0, 0.0), (1, 0.5), (4, 1.0)):
         total, terms = loss(params, clips, jax.random.clone(key), step)
-        weighed = sum(getattr(cfg, name) * terms[name] for name in ("rate", "masked", "concealment", "constraint"))
+        weighed = sum(getattr(cfg, name) * terms[name] for name in TERMS[1:])
         assert float(total) == pytest.approx(float(terms["distortion"] + terms["prior"] + share * weighed), rel=1e-5)
 
 
@@ -295,7 +296,7 @@ def test_a_run_gives_two_files_that_belong_together(finished):
     assert tokenizer.config == CFG.model
     assert known.config == CFG.prior
     lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
-    assert {"rate", "masked", "concealment", "prior", "bits", "mse"} <= set(lines[0])
+    assert {"rate", "log_rate", "masked", "concealment", "prior", "bits", "mse"} <= set(lines[0])
 
 
 @pytest.mark.slow

@@ -127,6 +127,17 @@ def test_digits_that_are_not_sent(mixed):
     assert not (known & ~sent[:, None, None, None]).any()
 
 
+def test_any_number_of_digits_may_be_sent():
+    """From none to all but one, each as often; and all of them in a quarter of the examples."""
+    call = functools.partial(masks.mixture, shape=(*SHAPE, DIGITS), full_share=0.25, min_digits=0)
+    known, sent = map(np.asarray, jax.jit(jax.vmap(call))(jax.random.split(jax.random.key(4), MANY)))
+    count = sent.sum(axis=1)
+    assert np.mean(count == DIGITS) == pytest.approx(0.25, abs=0.03)
+    for each in range(DIGITS):
+        assert np.mean(count == each) == pytest.approx(0.75 / DIGITS, abs=0.03)
+    assert not (known & ~sent[:, None, None, None]).any()
+
+
 def test_hidden_tokens_keep_their_first_digits(mixed):
     """The same number of them throughout an example: none in seven of ten, else any number."""
     known, sent = mixed
