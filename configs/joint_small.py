@@ -20,19 +20,20 @@ def get() -> JointTraining:
         prior=PriorConfig(digits=24),
         data=DataConfig(frames=32, size=64, speeds=(1,), exclude=("shared_assets-flower",)),
         optimiser=OptimiserConfig(
-            muon_learning_rate=0.01, adam_learning_rate=2e-3, warmup_steps=100, ema=0.995, clip=5.0
+            muon_learning_rate=0.004, adam_learning_rate=1e-3, warmup_steps=50, ema=0.99, clip=5.0
         ),
         checkpoint=CheckpointConfig(every=300),
         log=LogConfig(every=10, pictures=300, probe=8),
-        steps=4_500,
+        steps=2_000,
         batch=4,
         rate=0.0,
-        log_rate=0.5,
+        log_rate=0.3,
         masked=0.0,
         concealment=0.0,
         temperature=(0.5, 0.2),
-        ramp=(0.05, 0.25),
+        ramp=(0.0, 0.1),
         full_share=0.25,
         min_digits=0,
+        dropping=0.4,
         masked_share=0.25,
     )

@@ -55,7 +55,7 @@ TOKENS_PER_STRAND = 16
 LINES = 240  # clips of at least this height are measured at half size
 ABLATED = ("no rate", "no masked", "no concealment", "constraint")
 CONSTRAINT = 0.01  # weight of the penalty, when it is switched on
-NO_TERMS = {"rate": 0.0, "masked": 0.0, "concealment": 0.0, "constraint": 0.0}
+NO_TERMS = {"rate": 0.0, "log_rate": 0.0, "dropping": 0.0, "masked": 0.0, "concealment": 0.0, "constraint": 0.0}
 
 Results = Sequence[dict[str, Any]]
 

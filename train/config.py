@@ -256,6 +256,8 @@ class JointTraining(Training):
         full_share: share of the examples that are trained with all digits; the others keep a random number of their
             first digits (tail dropout).
         min_digits: least number of digits that tail dropout keeps.
+        dropping: greatest price of a bit, in squared levels. Each example draws its price from 0 on, at which its digits
+            are chosen as ``coding.drop`` chooses them, so that nets are trained on the tokens that the coder writes.
         masked_share: share of the examples that the prior learns to predict hidden digits of, the first ones. It
             learns to predict what comes next of all of them.
     """
@@ -278,11 +280,12 @@ class JointTraining(Training):
     ramp: tuple[float, float] = (0.1, 0.3)
     full_share: float = 0.8
     min_digits: int = 1
+    dropping: float = 0.0
     masked_share: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self, "", full_share=0, min_digits=0, masked_share=0, log_rate=0)
+        _check(self, "", full_share=0, min_digits=0, dropping=0, masked_share=0, log_rate=0)
         _check(self, "", rate=0, masked=0, concealment=0, constraint=0, concealed=0, lost=0, temperature=0.01, ramp=0)
         for name in ("lost", "ramp"):
             low, high = getattr(self, name)

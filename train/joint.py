@@ -26,7 +26,7 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Key, PyTree, UInt8
 
 from helix_jax.config import TokenizerConfig
 from helix_jax.prior import net
@@ -41,7 +41,7 @@ from train.prior import cross_entropy
 
 PIXELS = haar.PATCH[0] * haar.PATCH[1] * haar.PATCH[2]  # pixels of a token
 RUN_WINDOW = 20  # window of the penalty on GC content in bases, as that of the set `helix`
-ASKING = ("rate", "log_rate", "masked", "concealment")  # weights of the terms that use the prior
+ASKING = ("rate", "log_rate", "masked", "concealment", "dropping")  # weights of the terms that use the prior
 
 Clips = UInt8[Array, "B T H W 3"]
 Levels = Float[Array, "B t h w k"]
@@ -146,14 +146,18 @@ def loss_fn(
     key_masks, key_lost = jax.random.split(key)
     places = positions(params["tokenizer"], clips, cfg.model)
     digits = jax.lax.stop_gradient(fsq.digits(places))
-    levels = places + jax.lax.stop_gradient(digits - places)
     mixture = functools.partial(
         masks.mixture, shape=digits.shape[1:], full_share=cfg.full_share, min_digits=cfg.min_digits
     )
     known, sent = jax.vmap(mixture)(jax.random.split(key_masks, len(clips)))
     sent = jnp.broadcast_to(sent[:, None, None, None], digits.shape)
-    decoded = pictures(params["tokenizer"], jnp.where(sent, levels, cfg.model.silence), cfg.model)
     share, temperature = risen(cfg, step)
+    if cfg.dropping:
+        key_lost, key_price = jax.random.split(key_lost)
+        price = share * jax.random.uniform(key_price, (len(clips),), jnp.float32, 0, cfg.dropping)
+        digits = jax.lax.stop_gradient(dropped(params["prior"], places, digits, sent, price, cfg))
+    levels = places + jax.lax.stop_gradient(digits - places)
+    decoded = pictures(params["tokenizer"], jnp.where(sent, levels, cfg.model.silence), cfg.model)
     total = jnp.mean(distortion.weighted(decoded, target, cfg.distortion))
     terms = {"distortion": total, "mse": jnp.mean(distortion.mse(decoded, target))}
     distribution = soft(places, temperature)
@@ -188,6 +192,32 @@ def loss_fn(
         terms["constraint"] = penalty(distribution)
         total = total + share * cfg.constraint * terms["constraint"]
     return total, terms
+
+
+def dropped(
+    prior: PyTree,
+    places: Levels,
+    digits: UInt8[Array, "B t h w k"],
+    sent: Bool[Array, "B t h w k"],
+    price: Float[Array, " B"],
+    cfg: JointTraining,
+) -> UInt8[Array, "B t h w k"]:
+    """Return the digits after dropping: those of the least squared error of the level + price * bits.
+
+    The bits of a digit are those after the digits before it as they were. ``coding.drop`` goes from digit to digit and
+    counts them after the digits as they are written, which would take many passes here.
+
+    Args:
+        prior: parameters of the prior.
+        places: positions of the digits.
+        digits: the rounded positions.
+        sent: mask of the digits that are sent.
+        price: price of a bit in squared levels, for each example.
+        cfg: configuration of the run.
+    """
+    bits = net.code_lengths(net.causal_logits(net.quantise(prior), digits, sent, cfg.prior))
+    error = jnp.square(places[..., None] - jnp.arange(fsq.LEVELS, dtype=jnp.float32).reshape(1, 1, 1, 1, 1, -1))
+    return jnp.argmin(error + price[:, None, None, None, None, None] * bits, axis=-1).astype(jnp.uint8)
 
 
 def concealed(
