@@ -256,8 +256,8 @@ class JointTraining(Training):
         full_share: share of the examples that are trained with all digits; the others keep a random number of their
             first digits (tail dropout).
         min_digits: least number of digits that tail dropout keeps.
-        dropping: greatest price of a bit, in squared levels. Each example draws its price from 0 on, at which its digits
-            are chosen as ``coding.drop`` chooses them, so that nets are trained on the tokens that the coder writes.
+        dropping: greatest price of a bit, in squared levels. Each example draws its own price, from 0 on, at which its
+            digits are chosen as ``coding.drop`` chooses them: so the nets are trained on tokens as they are written.
         masked_share: share of the examples that the prior learns to predict hidden digits of, the first ones. It
             learns to predict what comes next of all of them.
     """

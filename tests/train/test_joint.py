@@ -198,6 +198,23 @@ def test_no_term_but_its_own_moves_the_prior(case, term):
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(found))
 
 
+def test_digits_are_dropped_at_a_price(case):
+    """At no price they are rounded. At any other, each is the best of the four levels by the definition."""
+    params, clips, _ = case
+    places = joint.positions(params["tokenizer"], clips, CFG.model)
+    digits, price = np.asarray(fsq.digits(places)), np.float32([0, 0.05, 0.2, 1] * 2)
+    sent = np.ones(digits.shape, bool)
+    found = np.asarray(joint.dropped(params["prior"], places, digits, sent, price, CFG))
+    np.testing.assert_array_equal(found[::4], digits[::4])
+    chances = net.probabilities(net.causal_logits(net.quantise(params["prior"]), digits, sent, CFG.prior))
+    away = np.square(np.asarray(places)[..., None] - np.arange(4))
+    cost = away - price.reshape(-1, 1, 1, 1, 1, 1) * np.log2(chances)
+    chosen = np.take_along_axis(cost, found[..., None].astype(int), axis=-1)[..., 0]
+    np.testing.assert_allclose(chosen, cost.min(axis=-1), atol=1e-4)
+    changed = (found != digits).mean(axis=(1, 2, 3, 4))
+    assert 0 < changed[1] < changed[2] < changed[3] < 1
+
+
 @pytest.mark.slow
 def test_the_priors_own_part_is_that_of_its_training(case):
     """The same bits as ``train.prior`` finds for the same tokens and masks, and no gradient of the tokenizer."""
@@ -218,8 +235,8 @@ def test_the_priors_own_part_is_that_of_its_training(case):
 def test_the_loss_is_the_weighted_sum(case):
     params, clips, key = case
     cfg = dataclasses.replace(
-        CFG, rate=7.0, log_rate=0.7, masked=0.3, concealment=0.4, constraint=0.6, distortion=DistortionWeights(0.5, 0.1),
-        ramp=(0.0, 0.5), steps=5,
+        CFG, rate=7.0, log_rate=0.7, masked=0.3, concealment=0.4, constraint=0.6, ramp=(0.0, 0.5), steps=5,
+        distortion=DistortionWeights(0.5, 0.1),
     )  # fmt: skip
     loss = jax.jit(functools.partial(joint.loss_fn, cfg=cfg, unit=1.9))
     for step, share in ((0, 0.0), (1, 0.5), (4, 1.0)):
