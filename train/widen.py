@@ -4,7 +4,7 @@
 
 FOLDER gets tokenizer.safetensors and prior.safetensors, for ``--set init_from=FOLDER/tokenizer.safetensors`` of
 ``train.joint``. The first digits of a token are those of before, the picture of all digits is the same whatever the new
-ones are, and the prior predicts the old digits as it did. A new digit is a random linear function of the encoder's
+ones are, and the prior predicts and codes the old digits as it did, to the bit. A new digit is a random linear function of the encoder's
 features, mostly silent, of which the decoder and the prior do not know anything yet.
 """
 
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float32, Key
 
 from helix_jax import nets
 from helix_jax.config import PriorConfig, TokenizerConfig
-from helix_jax.prior import net
+from helix_jax.prior import net, tables
 from helix_jax.prior import weights as prior_weights
 from helix_jax.prior.stored import AROUND, KEPT
 from helix_jax.tokenizer import fsq, weights
@@ -91,6 +91,23 @@ def prior(params: dict, config: PriorConfig, wide: PriorConfig) -> dict:
     }
 
 
+def start(mode: str, known: tables.Start, digits: int, wide: int) -> tables.Start:
+    """Return where the coder starts with more digits: as before for the old ones, without knowledge for the new ones.
+
+    Args:
+        mode: "context" or "prior".
+        known: where it started before.
+        digits: the number of digits before.
+        wide: the new number of digits.
+    """
+    fresh, parts = tables.fresh(mode, wide), []
+    old, new = (np.cumsum((0, *tables.SIZES[: tables.EXPERTS[mode]])) * count for count in (digits, wide))
+    for expert, size in enumerate(tables.SIZES[: tables.EXPERTS[mode]]):
+        parts.append(known.cells[old[expert] : old[expert + 1]])
+        parts.append(fresh.cells[new[expert] + digits * size : new[expert + 1]])
+    return tables.Start(np.concatenate(parts), np.concatenate([known.weights, fresh.weights[len(known.weights) :]]))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program; ``argv`` replaces the arguments of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -130,7 +147,13 @@ def written(old: nets.Nets, digits: int, silence: float, seed: int, folder: Path
     params = tokenizer(old.tokenizer.params, old.tokenizer.config, config, jax.random.key(seed))
     weights.save(model_path, params, config, {})
     wide = prior(before.params, before.config, prior_config)
-    prior_weights.save(prior_path, wide, prior_config, weights.load(model_path).digest, {})
+    starts = [
+        start(mode, known, before.config.digits, digits)
+        for mode, known in (("context", before.context), ("prior", before.mixed))
+    ]
+    importance = np.pad(before.importance, (0, digits - before.config.digits), constant_values=1)
+    digest = weights.load(model_path).digest
+    prior_weights.save(prior_path, wide, prior_config, digest, {}, (starts[0], starts[1]), importance)
     return nets.load(model_path, prior_path)
 
 

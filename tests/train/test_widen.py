@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helix_jax import nets
-from helix_jax.coding import ladder
+from helix_jax.coding import coder, ladder, segments
 from helix_jax.config import PriorConfig, TokenizerConfig
 from helix_jax.prior import net
 from helix_jax.prior import weights as prior_weights
@@ -80,6 +80,23 @@ def test_predictions_of_the_old_digits_stay_to_the_bit(priors, tokens):
         assert len(np.unique(before)) > 50
         chances = np.asarray(net.probabilities(after[..., 3:, :]))
         np.testing.assert_allclose(chances, np.broadcast_to(widen.FREQUENCIES, chances.shape), atol=0.005)
+
+
+@pytest.mark.parametrize("mode", ["context", "prior"])
+def test_the_old_digits_are_coded_as_they_were(tmp_path, wide, priors, any_start, mode):
+    """By the files: the same bytes where only they are sent."""
+    old_model, old_prior = tmp_path / "m.safetensors", tmp_path / "p.safetensors"
+    weights.save(old_model, wide[0], FEW, {})
+    starts = [any_start(each, 3, 1) for each in ("context", "prior")]
+    weight = np.array([7, 5, 3], np.int32)
+    digest = weights.load(old_model).digest
+    prior_weights.save(old_prior, priors[0], PRIOR, digest, {}, (starts[0], starts[1]), weight)
+    old = nets.load(old_model, old_prior)
+    new = widen.written(old, 7, 1.0, 0, tmp_path / "out")
+    some = np.random.default_rng(7).integers(0, 4, (8, 3, 4, 3), dtype=np.uint8)
+    plan = segments.plan(some.shape[:3])
+    assert coder.compress(new.prior, mode, plan, some) == coder.compress(old.prior, mode, plan, some)
+    np.testing.assert_array_equal(new.prior.importance, [7, 5, 3, 1, 1, 1, 1])
 
 
 def test_the_frequencies_are_those_of_new_digits():
