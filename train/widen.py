@@ -4,8 +4,8 @@
 
 FOLDER gets tokenizer.safetensors and prior.safetensors, for ``--set init_from=FOLDER/tokenizer.safetensors`` of
 ``train.joint``. The first digits of a token are those of before, the picture of all digits is the same whatever the new
-ones are, and the prior predicts and codes the old digits as it did, to the bit. A new digit is a random linear function of the encoder's
-features, mostly silent, of which the decoder and the prior do not know anything yet.
+ones are, and the prior predicts and codes the old digits as it did, to the bit. A new digit is a random linear function
+of the encoder's features, mostly silent, of which the decoder and the prior do not know anything yet.
 """
 
 import argparse
