@@ -342,6 +342,8 @@ class Draft:
 def digest(scheme: Scheme) -> bytes:
     """Return a hash of what the writer and the reader must agree on, which the header states."""
     agreed = {field: str(getattr(scheme, field)) for field in _AGREED}
+    if scheme.reversible:
+        agreed["reversible"] = "True"
     return hashlib.sha256(repr(agreed).encode()).digest()
 
 

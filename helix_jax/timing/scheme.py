@@ -23,6 +23,8 @@ from helix_jax.timing.graph import TALK, GraphError, TimeTable
 MOST_COPIES = 255
 LONGEST_TIME = 255  # in the schedule, a time is one byte
 LONGEST_DURATION = 4096  # keeps the tables of the coder small
+LEAST_PLACES = 4  # a strand ends in any of four letters
+LATER = ("reversible",)  # fields that files of earlier releases lack
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
 
 
@@ -50,7 +52,10 @@ class Scheme:
         check: The number of check letters at the end (``frame.Frame``).
         group: The number of strands that share an error-correcting code.
         redundancy: The number of repair strands as a share of the source strands.
-        beams: The numbers of strings that alignment follows, which it tries one after the other.
+        beams: The numbers of strings that alignment follows, which it tries one after the other. In a reversible scheme
+            they are numbers of places (``places``): strands are read one way with the first number, and those that are
+            left are read both ways with the others.
+        reversible: Whether the check letters can be used from both ends of a strand (``frame.Frame``).
 
     Raises:
         SchemeError: A field is out of range.
@@ -73,6 +78,7 @@ class Scheme:
     group: int = 64
     redundancy: float | int = 0.1
     beams: tuple[int, ...] = (64, 512)
+    reversible: bool = False
 
     def __post_init__(self) -> None:
         counts = {len(times) for b, row in enumerate(self.table.times) for a, times in enumerate(row) if a != b}
@@ -96,8 +102,9 @@ class Scheme:
             raise SchemeError(f"scheme {self.name}: a time of {self.table.longest} units; at most {LONGEST_TIME}")
         if self.splitting and min(self.splitting) < 1:
             raise SchemeError(f"scheme {self.name}: splitting {self.splitting}: give two whole numbers [p, q], or null")
-        if not self.beams or min(self.beams) < 1:
-            raise SchemeError(f"scheme {self.name}: beams {self.beams}: give at least one, each at least 1")
+        least = LEAST_PLACES if self.reversible else 1
+        if not self.beams or min(self.beams) < least:
+            raise SchemeError(f"scheme {self.name}: beams {self.beams}: give at least one, each at least {least}")
         channel.pmf_table(self.law, self.table)
 
     @property
@@ -113,7 +120,7 @@ class Scheme:
     @cached_property
     def frame(self) -> Frame:
         """The layout of a strand."""
-        return Frame(self.data, self.spacing, trits(self.parity), self.index, self.check)
+        return Frame(self.data, self.spacing, trits(self.parity), self.index, self.check, self.reversible)
 
     @property
     def strand_time(self) -> float:
@@ -152,6 +159,7 @@ def from_json(text: str, origin: str = "scheme") -> Scheme:
         fields = json.loads(text)
         if fields.pop("format", None) != "helix_jax timing scheme 1":
             raise SchemeError(f"{origin}: not a timing scheme of format 1, which `helix-jax timing design` writes")
+        fields = {name: getattr(Scheme, name) for name in LATER} | fields
         wrong = sorted(fields.keys() ^ {field.name for field in dataclasses.fields(Scheme)})
         if wrong:
             raise SchemeError(f"{origin}: fields missing from it, or unknown: {', '.join(wrong)}")
@@ -164,6 +172,8 @@ def from_json(text: str, origin: str = "scheme") -> Scheme:
         for field in ("copies", "duration", "data", "spacing", "parity", "index", "check", "group"):
             fields[field] = _whole(fields[field], f"{origin}: {field}")
         fields["beams"] = tuple(_whole(beam, f"{origin}: one of beams") for beam in fields["beams"])
+        if not isinstance(fields["reversible"], bool):
+            raise SchemeError(f"{origin}: reversible is {fields['reversible']!r}: give true or false")
         splitting = tuple(_whole(n, f"{origin}: one of splitting") for n in fields["splitting"] or ())
         if len(splitting) not in (0, 2):
             raise SchemeError(f"{origin}: splitting {fields['splitting']!r}: give two whole numbers [p, q], or null")
