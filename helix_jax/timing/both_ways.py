@@ -22,6 +22,7 @@ from helix_jax.timing.beam import Copies
 from helix_jax.timing.places import KEPT, KEPT_STRINGS, STRINGS, Places, Round
 from helix_jax.timing.window import LEAST, NOTHING, PAD, Model, cut, log_remainders, pad_reads
 
+_STRIDE = 2  # rounds from one meeting to the next
 _FARTHEST = 30.0  # bounds the logarithm of the weight of a position at which two strings meet
 
 Arrayish = Array | np.ndarray
@@ -97,18 +98,19 @@ def both_ways(
     weight = jnp.pad(_weight(model, reads, mirrored, lengths), ((0, 0), (window, 2 * window)))
     whole = int((layout.kinds != frame.END).sum())  # after these rounds, both ends know the whole state
     meet = functools.partial(_meet, lengths=lengths, weight=weight)
-    pairs = jax.tree.map(lambda part: part[:whole], (fore, back))
+    pairs = jax.tree.map(lambda part: part[:whole:_STRIDE], (fore, back))
     score, pair, free = lax.scan(lambda _, pair: (None, meet(*pair)), None, pairs)[1]
-    at = lax.argmax(score, 0, jnp.int32)
-    first, second = pair[at] // (KEPT * KEPT_STRINGS), pair[at] % (KEPT * KEPT_STRINGS)
+    best = lax.argmax(score, 0, jnp.int32)
+    at = best * _STRIDE
+    first, second = jnp.divmod(pair[best], min(KEPT, count) * KEPT_STRINGS)
     levels = model.emission.shape[2]
     number = jnp.arange(layout.rounds, dtype=jnp.int32)
     begin = _back(left, _number(first), at)
     end, last = _on(right, _number(second), at)
     letters = jnp.where(number <= at, begin // levels, jnp.append(end // levels, last))
     level = jnp.where(number <= at, begin % levels, jnp.append(jnp.zeros_like(end[:1]), end % levels))
-    found = score[at] > NOTHING / 2
-    score = jnp.where(found, score[at], jnp.float32(NOTHING))
+    found = score[best] > NOTHING / 2
+    score = jnp.where(found, score[best], jnp.float32(NOTHING))
     return letters, level, score, jnp.where(found, jnp.maximum(free.max() - score, 0.0), jnp.float32(jnp.inf))
 
 
@@ -148,7 +150,7 @@ def _weight(model, reads, mirrored, lengths):
 def _meet(fore: Places, back: Places, *, lengths, weight):
     """Return the best pair of strings that meet after a round: (score, its number, score without the states)."""
     window, present = fore.forward.shape[-1], lengths > 0
-    opposite = (lengths - fore.offset - back.offset)[:, None] - jnp.arange(window, dtype=jnp.int32)
+    opposite = (lengths - fore.offset - back.offset)[:, None] - jnp.arange(window, dtype=jnp.int32)[None]
     inside = (opposite >= 0) & (opposite < window)
     mirror = jnp.take_along_axis(back.forward, jnp.clip(opposite, 0, window - 1)[:, None], 2)
     mirror = jnp.where(inside[:, None], mirror, 0.0) * jax.vmap(cut, (0, 0, None))(weight, fore.offset, window)[:, None]

@@ -79,7 +79,7 @@ class Trace(NamedTuple):
 
 def start(copies: int, places: int, window: int, letters: int, state: int) -> Places:
     """Return the strings before the first step: one for each of so many last letters, all of the same state."""
-    first = (jnp.arange(places, dtype=jnp.int32)[:, None] < letters) & (jnp.arange(STRINGS, dtype=jnp.int32) == 0)
+    first = (jnp.arange(places, dtype=jnp.int32)[:, None] < letters) & (jnp.arange(STRINGS, dtype=jnp.int32) == 0)[None]
     return Places(
         forward=jnp.zeros((copies, places, window), jnp.float32).at[..., 0].set(1.0),
         letter=jnp.arange(places, dtype=jnp.int32) % letters,
@@ -170,14 +170,15 @@ def _reach(model, bases, rest, longest):
     rest = jnp.pad(rest, ((0, 0), (0, longest)))
     likelihood, runs = jnp.ones_like(match[..., :window]), []
     for run in range(longest + 1):
-        runs.append(likelihood * jnp.exp(jnp.clip(rest[:, run : run + window] - rest[:, :window], -60, 60)))
+        worth = jnp.exp(jnp.clip(rest[:, run : run + window] - rest[:, :window], -60, 60))
+        runs.append(likelihood * worth[None])
         likelihood = likelihood * match[..., run : run + window]
     return jnp.stack(runs).transpose(2, 1, 0, 3)
 
 
 def _allowed(places, each, bits, backwards):
     """Return the mask of the letters that may come next, by the check letters: bool[places, strings, 4]."""
-    four, last = jnp.arange(4, dtype=jnp.int32), places.letter[:, None, None]
+    four, last = jnp.arange(4, dtype=jnp.int32)[None, None], places.letter[:, None, None]
     if backwards:  # the last letter is held against the state before it, after each letter that may be before it
         before = reversible.undo(places.state, jnp.broadcast_to(places.letter[:, None], places.state.shape), bits)
         return (each.kind != frame.CHECK) | ((four + 1 + reversible.digit(before)[..., None]) % 4 == last)

@@ -19,7 +19,7 @@ _BATCH = 4096  # strands per call of the frame
 _ALIGNED = 8  # strands per call and device of the alignment
 _MOST_COPIES = 2  # multiple of the copies that the scheme expects; the decoder ignores further copies
 _DOUBT = (8.0, 0.5)  # largest doubt with which an alignment is accepted: nats, and nats for each check letter
-_MEETING_DOUBT = 12.0  # the same in nats where strings meet from both ends
+_MEETING_DOUBT = 20.0  # the same in nats where strings meet from both ends
 
 Progress = Callable[[str, int, int], None] | None
 Reads = Sequence[UInt8[np.ndarray, " _"]]

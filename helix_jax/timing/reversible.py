@@ -18,7 +18,7 @@ Arrayish = Array | np.ndarray
 def absorb(
     state: UInt32[Arrayish, "*strings"], letter: Integer[Arrayish, "*strings"], bits: int
 ) -> UInt32[Arrayish, "*strings"]:
-    """Return the state of ``bits`` bits (2 to 32) after one more letter."""
+    """Return the state of ``bits`` bits (3 to 32) after one more letter."""
     state = (state ^ (letter.astype(jnp.uint32) + 1)) * jnp.uint32(_FACTOR) & jnp.uint32((1 << bits) - 1)
     return state ^ (state >> _shift(bits))
 
