@@ -320,10 +320,10 @@ POISSON_SCHEME = Scheme(
     name="poisson", law=channel.Poisson.uniform(2.0), table=TimeTable.uniform((1, 2, 4)), copies=20, delta=0.005,
     duration=1280, data=1028, spacing=256, parity=57, index=6, check=6, redundancy=0.01, beams=(16, 128),
 )  # fmt: skip
-# The channel of the talk with more times: three for each transition, chosen with levels in doubt in view, and half as
-# many check letters, which alignment reads from both ends.
+# The channel of the talk with three times for each transition, which docs/timing.md compares with others, and check
+# letters that are read from both ends.
 TALK_FAST_SCHEME = Scheme(
     name="talk-fast", law=channel.TALK_LAW, table=_three_times(TALK), copies=5, delta=0.05, duration=472, data=375,
-    spacing=8, parity=38, index=5, check=11, redundancy=0.1, beams=(128, 192), reversible=True,
+    spacing=8, parity=59, index=5, check=11, redundancy=0.1, beams=(128, 192), reversible=True,
 )  # fmt: skip
 NAMED = {scheme.name: scheme for scheme in (TALK_SCHEME, POISSON_SCHEME, TALK_FAST_SCHEME)}
