@@ -303,12 +303,6 @@ def _rounds(table, duration, overhead):
     return best
 
 
-def _three_times(table):
-    """Return the times {1,2,3}, {1,2,4} and {1,3,6} in place of {1,2}, {1,3} and {1,4}."""
-    longer = {(): (), (1, 2): (1, 2, 3), (1, 3): (1, 2, 4), (1, 4): (1, 3, 6)}
-    return TimeTable(tuple(tuple(longer[times] for times in row) for row in table.times))
-
-
 # The talk's slide, with a layout for five copies that lose a fifth of their runs each.
 TALK_SCHEME = Scheme(
     name="talk", law=channel.TALK_LAW, table=TALK, copies=5, delta=0.02, duration=236, data=201, spacing=8, parity=14,
@@ -320,10 +314,4 @@ POISSON_SCHEME = Scheme(
     name="poisson", law=channel.Poisson.uniform(2.0), table=TimeTable.uniform((1, 2, 4)), copies=20, delta=0.005,
     duration=1280, data=1028, spacing=256, parity=57, index=6, check=6, redundancy=0.01, beams=(16, 128),
 )  # fmt: skip
-# The channel of the talk with three times for each transition, which docs/timing.md compares with others, and check
-# letters that are read from both ends.
-TALK_FAST_SCHEME = Scheme(
-    name="talk-fast", law=channel.TALK_LAW, table=_three_times(TALK), copies=5, delta=0.05, duration=472, data=375,
-    spacing=8, parity=59, index=5, check=11, redundancy=0.1, beams=(128, 192), reversible=True,
-)  # fmt: skip
-NAMED = {scheme.name: scheme for scheme in (TALK_SCHEME, POISSON_SCHEME, TALK_FAST_SCHEME)}
+NAMED = {scheme.name: scheme for scheme in (TALK_SCHEME, POISSON_SCHEME)}

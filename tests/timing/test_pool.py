@@ -219,6 +219,16 @@ def test_packets_hold_whole_multiples():
         station.plan(300, "raw", 16)
 
 
+def test_a_reversible_scheme_is_read_back_and_has_a_digest_of_its_own():
+    scheme = dataclasses.replace(SCHEME, name="both ways", reversible=True, beams=(8, 24))
+    plan = encode(content(120), scheme)
+    reads = shuffled(copies_of(plan))
+    assert decode(reads, scheme)[0] == content(120)
+    assert timing.digest(scheme) != timing.digest(dataclasses.replace(scheme, reversible=False))
+    with pytest.raises(DecodeError):
+        decode(reads, SCHEME)
+
+
 @SCHEMES
 @pytest.mark.parametrize("size", [0, 300])
 def test_no_pool_takes_longer_than_its_cost(scheme, size):
