@@ -39,7 +39,8 @@ _AGREED = ("table", "duration", "data", "spacing", "parity", "splitting", "index
 
 def digest(scheme: Scheme) -> bytes:
     """Return a hash of what the writer and the reader must agree on, which the header states."""
-    later = ("version", "span") if scheme.version > 1 else ()  # what version 1 hashes is the same in every release
+    # what version 1 hashes is the same in every release
+    later = ("version", "span", "reversible") if scheme.version > 1 else ()
     agreed = {field: str(getattr(scheme, field)) for field in _AGREED + later}
     return hashlib.sha256(repr(agreed).encode()).digest()
 

@@ -10,6 +10,9 @@ these rounds are written for the shortest time of their transition. The base bef
 The hash makes the letters a tree code: where copies have lost runs, a decoder that follows several strings of letters
 (``alignment``) drops the wrong ones at the next check letter. The hash guards against accidents and has no key.
 
+In a ``reversible`` layout, the hash is that of ``reversible``, and the letters at the end write out its last state, the
+lowest base-3 digit first, instead of checking it. A decoder can then use the check letters from either end.
+
 A check letter stands between two letters of the path, so the data letter after it may equal it. In that case, the
 letter that the path had before the check is written instead (this letter cannot follow in the path), and the reader
 reverses the exchange. The same rule holds one data round later, whose letter may equal the one that was written
@@ -27,10 +30,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Int32, Integer, UInt8, UInt32
 
 from helix_jax.errors import HelixError
+from helix_jax.timing import reversible
 
-DATA, DIGIT, CHECK = range(3)  # the kinds of rounds
+DATA, DIGIT, CHECK, END = range(4)  # the kinds of rounds
 HASH_START = 0x811C9DC5  # 32-bit FNV-1a, which absorbs one letter per round and is mixed when it is read
 _HASH_FACTOR = 0x01000193
+MOST_ENDS = 20  # 3^20 fits 32 bits
 
 Arrayish = Array | np.ndarray
 
@@ -49,6 +54,7 @@ class Frame:
         parity: The parity letters.
         index: The letters of the index.
         check: The check letters at the end.
+        reversible: Whether the hash can be undone; the letters at the end then write out its state.
 
     Raises:
         FrameError: A number is too small.
@@ -59,19 +65,38 @@ class Frame:
     parity: int
     index: int
     check: int
+    reversible: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("data", 1), ("spacing", 1), ("parity", 0), ("index", 1), ("check", 1)):
             value = getattr(self, name)
             if value < least:
                 raise FrameError(f"strand layout: {name} is {value}; give a whole number, at least {least}")
+        if self.reversible and not 2 <= self.check <= MOST_ENDS:
+            raise FrameError(f"strand layout: check is {self.check}; give 2 to {MOST_ENDS} where it is reversible")
 
     @cached_property
     def kinds(self) -> Int32[np.ndarray, " rounds"]:
         """The kind of each round."""
         spaced = [DATA, *(kind for j in range(1, self.data) for kind in ([CHECK] * (j % self.spacing == 0) + [DATA]))]
-        tail = [DIGIT] * (self.parity + self.index) + [CHECK] * self.check
+        tail = [DIGIT] * (self.parity + self.index) + [END if self.reversible else CHECK] * self.check
         return np.array(spaced + tail, np.int32)
+
+    @property
+    def state_bits(self) -> int:
+        """The number of bits of a state that the letters at the end can write out."""
+        return (3**self.check).bit_length() - 1
+
+    @property
+    def first_state(self) -> int:
+        """The state of the hash before the first letter."""
+        return reversible.START & (1 << self.state_bits) - 1 if self.reversible else HASH_START
+
+    @cached_property
+    def places(self) -> UInt32[np.ndarray, " rounds"]:
+        """The worth of the base-3 digit that each round of kind ``END`` writes; 1 in all others."""
+        number = np.cumsum(self.kinds == END) - 1
+        return np.where(self.kinds == END, 3 ** np.maximum(number, 0), 1).astype(np.uint32)
 
     @property
     def rounds(self) -> int:
@@ -99,6 +124,13 @@ def demanded(state: UInt32[Arrayish, "*strings"], before: Int32[Arrayish, "*stri
     state = (state ^ (state >> 15)) * jnp.uint32(0x2C1B3C6D)
     state = (state ^ (state >> 12)) * jnp.uint32(0x297A2D39)
     return (before + 1 + ((state >> 8) % jnp.uint32(3)).astype(jnp.int32)) % 4
+
+
+def end_digit(
+    state: UInt32[Arrayish, "*strings"], place: UInt32[Arrayish, "*ones"] | np.uint32
+) -> Int32[Arrayish, "*strings"]:
+    """Return the base-3 digit of the state that a round of kind ``END`` writes, by the worth of that digit."""
+    return (state // place % 3).astype(jnp.int32)
 
 
 def _contents(frame):
@@ -132,13 +164,23 @@ def write(
     def assemble(letters, levels, digits):
         def step(carry, item):
             before, in_path, state = carry
-            kind, letter, digit = item
+            kind, letter, digit, place = item
             written = jnp.where(letter == before, in_path, letter)
-            chosen = jnp.stack([written, (before + 1 + digit) % 4, demanded(state, before)])[kind]
-            return (chosen, jnp.where(kind == DATA, letter, in_path), absorb(state, chosen)), chosen
+            choices = [written, (before + 1 + digit) % 4]
+            if frame.reversible:
+                choices += [(before + 1 + step) % 4 for step in (reversible.digit(state), end_digit(state, place))]
+                chosen = jnp.stack(choices)[kind]
+                state = jnp.where(kind == END, state, reversible.absorb(state, chosen, frame.state_bits))
+            else:
+                chosen = jnp.stack([*choices, demanded(state, before)])[kind]
+                state = absorb(state, chosen)
+            return (chosen, jnp.where(kind == DATA, letter, in_path), state), chosen
 
-        start = (jnp.int32(0), jnp.int32(0), jnp.uint32(HASH_START))
-        items = (jnp.asarray(frame.kinds), letters.astype(jnp.int32)[data], digits.astype(jnp.int32)[digit])
+        start = (jnp.int32(0), jnp.int32(0), jnp.uint32(frame.first_state))
+        items = (
+            jnp.asarray(frame.kinds), letters.astype(jnp.int32)[data], digits.astype(jnp.int32)[digit],
+            jnp.asarray(frame.places),
+        )  # fmt: skip
         strand = lax.scan(step, start, items)[1]
         return strand.astype(jnp.uint8), jnp.where(jnp.asarray(frame.kinds) == DATA, levels[data], 0)
 

@@ -1,5 +1,6 @@
 """Reads -> strands of the timing channel: clusters of copies, their alignment, and the likelihoods of the levels."""
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ from jaxtyping import Float32, Int, UInt8
 
 from helix_jax import parallel
 from helix_jax.errors import DecodeError
-from helix_jax.timing import alignment, clustering, frame
+from helix_jax.timing import alignment, both_ways, clustering, frame
 from helix_jax.timing.scheme import Scheme
 
 _BATCH = 4096  # strands per call of the frame
 _ALIGNED = 8  # strands per call and device of the alignment
 _MOST_COPIES = 2  # multiple of the copies that the scheme expects; the decoder ignores further copies
 _DOUBT = (8.0, 0.5)  # largest doubt with which an alignment is accepted: nats, and nats for each check letter
+_MEETING_DOUBT = 20.0  # the same in nats where strings meet from both ends
 
 Progress = Callable[[str, int, int], None] | None
 Reads = Sequence[UInt8[np.ndarray, " _"]]
@@ -91,6 +93,25 @@ def _align_batch(known, copies, lengths, *, layout, beam, window):
     return lax.map(align, (copies, lengths))
 
 
+def _one_way_batch(known, copies, lengths, *, layout, beam, window):
+    align = functools.partial(both_ways.one_way, known, layout=layout, count=beam, window=window)
+    return jax.vmap(align)(copies, lengths)
+
+
+def _both_ways_batch(known, copies, lengths, *, layout, beam, window):
+    align = functools.partial(both_ways.both_ways, known, layout=layout, count=beam, window=window)
+    return jax.vmap(align)(copies, lengths)
+
+
+def _searches(scheme):
+    """Return what the alignment tries one after the other, as (function, beam, largest doubt)."""
+    if scheme.reversible:
+        first, *others = scheme.beams
+        return [(_one_way_batch, first, 0.0), *((_both_ways_batch, beam, _MEETING_DOUBT) for beam in others)]
+    most = _DOUBT[0] + _DOUBT[1] * np.count_nonzero(scheme.frame.kinds == frame.CHECK)
+    return [(_align_batch, beam, most) for beam in scheme.beams]
+
+
 def _soften_batch(known, letters, levels, copies, lengths, *, layout, window):
     def soften(strand):
         return alignment.soft_levels(known, *strand, layout=layout, window=window)[0]
@@ -118,13 +139,12 @@ def _align(scheme, copies, lengths, step):
     shape = (len(copies), layout.rounds)
     letters, levels = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     doubt = np.full(len(copies), np.inf, np.float32)
-    most = _DOUBT[0] + _DOUBT[1] * (layout.kinds == frame.CHECK).sum()
-    for beam in scheme.beams:
+    for search, beam, most in _searches(scheme):
         todo = np.flatnonzero(np.isinf(doubt))
         if not len(todo):
             break
         aligned = parallel.map_batches(
-            _align_batch,
+            search,
             known,
             copies[todo],
             lengths[todo],

@@ -25,7 +25,8 @@ MOST_COPIES = 255
 LONGEST_TIME = 255  # in the schedule, a time is one byte
 LONGEST_DURATION = 4096  # keeps the tables of the coder small
 MOST_LOSS = 0.5
-LATER = ("version", "loss", "span")  # fields that files of earlier releases lack, and files of version 1 still do
+LEAST_PLACES = 4  # a strand ends in any of four letters
+LATER = ("version", "loss", "span", "reversible")  # fields that files of earlier releases and of version 1 lack
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
 
 
@@ -53,10 +54,13 @@ class Scheme:
         check: The number of check letters at the end (``frame.Frame``).
         group: The number of strands that share an error-correcting code.
         redundancy: The number of repair strands as a share of the source strands; for version 1.
-        beams: The numbers of strings that alignment follows, which it tries one after the other.
+        beams: The numbers of strings that alignment follows, which it tries one after the other. In a reversible scheme
+            they are numbers of places (``places``): strands are read one way with the first number, and those that are
+            left are read both ways with the others.
         version: How the pool is protected (``arrangement``).
         loss: The probability that a strand is not read, for which version 2 plans the repair strands.
         span: The number of strands that a parity check of version 2 sees (``local``).
+        reversible: Whether the check letters can be used from both ends of a strand (``frame.Frame``); for version 2.
 
     Raises:
         SchemeError: A field is out of range.
@@ -82,6 +86,7 @@ class Scheme:
     version: int = 1
     loss: float | int = 0.0
     span: int = 4
+    reversible: bool = False
 
     def __post_init__(self) -> None:
         counts = {len(times) for b, row in enumerate(self.table.times) for a, times in enumerate(row) if a != b}
@@ -106,8 +111,11 @@ class Scheme:
             raise SchemeError(f"scheme {self.name}: a time of {self.table.longest} units; at most {LONGEST_TIME}")
         if self.splitting and min(self.splitting) < 1:
             raise SchemeError(f"scheme {self.name}: splitting {self.splitting}: give two whole numbers [p, q], or null")
-        if not self.beams or min(self.beams) < 1:
-            raise SchemeError(f"scheme {self.name}: beams {self.beams}: give at least one, each at least 1")
+        if self.reversible and self.version < 2:
+            raise SchemeError(f"scheme {self.name}: reversible is for schemes of version 2: give version 2, or false")
+        least = LEAST_PLACES if self.reversible else 1
+        if not self.beams or min(self.beams) < least:
+            raise SchemeError(f"scheme {self.name}: beams {self.beams}: give at least one, each at least {least}")
         channel.pmf_table(self.law, self.table)
 
     @property
@@ -123,7 +131,7 @@ class Scheme:
     @cached_property
     def frame(self) -> Frame:
         """The layout of a strand."""
-        return Frame(self.data, self.spacing, trits(self.parity), self.index, self.check)
+        return Frame(self.data, self.spacing, trits(self.parity), self.index, self.check, self.reversible)
 
     @property
     def strand_time(self) -> float:
@@ -176,6 +184,8 @@ def from_json(text: str, origin: str = "scheme") -> Scheme:
         for field in ("copies", "duration", "data", "spacing", "parity", "index", "check", "group", "version", "span"):
             fields[field] = _whole(fields[field], f"{origin}: {field}")
         fields["beams"] = tuple(_whole(beam, f"{origin}: one of beams") for beam in fields["beams"])
+        if not isinstance(fields["reversible"], bool):
+            raise SchemeError(f"{origin}: reversible is {fields['reversible']!r}: give true or false")
         splitting = tuple(_whole(n, f"{origin}: one of splitting") for n in fields["splitting"] or ())
         if len(splitting) not in (0, 2):
             raise SchemeError(f"{origin}: splitting {fields['splitting']!r}: give two whole numbers [p, q], or null")

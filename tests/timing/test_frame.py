@@ -1,5 +1,6 @@
 """Layout of a strand: lawful, invertible, bit for bit that of a plain twin written from the docstring."""
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -12,14 +13,22 @@ from hypothesis import strategies as st
 
 from helix_jax import parallel
 from helix_jax.timing import frame
-from helix_jax.timing.frame import CHECK, DATA, DIGIT, Frame, FrameError
+from helix_jax.timing.frame import CHECK, DATA, DIGIT, END, Frame, FrameError
 
 TALK_LIKE = Frame(201, 12, 6, 8, 8)
 # first 16 hex digits of SHA-256 of letters, then levels: a difference here means that old strands cannot be read
 GOLDEN = "8e6e9e929931952f"
 
+REVERSIBLE_GOLDEN = "d412910c4e831109"
+
 layouts = st.builds(
-    Frame, st.integers(1, 40), st.integers(1, 15), st.integers(0, 5), st.integers(1, 5), st.integers(1, 6)
+    Frame,
+    st.integers(1, 40),
+    st.integers(1, 15),
+    st.integers(0, 5),
+    st.integers(1, 5),
+    st.integers(2, 6),
+    reversible=st.booleans(),
 )
 
 
@@ -53,6 +62,23 @@ def twin_check_letter(strand):
     return ((strand[-1] if strand else 0) + 1 + (state >> 8) % 3) % 4
 
 
+def twin_state(layout, strand):
+    """The state of the reversible hash after some letters."""
+    bits = int(np.log2(3**layout.check))
+    state = 2166136261 % 2**bits
+    for letter in strand:
+        state = (state ^ (letter + 1)) * 0x01001D35 % 2**bits
+        state ^= state >> (bits + 1) // 2
+    return state
+
+
+def twin_reversible_letter(layout, strand):
+    state = twin_state(layout, strand)
+    state = (state ^ state >> 5) * 0x2C1B3C6D % 2**32
+    state = (state ^ state >> 12) * 0x297A2D39 % 2**32
+    return ((strand[-1] if strand else 0) + 1 + (state >> 8) % 3) % 4
+
+
 def twin_write(layout, letters, levels, digits):
     """One strand as lists of letters, levels and kinds."""
     strand, times, kinds = [], [], []
@@ -67,12 +93,16 @@ def twin_write(layout, letters, levels, digits):
 
     for j, (letter, level) in enumerate(zip(letters, levels, strict=True)):
         if j and j % layout.spacing == 0:
-            append(twin_check_letter(strand), 0, CHECK)
+            append(twin_reversible_letter(layout, strand) if layout.reversible else twin_check_letter(strand), 0, CHECK)
         append(letters[j - 1] if letter == last() else letter, level, DATA)
     for digit in digits:
         append((last() + 1 + digit) % 4, 0, DIGIT)
-    for _ in range(layout.check):
-        append(twin_check_letter(strand), 0, CHECK)
+    state = twin_state(layout, strand)
+    for place in range(layout.check):
+        if layout.reversible:
+            append((last() + 1 + state // 3**place % 3) % 4, 0, END)
+        else:
+            append(twin_check_letter(strand), 0, CHECK)
     return strand, times, kinds
 
 
@@ -93,7 +123,16 @@ def assert_as_twin(layout, seed):
         np.testing.assert_array_equal(part, known)
 
 
-@pytest.mark.parametrize("layout", [TALK_LIKE, Frame(1, 1, 0, 1, 1), Frame(30, 1, 3, 2, 4), Frame(24, 12, 0, 1, 2)])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        TALK_LIKE,
+        Frame(1, 1, 0, 1, 1),
+        Frame(30, 1, 3, 2, 4),
+        Frame(24, 12, 0, 1, 2),
+        Frame(60, 10, 3, 2, 11, reversible=True),
+    ],
+)
 def test_strands_are_those_of_the_twin_and_come_back(layout):
     assert_as_twin(layout, seed=layout.rounds)
 
@@ -104,11 +143,12 @@ def test_any_layout(layout, seed):
     assert_as_twin(layout, seed)
 
 
-def test_golden():
-    digest = hashlib.sha256()
-    for part in jitted(TALK_LIKE)[0](*parts_by_formula(TALK_LIKE)):
+@pytest.mark.parametrize(("reversible", "golden"), [(False, GOLDEN), (True, REVERSIBLE_GOLDEN)])
+def test_golden(reversible, golden):
+    layout, digest = dataclasses.replace(TALK_LIKE, reversible=reversible), hashlib.sha256()
+    for part in jitted(layout)[0](*parts_by_formula(layout)):
         digest.update(np.asarray(part).tobytes())
-    assert digest.hexdigest()[:16] == GOLDEN
+    assert digest.hexdigest()[:16] == golden
 
 
 def parts_by_formula(layout, count=8):
@@ -215,6 +255,17 @@ def test_bad_layouts_are_refused_by_name(name):
     else:
         with pytest.raises(FrameError, match=f"{name} is 0; give a whole number, at least 1"):
             Frame(**good | {name: 0})
+
+
+def test_a_reversible_layout_writes_its_whole_state():
+    for check in range(2, frame.MOST_ENDS + 1):
+        layout = Frame(10, 5, 2, 3, check, reversible=True)
+        assert 2**layout.state_bits <= 3**check < 2 ** (layout.state_bits + 1)
+        assert layout.first_state < 2**layout.state_bits
+        assert layout.places[layout.kinds == END].tolist() == [3**place for place in range(check)]
+    for check in (1, frame.MOST_ENDS + 1):
+        with pytest.raises(FrameError, match=f"check is {check}; give 2 to"):
+            Frame(10, 5, 2, 3, check, reversible=True)
 
 
 # ---- bits and base-3 digits ------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from helix_jax import packing
 from helix_jax.config import CodecConfig, StrandConfig, Survival
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header, layouts
-from helix_jax.timing import channel, ecc, frame, paths
+from helix_jax.timing import arrangement, channel, ecc, frame, paths
 from helix_jax.timing import pool as timing
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import Scheme
@@ -217,6 +217,16 @@ def test_packets_hold_whole_multiples():
     assert [station.plan(300, "raw", multiple).symbol_bytes for multiple in (1, 2, 4, 15)] == [15, 14, 12, 15]
     with pytest.raises(HelixError, match="room for 15 bytes, and whole tokens take 16"):
         station.plan(300, "raw", 16)
+
+
+def test_a_reversible_scheme_is_read_back_and_has_a_digest_of_its_own():
+    scheme = dataclasses.replace(SCHEME, name="both ways", version=2, loss=0.05, reversible=True, beams=(8, 24))
+    plan = encode(content(120), scheme)
+    reads = shuffled(copies_of(plan))
+    assert decode(reads, scheme)[0] == content(120)
+    assert arrangement.digest(scheme) != arrangement.digest(dataclasses.replace(scheme, reversible=False))
+    with pytest.raises(DecodeError):
+        decode(reads, SCHEME)
 
 
 @SCHEMES

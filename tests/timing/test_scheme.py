@@ -55,7 +55,15 @@ def test_the_talks_scheme_is_the_slides():
 def test_file_there_and_back(tmp_path, law, splitting):
     table = TimeTable.uniform((1, 2, 4))
     wanted = dataclasses.replace(
-        TALK_SCHEME, name="mine \u00b5", law=law, table=table, splitting=splitting, overhead=1.5, beams=(3,)
+        TALK_SCHEME,
+        name="mine \u00b5",
+        law=law,
+        table=table,
+        splitting=splitting,
+        overhead=1.5,
+        beams=(5,),
+        version=2,
+        reversible=splitting is None,
     )
     scheme.write(tmp_path / "a.json", wanted)
     found = scheme.named(str(tmp_path / "a.json"))
@@ -111,6 +119,9 @@ def test_file_there_and_back(tmp_path, law, splitting):
         (edited(group=0), "group is 0"),
         (edited(redundancy=-0.1), "redundancy is -0.1"),
         (edited(beams=[]), "beams"),
+        (edited(beams=[3], reversible=True, version=2), "beams .3,.: give at least one, each at least 4"),
+        (edited(reversible=True), "reversible is for schemes of version 2"),
+        (edited(reversible=1), "reversible is 1"),
         (edited(beams=[64, 0]), "beams"),
         (edited(beams=[1.5]), "beams"),
         (edited(beams=64), "not a timing scheme"),
