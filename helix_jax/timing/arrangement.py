@@ -90,9 +90,8 @@ def plan(
         layout = dataclasses.replace(layouts.wide(width, parts, bool(sections)), reed_solomon=True)
         if not sections:
             layout = _with_front(scheme, layout, size, mode, redundancy, least)
-    layout = numbered(scheme, layout)
     check_index(scheme, layout, size)
-    return layout
+    return numbered(scheme, layout)
 
 
 def _with_front(scheme, layout, size, mode, redundancy, least):
