@@ -207,10 +207,11 @@ def test_portions_change_nothing(primers, monkeypatch):
         codec.unpack(many, primers=primers)
 
 
-def test_a_portion_is_taken_in_slices(pool, monkeypatch):
+def test_a_portion_is_taken_in_slices(monkeypatch):
     """However many reads a portion has, few of them are in memory at once, and those of known strands go again."""
-    monkeypatch.setattr(portions, "FIRST", 400)
-    rows, sizes, plain = reads_of(pool.strands[: len(pool.strands) * 2 // 3], 40), [], trimming.cut
+    monkeypatch.setattr(portions, "FIRST", 100)
+    strands = packed(BLOB[:150]).strands
+    rows, sizes, plain = reads_of(strands[: len(strands) * 2 // 3], 16), [], trimming.cut
 
     def watched(*args, **options):
         fresh, tally = plain(*args, **options)
