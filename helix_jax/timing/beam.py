@@ -259,12 +259,23 @@ def close(strings: Strings, lengths: Int32[Arrayish, " N"], present: Bool[Arrayi
         lengths: The lengths of the copies.
         present: The mask of the copies that exist.
     """
-    end = lengths - strings.offset
-    positions = jnp.arange(strings.forward.shape[-1], dtype=jnp.int32)
-    mass = jnp.where(positions[None, None] == end[:, None, None], strings.forward, 0.0).sum(-1)
-    arrived = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, LEAST)), NOTHING)
-    score = strings.score + jnp.where(present[:, None], arrived, 0.0).sum(0)
-    return score + jnp.where(present.any(), 0.0, jnp.float32(NOTHING))
+    return strings.score + arrived(strings.forward, lengths - strings.offset, present)
+
+
+def arrived(
+    forward: Float32[Array, "N beam W"], end: Int32[Arrayish, " N"], present: Bool[Arrayish, " N"]
+) -> Float32[Array, " beam"]:
+    """Return the log probability that all copies end where they do, ``NOTHING`` or less where that is impossible.
+
+    Args:
+        forward: The forward probabilities of each copy by its position in the window.
+        end: The position in the window at which each copy ends.
+        present: The mask of the copies that exist.
+    """
+    positions = jnp.arange(forward.shape[-1], dtype=jnp.int32)
+    mass = jnp.where(positions[None, None] == end[:, None, None], forward, 0.0).sum(-1)
+    logs = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, LEAST)), NOTHING)
+    return jnp.where(present[:, None], logs, 0.0).sum(0) + jnp.where(present.any(), 0.0, jnp.float32(NOTHING))
 
 
 def trace_back(

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float32, Int32, UInt8
 
 from helix_jax.timing import frame, places
-from helix_jax.timing.beam import Copies
+from helix_jax.timing.beam import Copies, arrived
 from helix_jax.timing.places import KEPT, KEPT_STRINGS, STRINGS, Places, Round
 from helix_jax.timing.window import LEAST, NOTHING, PAD, Model, cut, log_remainders, pad_reads
 
@@ -53,13 +53,7 @@ def one_way(
     """
     reads = pad_reads(reads, lengths)
     last, traces = _follow(model, reads, lengths, layout, count, window, backwards=False)[:2]
-    end = lengths - last.offset
-    positions = jnp.arange(window, dtype=jnp.int32)
-    mass = jnp.where(positions[None, None] == end[:, None, None], last.forward, 0.0).sum(-1)
-    present = lengths > 0
-    arrived = jnp.where(mass > 0, jnp.log(jnp.maximum(mass, LEAST)), NOTHING)
-    arrived = jnp.where(present[:, None], arrived, 0.0).sum(0)
-    score = (last.score + arrived[:, None] + jnp.where(present.any(), 0.0, jnp.float32(NOTHING))).reshape(-1)
+    score = (last.score + arrived(last.forward, lengths - last.offset, lengths > 0)[:, None]).reshape(-1)
     winner = lax.argmax(score, 0, jnp.int32)
     symbols = _back(traces, winner, layout.rounds - 1)
     levels = model.emission.shape[2]
