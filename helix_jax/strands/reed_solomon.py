@@ -50,6 +50,22 @@ class ReedSolomon:
         return filled(rows, np.setdiff1d(np.arange(len(rows)), ids[:sources]).tolist())[:sources], sources
 
 
+def corrected(
+    word: UInt8[np.ndarray, " n"], erased: Sequence[int] | Integer[np.ndarray, " e"], repairs: int
+) -> UInt8[np.ndarray, " n"] | None:
+    """Return a word of a code with so many repair symbols, in which wrong symbols and erased ones are put right.
+
+    The result is None where the errors, twice, and the erased symbols are more than the repair symbols.
+    """
+    if len(erased) > repairs:
+        return None
+    try:
+        coder = reedsolo.RSCodec(repairs, nsize=MOST_EXACT)
+        return np.frombuffer(bytes(coder.decode(word.tobytes(), erase_pos=list(map(int, erased)))[1]), np.uint8)
+    except reedsolo.ReedSolomonError:
+        return None
+
+
 def filled(rows: UInt8[np.ndarray, "packets width"], missing: Sequence[int]) -> UInt8[np.ndarray, "packets width"]:
     """Return all packets of a block in which those that ``missing`` numbers are filled in.
 

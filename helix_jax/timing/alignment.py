@@ -59,12 +59,20 @@ def emissions(law: Law, table: TimeTable) -> Float64[np.ndarray, "4 4 levels run
     return pmf[..., tail > _RARE]
 
 
-def model(law: Law, table: TimeTable, *, overhead: float | int = 0.0, substitution: float | int = 0.0) -> Model:
+def model(
+    law: Law,
+    table: TimeTable,
+    *,
+    costs: TimeTable | None = None,
+    overhead: float | int = 0.0,
+    substitution: float | int = 0.0,
+) -> Model:
     """Make the model of a channel.
 
     Args:
         law: The law of the run lengths.
         table: The time table.
+        costs: What each time counts in the coder, or None for the time itself: it says how frequent each is.
         overhead: The time of a round beside that of its run. With a greater one, writers prefer longer runs.
         substitution: The share of bases that the sequencer misreads, which may be 0.
 
@@ -75,7 +83,7 @@ def model(law: Law, table: TimeTable, *, overhead: float | int = 0.0, substituti
     levels = table.array() > 0
     if substitution:
         pmf = np.where(levels[..., None], np.maximum(pmf, _NOISE), 0.0)
-    chain = capacity.chain(table, overhead=overhead)
+    chain = capacity.chain(costs or table, overhead=overhead)
     letters = np.zeros_like(chain.probability)
     letters[..., 0] = levels[..., 0] / levels[..., 0].sum(axis=1, keepdims=True)
     weight = (chain.stationary[:, None, None] * chain.probability)[..., None] * pmf
@@ -103,7 +111,8 @@ def align(
     layout: frame.Frame,
     beam: int,
     window: int,
-) -> tuple[UInt8[Array, " R"], UInt8[Array, " R"], Float32[Array, ""], Float32[Array, ""]]:
+    tags: Int32[Arrayish, " R"] | None = None,
+) -> tuple[UInt8[Array, " R"], UInt8[Array, " R"], Float32[Array, ""], Float32[Array, ""], Float32[Array, ""]]:
     """Find the letters and levels of one strand from its copies; pure.
 
     Args:
@@ -113,17 +122,64 @@ def align(
         layout: The layout of the strand.
         beam: The number of strings that are followed at once.
         window: The number of positions that are kept of each copy, which is more than the longest run.
+        tags: The tag (``frame.tag``) of the letters up to each round, or -1 where it is not known; None if none is.
 
     Returns:
-        The letters; the levels; the score; and the doubt. The score is the log probability of letters, levels and
+        The letters; the levels; the score; the doubt; and the odds. The score is the log probability of letters, levels and
         copies, or ``NOTHING`` where no string was found that explains all copies, or where there is no copy. The doubt
         says how much likelier other letters were at the positions of the check letters (in nats, summed): it is small
-        for the right string, and large for a wrong one, whose hash demands random letters.
+        for the right string, and large for a wrong one, whose hash demands random letters. The odds are the log
+        probability of the string relative to that of all strings with other letters that are left.
 
     Raises:
         AlignmentError: The beam or the window is too small.
     """
-    levels, longest = model.emission.shape[2], model.emission.shape[3] - 1
+    levels = model.emission.shape[2]
+    start, extend, copies = _begun(model, reads, lengths, beam, window)
+    tags = jnp.full(layout.rounds, -1, jnp.int32) if tags is None else tags
+    last, (parents, symbols) = lax.scan(extend, start, (jnp.asarray(layout.kinds), tags))
+    score = strings.close(last, lengths, copies.present)
+    winner = lax.argmax(score, 0, jnp.int32)
+    strand = strings.trace_back(winner, parents, symbols)
+    others = jnp.where(last.state == last.state[winner], NOTHING, score)
+    odds = score[winner] - jax.nn.logsumexp(others)
+    return strand // levels, strand % levels, jnp.maximum(score[winner], NOTHING), last.doubt[winner], odds
+
+
+def beginnings(
+    model: Model,
+    reads: UInt8[Arrayish, "N L"],
+    lengths: Int32[Arrayish, " N"],
+    *,
+    layout: frame.Frame,
+    beam: int,
+    window: int,
+    rounds: int,
+    count: int,
+) -> UInt8[Array, "count rounds"]:
+    """Find the likeliest strings of letters of the first rounds of a strand, the likeliest one first; pure.
+
+    Args:
+        model: As for ``align``.
+        reads: As for ``align``.
+        lengths: As for ``align``.
+        layout: As for ``align``.
+        beam: As for ``align``.
+        window: As for ``align``.
+        rounds: The number of rounds.
+        count: The number of strings, ``beam`` at most, which need not all differ.
+    """
+    first, steps = _begun(model, reads, lengths, beam, window)[:2]
+    _, (parents, symbols) = lax.scan(
+        steps, first, (jnp.asarray(layout.kinds[:rounds]), jnp.full(rounds, -1, jnp.int32))
+    )
+    numbers = jnp.arange(count, dtype=jnp.int32)
+    return jax.vmap(strings.trace_back, in_axes=(0, None, None))(numbers, parents, symbols) // model.emission.shape[2]
+
+
+def _begun(model, reads, lengths, beam, window):
+    """Return (the empty strings, the step that makes them longer, the copies). Raises AlignmentError."""
+    longest = model.emission.shape[3] - 1
     if beam < 1 or window <= longest:
         raise AlignmentError(f"beam {beam}, window {window}: give at least 1, and {longest + 1} for the longest run")
     padding = (0, 0), (window, 2 * window)
@@ -131,12 +187,7 @@ def align(
     future = jnp.pad(log_remainders(model, reads), padding)
     copies = strings.Copies(jnp.pad(reads, padding, constant_values=PAD), future, lengths > 0)
     extend = functools.partial(strings.extend, model=model, copies=copies)
-    start = strings.start(len(reads), beam, window)
-    last, (parents, symbols) = lax.scan(extend, start, jnp.asarray(layout.kinds))
-    score = strings.close(last, lengths, copies.present)
-    winner = lax.argmax(score, 0, jnp.int32)
-    strand = strings.trace_back(winner, parents, symbols)
-    return strand // levels, strand % levels, jnp.maximum(score[winner], NOTHING), last.doubt[winner]
+    return strings.start(len(reads), beam, window), extend, copies
 
 
 def soft_levels(
@@ -148,6 +199,7 @@ def soft_levels(
     *,
     layout: frame.Frame,
     window: int,
+    sweeps: int = 1,
 ) -> tuple[Float32[Array, "R levels"], Int32[Array, "N R"]]:
     """Return the log-likelihoods of the levels of each round, and its run lengths, given the letters; pure.
 
@@ -161,6 +213,8 @@ def soft_levels(
         lengths: As for ``align``.
         layout: As for ``align``.
         window: As for ``align``.
+        sweeps: In all sweeps but the first, a copy takes the levels of the other rounds as the other copies have them
+            after the sweep before, instead of as found. Levels that are wrong together then do not support each other.
 
     Returns:
         The log-likelihoods, whose mean over the levels that exist is zero, and which are ``NOTHING`` for the others;
@@ -178,11 +232,18 @@ def soft_levels(
     prior = _DOUBT * prior / jnp.maximum(prior.sum(-1, keepdims=True), LEAST)
     weight = prior + (1 - _DOUBT) * jax.nn.one_hot(levels, count, dtype=jnp.float32)
     emission = model.emission[before, letters]  # [R, levels, r + 1]
-    rounds = forward_backward.Round(letters, (weight[..., None] * emission).sum(1), emission)
     reads = pad_reads(reads, lengths)
     future = jnp.pad(log_remainders(model, reads), ((0, 0), (window, 2 * window)))
-    of_copy = functools.partial(forward_backward.of_copy, model, rounds, window=window)
-    log_likelihood, runs = jax.vmap(of_copy)(reads, lengths, future)
+
+    def of_copy(weight, read, length, future):
+        rounds = forward_backward.Round(letters, (weight[..., None] * emission).sum(1), emission)
+        return forward_backward.of_copy(model, rounds, read, length, future, window=window)
+
+    log_likelihood, runs = jax.vmap(of_copy, in_axes=(None, 0, 0, 0))(weight, reads, lengths, future)
+    for _ in range(sweeps - 1):
+        others = log_likelihood.sum(0) - log_likelihood  # [N, R, levels]
+        weight = jax.nn.softmax(jnp.log(jnp.maximum(prior, LEAST)) + others, axis=-1)
+        log_likelihood, runs = jax.vmap(of_copy)(weight, reads, lengths, future)
     return combine(log_likelihood, emission), runs.astype(jnp.int32)
 
 

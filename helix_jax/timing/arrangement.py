@@ -40,7 +40,7 @@ _AGREED = ("table", "duration", "data", "spacing", "parity", "splitting", "index
 def digest(scheme: Scheme) -> bytes:
     """Return a hash of what the writer and the reader must agree on, which the header states."""
     # what version 1 hashes is the same in every release
-    later = ("version", "span", "reversible") if scheme.version > 1 else ()
+    later = ("version", "span", "tags", "shared", "costs") if scheme.version > 1 else ()
     agreed = {field: str(getattr(scheme, field)) for field in _AGREED + later}
     return hashlib.sha256(repr(agreed).encode()).digest()
 

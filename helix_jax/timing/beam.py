@@ -81,19 +81,20 @@ def start(copies: int, beam: int, window: int) -> Strings:
 
 
 def extend(
-    strings: Strings, kind: Int32[Arrayish, ""], *, model: Model, copies: Copies
+    strings: Strings, item: tuple[Int32[Arrayish, ""], Int32[Arrayish, ""]], *, model: Model, copies: Copies
 ) -> tuple[Strings, tuple[Int32[Array, " beam"], Int32[Array, " beam"]]]:
     """Append a letter and a level to the strings: the body of the scan along the strand.
 
     Args:
         strings: The strings.
-        kind: The kind of the round (``frame``).
+        item: The kind of the round (``frame``), and the tag that the letters must have after it, or -1 for any.
         model: The model of the channel.
         copies: The copies.
 
     Returns:
         The longer strings; and of each the number of the string that it continues, and letter * levels + level.
     """
+    kind, tag = item
     levels, longest = model.emission.shape[2], model.emission.shape[3] - 1
     window = strings.forward.shape[-1]
     level_bits = (levels - 1).bit_length()
@@ -115,7 +116,8 @@ def extend(
     forward = advance(forward[:, parent], [tail[:, letter] for tail in tails], emission)
     state = frame.absorb(strings.state[parent], letter)
     late = strings.late[parent] << level_bits & jnp.uint32(memory) | level.astype(jnp.uint32)
-    score = jnp.where(repeated(state, late), NOTHING, jnp.maximum(score, NOTHING))
+    contradicted = (tag >= 0) & (frame.tag(state) != tag)
+    score = jnp.where(repeated(state, late) | contradicted, NOTHING, jnp.maximum(score, NOTHING))
     return Strings(forward, score, letter, state, late, doubt[parent, letter], offset), (
         parent,
         letter * levels + level,

@@ -126,4 +126,4 @@ def code_of(scheme: Scheme, strands: int) -> ecc.Code:
 
 def _prior_llr(scheme):
     """Return the prior log-likelihood ratios of the bits of a level: float32[level bits]."""
-    return ecc.bit_llr(np.log(np.maximum(capacity.chain(scheme.table, overhead=scheme.overhead).level_share, 1e-9)))
+    return ecc.bit_llr(np.log(np.maximum(capacity.chain(scheme.counted, overhead=scheme.overhead).level_share, 1e-9)))

@@ -10,14 +10,19 @@ these rounds are written for the shortest time of their transition. The base bef
 The hash makes the letters a tree code: where copies have lost runs, a decoder that follows several strings of letters
 (``alignment``) drops the wrong ones at the next check letter. The hash guards against accidents and has no key.
 
-In a ``reversible`` layout, the hash is that of ``reversible``, and the letters at the end write out its last state, the
-lowest base-3 digit first, instead of checking it. A decoder can then use the check letters from either end.
+In a layout with the ``index_first``, a strand that is lost half way still says which one it is, and there are check
+letters after every ``spacing`` rounds of all kinds:
+
+    index ... [check] ... data ... data [check] ... data | parity ... [check] ... shared | check check ... check
+
+Some letters of it may be tagged: TAG_BITS bits of the hash, after each of ``tag_rounds``, are not written in the strand
+itself, but protected by a code over all strands (``tags``), of which the strand's ``shared`` digits are a part.
 
 A check letter stands between two letters of the path, so the data letter after it may equal it. In that case, the
 letter that the path had before the check is written instead (this letter cannot follow in the path), and the reader
 reverses the exchange. The same rule holds one data round later, whose letter may equal the one that was written
-instead, and so on. The level is kept as it is. Its time is that of the transition which is written, so all 12
-transitions need the same number of levels.
+instead, and so on, and for the first data round after the index. The level is kept as it is. Its time is that of the
+transition which is written, so all 12 transitions need the same number of levels.
 """
 
 from dataclasses import dataclass
@@ -30,12 +35,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Int32, Integer, UInt8, UInt32
 
 from helix_jax.errors import HelixError
-from helix_jax.timing import reversible
 
-DATA, DIGIT, CHECK, END = range(4)  # the kinds of rounds
+DATA, DIGIT, CHECK = range(3)  # the kinds of rounds
 HASH_START = 0x811C9DC5  # 32-bit FNV-1a, which absorbs one letter per round and is mixed when it is read
 _HASH_FACTOR = 0x01000193
-MOST_ENDS = 20  # 3^20 fits 32 bits
+TAG_BITS = 2  # four tags are a byte
 
 Arrayish = Array | np.ndarray
 
@@ -54,7 +58,10 @@ class Frame:
         parity: The parity letters.
         index: The letters of the index.
         check: The check letters at the end.
-        reversible: Whether the hash can be undone; the letters at the end then write out its state.
+        index_first: Whether the index comes first, and check letters stand in all parts of the strand.
+        shared: The letters of the strand's share in the code of the tags, which stand behind the parity; with the index
+            first.
+        tags: The number of tags.
 
     Raises:
         FrameError: A number is too small.
@@ -65,38 +72,32 @@ class Frame:
     parity: int
     index: int
     check: int
-    reversible: bool = False
+    index_first: bool = False
+    shared: int = 0
+    tags: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("data", 1), ("spacing", 1), ("parity", 0), ("index", 1), ("check", 1)):
+        for name, least in (
+            ("data", 1), ("spacing", 1), ("parity", 0), ("index", 1), ("check", 1), ("shared", 0), ("tags", 0),
+        ):  # fmt: skip
             value = getattr(self, name)
             if value < least:
                 raise FrameError(f"strand layout: {name} is {value}; give a whole number, at least {least}")
-        if self.reversible and not 2 <= self.check <= MOST_ENDS:
-            raise FrameError(f"strand layout: check is {self.check}; give 2 to {MOST_ENDS} where it is reversible")
+        if (self.shared and not self.index_first) or bool(self.tags) != bool(self.shared):
+            raise FrameError(
+                f"strand layout: shared is {self.shared} and tags {self.tags}; give both, in a strand whose index comes "
+                "first, or neither"
+            )
 
     @cached_property
     def kinds(self) -> Int32[np.ndarray, " rounds"]:
         """The kind of each round."""
-        spaced = [DATA, *(kind for j in range(1, self.data) for kind in ([CHECK] * (j % self.spacing == 0) + [DATA]))]
-        tail = [DIGIT] * (self.parity + self.index) + [END if self.reversible else CHECK] * self.check
-        return np.array(spaced + tail, np.int32)
-
-    @property
-    def state_bits(self) -> int:
-        """The number of bits of a state that the letters at the end can write out."""
-        return (3**self.check).bit_length() - 1
-
-    @property
-    def first_state(self) -> int:
-        """The state of the hash before the first letter."""
-        return reversible.START & (1 << self.state_bits) - 1 if self.reversible else HASH_START
-
-    @cached_property
-    def places(self) -> UInt32[np.ndarray, " rounds"]:
-        """The worth of the base-3 digit that each round of kind ``END`` writes; 1 in all others."""
-        number = np.cumsum(self.kinds == END) - 1
-        return np.where(self.kinds == END, 3 ** np.maximum(number, 0), 1).astype(np.uint32)
+        if self.index_first:
+            parts = [DIGIT] * self.index + [DATA] * self.data + [DIGIT] * (self.parity + self.shared)
+            spaced = [kind for j, part in enumerate(parts) for kind in ([CHECK] * _due(j, self.spacing) + [part])]
+            return np.array(spaced + [CHECK] * self.check, np.int32)
+        spaced = [kind for j in range(self.data) for kind in ([CHECK] * _due(j, self.spacing) + [DATA])]
+        return np.array(spaced + [DIGIT] * (self.parity + self.index) + [CHECK] * self.check, np.int32)
 
     @property
     def rounds(self) -> int:
@@ -110,8 +111,27 @@ class Frame:
 
     @cached_property
     def digit_rounds(self) -> Int[np.ndarray, " digits"]:
-        """The numbers of the rounds that hold the parity and index digits."""
+        """The numbers of the rounds that hold the digits: of parity and index, or of index, parity and share."""
         return np.flatnonzero(self.kinds == DIGIT)
+
+    @cached_property
+    def digit_parts(self) -> dict[str, slice]:
+        """Where "index", "parity" and "shared" stand among the digits."""
+        names = ("index", "parity", "shared") if self.index_first else ("parity", "index", "shared")
+        ends = np.cumsum([getattr(self, name) for name in names]).tolist()
+        return {name: slice(end - getattr(self, name), end) for name, end in zip(names, ends, strict=True)}
+
+    @cached_property
+    def tag_rounds(self) -> Int[np.ndarray, " tags"]:
+        """The rounds after which the hash is tagged: evenly spaced, and all before the shared digits."""
+        if not self.tags:
+            return np.zeros(0, np.int64)
+        return np.arange(1, self.tags + 1) * self.digit_rounds[-self.shared] // self.tags - 1
+
+
+def _due(number, spacing):
+    """Return whether a check letter stands before the round of that number, not counting check letters."""
+    return number > 0 and number % spacing == 0
 
 
 def absorb(state: UInt32[Arrayish, "*strings"], letter: Integer[Arrayish, "*strings"]) -> UInt32[Arrayish, "*strings"]:
@@ -119,18 +139,40 @@ def absorb(state: UInt32[Arrayish, "*strings"], letter: Integer[Arrayish, "*stri
     return (state ^ (letter.astype(jnp.uint32) + 1)) * jnp.uint32(_HASH_FACTOR)
 
 
+def mixed(state: UInt32[Arrayish, "*strings"]) -> UInt32[Arrayish, "*strings"]:
+    """Return a state of the hash with its bits mixed, so that its digits can be read off."""
+    state = (state ^ (state >> 15)) * jnp.uint32(0x2C1B3C6D)
+    return (state ^ (state >> 12)) * jnp.uint32(0x297A2D39)
+
+
+def tag(state: UInt32[Arrayish, "*strings"]) -> Int32[Arrayish, "*strings"]:
+    """Return the tag of the letters that led to this state: TAG_BITS bits that no check letter depends on."""
+    state = mixed(state)
+    return ((state ^ (state >> 3)) & jnp.uint32((1 << TAG_BITS) - 1)).astype(jnp.int32)
+
+
 def demanded(state: UInt32[Arrayish, "*strings"], before: Int32[Arrayish, "*strings"]) -> Int32[Arrayish, "*strings"]:
     """Return the check letter that must follow the letter ``before`` if the hash has the given state."""
-    state = (state ^ (state >> 15)) * jnp.uint32(0x2C1B3C6D)
-    state = (state ^ (state >> 12)) * jnp.uint32(0x297A2D39)
+    state = mixed(state)
     return (before + 1 + ((state >> 8) % jnp.uint32(3)).astype(jnp.int32)) % 4
 
 
-def end_digit(
-    state: UInt32[Arrayish, "*strings"], place: UInt32[Arrayish, "*ones"] | np.uint32
-) -> Int32[Arrayish, "*strings"]:
-    """Return the base-3 digit of the state that a round of kind ``END`` writes, by the worth of that digit."""
-    return (state // place % 3).astype(jnp.int32)
+def tags(letters: Integer[Arrayish, "B rounds"], *, frame: Frame) -> Int32[Array, "B tags"]:
+    """Return the tags of strands; pure, and jitted by the caller.
+
+    Args:
+        letters: The letters of all rounds.
+        frame: The layout.
+    """
+
+    def of_strand(letters):
+        def step(state, letter):
+            state = absorb(state, letter)
+            return state, tag(state)
+
+        return lax.scan(step, jnp.uint32(HASH_START), letters)[1][frame.tag_rounds]
+
+    return jax.vmap(of_strand)(letters)
 
 
 def _contents(frame):
@@ -153,7 +195,7 @@ def write(
     Args:
         letters: The letters of the paths, which start from base A.
         levels: The levels of the paths.
-        digits: The parity and index digits, 0..2.
+        digits: The digits, 0..2 (``Frame.digit_parts``).
         frame: The layout.
 
     Returns:
@@ -164,23 +206,14 @@ def write(
     def assemble(letters, levels, digits):
         def step(carry, item):
             before, in_path, state = carry
-            kind, letter, digit, place = item
+            kind, letter, digit = item
             written = jnp.where(letter == before, in_path, letter)
-            choices = [written, (before + 1 + digit) % 4]
-            if frame.reversible:
-                choices += [(before + 1 + step) % 4 for step in (reversible.digit(state), end_digit(state, place))]
-                chosen = jnp.stack(choices)[kind]
-                state = jnp.where(kind == END, state, reversible.absorb(state, chosen, frame.state_bits))
-            else:
-                chosen = jnp.stack([*choices, demanded(state, before)])[kind]
-                state = absorb(state, chosen)
+            chosen = jnp.stack([written, (before + 1 + digit) % 4, demanded(state, before)])[kind]
+            state = absorb(state, chosen)
             return (chosen, jnp.where(kind == DATA, letter, in_path), state), chosen
 
-        start = (jnp.int32(0), jnp.int32(0), jnp.uint32(frame.first_state))
-        items = (
-            jnp.asarray(frame.kinds), letters.astype(jnp.int32)[data], digits.astype(jnp.int32)[digit],
-            jnp.asarray(frame.places),
-        )  # fmt: skip
+        start = (jnp.int32(0), jnp.int32(0), jnp.uint32(HASH_START))
+        items = (jnp.asarray(frame.kinds), letters.astype(jnp.int32)[data], digits.astype(jnp.int32)[digit])
         strand = lax.scan(step, start, items)[1]
         return strand.astype(jnp.uint8), jnp.where(jnp.asarray(frame.kinds) == DATA, levels[data], 0)
 
@@ -198,7 +231,7 @@ def read(
         frame: The layout.
 
     Returns:
-        The letters and the levels of the paths, and the parity and index digits. A digit of 3 marks a letter that
+        The letters and the levels of the paths, and the digits. A digit of 3 marks a letter that
         repeats the one before it. The check letters are ignored.
     """
 

@@ -31,7 +31,7 @@ RULERS = {
     8: (0, 1, 4, 9, 15, 22, 32, 34),
 }  # by their number of marks
 # The shares of the columns by weight. Most level bits are all but certain, and the code works on the few others: the
-# m / n that counts is that over the doubtful bits. A light column has ``span`` checks, if these are more than LIGHT.
+# m / n that counts is that over the doubtful bits.
 LIGHT, HEAVY, HEAVY_SHARE = 4, 14, 0.35
 THRESHOLD = 1.1  # parity over entropy that belief propagation needs at least, as measured
 
@@ -57,7 +57,7 @@ def design(strands: int, bits: int, parity: int, span: int) -> ecc.Code:
     layers = min(span, strands)
     heavy = round(HEAVY_SHARE * bits)
     most = max(1, layers * parity // 2)
-    weights = np.repeat(np.minimum([max(LIGHT, span), HEAVY], most), [bits - heavy, heavy])
+    weights = np.repeat(np.minimum([LIGHT, HEAVY], most), [bits - heavy, heavy])
     edges, per_strand = strands * int(weights.sum()), int(weights.sum())
     bit = np.repeat(np.arange(bits), weights)  # of each edge of a strand; the order of the bits is drawn below
     number = np.arange(per_strand) - np.repeat(np.cumsum(weights) - weights, weights)

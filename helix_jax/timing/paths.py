@@ -57,7 +57,7 @@ def coder(scheme: Any) -> Coder:  # a scheme.Scheme, whose module imports this o
     Raises GraphError, SplittingError or PathError where the scheme has no coder.
     """
     if scheme.splitting is None:
-        block = block_coder.build_block(scheme.table, scheme.data, scheme.duration)
+        block = block_coder.build_block(scheme.counted, scheme.data, scheme.duration)
         if block.bits < 8:
             raise PathError(f"scheme {scheme.name}: {scheme.duration} time units hold no byte; use longer strands")
         arrays, shape = block_coder.block_on_device(block)

@@ -16,6 +16,7 @@ strands.outer. The code of the levels is decoded before the constrained coder, a
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -234,9 +235,10 @@ class Station:
         """
         scheme, strands = self.scheme, arrangement.count(self.scheme, layout)
         times = scheme.table.array()[~np.eye(4, dtype=bool)]
+        drift = scheme.data * np.ptp(times) ** 2 if scheme.costs else 0  # the time of the data rounds is not fixed
         kinds, shortest = scheme.frame.kinds, times[:, 0]
         turned = np.count_nonzero((kinds[1:] == frame.DATA) & (kinds[:-1] == frame.CHECK))
-        spread = turned * np.ptp(times) ** 2 + (scheme.frame.rounds - scheme.data) * np.ptp(shortest) ** 2
+        spread = drift + turned * np.ptp(times) ** 2 + (scheme.frame.rounds - scheme.data) * np.ptp(shortest) ** 2
         late = scheme.table.longest if scheme.splitting else 0  # the last data round begins in time and may end late
         most = scheme.strand_time + scheme.index * (shortest.max() - shortest.mean()) + late
         return math.ceil(strands * most + math.sqrt(strands * spread / 2 * -math.log(_EXCESS)))
@@ -290,11 +292,15 @@ class Draft:
         step = None if progress is None else lambda done: progress("strands", done, len(symbols))
         letters, levels = paths.write(paths.coder(scheme), arrangement.whitened(symbols, index), step)
         parity = [correction.parity(scheme, levels[start : start + size]) for start, size in groups]
-        numbers = (index[:, None] // 3 ** np.arange(scheme.index) % 3).astype(np.uint8)
-        digits = np.concatenate([frame.bits_to_trits(np.concatenate(parity)), numbers], axis=1)
-        strands, levels = parallel.map_batches(
-            _write, np.zeros(1), letters, levels, digits, batch=_BATCH, layout=scheme.frame
-        )
+        digits = np.zeros((len(letters), len(scheme.frame.digit_rounds)), np.uint8)
+        parts = scheme.frame.digit_parts
+        digits[:, parts["index"]] = index[:, None] // 3 ** np.arange(scheme.index) % 3
+        digits[:, parts["parity"]] = frame.bits_to_trits(np.concatenate(parity))
+        write = functools.partial(parallel.map_batches, _write, np.zeros(1), batch=_BATCH, layout=scheme.frame)
+        if scheme.tags:  # the tags are those of letters before the shared digits
+            shared = reading.shared_bytes(scheme, index, write(letters, levels, digits)[0])
+            digits[:, parts["shared"]] = frame.bits_to_trits(np.unpackbits(shared, axis=1))
+        strands, levels = write(letters, levels, digits)
         before = np.concatenate([np.zeros_like(strands[:, :1]), strands[:, :-1]], axis=1)
         durations = scheme.table.array()[before, strands, levels].astype(np.uint8)
         return TimedPool(Schedule(strands, durations, scheme.name), self.header, self.layout, scheme, heads)

@@ -1,6 +1,5 @@
 """Reads -> strands of the timing channel: clusters of copies, their alignment, and the likelihoods of the levels."""
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,18 @@ from jaxtyping import Float32, Int, UInt8
 
 from helix_jax import parallel
 from helix_jax.errors import DecodeError
-from helix_jax.timing import alignment, both_ways, clustering, frame
+from helix_jax.timing import alignment, clustering, frame
+from helix_jax.timing import tags as tagging
 from helix_jax.timing.scheme import Scheme
 
 _BATCH = 4096  # strands per call of the frame
 _ALIGNED = 8  # strands per call and device of the alignment
 _MOST_COPIES = 2  # multiple of the copies that the scheme expects; the decoder ignores further copies
 _DOUBT = (8.0, 0.5)  # largest doubt with which an alignment is accepted: nats, and nats for each check letter
-_MEETING_DOUBT = 20.0  # the same in nats where strings meet from both ends
+_ODDS = 3.0  # least log odds against other strings of letters with which version 2 accepts one
+_SWEEPS = 3  # of ``alignment.soft_levels``: the doubt of a level falls by a seventh, and hardly further
+_BEGINNINGS = 64  # strings that are looked at for the number of a strand that was not read
+_CANDIDATES = 2  # numbers that such a strand may have
 
 Progress = Callable[[str, int, int], None] | None
 Reads = Sequence[UInt8[np.ndarray, " _"]]
@@ -86,35 +89,26 @@ def _stack(reads, labels, most):
     return copies, lengths
 
 
-def _align_batch(known, copies, lengths, *, layout, beam, window):
-    def align(pair):
-        return alignment.align(known, *pair, layout=layout, beam=beam, window=window)
+def _align_batch(known, copies, lengths, tags, *, layout, beam, window):
+    def align(strand):
+        copies, lengths, tags = strand
+        return alignment.align(known, copies, lengths, layout=layout, beam=beam, window=window, tags=tags)
 
-    return lax.map(align, (copies, lengths))
-
-
-def _one_way_batch(known, copies, lengths, *, layout, beam, window):
-    align = functools.partial(both_ways.one_way, known, layout=layout, count=beam, window=window)
-    return jax.vmap(align)(copies, lengths)
+    return lax.map(align, (copies, lengths, tags))
 
 
-def _both_ways_batch(known, copies, lengths, *, layout, beam, window):
-    align = functools.partial(both_ways.both_ways, known, layout=layout, count=beam, window=window)
-    return jax.vmap(align)(copies, lengths)
+def _begin_batch(known, copies, lengths, *, layout, beam, window, rounds):
+    def begin(pair):
+        return alignment.beginnings(
+            known, *pair, layout=layout, beam=beam, window=window, rounds=rounds, count=min(beam, _BEGINNINGS)
+        )
 
-
-def _searches(scheme):
-    """Return what the alignment tries one after the other, as (function, beam, largest doubt)."""
-    if scheme.reversible:
-        first, *others = scheme.beams
-        return [(_one_way_batch, first, 0.0), *((_both_ways_batch, beam, _MEETING_DOUBT) for beam in others)]
-    most = _DOUBT[0] + _DOUBT[1] * np.count_nonzero(scheme.frame.kinds == frame.CHECK)
-    return [(_align_batch, beam, most) for beam in scheme.beams]
+    return lax.map(begin, (copies, lengths))
 
 
 def _soften_batch(known, letters, levels, copies, lengths, *, layout, window):
     def soften(strand):
-        return alignment.soft_levels(known, *strand, layout=layout, window=window)[0]
+        return alignment.soft_levels(known, *strand, layout=layout, window=window, sweeps=_SWEEPS)[0]
 
     return lax.map(soften, (letters, levels, copies, lengths))
 
@@ -133,50 +127,168 @@ def _align(scheme, copies, lengths, step):
 
     Of two clusters with the same index, the larger one counts.
     """
-    clusters = len(copies)
-    known = alignment.model(scheme.law, scheme.table, overhead=scheme.overhead)
+    known = alignment.model(scheme.law, scheme.table, costs=scheme.costs, overhead=scheme.overhead)
     layout = scheme.frame
-    shape = (len(copies), layout.rounds)
-    letters, levels = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    doubt = np.full(len(copies), np.inf, np.float32)
-    for search, beam, most in _searches(scheme):
-        todo = np.flatnonzero(np.isinf(doubt))
+    found = _Found.nothing(len(copies), layout)
+    for number, beam in enumerate(scheme.beams):
+        todo = np.flatnonzero(np.isinf(found.doubt))
+        tags = np.full((len(todo), layout.rounds), -1, np.int32)
+        if number and scheme.tags:
+            todo, tags = _tagged(scheme, known, found, copies, lengths)
         if not len(todo):
             break
         aligned = parallel.map_batches(
-            search,
-            known,
-            copies[todo],
-            lengths[todo],
-            batch=_rows(len(todo)),
-            layout=layout,
-            beam=beam,
+            _align_batch, known, copies[todo], lengths[todo], tags, batch=_rows(len(todo)), layout=layout, beam=beam,
             window=scheme.window,
-        )
-        good = (aligned[2] > alignment.NOTHING / 2) & (aligned[3] <= most)
-        done = todo[good]
-        letters[done], levels[done], doubt[done] = aligned[0][good], aligned[1][good], aligned[3][good]
+        )  # fmt: skip
+        before = np.isinf(found.doubt).sum()
+        found.take(todo, aligned, scheme)
         if step:
-            step(len(done))
-    done = np.flatnonzero(~np.isinf(doubt))
-    letters, levels, copies, lengths = letters[done], levels[done], copies[done], lengths[done]
-    data, _, digits = parallel.map_batches(_read, np.zeros(1), letters, levels, batch=_BATCH, layout=layout)
-    parity_digits = frame.trits(scheme.parity)
-    parity, valid = frame.trits_to_bits(digits[:, :parity_digits], scheme.parity)
-    index = np.where(valid, digits[:, parity_digits:].astype(np.int64) @ 3 ** np.arange(scheme.index), -1)
+            step(int(before - np.isinf(found.doubt).sum()))
+    done = np.flatnonzero(~np.isinf(found.doubt))
+    index, parity = _numbers(scheme, found.letters[done])
     index, first = np.unique(index, return_index=True)  # larger clusters come first
     index, first = index[index >= 0], first[index >= 0]
     if not len(index):
         raise DecodeError(f"no strand of scheme {scheme.name} can be read: too few copies, or another scheme")
+    chosen = done[first]
+    letters, levels = found.letters[chosen], found.levels[chosen]
     soft = parallel.map_batches(
-        _soften_batch, known, letters[first], levels[first], copies[first], lengths[first], batch=_rows(len(first)),
+        _soften_batch, known, letters, levels, copies[chosen], lengths[chosen], batch=_rows(len(chosen)),
         layout=layout,
         window=scheme.window,
     )  # fmt: skip
+    data, _, _ = parallel.map_batches(_read, np.zeros(1), letters, levels, batch=_BATCH, layout=layout)
     before = np.concatenate([np.zeros_like(letters[:, :1]), letters[:, :-1]], axis=1)
-    prior = np.asarray(known.prior)[0][before[first], letters[first]]
+    prior = np.asarray(known.prior)[0][before, letters]
     likelihood = (soft + prior)[:, layout.data_rounds]
-    return Strands(index, data[first], likelihood, parity[first], doubt[done][first], clusters, len(done))
+    return Strands(index, data, likelihood, parity[first], found.doubt[chosen], len(copies), len(done))
+
+
+@dataclass(eq=False)
+class _Found:
+    """The strings that were found for each cluster; where there is none, the doubt is infinite."""
+
+    letters: UInt8[np.ndarray, "c rounds"]
+    levels: UInt8[np.ndarray, "c rounds"]
+    doubt: Float32[np.ndarray, " c"]
+
+    @classmethod
+    def nothing(cls, clusters, layout):
+        shape = (clusters, layout.rounds)
+        return cls(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), np.full(clusters, np.inf, np.float32))
+
+    def take(self, clusters, aligned, scheme):
+        """Take the strings that pass their checks; of several for one cluster, that of the best odds."""
+        letters, levels, score, doubt, odds = aligned
+        most = _DOUBT[0] + _DOUBT[1] * np.count_nonzero(scheme.frame.kinds == frame.CHECK)
+        good = (score > alignment.NOTHING / 2) & (doubt <= most)
+        if scheme.version > 1:
+            good &= odds > _ODDS
+        for row in np.flatnonzero(good)[np.argsort(odds[good], kind="stable")]:
+            cluster = clusters[row]
+            self.letters[cluster], self.levels[cluster], self.doubt[cluster] = letters[row], levels[row], doubt[row]
+
+
+def _numbers(scheme, letters):
+    """Return (index or -1, level parity bits) of strands, by the letters of all their rounds."""
+    digits, parts = _digits(scheme.frame, letters), scheme.frame.digit_parts
+    parity, valid = frame.trits_to_bits(digits[:, parts["parity"]], scheme.parity)
+    number = digits[:, parts["index"]].astype(np.int64) @ 3 ** np.arange(scheme.index)
+    return np.where(valid, number, -1), parity
+
+
+def _digits(layout, letters):
+    before = np.concatenate([np.zeros_like(letters[:, :1]), letters[:, :-1]], axis=1)
+    return ((letters - before - 1) % 4)[:, layout.digit_rounds]
+
+
+# ---- tags ------------------------------------------------------------------------------------------------
+
+
+def shared_bytes(
+    scheme: Scheme, index: Int[np.ndarray, " n"], letters: UInt8[np.ndarray, "n rounds"]
+) -> UInt8[np.ndarray, "n shared"]:
+    """Return what each strand of a pool writes of the code of the tags.
+
+    Args:
+        scheme: The scheme, which has tags.
+        index: The numbers of all strands.
+        letters: Their letters; those from the shared digits on do not count.
+    """
+    own, shared = _tags_of(scheme, letters), np.zeros((len(index), scheme.shared), np.uint8)
+    for group in np.unique(index // scheme.group):
+        members = np.flatnonzero(index // scheme.group == group)
+        full = np.zeros((index[members].max() % scheme.group + 1, scheme.tags), np.uint8)
+        full[index[members] % scheme.group] = own[members]
+        shared[members] = tagging.parity(scheme.tagging, full)[index[members] % scheme.group]
+    return shared
+
+
+def _tags_of(scheme, letters):
+    tags = parallel.map_batches(_tags, np.zeros(1), letters, batch=_BATCH, layout=scheme.frame)
+    return tagging.to_bytes(tags)
+
+
+def _tags(_, letters, *, layout):
+    return frame.tags(letters, frame=layout)
+
+
+def _tagged(scheme, known, found, copies, lengths):
+    """Return (clusters to align again, the tags int32[n, rounds] that they must have).
+
+    A cluster comes once for each strand that it may copy. Strands that were misread are forgotten.
+    """
+    layout, code = scheme.frame, scheme.tagging
+    done = np.flatnonzero(~np.isinf(found.doubt))
+    index, _ = _numbers(scheme, found.letters[done])
+    found.doubt[done[index < 0]] = np.inf
+    index, first = np.unique(index, return_index=True)
+    index, done = index[index >= 0], done[first][index >= 0]
+    own = _tags_of(scheme, found.letters[done]) if len(done) else np.zeros((0, code.columns), np.uint8)
+    digits = _digits(layout, found.letters[done])[:, layout.digit_parts["shared"]]
+    bits, valid = frame.trits_to_bits(digits, 8 * scheme.shared)
+    shared = np.packbits(bits, axis=1)
+    clusters, tags, rows = [], {}, []
+    for group in np.unique(index // scheme.group).tolist():
+        members = np.flatnonzero(index // scheme.group == group)
+        position = index[members] % scheme.group
+        of_group = tagging.known(code, position, own[members], shared[members], valid[members])
+        sure = np.broadcast_to(of_group.sure, of_group.tags.shape)
+        tags |= {group * scheme.group + i: row for i, row in enumerate(tagging.from_bytes(of_group.tags, sure))}
+        for member in members[of_group.wrong[position]]:
+            found.doubt[done[member]] = np.inf
+            clusters.append(done[member])
+            rows.append(tags[index[member]])
+    claimed = set(index.tolist())
+    lost = np.setdiff1d(np.flatnonzero(np.isinf(found.doubt)), clusters)
+    for cluster, numbers in zip(
+        lost, _numbers_at_the_beginning(scheme, known, copies[lost], lengths[lost]), strict=True
+    ):
+        for number in [number for number in numbers if number in tags and number not in claimed][:_CANDIDATES]:
+            clusters.append(cluster)
+            rows.append(tags[number])
+    spread = np.full((len(rows), layout.rounds), -1, np.int32)
+    if rows:
+        spread[:, layout.tag_rounds] = rows
+    return np.array(clusters, np.int64), spread
+
+
+def _numbers_at_the_beginning(scheme, known, copies, lengths):
+    """Return the numbers that the first letters of strands may say, the likeliest ones first: a list for each."""
+    if not len(copies):
+        return []
+    layout = scheme.frame
+    rounds = min(layout.rounds, scheme.index + 2 * scheme.spacing)
+    strings = parallel.map_batches(
+        _begin_batch, known, copies, lengths, batch=_rows(len(copies)), layout=layout, beam=scheme.beams[0],
+        window=scheme.window, rounds=rounds,
+    )  # fmt: skip
+    padded = np.zeros((len(copies), strings.shape[1], layout.rounds), np.uint8)
+    padded[..., :rounds] = strings
+    digits = _digits(layout, padded.reshape(-1, layout.rounds))[:, layout.digit_parts["index"]]
+    numbers = (digits.astype(np.int64) @ 3 ** np.arange(scheme.index)).reshape(len(copies), -1)
+    return [list(dict.fromkeys(row)) for row in numbers.tolist()]
 
 
 def _step(progress, station, total):

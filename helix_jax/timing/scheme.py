@@ -18,6 +18,7 @@ from helix_jax import files
 from helix_jax.errors import HelixError
 from helix_jax.strands import survival
 from helix_jax.timing import block_coder, capacity, channel, ecc, local, paths, quantizer
+from helix_jax.timing import tags as tagging
 from helix_jax.timing.frame import CHECK, DATA, Frame, trits
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
 
@@ -25,8 +26,14 @@ MOST_COPIES = 255
 LONGEST_TIME = 255  # in the schedule, a time is one byte
 LONGEST_DURATION = 4096  # keeps the tables of the coder small
 MOST_LOSS = 0.5
-LEAST_PLACES = 4  # a strand ends in any of four letters
-LATER = ("version", "loss", "span", "reversible")  # fields that files of earlier releases and of version 1 lack
+LATER = (
+    "version",
+    "loss",
+    "span",
+    "tags",
+    "shared",
+    "costs",
+)  # fields that files of earlier releases and of version 1 lack
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
 
 
@@ -54,13 +61,16 @@ class Scheme:
         check: The number of check letters at the end (``frame.Frame``).
         group: The number of strands that share an error-correcting code.
         redundancy: The number of repair strands as a share of the source strands; for version 1.
-        beams: The numbers of strings that alignment follows, which it tries one after the other. In a reversible scheme
-            they are numbers of places (``places``): strands are read one way with the first number, and those that are
-            left are read both ways with the others.
+        beams: The numbers of strings that alignment follows, which it tries one after the other: the strands that were
+            not read are tried again with the next one and, where the scheme has tags, with those.
         version: How the pool is protected (``arrangement``).
         loss: The probability that a strand is not read, for which version 2 plans the repair strands.
         span: The number of strands that a parity check of version 2 sees (``local``).
-        reversible: Whether the check letters can be used from both ends of a strand (``frame.Frame``); for version 2.
+        tags: The tag bytes of a strand (``tags``), or 0; for version 2.
+        shared: The bytes of the code of the tags that a strand writes, or 0; for version 2.
+        costs: What each time counts in the coder, or None where it counts as what it is; for version 2. Every strand
+            then has data rounds of the cost ``duration``, and not of that time. Where a run of time 1 is often lost,
+            it had better count as more than 1, so that fewer runs are lost.
 
     Raises:
         SchemeError: A field is out of range.
@@ -86,7 +96,9 @@ class Scheme:
     version: int = 1
     loss: float | int = 0.0
     span: int = 4
-    reversible: bool = False
+    tags: int = 0
+    shared: int = 0
+    costs: TimeTable | None = None
 
     def __post_init__(self) -> None:
         counts = {len(times) for b, row in enumerate(self.table.times) for a, times in enumerate(row) if a != b}
@@ -99,7 +111,7 @@ class Scheme:
             raise SchemeError(f"scheme {self.name!r}: a name is one line of letters that can be printed")
         for field, low, high in (
             ("copies", 1, MOST_COPIES), ("delta", 0.0, 1.0), ("overhead", 0.0, 1e6), ("duration", 1, LONGEST_DURATION),
-            ("data", 1, self.duration), ("spacing", 1, 1 << 16), ("parity", 0, 1 << 16), ("index", 1, 20),
+            ("data", 1, self.duration), ("tags", 0, 255), ("shared", 0, 255), ("spacing", 1, 1 << 16), ("parity", 0, 1 << 16), ("index", 1, 20),
             ("check", 1, 64), ("group", 1, 1 << 12), ("redundancy", 0.0, 100.0),
             ("version", 1, 2), ("loss", 0.0, MOST_LOSS), ("span", min(local.RULERS), max(local.RULERS)),
         ):  # fmt: skip
@@ -111,11 +123,24 @@ class Scheme:
             raise SchemeError(f"scheme {self.name}: a time of {self.table.longest} units; at most {LONGEST_TIME}")
         if self.splitting and min(self.splitting) < 1:
             raise SchemeError(f"scheme {self.name}: splitting {self.splitting}: give two whole numbers [p, q], or null")
-        if self.reversible and self.version < 2:
-            raise SchemeError(f"scheme {self.name}: reversible is for schemes of version 2: give version 2, or false")
-        least = LEAST_PLACES if self.reversible else 1
-        if not self.beams or min(self.beams) < least:
-            raise SchemeError(f"scheme {self.name}: beams {self.beams}: give at least one, each at least {least}")
+        for field in ("tags", "shared", "costs"):
+            if getattr(self, field) and self.version < 2:
+                raise SchemeError(
+                    f"scheme {self.name}: {field} is for schemes of version 2: give version 2, or leave it"
+                )
+        if bool(self.tags) != bool(self.shared):
+            raise SchemeError(f"scheme {self.name}: tags {self.tags}, shared {self.shared}: give both, or 0 for both")
+        if self.tags and not self.tagging.fits:
+            raise SchemeError(
+                f"scheme {self.name}: the tags of {self.group} strands and {self.tagging.repairs} repair symbols are more "
+                "than 255: use a smaller group, or more tags"
+            )
+        if self.costs and (self.costs.array() > 0).tolist() != (self.table.array() > 0).tolist():
+            raise SchemeError(f"scheme {self.name}: costs {self.costs}: give one for each time of {self.table}")
+        if self.costs and self.splitting:
+            raise SchemeError(f"scheme {self.name}: costs are for the range coder: leave out splitting")
+        if not self.beams or min(self.beams) < 1:
+            raise SchemeError(f"scheme {self.name}: beams {self.beams}: give at least one, each at least 1")
         channel.pmf_table(self.law, self.table)
 
     @property
@@ -131,7 +156,22 @@ class Scheme:
     @cached_property
     def frame(self) -> Frame:
         """The layout of a strand."""
-        return Frame(self.data, self.spacing, trits(self.parity), self.index, self.check, self.reversible)
+        if self.version == 1:
+            return Frame(self.data, self.spacing, trits(self.parity), self.index, self.check)
+        return Frame(
+            self.data, self.spacing, trits(self.parity), self.index, self.check, index_first=True,
+            shared=trits(8 * self.shared), tags=tagging.PER_BYTE * self.tags,
+        )  # fmt: skip
+
+    @property
+    def tagging(self) -> tagging.Tagging:
+        """The code of the tags."""
+        return tagging.Tagging(self.tags, self.shared, self.group)
+
+    @property
+    def counted(self) -> TimeTable:
+        """What each time counts in the coder: its cost, or else the time itself."""
+        return self.costs or self.table
 
     @property
     def strand_time(self) -> float:
@@ -142,8 +182,12 @@ class Scheme:
         times = self.table.array()[~np.eye(4, dtype=bool)]  # one row for each of the 12 transitions
         kinds, rounds = self.frame.kinds, self.frame.rounds
         turned = np.count_nonzero((kinds[1:] == DATA) & (kinds[:-1] == CHECK))  # data rounds that follow a check letter
-        share = capacity.chain(self.table, overhead=self.overhead).level_share
-        path = self.duration * (1 - turned / self.data) + turned * (times @ share).mean()
+        chain = capacity.chain(self.counted, overhead=self.overhead)
+        path = self.duration
+        if self.costs:
+            weight = chain.stationary[:, None, None] * chain.probability
+            path *= (weight * self.table.array()).sum() / (weight * self.costs.array()).sum()
+        path = path * (1 - turned / self.data) + turned * (times @ chain.level_share).mean()
         return float(path + (rounds - self.data) * times[:, 0].mean() + rounds * self.overhead)
 
     @property
@@ -159,6 +203,8 @@ def to_json(scheme: Scheme) -> str:
     names = [field.name for field in dataclasses.fields(scheme) if scheme.version > 1 or field.name not in LATER]
     fields = {name: getattr(scheme, name) for name in names}
     fields |= {"law": {"kind": kind} | dataclasses.asdict(scheme.law), "table": str(scheme.table)}
+    if scheme.costs:
+        fields["costs"] = str(scheme.costs)
     return json.dumps({"format": "helix_jax timing scheme 1"} | fields, indent=2) + "\n"
 
 
@@ -181,11 +227,23 @@ def from_json(text: str, origin: str = "scheme") -> Scheme:
             raise SchemeError(f"{origin}: law of kind {kind!r}: it is one of {', '.join(LAWS)}")
         fields["law"] = LAWS[kind](**law)
         fields["table"] = TimeTable.parse(fields["table"])
-        for field in ("copies", "duration", "data", "spacing", "parity", "index", "check", "group", "version", "span"):
+        for field in (
+            "copies",
+            "duration",
+            "data",
+            "spacing",
+            "parity",
+            "index",
+            "check",
+            "group",
+            "version",
+            "span",
+            "tags",
+            "shared",
+        ):
             fields[field] = _whole(fields[field], f"{origin}: {field}")
         fields["beams"] = tuple(_whole(beam, f"{origin}: one of beams") for beam in fields["beams"])
-        if not isinstance(fields["reversible"], bool):
-            raise SchemeError(f"{origin}: reversible is {fields['reversible']!r}: give true or false")
+        fields["costs"] = TimeTable.parse(fields["costs"]) if fields["costs"] else None
         splitting = tuple(_whole(n, f"{origin}: one of splitting") for n in fields["splitting"] or ())
         if len(splitting) not in (0, 2):
             raise SchemeError(f"{origin}: splitting {fields['splitting']!r}: give two whole numbers [p, q], or null")
