@@ -54,7 +54,7 @@ class Frame:
 
     Attributes:
         data: The data rounds.
-        spacing: The data rounds between two check letters.
+        spacing: The rounds between two check letters: of all kinds with the index first, and of data otherwise.
         parity: The parity letters.
         index: The letters of the index.
         check: The check letters at the end.
@@ -85,8 +85,8 @@ class Frame:
                 raise FrameError(f"strand layout: {name} is {value}; give a whole number, at least {least}")
         if (self.shared and not self.index_first) or bool(self.tags) != bool(self.shared):
             raise FrameError(
-                f"strand layout: shared is {self.shared} and tags {self.tags}; give both, in a strand whose index comes "
-                "first, or neither"
+                f"strand layout: shared is {self.shared} and tags {self.tags}; give both, in a strand whose index "
+                "comes first, or neither"
             )
 
     @cached_property
@@ -165,14 +165,12 @@ def tags(letters: Integer[Arrayish, "B rounds"], *, frame: Frame) -> Int32[Array
         frame: The layout.
     """
 
-    def of_strand(letters):
-        def step(state, letter):
-            state = absorb(state, letter)
-            return state, tag(state)
+    def step(state, letters):
+        state = absorb(state, letters)
+        return state, tag(state)
 
-        return lax.scan(step, jnp.uint32(HASH_START), letters)[1][frame.tag_rounds]
-
-    return jax.vmap(of_strand)(letters)
+    start = jnp.full(len(letters), HASH_START, jnp.uint32)
+    return lax.scan(step, start, letters.T)[1].T[:, frame.tag_rounds]
 
 
 def _contents(frame):

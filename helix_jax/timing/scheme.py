@@ -26,14 +26,9 @@ MOST_COPIES = 255
 LONGEST_TIME = 255  # in the schedule, a time is one byte
 LONGEST_DURATION = 4096  # keeps the tables of the coder small
 MOST_LOSS = 0.5
-LATER = (
-    "version",
-    "loss",
-    "span",
-    "tags",
-    "shared",
-    "costs",
-)  # fields that files of earlier releases and of version 1 lack
+MOST_TAGS = 255  # bytes
+# fields that files of earlier releases and of version 1 lack
+LATER = ("version", "loss", "span", "tags", "shared", "costs")
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
 
 
@@ -51,9 +46,9 @@ class Scheme:
         table: The allowed times; every transition has the same number of levels.
         copies: The number N of copies that the quantiser was designed for, and that the decoder expects.
         delta: The highest probability that a level is misread.
-        duration: The time units of the data rounds of a strand.
+        duration: The time units of the data rounds of a strand, or their cost where the scheme has ``costs``.
         data: The number of the data rounds of a strand.
-        spacing: For the layout of a strand (``frame.Frame``): the number of data rounds before each check letter.
+        spacing: For the layout of a strand (``frame.Frame``): the number of rounds before each check letter.
         parity: The parity bits of a strand, which protect the level bits.
         overhead: The time of a round beside that of its run, in time units.
         splitting: (p, q) of the state-splitting coder, or None for the range coder.
@@ -111,9 +106,10 @@ class Scheme:
             raise SchemeError(f"scheme {self.name!r}: a name is one line of letters that can be printed")
         for field, low, high in (
             ("copies", 1, MOST_COPIES), ("delta", 0.0, 1.0), ("overhead", 0.0, 1e6), ("duration", 1, LONGEST_DURATION),
-            ("data", 1, self.duration), ("tags", 0, 255), ("shared", 0, 255), ("spacing", 1, 1 << 16), ("parity", 0, 1 << 16), ("index", 1, 20),
+            ("data", 1, self.duration), ("spacing", 1, 1 << 16), ("parity", 0, 1 << 16), ("index", 1, 20),
             ("check", 1, 64), ("group", 1, 1 << 12), ("redundancy", 0.0, 100.0),
             ("version", 1, 2), ("loss", 0.0, MOST_LOSS), ("span", min(local.RULERS), max(local.RULERS)),
+            ("tags", 0, MOST_TAGS), ("shared", 0, MOST_TAGS),
         ):  # fmt: skip
             value = getattr(self, field)
             if not low <= value <= high:
@@ -132,8 +128,8 @@ class Scheme:
             raise SchemeError(f"scheme {self.name}: tags {self.tags}, shared {self.shared}: give both, or 0 for both")
         if self.tags and not self.tagging.fits:
             raise SchemeError(
-                f"scheme {self.name}: the tags of {self.group} strands and {self.tagging.repairs} repair symbols are more "
-                "than 255: use a smaller group, or more tags"
+                f"scheme {self.name}: the tags of {self.group} strands and {self.tagging.repairs} repair symbols are "
+                "more than 255: use a smaller group, or more tags"
             )
         if self.costs and (self.costs.array() > 0).tolist() != (self.table.array() > 0).tolist():
             raise SchemeError(f"scheme {self.name}: costs {self.costs}: give one for each time of {self.table}")
