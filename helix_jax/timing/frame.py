@@ -170,7 +170,7 @@ def tags(letters: Integer[Arrayish, "B rounds"], *, frame: Frame) -> Int32[Array
         return state, tag(state)
 
     start = jnp.full(len(letters), HASH_START, jnp.uint32)
-    return lax.scan(step, start, letters.T)[1].T[:, frame.tag_rounds]
+    return jnp.asarray(lax.scan(step, start, letters.T)[1]).T[:, frame.tag_rounds]
 
 
 def _contents(frame):

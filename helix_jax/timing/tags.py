@@ -7,7 +7,7 @@ own tags, which are thus known for nothing, and the code fills in those of the o
 aligned again, as if they had many more check letters. The code also finds strands that were misread.
 
     column c     tag byte c of the strands 0, 1, ... of the group | repair symbols 0, 1, ...
-    strand s     writes the shared bytes s * n, ..., s * n + n - 1; shared byte i is repair symbol i // C of column i % C
+    strand s     writes the shared bytes s * n, ..., s * n + n - 1: byte i is repair symbol i // C of column i % C
 
 A group has ``Tagging.strands`` strands. Those that a pool does not have count as strands whose tags are zero, and
 nobody writes their repair symbols.
