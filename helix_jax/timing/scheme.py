@@ -383,12 +383,6 @@ TALK_SCHEME = Scheme(
     name="talk", law=channel.TALK_LAW, table=TALK, copies=5, delta=0.02, duration=236, data=201, spacing=8, parity=14,
     check=10, redundancy=0.04, beams=(64, 512, 4096),
 )  # fmt: skip
-# Two bases per time unit and twenty copies. All copies together lose a run once in 10^17 rounds, so the letters need
-# few checks.
-POISSON_SCHEME = Scheme(
-    name="poisson", law=channel.Poisson.uniform(2.0), table=TimeTable.uniform((1, 2, 4)), copies=20, delta=0.005,
-    duration=1280, data=1028, spacing=256, parity=57, index=6, check=6, redundancy=0.01, beams=(16, 128),
-)  # fmt: skip
 # The talk's channel with three times for each transition. The time 1 of the transitions that lose most runs counts as
 # one and a half. Check letters are few, as the tags help the one strand in seven that cannot do with them.
 TALK_FAST_SCHEME = Scheme(
@@ -401,12 +395,5 @@ TALK_FAST_SCHEME = Scheme(
 POISSON_SCHEME = Scheme(
     name="poisson", law=channel.Poisson.uniform(2.0), table=TimeTable.uniform((1, 2, 4)), copies=20, delta=0.005,
     duration=1280, data=1028, spacing=256, parity=57, index=6, check=6, redundancy=0.01, beams=(16, 128),
-)  # fmt: skip
-# The talk's channel with three times for each transition. The time 1 of the transitions that lose most runs counts as
-# one and a half. Check letters are few, as the tags help the one strand in seven that cannot do with them.
-TALK_FAST_SCHEME = Scheme(
-    name="talk-fast", law=channel.TALK_LAW, table=_talk_like((1, 2, 3), (1, 2, 4), (1, 3, 6)),
-    costs=_talk_like((2, 4, 6), (2, 4, 8), (3, 6, 12)), copies=5, delta=0.035, duration=768, data=281, spacing=14, parity=19, index=7, check=4, group=200, version=2, loss=0.01, span=8,
-    tags=4, shared=1, beams=(1024, 1024, 4096),
 )  # fmt: skip
 NAMED = {scheme.name: scheme for scheme in (TALK_SCHEME, TALK_FAST_SCHEME, POISSON_SCHEME)}
