@@ -121,7 +121,7 @@ def correction_of(key: PRNGKey, known: scheme.Scheme, blocks: int) -> Correction
     n, m, group = known.group * known.data * known.level_bits, known.group * known.parity, known.group
     code, coder = correction_codes.code_of(known, group), paths.coder(known)
     rule = quantizer.quantizer(known.law, known.table, known.copies).arrays()
-    probability = capacity.chain(known.table).probability
+    probability = capacity.chain(known.counted).probability
     pmfs = channel.pmf_table(known.law, known.table)
     failures = wrong = doubt = 0
     for block in range(blocks):
@@ -206,7 +206,8 @@ def alignments(
             reads, lengths = (np.asarray(part) for part in synthesis.to_reads(reading, letters, runs))
             reads = np.pad(reads, ((0, 0), (0, 0), (0, -reads.shape[2] % 512)))
             aligned = parallel.map_batches(
-                _align, alignment.model(law, known.table), reads, lengths, batch=ALIGNED * len(jax.local_devices()),
+                _align, alignment.model(law, known.table, costs=known.costs), reads, lengths,
+                batch=ALIGNED * len(jax.local_devices()),
                 layout=known.frame, window=known.window,
             )  # fmt: skip
             rows.append(Aligned(count, loss, int((aligned[0] == letters).all(axis=1).sum()), strands))
@@ -341,8 +342,8 @@ def waterfall(made: pool.TimedPool) -> tuple[tuple[str, float], ...]:
     layout = known.frame
     each = schedule.durations.mean(axis=0) + known.overhead  # mean time of each round
     data, digits = layout.data_rounds, layout.digit_rounds
-    parity, index = each[digits[: layout.parity]].sum(), each[digits[layout.parity :]].sum()
-    coded = known.duration + known.overhead * known.data
+    parity, index = (each[digits[layout.digit_parts[name]]].sum() for name in ("parity", "index"))
+    coded = _path_time(known, schedule)
     checked = each[data].sum() + each[layout.kinds == frame.CHECK].sum() + parity  # a check letter changes the next one
     whole = each.sum()
     bits, size = paths.coder(known).bits, 8 * pool.symbol_bytes(known)
@@ -352,10 +353,19 @@ def waterfall(made: pool.TimedPool) -> tuple[tuple[str, float], ...]:
         ("parity letters", float(bits / (coded + parity))),
         ("check letters", float(bits / checked)),
         ("index letters", float(bits / (checked + index))),
+        ("shared letters of the tags", float(bits / whole)),
         ("whole bytes", float(size / whole)),
         ("repair strands", float(size * made.layout.sources / (whole * made.layout.packets))),
         ("header and padding", 8 * count / made.time),
     )
+
+
+def _path_time(known, schedule):
+    """Return the mean time of the paths, without what check letters between their rounds make longer."""
+    levels = schedule.levels(known.table)
+    letters, levels, _ = (np.asarray(part) for part in frame.read(schedule.letters, levels, frame=known.frame))
+    before = np.concatenate([np.zeros_like(letters[:, :1]), letters[:, :-1]], axis=1)
+    return known.table.array()[before, letters, levels].sum(axis=1).mean() + known.overhead * known.data
 
 
 def letters_only(known: scheme.Scheme) -> scheme.Scheme:
@@ -368,7 +378,13 @@ def letters_only(known: scheme.Scheme) -> scheme.Scheme:
         except GraphError:
             continue
         return dataclasses.replace(
-            known, name=f"{known.name}, letters alone", table=table, parity=0, duration=duration, splitting=None
+            known,
+            name=f"{known.name}, letters alone",
+            table=table,
+            costs=None,
+            parity=0,
+            duration=duration,
+            splitting=None,
         )
     raise scheme.SchemeError(f"scheme {known.name}: its shortest times alone carry nothing")
 
