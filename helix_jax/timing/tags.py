@@ -7,13 +7,18 @@ own tags, which are thus known for nothing, and the code fills in those of the o
 aligned again, as if they had many more check letters. The code also finds strands that were misread.
 
     column c     tag byte c of the strands 0, 1, ... of the group | repair symbols 0, 1, ...
-    strand s     writes the shared bytes s * n, ..., s * n + n - 1: byte i is repair symbol i // C of column i % C
+    strand s     writes n bytes of the repair symbols, which follow each other in this order: symbol 0 of all columns,
+                 symbol 1 of the odd ones; symbol 1 of the even columns and 2 of the odd ones, symbol 3 of the odd ones; ...
+
+So every other column has twice as many repair symbols: it is known where many strands are not read yet, and the others
+follow when few are left. All columns are spread over the whole strand.
 
 A group has ``Tagging.strands`` strands. Those that a pool does not have count as strands whose tags are zero, and
 nobody writes their repair symbols.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -42,15 +47,24 @@ class Tagging:
     shared: int
     strands: int
 
-    @property
-    def repairs(self) -> int:
-        """The repair symbols of a column of a full group."""
-        return -(-self.strands * self.shared // self.columns)
+    @cached_property
+    def symbols(self) -> Int[np.ndarray, "2 bytes"]:
+        """The column and the number of the repair symbol that each byte is, for the bytes of a full group."""
+        odd = np.arange(1, self.columns, 2)
+        turn, place = np.divmod(np.arange(self.strands * self.shared), self.columns + len(odd))
+        column = np.concatenate([np.arange(self.columns), odd])[place]
+        often = 1 + column % 2
+        return np.stack([column, turn * often + (place >= self.columns)])
+
+    @cached_property
+    def repairs(self) -> tuple[int, ...]:
+        """The repair symbols of each column of a full group."""
+        return tuple(np.bincount(self.symbols[0], minlength=self.columns).tolist())
 
     @property
     def fits(self) -> bool:
         """Whether a group is not too large for the code."""
-        return self.strands + self.repairs <= MOST_EXACT
+        return self.strands + max(self.repairs) <= MOST_EXACT
 
 
 class Known(NamedTuple):
@@ -68,23 +82,27 @@ class Known(NamedTuple):
 
 
 def to_bytes(tags: Int[np.ndarray, "n tags"]) -> UInt8[np.ndarray, "n columns"]:
-    """Return tags as bytes, four in a byte, the first one lowest."""
-    parts = np.asarray(tags, np.int64).reshape(len(tags), -1, PER_BYTE)
-    return (parts << TAG_BITS * np.arange(PER_BYTE)).sum(axis=-1).astype(np.uint8)
+    """Return tags as bytes: the first tags are the lowest bits of all columns."""
+    parts = np.asarray(tags, np.int64).reshape(len(tags), PER_BYTE, -1)
+    return (parts << TAG_BITS * np.arange(PER_BYTE)[:, None]).sum(axis=1).astype(np.uint8)
 
 
 def from_bytes(rows: UInt8[np.ndarray, "n columns"], sure: Bool[np.ndarray, "n columns"]) -> Int[np.ndarray, "n tags"]:
     """Return bytes as tags, -1 where they are not known: the inverse of ``to_bytes``."""
-    parts = rows[..., None].astype(np.int32) >> TAG_BITS * np.arange(PER_BYTE, dtype=np.int32) & (1 << TAG_BITS) - 1
-    return np.where(sure[..., None], parts, -1).reshape(len(rows), -1).astype(np.int32)
+    shift = TAG_BITS * np.arange(PER_BYTE, dtype=np.int32)[:, None]
+    parts = rows[:, None].astype(np.int32) >> shift & (1 << TAG_BITS) - 1
+    return np.where(sure[:, None], parts, -1).reshape(len(rows), -1).astype(np.int32)
 
 
 def parity(code: Tagging, tags: UInt8[np.ndarray, "n columns"]) -> UInt8[np.ndarray, "n shared"]:
     """Return the shared bytes of the strands of one group, which has n strands."""
     full = np.zeros((code.strands, code.columns), np.uint8)
     full[: len(tags)] = tags
-    repair = reed_solomon.ReedSolomon(code.repairs).repair_symbols(full, code.repairs)
-    return repair.reshape(-1)[: len(tags) * code.shared].reshape(len(tags), code.shared)
+    repair = np.zeros((max(code.repairs), code.columns), np.uint8)
+    for c, number in enumerate(code.repairs):
+        repair[:number, c] = reed_solomon.ReedSolomon(number).repair_symbols(full[:, c : c + 1], number)[:, 0]
+    column, symbol = code.symbols[:, : len(tags) * code.shared]
+    return repair[symbol, column].reshape(len(tags), code.shared)
 
 
 def known(
@@ -115,23 +133,22 @@ def _known(code, end, position, tags, shared, valid):
     """Return the Known of a group whose strands are those before ``end``."""
     inside = position < end
     position, tags, shared, valid = position[inside], tags[inside], shared[inside], valid[inside]
-    full = np.zeros((code.strands + code.repairs, code.columns), np.uint8)
+    full = np.zeros((code.strands + max(code.repairs), code.columns), np.uint8)
     missing = np.zeros(full.shape, bool)
     missing[:end] = True
     missing[code.strands :] = True
     full[position], missing[position] = tags, False
-    number = (position[valid, None] * code.shared + np.arange(code.shared)).reshape(-1)
-    row, column = code.strands + number // code.columns, number % code.columns
-    full[row, column], missing[row, column] = shared[valid].reshape(-1), False
+    column, symbol = code.symbols[:, (position[valid, None] * code.shared + np.arange(code.shared)).reshape(-1)]
+    full[code.strands + symbol, column], missing[code.strands + symbol, column] = shared[valid].reshape(-1), False
     wrong, sure = np.zeros(code.strands, bool), np.zeros(code.columns, bool)
     result = np.zeros((code.strands, code.columns), np.uint8)
-    for c in range(code.columns):
-        erased = np.flatnonzero(missing[:, c])
-        fixed = reed_solomon.corrected(full[:, c], erased, code.repairs)
+    for c, repairs in enumerate(code.repairs):
+        word, lost = full[: code.strands + repairs, c], missing[: code.strands + repairs, c]
+        fixed = reed_solomon.corrected(word, np.flatnonzero(lost), repairs)
         if fixed is None or fixed[end : code.strands].any():
             continue
-        changed = (fixed != full[:, c]) & ~missing[:, c]
-        if changed.any() and code.repairs - len(erased) - 2 * changed.sum() < _SPARE:
+        changed = (fixed != word) & ~lost
+        if changed.any() and repairs - lost.sum() - 2 * changed.sum() < _SPARE:
             continue
         result[:, c], sure[c] = fixed[: code.strands], True
         wrong |= changed[: code.strands]
