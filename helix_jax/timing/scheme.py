@@ -128,8 +128,8 @@ class Scheme:
             raise SchemeError(f"scheme {self.name}: tags {self.tags}, shared {self.shared}: give both, or 0 for both")
         if self.tags and not self.tagging.fits:
             raise SchemeError(
-                f"scheme {self.name}: the tags of {self.group} strands and {max(self.tagging.repairs)} repair symbols are "
-                "more than 255: use a smaller group, or more tags"
+                f"scheme {self.name}: the tags of {self.group} strands and {max(self.tagging.repairs)} repair symbols "
+                "are more than 255: use a smaller group, or more tags"
             )
         if self.costs and (self.costs.array() > 0).tolist() != (self.table.array() > 0).tolist():
             raise SchemeError(f"scheme {self.name}: costs {self.costs}: give one for each time of {self.table}")
@@ -387,7 +387,7 @@ TALK_SCHEME = Scheme(
 # one and a half. Check letters are few, as the tags help the one strand in seven that cannot do with them.
 TALK_FAST_SCHEME = Scheme(
     name="talk-fast", law=channel.TALK_LAW, table=_talk_like((1, 2, 3), (1, 2, 4), (1, 3, 6)),
-    costs=_talk_like((2, 4, 6), (2, 4, 8), (3, 6, 12)), copies=5, delta=0.035, duration=768, data=281, spacing=12,
+    costs=_talk_like((2, 4, 6), (2, 4, 8), (3, 6, 12)), copies=5, delta=0.035, duration=768, data=281, spacing=13,
     parity=19, index=5, check=4, group=200, version=2, loss=0.01, span=8, tags=7, shared=1, beams=(1024, 1024, 1024, 4096),
 )  # fmt: skip
 # Two bases per time unit and twenty copies. All copies together lose a run once in 10^17 rounds, so the letters need

@@ -29,7 +29,7 @@ from helix_jax.strands.layouts import MOST_EXACT
 from helix_jax.timing.frame import TAG_BITS
 
 PER_BYTE = 8 // TAG_BITS
-_SPARE = 2  # repair symbols that are left must agree before a strand is called misread
+_SPARE = 1  # repair symbols beyond those that the lost and the wrong ones take, which must agree with the rest
 _GHOSTS = 3  # the last strands of a group may be misread ones, whose numbers are too high
 
 
@@ -148,7 +148,7 @@ def _known(code, end, position, tags, shared, valid):
         if fixed is None or fixed[end : code.strands].any():
             continue
         changed = (fixed != word) & ~lost
-        if changed.any() and repairs - lost.sum() - 2 * changed.sum() < _SPARE:
+        if repairs - lost.sum() - 2 * changed.sum() < _SPARE:
             continue
         result[:, c], sure[c] = fixed[: code.strands], True
         wrong |= changed[: code.strands]
