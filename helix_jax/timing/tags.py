@@ -8,7 +8,8 @@ aligned again, as if they had many more check letters. The code also finds stran
 
     column c     tag byte c of the strands 0, 1, ... of the group | repair symbols 0, 1, ...
     strand s     writes n bytes of the repair symbols, which follow each other in this order: symbol 0 of all columns,
-                 symbol 1 of the odd ones; symbol 1 of the even columns and 2 of the odd ones, symbol 3 of the odd ones; ...
+                 symbol 1 of the odd ones; symbol 1 of the even columns and 2 of the odd ones, symbol 3 of the odd ones;
+                 and so on
 
 So every other column has twice as many repair symbols: it is known where many strands are not read yet, and the others
 follow when few are left. All columns are spread over the whole strand.
