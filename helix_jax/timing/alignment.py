@@ -38,6 +38,7 @@ from helix_jax.timing.channel import Law, pmf_table
 from helix_jax.timing.graph import TimeTable
 from helix_jax.timing.window import LEAST, NOTHING, PAD, Model, log_remainders, pad_reads
 
+_RIVALS = 32  # the likeliest strings, which are held against the best one letter by letter
 _DOUBT = 0.03  # probability given to other levels than those that alignment chose
 _RARE = 1e-7  # run lengths are ignored if runs at least as long are rarer than this, per round and copy
 _NOISE = 1e-4  # least probability of a run length where the sequencer errs
@@ -129,7 +130,8 @@ def align(
         and copies, or ``NOTHING`` where no string was found that explains all copies, or where there is no copy. The
         doubt says how much likelier other letters were at the positions of the check letters (in nats, summed): it is
         small for the right string, and large for a wrong one, whose hash demands random letters. The odds are the log
-        probability of the string relative to that of all strings with other letters that are left.
+        probability of the string relative to that of all strings that are left with other letters, not counting those
+        after ``Frame.settled``.
 
     Raises:
         AlignmentError: The beam or the window is too small.
@@ -139,10 +141,12 @@ def align(
     tags = jnp.full(layout.rounds, -1, jnp.int32) if tags is None else tags
     last, (parents, symbols) = lax.scan(extend, start, (jnp.asarray(layout.kinds), tags))
     score = strings.close(last, lengths, copies.present)
-    winner = lax.argmax(score, 0, jnp.int32)
-    strand = strings.trace_back(winner, parents, symbols)
-    others = jnp.where(last.state == last.state[winner], NOTHING, score)
-    odds = score[winner] - jax.nn.logsumexp(others)
+    best, ranked = lax.top_k(score, min(beam, _RIVALS))
+    rivals = jax.vmap(strings.trace_back, in_axes=(0, None, None))(ranked, parents, symbols)
+    winner, strand, letters = ranked[0], rivals[0], rivals // levels
+    alike = (letters == letters[:1])[:, : layout.settled].all(axis=1)
+    others = jax.nn.logsumexp(score.at[ranked].set(jnp.where(alike, NOTHING, best)))
+    odds = jax.nn.logsumexp(jnp.where(alike, best, NOTHING)) - others
     return strand // levels, strand % levels, jnp.maximum(score[winner], NOTHING), last.doubt[winner], odds
 
 

@@ -121,6 +121,11 @@ class Frame:
         ends = np.cumsum([getattr(self, name) for name in names]).tolist()
         return {name: slice(end - getattr(self, name), end) for name, end in zip(names, ends, strict=True)}
 
+    @property
+    def settled(self) -> int:
+        """The number of the first rounds: those without which a strand is of no use, before the shared digits."""
+        return int(self.digit_rounds[-self.shared]) if self.shared else self.rounds
+
     @cached_property
     def tag_rounds(self) -> Int[np.ndarray, " tags"]:
         """The rounds after which the hash is tagged: evenly spaced, and all before the shared digits."""
