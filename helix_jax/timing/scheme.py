@@ -388,7 +388,7 @@ TALK_SCHEME = Scheme(
 TALK_FAST_SCHEME = Scheme(
     name="talk-fast", law=channel.TALK_LAW, table=_talk_like((1, 2, 3), (1, 2, 4), (1, 3, 6)),
     costs=_talk_like((2, 4, 6), (2, 4, 8), (3, 6, 12)), copies=5, delta=0.035, duration=768, data=281, spacing=13,
-    parity=19, index=7, check=4, group=200, version=2, loss=0.01, span=8, tags=7, shared=1,
+    parity=19, index=7, check=4, group=200, version=2, loss=0.01, span=8, tags=5, shared=1,
     beams=(1024, 1024, 1024, 4096),
 )  # fmt: skip
 # Two bases per time unit and twenty copies. All copies together lose a run once in 10^17 rounds, so the letters need
@@ -397,4 +397,10 @@ POISSON_SCHEME = Scheme(
     name="poisson", law=channel.Poisson.uniform(2.0), table=TimeTable.uniform((1, 2, 4)), copies=20, delta=0.005,
     duration=1280, data=1028, spacing=256, parity=57, index=6, check=6, redundancy=0.01, beams=(16, 128),
 )  # fmt: skip
-NAMED = {scheme.name: scheme for scheme in (TALK_SCHEME, TALK_FAST_SCHEME, POISSON_SCHEME)}
+# The same channel with four times, whose levels are in more doubt, and one repair strand.
+POISSON_FAST_SCHEME = Scheme(
+    name="poisson-fast", law=channel.Poisson.uniform(2.0), table=TimeTable.uniform((1, 2, 3, 5)), copies=20,
+    delta=0.023, duration=728, data=560, spacing=256, parity=38, index=6, check=5, group=255, version=2, loss=0.002,
+    beams=(8, 64, 512),
+)  # fmt: skip
+NAMED = {s.name: s for s in (TALK_SCHEME, TALK_FAST_SCHEME, POISSON_SCHEME, POISSON_FAST_SCHEME)}
