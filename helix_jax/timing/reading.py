@@ -20,6 +20,7 @@ _ALIGNED = 8  # strands per call and device of the alignment
 _MOST_COPIES = 2  # multiple of the copies that the scheme expects; the decoder ignores further copies
 _DOUBT = (8.0, 0.5)  # largest doubt with which an alignment is accepted: nats, and nats for each check letter
 _ODDS = 3.0  # least log odds against other strings of letters with which version 2 accepts one
+_LAST_ODDS = 1.0  # the same of the last search: what is not accepted then is lost
 _SWEEPS = 3  # of ``alignment.soft_levels``: the doubt of a level falls by a seventh, and hardly further
 _BEGINNINGS = 64  # strings that are looked at for the number of a strand that was not read
 _CANDIDATES = 2  # numbers that such a strand may have
@@ -142,7 +143,7 @@ def _align(scheme, copies, lengths, step):
             window=scheme.window,
         )  # fmt: skip
         before = np.isinf(found.doubt).sum()
-        found.take(todo, aligned, scheme)
+        found.take(todo, aligned, scheme, _ODDS if beam != scheme.beams[-1] else _LAST_ODDS)
         if step:
             step(int(before - np.isinf(found.doubt).sum()))
     done = np.flatnonzero(~np.isinf(found.doubt))
@@ -178,13 +179,14 @@ class _Found:
         shape = (clusters, layout.rounds)
         return cls(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), np.full(clusters, np.inf, np.float32))
 
-    def take(self, clusters, aligned, scheme):
-        """Take the strings that pass their checks; of several for one cluster, that of the best odds."""
+    def take(self, clusters, aligned, scheme, least):
+        """Take the strings that pass their checks, and whose odds exceed ``least`` in version 2; of several for one
+        cluster, that of the best odds."""
         letters, levels, score, doubt, odds = aligned
         most = _DOUBT[0] + _DOUBT[1] * np.count_nonzero(scheme.frame.kinds == frame.CHECK)
         good = (score > alignment.NOTHING / 2) & (doubt <= most)
         if scheme.version > 1:
-            good &= odds > _ODDS
+            good &= odds > least
         for row in np.flatnonzero(good)[np.argsort(odds[good], kind="stable")]:
             cluster = clusters[row]
             self.letters[cluster], self.levels[cluster], self.doubt[cluster] = letters[row], levels[row], doubt[row]
