@@ -47,7 +47,8 @@ Scheme = Annotated[
         "--scheme",
         metavar="NAME|FILE.json",
         help="With --writer timing: the scheme. talk is the example of the ISIT 2020 talk, for 5 copies of each "
-        "strand; poisson is for 20 copies; or a file that `helix-jax timing design` wrote.",
+        "strand; poisson is for 20 copies; talk-fast and poisson-fast carry more through the same channels, with "
+        "less to spare; or a file that `helix-jax timing design` wrote.",
     ),
 ]
 
