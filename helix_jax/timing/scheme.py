@@ -131,6 +131,11 @@ class Scheme:
                 f"scheme {self.name}: the tags of {self.group} strands and {self.tagging.repairs} repair symbols are "
                 "more than 255: use a smaller group, or more tags"
             )
+        if self.tags:
+            try:
+                self.frame.kinds  # noqa: B018
+            except FrameError as error:
+                raise SchemeError(f"scheme {self.name}: {error}") from error
         if self.costs and (self.costs.array() > 0).tolist() != (self.table.array() > 0).tolist():
             raise SchemeError(f"scheme {self.name}: costs {self.costs}: give one for each time of {self.table}")
         if self.costs and self.splitting:
