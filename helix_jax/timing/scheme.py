@@ -19,7 +19,7 @@ from helix_jax.errors import HelixError
 from helix_jax.strands import survival
 from helix_jax.timing import block_coder, capacity, channel, ecc, local, paths, quantizer
 from helix_jax.timing import tags as tagging
-from helix_jax.timing.frame import CHECK, DATA, Frame, trits
+from helix_jax.timing.frame import CHECK, DATA, Frame, FrameError, trits
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
 
 MOST_COPIES = 255
