@@ -127,8 +127,8 @@ def align(
     Returns:
         The letters; the levels; the score; the doubt; and the odds. The score is the log probability of letters, levels
         and copies, or ``NOTHING`` where no string was found that explains all copies, or where there is no copy. The
-        doubt says how much likelier other letters were at the positions of the check letters (in nats, summed): it is small
-        for the right string, and large for a wrong one, whose hash demands random letters. The odds are the log
+        doubt says how much likelier other letters were at the positions of the check letters (in nats, summed): it is
+        small for the right string, and large for a wrong one, whose hash demands random letters. The odds are the log
         probability of the string relative to that of all strings with other letters that are left.
 
     Raises:

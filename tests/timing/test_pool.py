@@ -272,9 +272,7 @@ def test_costs_take_the_place_of_times():
     """Every strand costs the same, in other times; the promised time is right on average, and the cost a bound."""
     made = packing.pack(content(900), writer=timing.Timing(COSTLY), compress=False)
     plan = made.schedule
-    path, levels, _ = (
-        np.asarray(part) for part in frame.read(plan.letters, plan.levels(TALK), frame=COSTLY.frame)
-    )
+    path, levels, _ = (np.asarray(part) for part in frame.read(plan.letters, plan.levels(TALK), frame=COSTLY.frame))
     spent = {table: table.array()[before(path), path, levels].sum(axis=1) for table in (COSTS, TALK)}
     assert (spent[COSTS] == COSTLY.duration).all()
     assert len(np.unique(spent[TALK])) > 1
