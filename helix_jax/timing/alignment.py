@@ -245,8 +245,8 @@ def soft_levels(
 
     log_likelihood, runs = jax.vmap(of_copy, in_axes=(None, 0, 0, 0))(weight, reads, lengths, future)
     for _ in range(sweeps - 1):
-        others = log_likelihood.sum(0) - log_likelihood  # [N, R, levels]
-        weight = jax.nn.softmax(jnp.log(jnp.maximum(prior, LEAST)) + others, axis=-1)
+        others = log_likelihood.sum(0)[None] - log_likelihood  # [N, R, levels]
+        weight = jax.nn.softmax(jnp.log(jnp.maximum(prior, LEAST))[None] + others, axis=-1)
         log_likelihood, runs = jax.vmap(of_copy)(weight, reads, lengths, future)
     return combine(log_likelihood, emission), runs.astype(jnp.int32)
 

@@ -64,7 +64,7 @@ class Frame:
         tags: The number of tags.
 
     Raises:
-        FrameError: A number is too small.
+        FrameError: A number is too small, or there are more tags than rounds.
     """
 
     data: int
@@ -87,6 +87,11 @@ class Frame:
             raise FrameError(
                 f"strand layout: shared is {self.shared} and tags {self.tags}; give both, in a strand whose index "
                 "comes first, or neither"
+            )
+        if self.tags and self.tags > self.digit_rounds[-self.shared]:
+            raise FrameError(
+                f"strand layout: tags is {self.tags}; at most {self.digit_rounds[-self.shared]}, one for each round "
+                "before the shared digits"
             )
 
     @cached_property

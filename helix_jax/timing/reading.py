@@ -239,7 +239,8 @@ def _tags(_, letters, *, layout):
 def _tagged(scheme, known, found, copies, lengths):
     """Return (clusters to align again, the tags int32[n, rounds] that they must have).
 
-    A cluster comes once for each strand that it may copy. Strands that were misread are forgotten.
+    A cluster comes once for each strand that it may copy, and once without tags where none is known. Strands that were
+    misread are forgotten.
     """
     layout, code = scheme.frame, scheme.tagging
     done = np.flatnonzero(~np.isinf(found.doubt))
@@ -267,9 +268,9 @@ def _tagged(scheme, known, found, copies, lengths):
     for cluster, numbers in zip(
         lost, _numbers_at_the_beginning(scheme, known, copies[lost], lengths[lost]), strict=True
     ):
-        for number in [number for number in numbers if number in tags and number not in claimed][:_CANDIDATES]:
-            clusters.append(cluster)
-            rows.append(tags[number])
+        candidates = [tags[number] for number in numbers if number in tags and number not in claimed][:_CANDIDATES]
+        rows += candidates or [np.full(len(layout.tag_rounds), -1, np.int32)]
+        clusters += [cluster] * max(1, len(candidates))
     spread = np.full((len(rows), layout.rounds), -1, np.int32)
     if rows:
         spread[:, layout.tag_rounds] = rows

@@ -19,7 +19,7 @@ from helix_jax.errors import HelixError
 from helix_jax.strands import survival
 from helix_jax.timing import block_coder, capacity, channel, ecc, local, paths, quantizer
 from helix_jax.timing import tags as tagging
-from helix_jax.timing.frame import CHECK, DATA, Frame, trits
+from helix_jax.timing.frame import CHECK, DATA, Frame, FrameError, trits
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
 
 MOST_COPIES = 255
@@ -131,6 +131,11 @@ class Scheme:
                 f"scheme {self.name}: the tags of {self.group} strands and {max(self.tagging.repairs)} repair symbols "
                 "are more than 255: use a smaller group, or more tags"
             )
+        if self.tags:
+            try:
+                self.frame.kinds  # noqa: B018
+            except FrameError as error:
+                raise SchemeError(f"scheme {self.name}: {error}") from error
         if self.costs and (self.costs.array() > 0).tolist() != (self.table.array() > 0).tolist():
             raise SchemeError(f"scheme {self.name}: costs {self.costs}: give one for each time of {self.table}")
         if self.costs and self.splitting:

@@ -31,7 +31,8 @@ from helix_jax.timing.frame import TAG_BITS
 
 PER_BYTE = 8 // TAG_BITS
 _SPARE = 1  # repair symbols beyond those that the lost and the wrong ones take, which must agree with the rest
-_GHOSTS = 3  # the last strands of a group may be misread ones, whose numbers are too high
+_GHOSTS = 2  # the last strands of a group may be misread ones, whose numbers are too high
+_BEYOND = 4  # last strands of a group that may all be missing
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ def known(
 ) -> Known:
     """Return the tags of all strands of a group.
 
-    How many strands the group has is not known: as many as the highest position says, or fewer where the highest ones
-    are those of misread strands.
+    How many strands the group has is not known. It is tried: as many as the highest position says, or a few more where
+    the last ones are missing, or fewer where the highest ones are those of misread strands.
 
     Args:
         code: The code.
@@ -125,13 +126,18 @@ def known(
         shared: Their shared bytes.
         valid: Mask of those whose shared bytes can be used.
     """
-    ends = np.sort(position)[::-1][:_GHOSTS].tolist()
-    attempts = (_known(code, end + 1, position, tags, shared, valid) for end in ends)
+    highest = np.unique(position)[::-1][: 1 + _GHOSTS].tolist()
+    ends = dict.fromkeys(min(last + 1 + n, code.strands) for last in highest for n in range(1 + _BEYOND))
+    attempts = []
+    for end in ends:
+        attempts.append(_known(code, end, position, tags, shared, valid, guessed=bool(attempts)))
+        if attempts[-1].sure.all():
+            break
     return max(attempts, key=lambda attempt: attempt.sure.sum())
 
 
-def _known(code, end, position, tags, shared, valid):
-    """Return the Known of a group whose strands are those before ``end``."""
+def _known(code, end, position, tags, shared, valid, guessed):
+    """Return the Known of a group whose strands are those before ``end``, which may be no more than a guess."""
     inside = position < end
     position, tags, shared, valid = position[inside], tags[inside], shared[inside], valid[inside]
     full = np.zeros((code.strands + max(code.repairs), code.columns), np.uint8)
@@ -149,7 +155,7 @@ def _known(code, end, position, tags, shared, valid):
         if fixed is None or fixed[end : code.strands].any():
             continue
         changed = (fixed != word) & ~lost
-        if repairs - lost.sum() - 2 * changed.sum() < _SPARE:
+        if repairs - lost.sum() - 2 * changed.sum() < _SPARE + (guessed or changed.any()):
             continue
         result[:, c], sure[c] = fixed[: code.strands], True
         wrong |= changed[: code.strands]

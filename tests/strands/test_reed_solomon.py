@@ -48,6 +48,41 @@ def test_missing_packets_are_filled_in_by_whoever_does_not_know_the_repairs():
     np.testing.assert_array_equal(found, np.concatenate([packets, np.zeros((2, WIDTH), np.uint8)]))
 
 
+@pytest.mark.parametrize(
+    ("errors", "erased"), [(0, 0), (0, 1), (0, 6), (1, 0), (3, 0), (1, 4), (2, 1), (2, 2), (0, 5), (1, 3)]
+)
+def test_errors_count_twice_and_erased_symbols_once(errors, erased):
+    """Six repair symbols; what stands in place of an erased symbol does not matter."""
+    for seed in range(5):
+        word = block(9, 6, seed)[1][:, 0]
+        generator = np.random.default_rng(seed)
+        places = generator.permutation(15)
+        gone, wrong = places[:erased], places[erased : erased + errors]
+        damaged = word.copy()
+        damaged[wrong] ^= generator.integers(1, 256, errors, np.uint8)
+        damaged[gone] = generator.integers(0, 256, erased, np.uint8)
+        found = reed_solomon.corrected(damaged, gone, 6)
+        np.testing.assert_array_equal(found, word)
+        assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("errors", "erased"), [(0, 7), (4, 0), (3, 1), (1, 5), (2, 3), (5, 2)])
+def test_a_word_with_more_errors_is_not_corrected(errors, erased):
+    """There is none, or, by a rare chance, another word of the code: never a word that is none."""
+    found = []
+    for seed in range(20):
+        word = block(9, 6, seed)[1][:, 0]
+        generator = np.random.default_rng(seed)
+        places = generator.permutation(15)
+        damaged = word.copy()
+        damaged[places[erased : erased + errors]] ^= generator.integers(1, 256, errors, np.uint8)
+        found.append(reed_solomon.corrected(damaged, places[:erased].tolist(), 6))
+        if found[-1] is not None:
+            assert (found[-1] != word).any()
+            np.testing.assert_array_equal(ReedSolomon(6).repair_symbols(found[-1][:9, None], 6)[:, 0], found[-1][9:])
+    assert sum(each is None for each in found) >= 16 * (erased < 5) + 20 * (erased > 6)
+
+
 def test_the_packets_of_a_block_stay():
     """A golden: field, generator and roots are a format."""
     data = np.arange(15, dtype=np.uint8).reshape(3, 5)

@@ -39,7 +39,10 @@ class Small:
         beam = sum(len(levels) for levels in self.strings.values())
         options = {"layout": layout, "window": SMALL_WINDOW}
         self.align = jax.jit(functools.partial(alignment.align, beam=beam, **options))
-        self.soft_levels = jax.jit(functools.partial(alignment.soft_levels, **options))
+        self.beginnings = jax.jit(
+            functools.partial(alignment.beginnings, beam=beam, **options), static_argnames=("rounds", "count")
+        )
+        self.soft_levels = jax.jit(functools.partial(alignment.soft_levels, **options), static_argnames="sweeps")
 
     def all_strings(self):
         """{letters: [levels, ...]} of all strings that obey the check letters (by ``write``, tested elsewhere)."""
@@ -109,22 +112,21 @@ class Small:
             out.append(law[np.minimum(left[left > 0], len(law) - 1)].sum() + merge * inside)
         return [*out, 0.0]
 
+    def log_probability(self, reads, letters, levels):
+        """Of the beginnings of the copies that the letters may have made, and of what is left of each."""
+        total = 0.0
+        for read in reads:
+            rest = np.exp(self.rest(read)) if len(read) else np.ones(0)
+            made = [self.probability(read[:place], letters, [levels])[0] for place in range(len(rest))]
+            total += np.log(max(rest @ made, 1e-30)) if len(read) else 0.0
+        return total
+
     def doubt(self, reads, letters, levels):
         """How much likelier other letters were at the check letters, given what is before them."""
-
-        def log_probability(letters, levels):
-            """Of the beginnings of the copies that the letters may have made, and of what is left of each."""
-            total = 0.0
-            for read in reads:
-                rest = np.exp(self.rest(read)) if len(read) else np.ones(0)
-                made = [self.probability(read[:place], letters, [levels])[0] for place in range(len(rest))]
-                total += np.log(max(rest @ made, 1e-30)) if len(read) else 0.0
-            return total
-
         total = 0.0
         for j in np.flatnonzero(self.layout.kinds == CHECK):
             others = {a: ((*letters[:j], a), (*levels[:j], 0)) for a in range(4) if a != (0, *letters)[j]}
-            values = {a: log_probability(*string) for a, string in others.items()}
+            values = {a: self.log_probability(reads, *string) for a, string in others.items()}
             total += max(values.values()) - values[letters[j]]
         return total
 
@@ -135,10 +137,17 @@ class Small:
             row[: len(read)] = read
         return out, np.array([len(read) for read in reads], np.int32)
 
-    def assert_most_likely(self, reads):
-        """``align`` finds a most likely string, with its probability. Returns its letters and levels."""
-        letters, levels, score, doubt = jax.device_get(self.align(self.known, *self.arrays(reads)))
-        if not any(len(read) for read in reads) or not (scores := self.scores(reads)):
+    def assert_most_likely(self, reads, tags=None):
+        """``align`` finds a most likely string, with its probability. Returns its letters and levels.
+
+        tags: The tags that it must have, by round, -1 for any.
+        """
+        tags = None if tags is None else np.array(tags, np.int32)
+        letters, levels, score, doubt, odds = jax.device_get(self.align(self.known, *self.arrays(reads), tags=tags))
+        scores = self.scores(reads) if any(len(read) for read in reads) else {}
+        if tags is not None:
+            scores = {string: value for string, value in scores.items() if agree(tags_of(string[0]), tags)}
+        if not scores:
             assert score == NOTHING
             return None
         found = tuple(letters.tolist()), tuple(levels.tolist())
@@ -146,7 +155,27 @@ class Small:
         assert scores[found] == pytest.approx(max(scores.values()), abs=1e-3)
         expected = self.doubt(reads, *found)
         assert min(doubt, 50) == pytest.approx(min(expected, 50), abs=2e-3)
+        others = [value for (other, _), value in scores.items() if other != found[0]]
+        expected = scores[found] - np.logaddexp.reduce(others) if others else np.inf
+        assert min(odds, 50) == pytest.approx(min(expected, 50), abs=3e-3)
         return found
+
+
+@functools.cache
+def tags_of(letters):
+    """The tag after each of some letters: FNV-1a, mixed, of which two bits are taken (as in ``test_frame``)."""
+    state, tags = 2166136261, []
+    for letter in letters:
+        state = (state ^ (letter + 1)) * 16777619 % 2**32
+        mixed = (state ^ state >> 15) * 0x2C1B3C6D % 2**32
+        mixed = (mixed ^ mixed >> 12) * 0x297A2D39 % 2**32
+        tags.append((mixed ^ mixed >> 3) % 4)
+    return tags
+
+
+def agree(found, wanted):
+    """Whether tags are those that are wanted, of which -1 means any."""
+    return all(w in (-1, f) for f, w in zip(found, wanted, strict=True))
 
 
 @functools.cache
@@ -220,10 +249,57 @@ def test_levels_come_from_run_lengths():
         assert small.assert_most_likely([spelled(letters, runs)] * 3) == (letters, levels)
 
 
+@settings(max_examples=10)
+@given(copies_of(talk()), st.lists(st.sampled_from([-1, -1, -1, 0, 1, 2, 3]), min_size=6, max_size=6))
+def test_most_likely_string_of_those_with_some_tags(case, tags):
+    talk().assert_most_likely(case[2], tags)
+
+
+def test_the_right_tags_change_nothing_and_a_wrong_one_rules_the_string_out():
+    """But for the odds, as other strings have gone."""
+    small = talk()
+    runs = (2, 0, 1, 1, 1, 1), (1, 0, 1, 2, 1, 1), (1, 0, 0, 1, 0, 1)  # one is lost in all copies
+    reads = [spelled(sorted(small.strings)[40], each) for each in runs]
+    letters, levels = small.assert_most_likely(reads)
+    plain = jax.device_get(small.align(small.known, *small.arrays(reads)))
+    right = tags_of(letters)
+    assert small.assert_most_likely(reads, right) == small.assert_most_likely(reads, [-1] * 6) == (letters, levels)
+    tagged = jax.device_get(small.align(small.known, *small.arrays(reads), tags=np.array(right, np.int32)))
+    for part, known in zip(tagged[:4], plain[:4], strict=True):
+        np.testing.assert_array_equal(part, known)
+    assert tagged[4] > plain[4]
+    for place in range(6):
+        wrong = [-1] * 6
+        wrong[place] = (right[place] + 1) % 4
+        found = small.assert_most_likely(reads, wrong)
+        assert found is None or found[0] != letters
+
+
+# ---- beginnings ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=5)
+@given(copies_of(talk()))
+def test_the_first_beginning_is_the_likeliest(case):
+    small, rounds = talk(), 3
+    reads = case[2] if any(map(len, case[2])) else [[1], [], []]
+    strings = jax.device_get(small.beginnings(small.known, *small.arrays(reads), rounds=rounds, count=4))
+    assert (strings.shape, strings.dtype) == ((4, rounds), np.uint8)
+    values = {}
+    for letters, every in small.strings.items():
+        for levels in every:
+            string = letters[:rounds], levels[:rounds]
+            if string not in values:
+                values[string] = small.log_prior(*string) + small.log_probability(reads, *string)
+    found = tuple(strings[0].tolist())
+    best = max(value for (letters, _), value in values.items() if letters == found)
+    assert best == pytest.approx(max(values.values()), abs=1e-3)
+
+
 # ---- soft levels -----------------------------------------------------------------------------------------------------
 
 
-def soft_by_trying(small, letters, levels, reads, doubt=0.03):
+def soft_by_trying(small, letters, levels, reads, doubt=0.03, sweeps=1):
     """Log likelihoods of levels, float64[R, levels], -inf where impossible; run lengths [N, R] with their margins."""
     rounds = range(len(letters))
     before = (0, *letters)
@@ -231,31 +307,37 @@ def soft_by_trying(small, letters, levels, reads, doubt=0.03):
         small.chain[before[j], letters[j]] if small.layout.kinds[j] == DATA else np.eye(small.table.levels)[0]
         for j in rounds
     ])  # fmt: skip
-    weight = doubt * prior / prior.sum(1, keepdims=True) + (1 - doubt) * np.eye(small.table.levels)[list(levels)]
+    prior = doubt * prior / prior.sum(1, keepdims=True)
+    weights = [prior + (1 - doubt) * np.eye(small.table.levels)[list(levels)]] * len(reads)
     rows = small.pmf[before[:-1], letters]
-    mixed = (weight[..., None] * rows).sum(1)  # [R, r + 1]
-    total, found = np.zeros(prior.shape), []
-    for read in reads:
-        if not len(read):
-            found.append(None)
-            continue
-        likelihood, by_run = np.zeros(prior.shape), np.zeros(mixed.shape)
-        for runs, chance in zip(*small.ways(read, letters), strict=True):
-            laws = mixed[rounds, runs]
-            for j in rounds:
-                others = chance * np.prod(np.delete(laws, j))
-                likelihood[j] += others * rows[j, :, runs[j]]
-                by_run[j, runs[j]] += others * laws[j]
-        with np.errstate(divide="ignore"):
-            total += np.log(likelihood)
-        found.append(by_run)
-    return total, found
+    for _ in range(sweeps):
+        by_copy, found = np.zeros((len(reads), *prior.shape)), []
+        for n, read in enumerate(reads):
+            if not len(read):
+                found.append(None)
+                continue
+            mixed = (weights[n][..., None] * rows).sum(1)  # [R, r + 1]
+            likelihood, by_run = np.zeros(prior.shape), np.zeros(mixed.shape)
+            for runs, chance in zip(*small.ways(read, letters), strict=True):
+                laws = mixed[rounds, runs]
+                for j in rounds:
+                    others = chance * np.prod(np.delete(laws, j))
+                    likelihood[j] += others * rows[j, :, runs[j]]
+                    by_run[j, runs[j]] += others * laws[j]
+            with np.errstate(divide="ignore"):
+                by_copy[n] = np.log(likelihood)
+            found.append(by_run)
+        weights = []
+        for n in range(len(reads)):  # what the other copies say of the levels
+            likely = np.maximum(prior, 1e-30) * np.exp(sum(by_copy[m] for m in range(len(reads)) if m != n))
+            weights.append(likely / likely.sum(1, keepdims=True))
+    return by_copy.sum(0), found
 
 
-def assert_soft_levels(small, letters, levels, reads):
+def assert_soft_levels(small, letters, levels, reads, sweeps=1):
     arrays = np.array(letters, np.uint8), np.array(levels, np.uint8)
-    soft, runs = jax.device_get(small.soft_levels(small.known, *arrays, *small.arrays(reads)))
-    total, found = soft_by_trying(small, letters, levels, reads)
+    soft, runs = jax.device_get(small.soft_levels(small.known, *arrays, *small.arrays(reads), sweeps=sweeps))
+    total, found = soft_by_trying(small, letters, levels, reads, sweeps=sweeps)
     for row, known in zip(soft, total, strict=True):
         if np.isfinite(known).all():
             np.testing.assert_allclose(row, known - known.mean(), atol=2e-3)
@@ -280,6 +362,28 @@ def test_soft_levels(case):
 @given(copies_of(misread()))
 def test_soft_levels_with_misread_bases(case):
     assert_soft_levels(misread(), *case)
+
+
+@pytest.mark.parametrize("sweeps", [2, 3])
+def test_soft_levels_in_sweeps(sweeps):
+    """The levels that alignment found are forgotten after the first one, and copies do not hear their own say."""
+    small = misread()
+    generator, changed = np.random.default_rng(12), 0
+    for _ in range(4):
+        letters = sorted(small.strings)[generator.integers(len(small.strings))]
+        levels = small.strings[letters][generator.integers(len(small.strings[letters]))]
+        times = small.table.array()[(0, *letters[:-1]), letters, levels]
+        reads = [spelled(letters, generator.binomial(times, 0.5)) for _ in range(SMALL_COPIES)]
+        assert_soft_levels(small, letters, levels, reads, sweeps)
+        totals = [soft_by_trying(small, letters, levels, reads, sweeps=n)[0] for n in (1, sweeps - 1, sweeps)]
+        changed += all(abs(total - totals[2]).max() > 0.006 for total in totals[:2])
+    assert changed >= 2
+
+
+@settings(max_examples=8)
+@given(copies_of(talk()))
+def test_soft_levels_in_two_sweeps(case):
+    assert_soft_levels(talk(), *case, sweeps=2)
 
 
 def test_levels_that_do_not_exist_are_nothing():
@@ -526,9 +630,37 @@ def share_right(law, copies, seed, lose=()):
     letters, levels = strands(seed)
     runs = simulated(law, (letters, levels), copies, seed)
     runs[:, :, list(lose)] = 0
-    found, _, score, _ = jax.device_get(aligner()(alignment.model(law, TALK), *reads_of(letters, runs)))
+    found, _, score, *_ = jax.device_get(aligner()(alignment.model(law, TALK), *reads_of(letters, runs)))
     accepted, right = score > NOTHING / 2, (found == letters).all(axis=1)
     return (accepted & right).mean(), (accepted & ~right).sum()
+
+
+def test_costs_say_how_frequent_the_times_are_and_nothing_else():
+    costs = TimeTable.uniform((3, 4))
+    plain, known = (alignment.model(TALK_LAW, TALK, costs=each, overhead=0.5) for each in (None, costs))
+    chain = capacity.chain(costs, overhead=0.5).probability
+    exists = chain > 0
+    np.testing.assert_allclose(np.exp(np.asarray(known.prior[0], float))[exists], chain[exists], rtol=1e-5)
+    assert abs(np.exp(plain.prior[0]) - chain).max() > 0.01
+    np.testing.assert_array_equal(known.prior[1], plain.prior[1])
+    np.testing.assert_array_equal(known.emission, plain.emission)
+
+
+def test_beginnings_are_those_of_the_strands():
+    """Of easy copies: the first string begins as the strand that ``align`` finds."""
+    letters, levels = strands(2)
+    reads, lengths = reads_of(letters, simulated(Binomial.uniform(0.97), (letters, levels), 4, 2))
+    known = alignment.model(Binomial.uniform(0.97), TALK)
+
+    def every(reads, lengths):
+        options = {"layout": LAYOUT, "beam": 32, "window": 24, "rounds": 17, "count": 9}
+        return lax.map(lambda pair: alignment.beginnings(known, *pair, **options), (reads, lengths))
+
+    found = jax.device_get(jax.jit(every)(reads[:6], lengths[:6]))
+    assert (found.shape, found.dtype) == ((6, 9, 17), np.uint8)
+    np.testing.assert_array_equal(found[:, 0], letters[:6, :17])
+    np.testing.assert_array_equal(found[:, 0], jax.device_get(aligner()(known, reads, lengths)[0])[:6, :17])
+    assert any(len(np.unique(strings, axis=0)) > 1 for strings in found)  # others differ in levels alone
 
 
 def test_without_loss_one_copy_is_enough():
@@ -599,7 +731,7 @@ def test_wrong_reads_are_refused():
     longer = np.where(lengths > 0, LONGEST, 0)
     none = lengths * 0
     for case in ((mixed, mixed_lengths), (garbage, garbage_lengths), (reads, longer), (reads, none)):
-        found, level, score, _ = jax.device_get(aligner()(alignment.model(TALK_LAW, TALK), *case))
+        found, level, score, *_ = jax.device_get(aligner()(alignment.model(TALK_LAW, TALK), *case))
         assert (score == NOTHING).all()
         assert found.max() <= 3
         assert level.max() <= 1

@@ -44,10 +44,10 @@ def strands_of(pool, gone=(), scheme=SCHEME):
     likelihood = np.where(np.arange(2) == levels[..., None], 0, -9).astype(np.float32)
     odd = np.random.default_rng(7).random(levels.shape) < 0.005
     likelihood[odd] = np.where(likelihood[odd] == 0, -2, 0)
-    number = frame.trits(scheme.parity)
-    index = digits[:, number:].astype(np.int64) @ 3 ** np.arange(scheme.index)
+    parts = scheme.frame.digit_parts
+    index = digits[:, parts["index"]].astype(np.int64) @ 3 ** np.arange(scheme.index)
     kept = np.array([i for i in np.argsort(index) if i not in set(gone)])
-    parity = frame.trits_to_bits(digits[:, :number], scheme.parity)[0]
+    parity = frame.trits_to_bits(digits[:, parts["parity"]], scheme.parity)[0]
     doubt = np.zeros(len(kept), np.float32)
     return reading.Strands(index[kept], letters[kept], likelihood[kept], parity[kept], doubt, len(kept), len(kept))
 
@@ -254,12 +254,18 @@ def test_digests_of_earlier_schemes_stay():
     assert arrangement.digest(new) != arrangement.digest(TALK_SCHEME)
     assert arrangement.digest(dataclasses.replace(new, loss=0.1)) == arrangement.digest(new)
     assert arrangement.digest(dataclasses.replace(new, span=8)) != arrangement.digest(new)
+    tagged = dataclasses.replace(new, tags=4, shared=1)
+    others = [
+        dataclasses.replace(tagged, **fields)
+        for fields in ({"tags": 5}, {"shared": 2}, {"costs": TALK}, {"tags": 0, "shared": 0})
+    ]
+    assert len({arrangement.digest(each) for each in (tagged, *others)}) == 5
 
 
 def test_files_of_earlier_releases_are_read(tmp_path):
     """And earlier releases read a scheme of version 1, as its file has no field that is new."""
     text = scheme.to_json(TALK_SCHEME)
-    assert not json.loads(text).keys() & {"version", "loss", "span"}
+    assert not json.loads(text).keys() & {"version", "loss", "span", "tags", "shared", "costs"}
     (tmp_path / "old.json").write_text(text)
     assert scheme.named(str(tmp_path / "old.json")) == TALK_SCHEME
     assert scheme.from_json(scheme.to_json(SCHEME)) == SCHEME

@@ -19,9 +19,10 @@ from helix_jax import packing
 from helix_jax.config import CodecConfig, StrandConfig, Survival
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header, layouts
-from helix_jax.timing import arrangement, channel, ecc, frame, paths
+from helix_jax.timing import arrangement, channel, ecc, frame, paths, reading
 from helix_jax.timing import pool as timing
-from helix_jax.timing.graph import TALK
+from helix_jax.timing import tags as tagging
+from helix_jax.timing.graph import TALK, TimeTable
 from helix_jax.timing.scheme import Scheme
 
 P = 0.98
@@ -219,14 +220,74 @@ def test_packets_hold_whole_multiples():
         station.plan(300, "raw", 16)
 
 
-def test_a_reversible_scheme_is_read_back_and_has_a_digest_of_its_own():
-    scheme = dataclasses.replace(SCHEME, name="both ways", version=2, loss=0.05, reversible=True, beams=(8, 24))
-    plan = encode(content(120), scheme)
-    reads = shuffled(copies_of(plan))
-    assert decode(reads, scheme)[0] == content(120)
-    assert arrangement.digest(scheme) != arrangement.digest(dataclasses.replace(scheme, reversible=False))
+TAGGED = dataclasses.replace(SCHEME, name="tags", version=2, loss=0.05, tags=4, shared=2, beams=(2, 2))
+# a run of time 1 counts as 3, so that longer ones are more frequent
+COSTS = TimeTable.parse(
+    "A->C{3,4} A->G{3,6} A->T{3,6} C->A{3,4} C->G{3,4} C->T{3,6} "
+    "G->A{3,4} G->C{3,6} G->T{3,4} T->A{3,8} T->C{3,4} T->G{3,8}"
+)
+COSTLY = dataclasses.replace(TAGGED, name="costs", costs=COSTS, duration=211)
+
+
+def test_strands_that_cannot_be_read_at_first_are_read_with_their_tags(monkeypatch):
+    """The beam is as narrow the second time, so that nothing but the tags helps; without them too few strands come."""
+    plan = plan_of(120, TAGGED)
+    reads = shuffled(copies_of(plan, p=0.92, seed=1))
+    tagged, taken = reading._tagged, []
+
+    def tags_of(*args):
+        taken.append(tagged(*args))
+        return taken[-1]
+
+    monkeypatch.setattr(reading, "_tagged", tags_of)
+    data, report = decode(reads, TAGGED)
+    assert data == content(120)
+    (clusters, tags), *more = taken
+    assert not more
+    once = len(plan.letters) - len(set(clusters.tolist()))  # strands that were read without tags
+    assert (tags[:, TAGGED.frame.tag_rounds] >= 0).any()
+    assert report.aligned > once
+    monkeypatch.setattr(reading, "_tagged", lambda *args: (taken[0][0], np.full_like(tags, -1)))
     with pytest.raises(DecodeError):
-        decode(reads, SCHEME)
+        decode(reads, TAGGED)
+
+
+def test_what_is_written_of_tags_is_agreed_upon():
+    plan = plan_of(120, TAGGED)
+    assert decode(shuffled(copies_of(plan)), TAGGED)[0] == content(120)
+    plain = dataclasses.replace(TAGGED, tags=0, shared=0)
+    assert plan_of(120, plain).letters.shape[1] < plan.letters.shape[1]
+    digests = {arrangement.digest(scheme) for scheme in (TAGGED, plain, dataclasses.replace(TAGGED, tags=5))}
+    assert len(digests) == 3
+    letters, parts = plan.letters, TAGGED.frame.digit_parts
+    digits = ((letters - before(letters) - 1) & 3)[:, TAGGED.frame.digit_rounds]
+    bits, valid = frame.trits_to_bits(digits[:, parts["shared"]], 16)
+    assert valid.all()
+    own = tagging.to_bytes(np.asarray(frame.tags(letters, frame=TAGGED.frame)))
+    assert len(letters) == TAGGED.group
+    np.testing.assert_array_equal(np.packbits(bits, axis=1), tagging.parity(TAGGED.tagging, own))
+
+
+def test_costs_take_the_place_of_times():
+    """Every strand costs the same, in other times; the promised time is right on average, and the cost a bound."""
+    made = packing.pack(content(900), writer=timing.Timing(COSTLY), compress=False)
+    plan = made.schedule
+    path, levels, _ = (np.asarray(part) for part in frame.read(plan.letters, plan.levels(TALK), frame=COSTLY.frame))
+    spent = {table: table.array()[before(path), path, levels].sum(axis=1) for table in (COSTS, TALK)}
+    assert (spent[COSTS] == COSTLY.duration).all()
+    assert len(np.unique(spent[TALK])) > 1
+    cost = timing.Timing(COSTLY).open(CodecConfig()).cost(made.layout)
+    assert made.time == plan.durations.sum() <= cost <= 1.15 * made.time
+    assert made.time / len(plan.letters) == pytest.approx(COSTLY.strand_time, rel=0.03)
+
+
+def test_bytes_come_back_from_strands_of_equal_cost():
+    plan = plan_of(120, COSTLY)
+    data, report = decode(shuffled(copies_of(plan)), COSTLY)
+    assert data == content(120)
+    assert report.verified
+    with pytest.raises(DecodeError):
+        decode(shuffled(copies_of(plan)), dataclasses.replace(COSTLY, costs=None, duration=72))
 
 
 @SCHEMES

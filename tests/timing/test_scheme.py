@@ -9,10 +9,12 @@ import pytest
 
 from helix_jax import packing
 from helix_jax.timing import block_coder, capacity, channel, quantizer, scheme
+from helix_jax.timing.frame import trits
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
 from helix_jax.timing.pool import Timing
 from helix_jax.timing.scheme import TALK_SCHEME, SchemeError
 from helix_jax.timing.state_splitting import SplittingError
+from helix_jax.timing.tags import Tagging
 
 GOOD, POOR = channel.Binomial.uniform(0.9), channel.Poisson.uniform(0.1)
 
@@ -41,29 +43,54 @@ def test_the_talks_scheme_is_the_slides():
     assert scheme.named("talk") is TALK_SCHEME
 
 
+# ---- version 2 -------------------------------------------------------------------------------------
+
+
+def test_the_layout_of_version_2():
+    """The index first; the share of a strand in base 3; four tags are a byte of them."""
+    plain = dataclasses.replace(TALK_SCHEME, version=2)
+    tagged = dataclasses.replace(plain, tags=5, shared=2)
+    assert (TALK_SCHEME.frame.index_first, plain.frame.index_first, tagged.frame.index_first) == (False, True, True)
+    assert (plain.frame.shared, plain.frame.tags) == (0, 0)
+    assert (tagged.frame.shared, tagged.frame.tags) == (trits(16), 20)
+    assert tagged.tagging == Tagging(5, 2, TALK_SCHEME.group)
+    assert dataclasses.replace(tagged, group=182).tagging.fits  # and 73 repair symbols
+    with pytest.raises(SchemeError, match="the tags of 183 strands and 74 repair symbols are more than 255"):
+        dataclasses.replace(tagged, group=183)
+
+
+def test_the_coder_counts_the_costs():
+    costs = TimeTable.parse(str(TALK).replace("{1,", "{2,").replace("{2,2}", "{2,3}"))
+    cheap = dataclasses.replace(TALK_SCHEME, version=2, costs=costs, duration=300)
+    assert (TALK_SCHEME.counted, cheap.counted) == (TALK, costs)
+    assert cheap.table == TALK
+
+
 # ---- the file --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("law", "splitting"),
+    ("law", "fields"),
     [
-        (channel.Binomial.uniform(0.9), None),
-        (channel.Poisson.uniform(2.5), (3, 2)),
-        (channel.Tabulated.uniform(((0.1, 0.9), (0.01, 0.09, 0.9), (), (0.0, 0.0, 0.5, 0.5))), None),
+        (channel.Binomial.uniform(0.9), {}),
+        (channel.Poisson.uniform(2.5), {"splitting": (3, 2), "tags": 7, "shared": 2}),
+        (
+            channel.Tabulated.uniform(((0.1, 0.9), (0.01, 0.09, 0.9), (), (0.0, 0.0, 0.5, 0.5))),
+            {"costs": TimeTable.uniform((2, 3, 4)), "tags": 1, "shared": 1},
+        ),
     ],
 )
-def test_file_there_and_back(tmp_path, law, splitting):
+def test_file_there_and_back(tmp_path, law, fields):
     table = TimeTable.uniform((1, 2, 4))
     wanted = dataclasses.replace(
         TALK_SCHEME,
         name="mine \u00b5",
         law=law,
         table=table,
-        splitting=splitting,
         overhead=1.5,
         beams=(5,),
         version=2,
-        reversible=splitting is None,
+        **fields,
     )
     scheme.write(tmp_path / "a.json", wanted)
     found = scheme.named(str(tmp_path / "a.json"))
@@ -119,9 +146,23 @@ def test_file_there_and_back(tmp_path, law, splitting):
         (edited(group=0), "group is 0"),
         (edited(redundancy=-0.1), "redundancy is -0.1"),
         (edited(beams=[]), "beams"),
-        (edited(beams=[3], reversible=True, version=2), "beams .3,.: give at least one, each at least 4"),
-        (edited(reversible=True), "reversible is for schemes of version 2"),
-        (edited(reversible=1), "reversible is 1"),
+        (edited(tags=3, shared=1), "tags is for schemes of version 2"),
+        (edited(shared=1), "shared is for schemes of version 2"),
+        (edited(costs=str(TALK)), "costs is for schemes of version 2"),
+        (edited(version=2, tags=3), "tags 3, shared 0: give both, or 0 for both"),
+        (edited(version=2, shared=3), "tags 0, shared 3: give both, or 0 for both"),
+        (edited(version=2, tags=-1, shared=1), "tags is -1, not a whole number from 0 to 255"),
+        (edited(version=2, tags=256, shared=1), "tags is 256"),
+        (edited(version=2, tags=1, shared=-1), "shared is -1"),
+        (edited(version=2, tags=1.5, shared=1), "tags is 1.5, not a whole number"),
+        (edited(version=2, tags=1, shared="1"), "not a timing scheme"),
+        (edited(version=2, tags=2, shared=1, group=171), "tags of 171 strands and 86 repair symbols .*smaller group"),
+        (edited(version=2, tags=62, shared=1), "tags is 248; at most 245, one for each round before the shared digits"),
+        (edited(version=2, costs=str(TALK).replace("A->C{1,2}", "A->C{1}")), "costs .*one for each time of"),
+        (edited(version=2, costs=str(TimeTable.uniform((1,)))), "costs .*one for each time of"),
+        (edited(version=2, costs="A->C{2,1}"), "times must ascend"),
+        (edited(version=2, costs=3), "not a timing scheme"),
+        (edited(version=2, costs=str(TALK), splitting=[9, 5]), "costs are for the range coder"),
         (edited(beams=[64, 0]), "beams"),
         (edited(beams=[1.5]), "beams"),
         (edited(beams=64), "not a timing scheme"),
