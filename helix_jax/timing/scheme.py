@@ -379,7 +379,8 @@ def _rounds(table, duration, overhead):
 
 def _talk_like(*times: tuple[int, ...]) -> TimeTable:
     """Return the talk's table with other times in place of {1,2}, {1,3} and {1,4}."""
-    others = dict(zip([(1, 2), (1, 3), (1, 4), ()], [*times, ()], strict=True))
+    others: dict[tuple[int, ...], tuple[int, ...]] = {(): ()}
+    others |= zip([(1, 2), (1, 3), (1, 4)], times, strict=True)
     return TimeTable(tuple(tuple(others[talk] for talk in row) for row in TALK.times))
 
 
