@@ -11,7 +11,7 @@ from helix_jax import packing
 from helix_jax.config import CODED, CodecConfig, StrandConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header, layouts
-from helix_jax.timing import arrangement, channel, frame, front, reading, scheme
+from helix_jax.timing import arrangement, channel, frame, front, paths, reading, scheme
 from helix_jax.timing import pool as timing
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import POISSON_SCHEME, TALK_SCHEME, Scheme
@@ -260,6 +260,28 @@ def test_digests_of_earlier_schemes_stay():
         for fields in ({"tags": 5}, {"shared": 2}, {"costs": TALK}, {"tags": 0, "shared": 0})
     ]
     assert len({arrangement.digest(each) for each in (tagged, *others)}) == 5
+
+
+@pytest.mark.parametrize("made", [scheme.TALK_FAST_SCHEME, scheme.POISSON_FAST_SCHEME], ids=lambda made: made.name)
+def test_fast_schemes_write_strands_that_can_be_taken_apart(made):
+    """Their numbers are those of a pool, and their first strands hold the header and then the bytes."""
+    data = content(500)
+    pool = packing.pack(data, writer=timing.Timing(made), compress=False)
+    plan, front_bytes = pool.schedule, front.packed_bytes(True)
+    assert pool.count == len(plan.letters)
+    letters, levels, digits = (
+        np.asarray(part) for part in frame.read(plan.letters, plan.levels(made.table), frame=made.frame)
+    )
+    index = digits[:, made.frame.digit_parts["index"]].astype(np.int64) @ 3 ** np.arange(made.index)
+    assert sorted(index.tolist()) == list(range(pool.count))
+    symbols, ok = paths.read(paths.coder(made), letters, levels)
+    assert ok.all()
+    order = np.argsort(index)
+    written = arrangement.whitened(symbols[order], index[order]).tobytes()
+    head = front.packed(pool.header.to_bytes())
+    assert len(head) == front_bytes
+    assert written[:front_bytes] == head
+    print([written.find(data[i : i + 8]) for i in range(0, 500, 50)], symbols.shape)
 
 
 def test_files_of_earlier_releases_are_read(tmp_path):
