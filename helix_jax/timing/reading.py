@@ -143,7 +143,7 @@ def _align(scheme, copies, lengths, step):
             window=scheme.window,
         )  # fmt: skip
         before = np.isinf(found.doubt).sum()
-        found.take(todo, aligned, scheme, _ODDS if beam != scheme.beams[-1] else _LAST_ODDS)
+        found.take(todo, aligned, scheme, _ODDS if number < len(scheme.beams) - 1 else _LAST_ODDS)
         if step:
             step(int(before - np.isinf(found.doubt).sum()))
     done = np.flatnonzero(~np.isinf(found.doubt))

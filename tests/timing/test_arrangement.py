@@ -11,7 +11,7 @@ from helix_jax import packing
 from helix_jax.config import CODED, CodecConfig, StrandConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header, layouts
-from helix_jax.timing import arrangement, channel, frame, front, reading, scheme
+from helix_jax.timing import arrangement, channel, frame, front, paths, reading, scheme
 from helix_jax.timing import pool as timing
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import POISSON_SCHEME, TALK_SCHEME, Scheme
@@ -260,6 +260,31 @@ def test_digests_of_earlier_schemes_stay():
         for fields in ({"tags": 5}, {"shared": 2}, {"costs": TALK}, {"tags": 0, "shared": 0})
     ]
     assert len({arrangement.digest(each) for each in (tagged, *others)}) == 5
+
+
+@pytest.mark.parametrize("made", [scheme.TALK_FAST_SCHEME, scheme.POISSON_FAST_SCHEME], ids=lambda made: made.name)
+def test_fast_schemes_write_strands_that_can_be_taken_apart(made, monkeypatch):
+    """They give the symbols that were coded, of which the first ones hold the header, and their numbers."""
+    write, coded = paths.write, []
+
+    def noted(coder, symbols, *others):
+        coded.append(symbols)
+        return write(coder, symbols, *others)
+
+    monkeypatch.setattr(paths, "write", noted)
+    pool = packing.pack(content(500), writer=timing.Timing(made), compress=False)
+    plan, parts = pool.schedule, made.frame.digit_parts
+    letters, levels, digits = map(np.asarray, frame.read(plan.letters, plan.levels(made.table), frame=made.frame))
+    assert levels.max() == made.levels - 1
+    assert digits.max() == 2  # no letter follows itself
+    index = digits[:, parts["index"]].astype(np.int64) @ 3 ** np.arange(made.index)
+    assert index.tolist() == list(range(pool.count))
+    assert frame.trits_to_bits(digits[:, parts["parity"]], made.parity)[1].all()
+    symbols, ok = paths.read(paths.coder(made), letters, levels)
+    assert ok.all()
+    np.testing.assert_array_equal(symbols, np.concatenate(coded))
+    head = front.packed(pool.header.to_bytes())
+    assert arrangement.whitened(symbols, index).tobytes()[: len(head)] == head
 
 
 def test_files_of_earlier_releases_are_read(tmp_path):

@@ -252,6 +252,33 @@ def test_strands_that_cannot_be_read_at_first_are_read_with_their_tags(monkeypat
         decode(reads, TAGGED)
 
 
+@pytest.mark.parametrize(("least", "taken"), [(3.0, [False, False, False, True]), (1.0, [False, True, True, True])])
+def test_strands_are_taken_where_their_odds_exceed_the_least(least, taken):
+    rounds = TAGGED.frame.rounds
+    letters, nothing = np.ones((4, rounds), np.uint8), np.zeros(4, np.float32)
+    aligned = letters, letters, nothing, nothing, np.array([1.0, 1.1, 3.0, 3.1], np.float32)
+    for scheme, expected in ((TAGGED, taken), (SCHEME, [True] * 4)):
+        found = reading._Found.nothing(4, scheme.frame)
+        found.take(
+            np.arange(4), [part[:, : scheme.frame.rounds] if part.ndim > 1 else part for part in aligned], scheme, least
+        )
+        assert np.isfinite(found.doubt).tolist() == expected
+
+
+def test_the_last_search_alone_accepts_lower_odds(monkeypatch):
+    """The last by its place, even where the beams are equally wide."""
+    take, asked = reading._Found.take, []
+
+    def noted(found, clusters, aligned, scheme, least):
+        asked.append(least)
+        take(found, clusters, aligned, scheme, least)
+
+    monkeypatch.setattr(reading._Found, "take", noted)
+    reads = shuffled(copies_of(plan_of(120, TAGGED), p=0.92, seed=1))
+    reading.read(reads, TAGGED)
+    assert asked == [3.0, 1.0]
+
+
 def test_what_is_written_of_tags_is_agreed_upon():
     plan = plan_of(120, TAGGED)
     assert decode(shuffled(copies_of(plan)), TAGGED)[0] == content(120)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helix_jax import packing
-from helix_jax.timing import block_coder, capacity, channel, quantizer, scheme
+from helix_jax.timing import arrangement, block_coder, capacity, channel, quantizer, scheme
 from helix_jax.timing.frame import trits
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
 from helix_jax.timing.pool import Timing
@@ -43,6 +43,21 @@ def test_the_talks_scheme_is_the_slides():
     assert scheme.named("talk") is TALK_SCHEME
 
 
+@pytest.mark.parametrize(
+    ("name", "made", "digest"),
+    [
+        ("talk-fast", scheme.TALK_FAST_SCHEME, "a961a8e850931fc2"),
+        ("poisson-fast", scheme.POISSON_FAST_SCHEME, "c824a2ddfd67a385"),
+    ],
+)
+def test_fast_schemes(name, made, digest):
+    """They are named, of version 2, and stay as they are: pools state their digests."""
+    assert scheme.named(name) is made
+    assert (made.name, made.version) == (name, 2)
+    assert scheme.from_json(scheme.to_json(made)) == made
+    assert arrangement.digest(made).hex()[:16] == digest
+
+
 # ---- version 2 -------------------------------------------------------------------------------------
 
 
@@ -54,9 +69,9 @@ def test_the_layout_of_version_2():
     assert (plain.frame.shared, plain.frame.tags) == (0, 0)
     assert (tagged.frame.shared, tagged.frame.tags) == (trits(16), 20)
     assert tagged.tagging == Tagging(5, 2, TALK_SCHEME.group)
-    assert dataclasses.replace(tagged, group=182).tagging.fits  # and 73 repair symbols
-    with pytest.raises(SchemeError, match="the tags of 183 strands and 74 repair symbols are more than 255"):
-        dataclasses.replace(tagged, group=183)
+    assert dataclasses.replace(tagged, group=162).tagging.fits  # and 93 repair symbols
+    with pytest.raises(SchemeError, match="the tags of 163 strands and 93 repair symbols are more than 255"):
+        dataclasses.replace(tagged, group=163)
 
 
 def test_the_coder_counts_the_costs():
@@ -156,7 +171,7 @@ def test_file_there_and_back(tmp_path, law, fields):
         (edited(version=2, tags=1, shared=-1), "shared is -1"),
         (edited(version=2, tags=1.5, shared=1), "tags is 1.5, not a whole number"),
         (edited(version=2, tags=1, shared="1"), "not a timing scheme"),
-        (edited(version=2, tags=2, shared=1, group=171), "tags of 171 strands and 86 repair symbols .*smaller group"),
+        (edited(version=2, tags=2, shared=1, group=154), "tags of 154 strands and 102 repair symbols .*smaller group"),
         (edited(version=2, tags=62, shared=1), "tags is 248; at most 245, one for each round before the shared digits"),
         (edited(version=2, costs=str(TALK).replace("A->C{1,2}", "A->C{1}")), "costs .*one for each time of"),
         (edited(version=2, costs=str(TimeTable.uniform((1,)))), "costs .*one for each time of"),

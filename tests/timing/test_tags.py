@@ -9,7 +9,9 @@ from helix_jax.strands.reed_solomon import ReedSolomon
 from helix_jax.timing import tags
 from helix_jax.timing.tags import Tagging
 
-CODE = Tagging(columns=3, shared=2, strands=20)  # 14 repair symbols, two of which nobody writes
+CODE = Tagging(columns=3, shared=2, strands=20)  # 10, 20 and 10 repair symbols
+WIDE = Tagging(columns=3, shared=4, strands=20)  # twice as many
+APART = Tagging(columns=4, shared=2, strands=9)  # in turn, strands write columns 0 and 1, 2 and 3, 1 and 3
 NARROW = Tagging(columns=1, shared=1, strands=10)
 
 
@@ -27,16 +29,26 @@ def known(code, own, shared, gone=(), invalid=()):
     return tags.known(code, position, own[position], shared[position], ~np.isin(position, list(invalid)))
 
 
-def erased(code, end, gone, invalid=()):
-    """How many symbols each column lacks, by the docstring of the module."""
-    count = [0] * code.columns
-    for s in range(end):
-        for c in range(code.columns):
-            count[c] += s in gone
-    for i in range(code.repairs * code.columns):  # byte i is repair symbol i // C of column i % C
-        writer = i // code.shared
-        count[i % code.columns] += writer >= end or writer in gone or writer in invalid
-    return np.array(count)
+def symbols(code, strands):
+    """The column and the number of the repair symbols that strands write, by the docstring of the module.
+
+    All columns have their next symbol in turn, and then the odd ones once more.
+    """
+    order = [*range(code.columns), *range(1, code.columns, 2)]
+    written, count = [], [0] * code.columns
+    for i in range(strands * code.shared):
+        column = order[i % len(order)]
+        written.append((column, count[column]))
+        count[column] += 1
+    return written
+
+
+def spare(code, end, gone, invalid=()):
+    """How many repair symbols each column has beyond the symbols that it lacks, where no symbol is wrong."""
+    left = [0] * code.columns
+    for i, (column, _) in enumerate(symbols(code, end)):
+        left[column] += i // code.shared not in {*gone, *invalid}
+    return np.array(left) - len(set(gone) & set(range(end)))
 
 
 def full(code, own):
@@ -47,10 +59,11 @@ def full(code, own):
 
 
 def test_four_tags_are_a_byte():
-    assert tags.to_bytes(np.array([[1, 2, 3, 0, 0, 0, 0, 3]])).tolist() == [[1 + 2 * 4 + 3 * 16, 3 * 64]]
+    """The first tags are the lowest two bits of all columns, the next ones the two bits above these."""
+    assert tags.to_bytes(np.array([[1, 0, 2, 0, 3, 0, 0, 3]])).tolist() == [[1 + 2 * 4 + 3 * 16, 3 * 64]]
     rows, sure = np.array([[57, 192], [255, 0]], np.uint8), np.array([[True, True], [False, True]])
     found = tags.from_bytes(rows, sure)
-    assert found.tolist() == [[1, 2, 3, 0, 0, 0, 0, 3], [-1, -1, -1, -1, 0, 0, 0, 0]]
+    assert found.tolist() == [[1, 0, 2, 0, 3, 0, 0, 3], [-1, 0, -1, 0, -1, 0, -1, 0]]
     assert found.dtype == np.int32
 
 
@@ -60,99 +73,149 @@ def test_bytes_there_and_back(strands, columns, seed):
     parts = generator.integers(0, 4, (strands, 4 * columns))
     rows = tags.to_bytes(parts)
     assert (rows.shape, rows.dtype) == ((strands, columns), np.uint8)
+    for s, t in np.ndindex(parts.shape):
+        assert rows[s, t % columns] >> 2 * (t // columns) & 3 == parts[s, t]
     np.testing.assert_array_equal(tags.from_bytes(rows, np.ones(rows.shape, bool)), parts)
     sure = generator.random(rows.shape) < 0.5
-    np.testing.assert_array_equal(tags.from_bytes(rows, sure), np.where(np.repeat(sure, 4, axis=1), parts, -1))
+    np.testing.assert_array_equal(tags.from_bytes(rows, sure), np.where(np.tile(sure, 4), parts, -1))
 
 
 # ---- the code --------------------------------------------------------------------------------------------------------
 
 
-def test_the_shared_bytes_are_the_repair_symbols_of_the_columns():
-    for strands in (20, 11, 1):
-        own, shared = group(CODE, strands)
-        repair = ReedSolomon(14).repair_symbols(full(CODE, own), 14)
-        assert (shared.shape, shared.dtype) == ((strands, 2), np.uint8)
-        for s, n in np.ndindex(strands, 2):
-            assert shared[s, n] == repair[(2 * s + n) // 3, (2 * s + n) % 3]
+@pytest.mark.parametrize("code", [CODE, WIDE, APART, NARROW, Tagging(2, 1, 7)])
+def test_the_order_of_the_repair_symbols(code):
+    np.testing.assert_array_equal(code.symbols.T, symbols(code, code.strands))
+    assert code.repairs == tuple(
+        sum(c == column for c, _ in symbols(code, code.strands)) for column in range(code.columns)
+    )
+
+
+@pytest.mark.parametrize("code", [CODE, WIDE, APART, NARROW])
+def test_the_shared_bytes_are_the_repair_symbols_of_the_columns(code):
+    for strands in (code.strands, code.strands // 2 + 1, 1):
+        own, shared = group(code, strands)
+        columns = full(code, own).T[..., None]
+        repair = [ReedSolomon(n).repair_symbols(column, n) for n, column in zip(code.repairs, columns, strict=True)]
+        assert (shared.shape, shared.dtype) == ((strands, code.shared), np.uint8)
+        expected = [repair[column][number, 0] for column, number in symbols(code, strands)]
+        assert shared.reshape(-1).tolist() == expected
 
 
 def test_the_shared_bytes_stay():
     """A golden: pools hold them."""
     own = (np.arange(33).reshape(11, 3) ** 2 % 251).astype(np.uint8)
-    assert tags.parity(CODE, own).tobytes().hex() == "faefe0e4fb79f9d25cf44fb92cc2b0ce434a5d11558b"
+    assert tags.parity(CODE, own).tobytes().hex() == "47e35c40568851ffe389ea39489302d1d084b3bcdf6a"
 
 
 def test_repairs():
-    assert [Tagging(3, 2, n).repairs for n in (1, 3, 20)] == [1, 2, 14]
-    assert Tagging(4, 1, 204).fits
-    assert not Tagging(4, 1, 205).fits
+    assert [Tagging(3, 2, n).repairs for n in (1, 3, 20)] == [(1, 1, 0), (2, 3, 1), (10, 20, 10)]
+    assert Tagging(4, 1, 191).fits
+    assert not Tagging(4, 1, 192).fits
     assert Tagging(1, 1, 127).fits
     assert not Tagging(1, 1, 128).fits
+
+
+def test_a_column_without_repair_symbols_is_not_known():
+    """A group of one strand, which writes one symbol of two of its three columns."""
+    code = Tagging(3, 2, 1)
+    found = known(code, *group(code, 1))
+    assert found.sure.tolist() == [True, True, False]
 
 
 @settings(max_examples=25)
 @given(st.integers(1, 20), st.sets(st.integers(0, 19), max_size=12), st.sets(st.integers(0, 19), max_size=3))
 def test_missing_tags_are_known_where_few_enough_symbols_are_missing(strands, gone, invalid):
-    """The last strand is read here; of a full group that lost 8 strands, all tags are known."""
+    """The last strand is read here; one repair symbol must be left over."""
     gone = gone - {strands - 1}
     own, shared = group(CODE, strands, seed=strands)
     found = known(CODE, own, np.where(np.isin(np.arange(strands), list(invalid))[:, None], 7, shared), gone, invalid)
-    enough = erased(CODE, strands, gone, invalid) <= CODE.repairs
+    enough = spare(CODE, strands, gone, invalid) >= 1
     np.testing.assert_array_equal(found.sure, enough)
     np.testing.assert_array_equal(found.tags[:, enough], full(CODE, own)[:, enough])
     assert not found.wrong.any()
     assert (found.tags.shape, found.tags.dtype, found.wrong.shape) == ((20, 3), np.uint8, (20,))
 
 
-@pytest.mark.parametrize(("gone", "sure"), [(7, [1, 1, 1]), (8, [1, 1, 1]), (9, [0, 0, 0])])
+@pytest.mark.parametrize(("gone", "sure"), [(6, [1, 1, 1]), (7, [0, 1, 0]), (9, [0, 1, 0]), (10, [0, 0, 0])])
 def test_how_many_missing_strands_a_full_group_bears(gone, sure):
-    """Each lacks its tag and two thirds of a repair symbol of a column; and nobody writes the last two of 42 bytes."""
+    """Each lacks its tag and half a repair symbol of an even column, or a whole one of the odd column."""
     own, shared = group(CODE, 20)
     found = known(CODE, own, shared, range(gone))
     assert found.sure.tolist() == sure
     assert (found.tags[:gone] == own[:gone]).all(axis=0).tolist() == sure
 
 
-def test_columns_are_known_on_their_own():
-    """With three strands gone of six, whose shared bytes are 6 of 12, the first column lacks one symbol less."""
-    code = Tagging(columns=2, shared=3, strands=6)  # strand s writes bytes 3 s .. 3 s + 2: two of column s % 2
-    own, shared = group(code, 6)
-    for gone, invalid in (((0, 2, 4), ()), ((1, 3), (4, 2)), ((0, 3), (2, 4)), ((0,), (2, 4, 5))):
-        enough = erased(code, 6, gone, invalid) <= code.repairs
-        found = known(code, own, shared, gone, invalid)
-        np.testing.assert_array_equal(found.sure, enough)
-        np.testing.assert_array_equal(found.tags[:, enough], own[:, enough])
+@pytest.mark.parametrize(
+    ("gone", "invalid", "sure"),
+    [
+        ((0,), (), [1, 1, 1, 1]), ((0, 3), (), [0, 1, 1, 1]), ((1,), (4,), [1, 1, 0, 1]), ((0, 1), (), [0, 1, 0, 1]),
+        ((2, 5), (7,), [1, 1, 0, 1]), ((2, 5), (0,), [0, 1, 1, 1]), ((2, 5), (3, 6, 7), [0, 0, 0, 1]),
+    ],
+)  # fmt: skip
+def test_columns_are_known_on_their_own(gone, invalid, sure):
+    """They have 3, 6, 3 and 6 repair symbols, and it depends on the strands which of these are lost."""
+    own, shared = group(APART, 9)
+    assert (spare(APART, 9, gone, invalid) >= 1).tolist() == sure
+    found = known(APART, own, shared, gone, invalid)
+    assert found.sure.tolist() == sure
+    np.testing.assert_array_equal(found.tags[:, found.sure], own[:, found.sure])
 
 
 @pytest.mark.parametrize(
-    ("strands", "last", "others"), [(20, 1, 5), (20, 2, 3), (11, 1, 2), (11, 3, 0), (14, 4, 0), (10, 1, 1)]
-)
-def test_the_last_strands_of_a_group_may_be_missing(strands, last, others):
+    ("strands", "last", "others", "sure"),
+    [
+        (20, 1, 4, [1, 1, 1]), (20, 1, 5, [0, 1, 0]), (20, 2, 3, [1, 1, 1]), (20, 2, 5, [0, 1, 0]),
+        (11, 1, 1, [1, 1, 1]), (11, 1, 2, [0, 1, 0]), (11, 2, 0, [1, 1, 1]), (11, 3, 0, [0, 1, 0]),
+        (16, 4, 0, [1, 1, 1]), (14, 4, 0, [0, 1, 0]), (10, 1, 1, [1, 1, 1]),
+    ],
+)  # fmt: skip
+def test_the_last_strands_of_a_group_may_be_missing(strands, last, others, sure):
+    """How many strands there are is then a guess, and two repair symbols must be left over."""
     own, shared = group(CODE, strands)
-    found = known(CODE, own, shared, [*range(others), *range(strands - last, strands)])
-    assert found.sure.all()
-    np.testing.assert_array_equal(found.tags, full(CODE, own))
+    gone = [*range(others), *range(strands - last, strands)]
+    assert (spare(CODE, strands, gone) >= 2).tolist() == sure
+    found = known(CODE, own, shared, gone)
+    assert found.sure.tolist() == sure
+    np.testing.assert_array_equal(found.tags[:, found.sure], full(CODE, own)[:, found.sure])
     assert not found.wrong.any()
+
+
+@pytest.mark.parametrize(
+    ("gone", "invalid", "sure"),
+    [
+        ((0, 1, 2, 3), (5,), True), ((0, 1, 2, 3), (5, 6), False), ((0, 1, 2, 9), (), True), ((0, 1, 2, 9), (5,), False)
+    ],
+)  # fmt: skip
+def test_repair_symbols_that_must_be_left_over(gone, invalid, sure):
+    """One, and two where the last strand is gone: of 10, one that is gone takes two, an illegible share one."""
+    own, shared = group(NARROW, 10)
+    found = known(NARROW, own, shared, gone, invalid)
+    assert found.sure.tolist() == [sure]
+    assert not sure or (found.tags == own).all()
 
 
 # ---- misread strands -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("strands", "wrong", "gone"),
-    [(20, [3], []), (20, [3], [0, 1, 19]), (20, [19, 0, 7], []), (20, [19, 7], [4]), (11, [4], []), (11, [10], [])],
-)
-def test_misread_strands_are_found(strands, wrong, gone):
-    """They have the tags and the shared bytes of other letters."""
-    own, shared = group(CODE, strands)
+    ("code", "strands", "wrong", "gone"),
+    [
+        (CODE, 20, [3], []), (CODE, 20, [3], [0, 2, 19]), (CODE, 20, [19, 0], [4]), (CODE, 20, [19, 7], []),
+        (CODE, 11, [4], []), (CODE, 11, [10], []), (WIDE, 20, [19, 0, 7, 8], [4]), (WIDE, 20, [19, 0, 7], [1, 4, 18]),
+    ],
+)  # fmt: skip
+def test_misread_strands_are_found(code, strands, wrong, gone):
+    """They have the tags and the shared bytes of other letters. Each takes twice what a strand takes that is gone."""
+    assert (spare(code, strands, gone) - 2 * (spare(code, strands, ()) - spare(code, strands, wrong)) >= 2).all()
+    own, shared = group(code, strands)
     read, written = own.copy(), shared.copy()
     generator = np.random.default_rng(2)
     read[wrong] ^= generator.integers(1, 256, (len(wrong), 3), np.uint8)
-    written[wrong] = generator.integers(0, 256, (len(wrong), 2), np.uint8)
-    found = known(CODE, read, written, gone)
+    written[wrong] = generator.integers(0, 256, (len(wrong), code.shared), np.uint8)
+    found = known(code, read, written, gone)
     assert found.sure.all()
-    np.testing.assert_array_equal(found.tags, full(CODE, own))
+    np.testing.assert_array_equal(found.tags, full(code, own))
     assert np.flatnonzero(found.wrong).tolist() == sorted(wrong)
 
 
@@ -184,7 +247,7 @@ def test_two_spare_symbols_must_agree_that_a_strand_is_wrong(wrong, gone, invali
 def test_a_misread_strand_with_too_high_a_number_does_not_spoil_the_others(ghosts):
     own, shared = group(CODE, 11)
     generator = np.random.default_rng(4)
-    kept = [i for i in range(11) if i not in (1, 5)]
+    kept = [i for i in range(11) if i not in (2, 4)]
     position = np.array([*ghosts, *kept])
     read = np.concatenate([generator.integers(1, 256, (len(ghosts), 3), np.uint8), own[kept]])
     written = np.concatenate([generator.integers(1, 256, (len(ghosts), 2), np.uint8), shared[kept]])
