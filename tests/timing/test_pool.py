@@ -230,9 +230,9 @@ COSTLY = dataclasses.replace(TAGGED, name="costs", costs=COSTS, duration=211)
 
 
 def test_strands_that_cannot_be_read_at_first_are_read_with_their_tags(monkeypatch):
-    """The beam is as narrow the second time, so that nothing but the tags helps; without them too few strands come."""
+    """The beam is as narrow the second time, so that nothing but the tags helps."""
     plan = plan_of(120, TAGGED)
-    reads = shuffled(copies_of(plan, p=0.92, seed=1))
+    reads = shuffled(copies_of(plan, p=0.91, seed=3))
     tagged, taken = reading._tagged, []
 
     def tags_of(*args):
@@ -246,10 +246,8 @@ def test_strands_that_cannot_be_read_at_first_are_read_with_their_tags(monkeypat
     assert not more
     once = len(plan.letters) - len(set(clusters.tolist()))  # strands that were read without tags
     assert (tags[:, TAGGED.frame.tag_rounds] >= 0).any()
-    assert report.aligned > once
     monkeypatch.setattr(reading, "_tagged", lambda *args: (taken[0][0], np.full_like(tags, -1)))
-    with pytest.raises(DecodeError):
-        decode(reads, TAGGED)
+    assert reading.read(reads, TAGGED).aligned == once < report.aligned
 
 
 @pytest.mark.parametrize(("least", "taken"), [(3.0, [False, False, False, True]), (1.0, [False, True, True, True])])
