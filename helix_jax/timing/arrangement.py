@@ -32,6 +32,7 @@ from helix_jax.timing.scheme import Scheme
 from helix_jax.writer import Share
 
 FAILURE = 0.01  # highest probability that more strands are lost than the repair strands of version 2 can replace
+UNTAGGED_LOSS = 0.2  # probability that a strand of a scheme with tags is not read without them
 HEADER_FAILURE = 1e-3  # the same of a header in strands of its own
 _KEY = b"timing.1"  # the key of the whitening, which makes strands uniform and hides nothing
 _AGREED = ("table", "duration", "data", "spacing", "parity", "splitting", "index", "check", "group")
@@ -154,11 +155,13 @@ def count(scheme: Scheme, layout: layouts.PacketLayout) -> int:
 def header_layout(scheme: Scheme, size: int = headers.SIZE) -> layouts.PacketLayout:
     """Return the layout of the strands that a header of ``size`` bytes has of its own.
 
-    They are twice as many as it takes in version 1, and follow from the loss in version 2.
+    They are twice as many as it takes in version 1, and follow from the loss in version 2; tags do not help them, as
+    they have the highest numbers and few neighbours.
     """
     width = symbol_bytes(scheme)
     sources = -(-size // width)
-    repairs = sources if scheme.version == 1 else survival.enough(scheme.loss, HEADER_FAILURE, sources)
+    loss = max(scheme.loss, UNTAGGED_LOSS if scheme.tags else 0.0)
+    repairs = sources if scheme.version == 1 else survival.enough(loss, HEADER_FAILURE, sources)
     return layouts.PacketLayout(8 * width + 33, width, 32, 1, size, repairs, reed_solomon=scheme.version > 1)
 
 

@@ -128,7 +128,7 @@ class Frame:
 
     @property
     def settled(self) -> int:
-        """The number of the first rounds: those without which a strand is of no use, before the shared digits."""
+        """The number of the rounds before the shared digits: what follows is of no use to the payload."""
         return int(self.digit_rounds[-self.shared]) if self.shared else self.rounds
 
     @cached_property

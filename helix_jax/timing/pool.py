@@ -229,7 +229,8 @@ class Station:
     def cost(self, layout: layouts.PacketLayout) -> int:
         """Return the time that all strands take at most, in time units, header strands included.
 
-        The time of the data rounds is fixed, and that of the other rounds depends on letters that are pseudo-random:
+        The time of the data rounds is fixed, unless the scheme has costs, and that of the other rounds depends on
+        letters that are pseudo-random, as that of all rounds does with costs:
         the bound on their sum (Hoeffding's inequality) fails for one pool in 10^9. The letters of the index count with
         the longest time.
         """
@@ -237,7 +238,7 @@ class Station:
         times = scheme.table.array()[~np.eye(4, dtype=bool)]
         drift = scheme.data * np.ptp(times) ** 2 if scheme.costs else 0  # the time of the data rounds is not fixed
         kinds, shortest = scheme.frame.kinds, times[:, 0]
-        turned = np.count_nonzero((kinds[1:] == frame.DATA) & (kinds[:-1] == frame.CHECK))
+        turned = np.count_nonzero((kinds[1:] == frame.DATA) & (kinds[:-1] != frame.DATA))
         spread = drift + turned * np.ptp(times) ** 2 + (scheme.frame.rounds - scheme.data) * np.ptp(shortest) ** 2
         late = scheme.table.longest if scheme.splitting else 0  # the last data round begins in time and may end late
         most = scheme.strand_time + scheme.index * (shortest.max() - shortest.mean()) + late

@@ -282,7 +282,7 @@ def _numbers_at_the_beginning(scheme, known, copies, lengths):
     if not len(copies):
         return []
     layout = scheme.frame
-    rounds = min(layout.rounds, scheme.index + 2 * scheme.spacing)
+    rounds = min(layout.rounds, int(layout.digit_rounds[scheme.index - 1]) + 1 + 2 * scheme.spacing)
     strings = parallel.map_batches(
         _begin_batch, known, copies, lengths, batch=_rows(len(copies)), layout=layout, beam=scheme.beams[0],
         window=scheme.window, rounds=rounds,

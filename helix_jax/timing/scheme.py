@@ -19,7 +19,7 @@ from helix_jax.errors import HelixError
 from helix_jax.strands import survival
 from helix_jax.timing import block_coder, capacity, channel, ecc, local, paths, quantizer
 from helix_jax.timing import tags as tagging
-from helix_jax.timing.frame import CHECK, DATA, Frame, FrameError, trits
+from helix_jax.timing.frame import DATA, Frame, FrameError, trits
 from helix_jax.timing.graph import TALK, GraphError, TimeTable
 
 MOST_COPIES = 255
@@ -138,8 +138,10 @@ class Scheme:
                 raise SchemeError(f"scheme {self.name}: {error}") from error
         if self.costs and (self.costs.array() > 0).tolist() != (self.table.array() > 0).tolist():
             raise SchemeError(f"scheme {self.name}: costs {self.costs}: give one for each time of {self.table}")
-        if self.costs and self.splitting:
-            raise SchemeError(f"scheme {self.name}: costs are for the range coder: leave out splitting")
+        if self.costs and (self.splitting or self.overhead):
+            raise SchemeError(f"scheme {self.name}: costs are for the range coder: leave out splitting and overhead")
+        if self.tags and len(self.beams) < 2:
+            raise SchemeError(f"scheme {self.name}: beams {self.beams}: tags help from the second one on, give two")
         if not self.beams or min(self.beams) < 1:
             raise SchemeError(f"scheme {self.name}: beams {self.beams}: give at least one, each at least 1")
         channel.pmf_table(self.law, self.table)
@@ -182,7 +184,7 @@ class Scheme:
         """
         times = self.table.array()[~np.eye(4, dtype=bool)]  # one row for each of the 12 transitions
         kinds, rounds = self.frame.kinds, self.frame.rounds
-        turned = np.count_nonzero((kinds[1:] == DATA) & (kinds[:-1] == CHECK))  # data rounds that follow a check letter
+        turned = np.count_nonzero((kinds[1:] == DATA) & (kinds[:-1] != DATA))  # data rounds that follow other letters
         chain = capacity.chain(self.counted, overhead=self.overhead)
         path = self.duration
         if self.costs:
