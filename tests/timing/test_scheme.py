@@ -87,8 +87,8 @@ def test_the_coder_counts_the_costs():
 @pytest.mark.parametrize(
     ("law", "fields"),
     [
-        (channel.Binomial.uniform(0.9), {}),
-        (channel.Poisson.uniform(2.5), {"splitting": (3, 2), "tags": 7, "shared": 2}),
+        (channel.Binomial.uniform(0.9), {"overhead": 1.5, "beams": (5,)}),
+        (channel.Poisson.uniform(2.5), {"splitting": (3, 2), "tags": 7, "shared": 2, "overhead": 1.5}),
         (
             channel.Tabulated.uniform(((0.1, 0.9), (0.01, 0.09, 0.9), (), (0.0, 0.0, 0.5, 0.5))),
             {"costs": TimeTable.uniform((2, 3, 4)), "tags": 1, "shared": 1},
@@ -102,8 +102,6 @@ def test_file_there_and_back(tmp_path, law, fields):
         name="mine \u00b5",
         law=law,
         table=table,
-        overhead=1.5,
-        beams=(5,),
         version=2,
         **fields,
     )
@@ -178,6 +176,8 @@ def test_file_there_and_back(tmp_path, law, fields):
         (edited(version=2, costs="A->C{2,1}"), "times must ascend"),
         (edited(version=2, costs=3), "not a timing scheme"),
         (edited(version=2, costs=str(TALK), splitting=[9, 5]), "costs are for the range coder"),
+        (edited(version=2, costs=str(TALK), overhead=1.0), "costs are for the range coder"),
+        (edited(version=2, tags=5, shared=1, group=100, beams=[64]), "tags help from the second one on, give two"),
         (edited(beams=[64, 0]), "beams"),
         (edited(beams=[1.5]), "beams"),
         (edited(beams=64), "not a timing scheme"),
