@@ -9,6 +9,7 @@
     letters, levels uint8[n, data]
       | correction          parity of the level bits of a group of strands
       | frame               check letters, parity and index as letters
+      | tags                a share in the code of the hashes of all strands, where the scheme has tags
     letters, durations uint8[n, R] -> schedule
 
 The way back is: reads -> ``reading`` (clusters, alignment, likelihoods of the levels) -> correction -> paths ->
