@@ -10,8 +10,9 @@ string to follow. The check letters of ``frame`` drop wrong strings. Strings are
 of each copy's remaining bases under letters drawn at random, so that strings that are ahead and strings that are behind
 compare fairly. ``soft_levels`` then passes over the letters of the result, forwards and backwards.
 
-Nothing after a round gives more evidence of its level, so strings that have the same letters and differ only in old
-levels would fill the beam, twice as many for each uncertain level. The likeliest of them therefore stands for all.
+Strings that have the same letters and differ only in levels would fill the beam, twice as many for each uncertain
+level. Once they are at the same position in every copy, nothing that follows can tell them apart, so the likeliest of
+them stands for all.
 
 A string consists of letters with levels. Following letters alone, with the level mixed or chosen on the way, finds far
 fewer strands at equal beam: the copies share the level, and a level that is wrong now rules out the right letters

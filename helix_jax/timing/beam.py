@@ -27,7 +27,9 @@ from helix_jax.timing.window import (
 )
 
 Arrayish = Array | np.ndarray
-_MEMORY = 16  # rounds (32 bits at most): strings of the same letters whose levels differ only before these are merged
+_PART = 512  # strings that ``advance`` takes at once on a CPU: those of a wide beam do not fit into its cache
+_SLOTS = 16  # of a hash table, for each string
+_PLACES = 2  # per base: strings of the same letters are merged where the copies' mean positions round to the same place
 
 
 class Strings(NamedTuple):
@@ -38,7 +40,6 @@ class Strings(NamedTuple):
         score: The log probability of each string and of what the copies have consumed.
         letter: The last letter of each string.
         state: The hash of its letters.
-        late: The levels of its last rounds.
         doubt: How much likelier other letters were at its check letters.
         offset: The first position of each copy's window.
     """
@@ -47,7 +48,6 @@ class Strings(NamedTuple):
     score: Float32[Array, " beam"]
     letter: Int32[Array, " beam"]
     state: UInt32[Arrayish, " beam"]
-    late: UInt32[Array, " beam"]
     doubt: Float32[Array, " beam"]
     offset: Int32[Array, " N"]
 
@@ -68,13 +68,11 @@ class Copies(NamedTuple):
 
 def start(copies: int, beam: int, window: int) -> Strings:
     """Return the empty string, in a beam that has room for others."""
-    zeros = jnp.zeros((beam,), jnp.uint32)
     return Strings(
         forward=jnp.zeros((copies, beam, window), jnp.float32).at[..., 0].set(1.0),
         score=jnp.full((beam,), NOTHING, jnp.float32).at[0].set(0.0),
         letter=jnp.zeros((beam,), jnp.int32),
         state=jnp.full((beam,), frame.HASH_START, jnp.uint32),
-        late=zeros,
         doubt=jnp.zeros((beam,), jnp.float32),
         offset=jnp.zeros((copies,), jnp.int32),
     )
@@ -97,28 +95,32 @@ def extend(
     kind, tag = item
     levels, longest = model.emission.shape[2], model.emission.shape[3] - 1
     window = strings.forward.shape[-1]
-    level_bits = (levels - 1).bit_length()
-    memory = (1 << min(_MEMORY * level_bits, 32)) - 1
     cuts = jax.vmap(cut, in_axes=(0, 0, None))
 
     forward, offset, middle = follow(strings.forward, strings.offset, copies.future)
     match = base_likelihoods(model, cuts(copies.reads, offset - 1, window))  # of the base that leads there
     tails = run_likelihoods(match.swapaxes(0, 1), longest)  # [N, 4, W] each
     rest = jax.vmap(relative_worth)(cuts(copies.future, offset, window), middle)
-    gain, ahead = log_gains(forward, run_gains(model, tails, rest), strings.letter, copies.present)
+    ahead = log_gains(forward, run_gains(model, tails, rest), strings.letter, copies.present)
 
-    score = strings.score[:, None, None] + gain + model.prior[jnp.minimum(kind, 1)][strings.letter]
-    score, doubt = disprove(
-        score, score + (ahead - gain), strings.doubt, frame.demanded(strings.state, strings.letter), kind == frame.CHECK
+    score = strings.score[:, None, None] + model.prior[jnp.minimum(kind, 1)][strings.letter]
+    priority, doubt = disprove(
+        score + ahead, strings.doubt, frame.demanded(strings.state, strings.letter), kind == frame.CHECK
     )
-    parent, letter, level, score = rank(score, score + (ahead - gain))
+    parent, letter, level = rank(priority)
     emission = model.emission[strings.letter[parent], letter, level]
-    forward = advance(forward[:, parent], [tail[:, letter] for tail in tails], emission)
+
+    def advanced(strings):
+        parent, letter, emission = strings
+        return advance(forward[:, parent], [tail[:, letter] for tail in tails], emission)
+
+    forward, gain = in_parts(advanced, (parent, letter, emission))
+    score = score[parent, letter, level] + jnp.where(copies.present[:, None], gain, 0.0).sum(0)
     state = frame.absorb(strings.state[parent], letter)
-    late = strings.late[parent] << level_bits & jnp.uint32(memory) | level.astype(jnp.uint32)
-    contradicted = (tag >= 0) & (frame.tag(state) != tag)
-    score = jnp.where(repeated(state, late) | contradicted, NOTHING, jnp.maximum(score, NOTHING))
-    return Strings(forward, score, letter, state, late, doubt[parent, letter], offset), (
+    wrong = priority[parent, letter, level] <= NOTHING  # no demanded letter
+    wrong |= (tag >= 0) & (frame.tag(state) != tag) | repeated(state, places(forward))
+    score = jnp.where(wrong, NOTHING, jnp.maximum(score, NOTHING))
+    return Strings(forward, score, letter, state, doubt[parent, letter], offset), (
         parent,
         letter * levels + level,
     )
@@ -151,29 +153,28 @@ def follow(
 
 def run_gains(
     model: Model, tails: list[Float32[Array, "N 4 W"]], rest: Float32[Array, "N W"]
-) -> Float32[Array, "N 4 2 4 levels W"]:
-    """Return what a copy at each position contributes to each (b, k, a, level): the same for all strings.
+) -> Float32[Array, "N 4 4 levels W"]:
+    """Return what a copy at each position contributes to each (b, a, level): the same for all strings.
 
-    It is the probability of the run that a round of this level writes with letter a after b, summed over its lengths:
-    as it is (k = 0), and weighted by the worth of the position that the run reaches (k = 1).
+    It is the probability of the run that a round of this level writes with letter a after b, weighted by the worth of
+    the position that the run reaches, and summed over its lengths.
 
     Args:
         model: The model of the channel.
         tails: ``window.run_likelihoods`` of each letter.
         rest: The worth of each position.
     """
-    worth = jnp.stack([jnp.ones_like(rest), rest])[:, :, None]
-    runs = [jnp.pad((worth * tail[None])[..., run:], ((0, 0),) * 3 + ((0, run),)) for run, tail in enumerate(tails)]
-    return jnp.einsum("balr,rknaw->nbkalw", model.emission, jnp.stack(runs), precision=lax.Precision.HIGHEST)
+    runs = [jnp.pad((rest[:, None] * tail)[..., run:], ((0, 0), (0, 0), (0, run))) for run, tail in enumerate(tails)]
+    return jnp.einsum("balr,rnaw->nbalw", model.emission, jnp.stack(runs), precision=lax.Precision.HIGHEST)
 
 
 def log_gains(
     forward: Float32[Array, "N beam W"],
-    gives: Float32[Array, "N 4 2 4 levels W"],
+    gives: Float32[Array, "N 4 4 levels W"],
     before: Int32[Array, " beam"],
     present: Bool[Arrayish, " N"],
-) -> Float32[Array, "2 beam 4 levels"]:
-    """Return the log probability that the copies give to each (letter, level), as it is and weighted by worth.
+) -> Float32[Array, "beam 4 levels"]:
+    """Return the log probability that the copies give to each (letter, level), weighted by the worth of what follows.
 
     Args:
         forward: The forward probabilities.
@@ -181,14 +182,13 @@ def log_gains(
         before: The last letter of each string.
         present: The mask of the copies that exist; the others count for nothing.
     """
-    total = jnp.einsum("niw,nbkalw->nibkal", forward, gives, precision=lax.Precision.HIGHEST)
-    total = jnp.take_along_axis(total, before[None, :, None, None, None, None], axis=2)[:, :, 0]
-    logs = jnp.log(jnp.maximum(total, LEAST))  # [N, beam, 2, 4, levels]
-    return jnp.where(present[:, None, None, None, None], logs, 0.0).sum(0).swapaxes(0, 1)
+    total = jnp.einsum("niw,nbalw->nibal", forward, gives, precision=lax.Precision.HIGHEST)
+    total = jnp.take_along_axis(total, before[None, :, None, None, None], axis=2)[:, :, 0]
+    logs = jnp.log(jnp.maximum(total, LEAST))  # [N, beam, 4, levels]
+    return jnp.where(present[:, None, None, None], logs, 0.0).sum(0)
 
 
 def disprove(
-    score: Float32[Array, "beam 4 levels"],
     priority: Float32[Array, "beam 4 levels"],
     doubt: Float32[Array, " beam"],
     demanded: Int32[Arrayish, " beam"],
@@ -197,34 +197,33 @@ def disprove(
     """Hold the next letters against the hash of those before, in a round that is a check letter.
 
     Args:
-        score: The score of each extension.
-        priority: The score by which extensions are ranked.
+        priority: The score of each extension by which they are ranked.
         doubt: The doubt of each string.
         demanded: The letter that the hash demands.
-        check: Whether the round is a check letter. If not, score and doubt stay.
+        check: Whether the round is a check letter. If not, priority and doubt stay.
 
     Returns:
-        The score, which is ``NOTHING`` for letters that are not demanded; and the doubt after each letter.
+        The priority, which is ``NOTHING`` for letters that are not demanded; and the doubt after each letter.
     """
     best = priority.max(axis=-1)
     wrong = check & (jnp.arange(4, dtype=jnp.int32)[None] != demanded[:, None])
     doubt_of = doubt[:, None] + jnp.where(check, best.max(axis=-1, keepdims=True) - best, 0.0)
-    return jnp.where(wrong[..., None], NOTHING, score), doubt_of
+    return jnp.where(wrong[..., None], NOTHING, priority), doubt_of
 
 
 def rank(
-    score: Float32[Array, "beam 4 levels"], priority: Float32[Array, "beam 4 levels"]
-) -> tuple[Int32[Array, " beam"], Int32[Array, " beam"], Int32[Array, " beam"], Float32[Array, " beam"]]:
-    """Return string, letter, level and score of the extensions of the highest priority, one for each string."""
-    beam, _, levels = score.shape
+    priority: Float32[Array, "beam 4 levels"],
+) -> tuple[Int32[Array, " beam"], Int32[Array, " beam"], Int32[Array, " beam"]]:
+    """Return string, letter and level of the extensions of the highest priority, one for each string."""
+    beam, _, levels = priority.shape
     _, chosen = lax.top_k(priority.reshape(-1), beam)
-    return chosen // (4 * levels), chosen // levels % 4, chosen % levels, score.reshape(-1)[chosen]
+    return chosen // (4 * levels), chosen // levels % 4, chosen % levels
 
 
 def advance(
     forward: Float32[Array, "N beam W"], tails: list[Float32[Array, "N beam W"]], emission: Float32[Array, "beam runs"]
-) -> Float32[Array, "N beam W"]:
-    """Return the forward probabilities after one more run, normalised.
+) -> tuple[Float32[Array, "N beam W"], Float32[Array, "N beam"]]:
+    """Return the forward probabilities after one more run, normalised, and the log of what they summed to before.
 
     Args:
         forward: The forward probabilities before it.
@@ -236,20 +235,41 @@ def advance(
     after = jnp.zeros_like(forward)
     for run, tail in enumerate(tails):
         after += wide[..., longest - run : longest - run + window] * tail * emission[None, :, run, None]
-    return after / jnp.maximum(after.sum(-1, keepdims=True), LEAST)
+    total = jnp.maximum(after.sum(-1, keepdims=True), LEAST)
+    return after / total, jnp.log(total[..., 0])
 
 
-def repeated(state: UInt32[Arrayish, " beam"], late: UInt32[Array, " beam"]) -> Bool[Array, " beam"]:
-    """Return the mask of the strings that equal a likelier (earlier) one in letters and late levels.
+def places(forward: Float32[Array, "N beam W"]) -> UInt32[Array, " beam"]:
+    """Return a hash of the mean positions of all copies, rounded to 1 / ``_PLACES`` bases, for each string."""
+    mean = (forward * jnp.arange(forward.shape[-1], dtype=jnp.float32)[None, None]).sum(-1)
+    factors = jnp.asarray([pow(frame.HASH_START, n + 1, 1 << 32) for n in range(len(forward))], jnp.uint32)
+    return (jnp.round(_PLACES * mean).astype(jnp.uint32) * factors[:, None]).sum(0, dtype=jnp.uint32)
+
+
+def repeated(state: UInt32[Arrayish, " beam"], place: UInt32[Array, " beam"]) -> Bool[Array, " beam"]:
+    """Return the mask of the strings that equal a likelier (earlier) one in letters and places.
+
+    They are compared with the first string in their slot of a hash table, which takes a fifth of the time of a sort. So
+    a few are missed, whose slot belongs to another string.
 
     Args:
         state: The hash of all letters.
-        late: The levels of the last rounds.
+        place: A hash of where the copies are (``places``).
     """
+    slots = _SLOTS * len(state)
+    slot = frame.mixed(state ^ place) % slots
     numbers = jnp.arange(len(state), dtype=jnp.int32)
-    state, late, numbers = lax.sort((jnp.asarray(state), late, numbers), num_keys=2, is_stable=True)
-    same = (state[1:] == state[:-1]) & (late[1:] == late[:-1])
-    return jnp.zeros(len(state), bool).at[numbers[1:]].set(same)
+    first = jnp.full(slots, len(state), jnp.int32).at[slot].min(numbers)[slot]
+    return (first < numbers) & (state[first] == state) & (place[first] == place)
+
+
+def in_parts(function, strings):
+    """Apply a function of strings to ``_PART`` of them at a time, along the second axis of its results."""
+    beam = len(jax.tree.leaves(strings)[0])
+    if beam <= _PART or beam % _PART:
+        return function(strings)
+    parts = lax.map(function, jax.tree.map(lambda x: x.reshape(-1, _PART, *x.shape[1:]), strings))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], beam, *x.shape[3:]), parts)
 
 
 def close(strings: Strings, lengths: Int32[Arrayish, " N"], present: Bool[Arrayish, " N"]) -> Float32[Array, " beam"]:

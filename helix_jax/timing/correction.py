@@ -13,6 +13,7 @@ from helix_jax.timing import capacity, ecc, local
 from helix_jax.timing.scheme import Scheme
 
 _ATTEMPTS = 8  # with one strand less each
+_FEW = 1 / 8  # of the checks of a strand are broken: a misread strand breaks half of them
 _SUREST = 12.0  # largest log-likelihood ratio of a level bit: a misread strand must not be certain of itself
 
 
@@ -22,12 +23,15 @@ class Corrected(NamedTuple):
     Attributes:
         levels: The levels.
         sound: Mask of the strands that no known check contradicts.
+        suspicion: How many bits of each strand are likely wrong, by what its checks left of their doubt; infinite for a
+            strand that was left out.
         ok: Whether the code succeeded.
         changed: The number of level bits that it changed.
     """
 
     levels: UInt8[np.ndarray, "g data"]
     sound: Bool[np.ndarray, " g"]
+    suspicion: Float32[np.ndarray, " g"]
     ok: bool
     changed: int
 
@@ -49,8 +53,8 @@ def correct(
     """Decode the error-correcting code of one group of strands.
 
     Where the code fails, some strands are regarded as misread and left out, more of them at each attempt: in version 1
-    the most doubtful ones, as wrong parity bits would spoil the whole group, and in version 2 those that the most
-    checks contradict.
+    the most doubtful ones, as wrong parity bits would spoil the whole group, and in version 2 those that many checks
+    contradict. A few contradictions are no reason there: a few bits are wrong, and ``suspicion`` says where.
 
     Args:
         scheme: The scheme.
@@ -63,9 +67,9 @@ def correct(
         that leaves the most strands sound.
     """
     guess = likelihood.argmax(axis=-1).astype(np.uint8)
-    was_read = ~np.isinf(doubt)
+    was_read, nobody = ~np.isinf(doubt), np.zeros(len(doubt), np.float32)
     if not (scheme.parity and scheme.level_bits):
-        return Corrected(guess, was_read, True, 0)
+        return Corrected(guess, was_read, nobody, True, 0)
     code = code_of(scheme, len(likelihood))
     llr = np.clip(ecc.bit_llr(likelihood), -_SUREST, _SUREST)
     if scheme.version > 1:
@@ -76,10 +80,10 @@ def correct(
             break
         kept = was_read.copy()
         kept[order[:dropped]] = False
-        bits, ok = _decoded(scheme, code, llr, parity, kept, kept, _prior_llr(scheme))
+        bits, _, ok = _decoded(scheme, code, llr, parity, kept, kept, _prior_llr(scheme))
         if ok:
-            return Corrected(ecc.levels(bits, scheme.levels), was_read, True, _changes(llr, bits, kept))
-    return Corrected(guess, was_read, False, 0)
+            return Corrected(ecc.levels(bits, scheme.levels), was_read, nobody, True, _changes(llr, bits, kept))
+    return Corrected(guess, was_read, nobody, False, 0)
 
 
 def _correct_locally(scheme, code, llr, parity, was_read):
@@ -88,7 +92,7 @@ def _correct_locally(scheme, code, llr, parity, was_read):
     for _ in range(_ATTEMPTS):
         # No check can be used that sees a strand which was not read: its bits may be anything.
         known = local.visible(kept, scheme.span)
-        bits, ok = _decoded(scheme, code, llr, parity, kept, known, _SUREST)
+        bits, suspicion, ok = _decoded(scheme, code, llr, parity, kept, known, _SUREST)
         broken = (
             np.zeros_like(parity, bool)
             if ok
@@ -96,21 +100,25 @@ def _correct_locally(scheme, code, llr, parity, was_read):
         )
         broken = broken.sum(axis=1) * known
         sound = kept & ~local.seen(broken > 0, scheme.span)
-        attempts.append(Corrected(ecc.levels(bits, scheme.levels), sound, ok, _changes(llr, bits, kept)))
-        if ok or not kept.any():
+        suspicion = np.where(was_read & ~kept, np.float32(np.inf), suspicion)
+        attempts.append(Corrected(ecc.levels(bits, scheme.levels), sound, suspicion, ok, _changes(llr, bits, kept)))
+        contradictions = np.where(kept, local.contradictions(broken, scheme.span), -1)
+        if contradictions.max() <= _FEW * scheme.parity * scheme.span:
             break
-        kept[np.argmax(np.where(kept, local.contradictions(broken, scheme.span), -1))] = False
+        kept[np.argmax(contradictions)] = False
     return max(attempts, key=lambda attempt: attempt.sound.sum())
 
 
 def _decoded(scheme, code, llr, parity, kept, known, unknown):
     """Decode the code with the strands ``kept`` and the checks of the strands ``known``.
 
-    Returns (bits uint8[g, data, level bits], whether the code succeeded).
+    Returns (bits uint8[g, data, level bits], how many of them are likely wrong float32[g], whether it succeeded).
     """
     llr = np.where(kept[:, None, None], llr, np.float32(unknown)).astype(np.float32)
-    bits, ok = ecc.decode(code, llr.reshape(-1), parity.reshape(-1), np.repeat(known, scheme.parity))
-    return np.asarray(bits).reshape(llr.shape), bool(ok)
+    total, ok = ecc.beliefs(code, llr.reshape(-1), parity.reshape(-1), np.repeat(known, scheme.parity))
+    total = np.asarray(total).reshape(llr.shape)
+    wrong = np.exp(-np.logaddexp(0, np.abs(total))).sum(axis=(1, 2), dtype=np.float32)
+    return (total < 0).astype(np.uint8), wrong, bool(ok)
 
 
 def _changes(llr, bits, kept):

@@ -270,15 +270,36 @@ def decode(
     Raises:
         EccError: An array has another length.
     """
+    total, settled = beliefs(code, llr, parity, mask, iterations=iterations)
+    return (total < 0).astype(jnp.uint8), settled
+
+
+def beliefs(
+    code: Code,
+    llr: Float[Arrayish, "..."],
+    parity: Integer[Arrayish, "..."],
+    mask: Bool[Arrayish, "..."] | None = None,
+    *,
+    iterations: int = ITERATIONS,
+) -> tuple[Float32[Array, " n"], Bool[Array, ""]]:
+    """Return what belief propagation holds of each bit in the end, and whether it settled; see ``decode``.
+
+    Returns:
+        The log-likelihood ratios of the bits, of which ``decode`` returns the signs; and whether every known check is
+        fulfilled and every bit decided.
+
+    Raises:
+        EccError: An array has another length.
+    """
     _require(code, llr, len(code.order), "log-likelihood ratios")
     _require(code, parity, len(code.column), "parity bits")
     if mask is not None:
         _require(code, mask, len(code.column), "flags of parity bits")
-    return _decode(code, llr, parity, mask, iterations)
+    return _beliefs(code, llr, parity, mask, iterations)
 
 
 @jax.jit
-def _decode(code, llr, parity, mask, iterations):
+def _beliefs(code, llr, parity, mask, iterations):
     channel = jnp.clip(llr.astype(jnp.float32)[code.order], -CERTAIN, CERTAIN)
     odd = (parity & 1).astype(bool)[:, None]
     mask = jnp.ones_like(odd) if mask is None else mask.astype(bool)[:, None]
@@ -305,8 +326,7 @@ def _decode(code, llr, parity, mask, iterations):
     seen, settled = look(channel)
     first = (jnp.zeros_like(settled, jnp.int32), jnp.zeros_like(seen), channel, seen, settled)
     _, _, total, _, settled = lax.while_loop(going, step, first)
-    bits = (total < 0).astype(jnp.uint8)
-    return jnp.zeros_like(bits).at[code.order].set(bits, unique_indices=True), settled
+    return jnp.zeros_like(total).at[code.order].set(total, unique_indices=True), settled
 
 
 def _parity(flags):

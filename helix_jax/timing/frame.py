@@ -248,14 +248,29 @@ def read(
             before, in_path = carry
             kind, letter = item
             meant = jnp.where(letter == in_path, before, letter)
-            return (letter, jnp.where(kind == DATA, meant, in_path)), (meant, (letter - before - 1) % 4)
+            return (letter, jnp.where(kind == DATA, meant, in_path)), meant
 
         start = (jnp.int32(0), jnp.int32(0))
-        meant, digits = lax.scan(step, start, (jnp.asarray(frame.kinds), letters.astype(jnp.int32)))[1]
-        data, path_levels, rest = meant[frame.data_rounds], levels[frame.data_rounds], digits[frame.digit_rounds]
-        return data.astype(jnp.uint8), path_levels.astype(jnp.uint8), rest.astype(jnp.uint8)
+        meant = lax.scan(step, start, (jnp.asarray(frame.kinds), letters.astype(jnp.int32)))[1]
+        return meant[frame.data_rounds].astype(jnp.uint8), levels[frame.data_rounds].astype(jnp.uint8)
 
-    return jax.vmap(take_apart)(letters, levels)
+    path, path_levels = jax.vmap(take_apart)(letters, levels)
+    return path, path_levels, jnp.asarray(digits(letters, frame=frame))
+
+
+def digits(letters: Integer[Arrayish, "B rounds"], *, frame: Frame) -> UInt8[Arrayish, "B digits"]:
+    """Return the digits of strands, which are NumPy or JAX arrays as the letters are.
+
+    Args:
+        letters: The letters of all rounds.
+        frame: The layout.
+
+    Returns:
+        The digits, or 3 for a letter that repeats the one before it.
+    """
+    letters, rounds = letters.astype(np.uint8), frame.digit_rounds
+    before = letters[:, rounds - 1] * (rounds > 0)[None]
+    return letters[:, rounds] - before + 3 & 3
 
 
 def bits_to_trits(bits: Integer[np.ndarray, "B n"]) -> UInt8[np.ndarray, "B digits"]:

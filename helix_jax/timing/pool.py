@@ -33,7 +33,7 @@ from helix_jax.strands import header as headers
 from helix_jax.strands import layouts, outer
 from helix_jax.strands.heading import header_of
 from helix_jax.strands.written import Written
-from helix_jax.timing import arrangement, correction, frame, paths, reading, recovery
+from helix_jax.timing import arrangement, correction, frame, paths, reading, recovery, search
 from helix_jax.timing.arrangement import symbol_bytes
 from helix_jax.timing.front import NAME, front_of, packed
 from helix_jax.timing.schedule import Schedule
@@ -164,8 +164,9 @@ class Timing:
                 ("--right-primer", written.right),
                 ("--exempt-primers", written.primers_exempt),
             )
-        strands = reading.read(pool, self.scheme, progress)
-        found = recovery.recover(self.scheme, strands, len(pool), key, progress)
+        found, strands = recovery.first(
+            self.scheme, reading.read(pool, self.scheme, progress), len(pool), key, progress
+        )
         recovered = found.recovered
         report = Report(
             reads=len(pool),
@@ -300,7 +301,7 @@ class Draft:
         digits[:, parts["parity"]] = frame.bits_to_trits(np.concatenate(parity))
         write = functools.partial(parallel.map_batches, _write, np.zeros(1), batch=_BATCH, layout=scheme.frame)
         if scheme.tags:  # the tags are those of letters before the shared digits
-            shared = reading.shared_bytes(scheme, index, write(letters, levels, digits)[0])
+            shared = search.shared_bytes(scheme, index, write(letters, levels, digits)[0])
             digits[:, parts["shared"]] = frame.bits_to_trits(np.unpackbits(shared, axis=1))
         strands, levels = write(letters, levels, digits)
         before = np.concatenate([np.zeros_like(strands[:, :1]), strands[:, :-1]], axis=1)

@@ -8,12 +8,13 @@ header's CRC tells which one is right.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from helix_jax.errors import DecodeError
 from helix_jax.strands import header as headers
@@ -25,6 +26,8 @@ from helix_jax.timing.scheme import Scheme
 
 REMEDY = "more copies of each strand are needed"
 _BEYOND = (4, 16)  # last strands that may all be missing, where the header stands in front: likely, and at the most
+_SUSPECTS, _CHOICES = 12, 40  # strands that may be wrong, and how many sets of them are tried
+_WRONG_LETTERS = 20  # level bits that are wrong where letters are
 _GHOSTS = 2  # misread strands with a number that is too high, likewise
 
 Progress = Callable[[str, int, int], None] | None
@@ -61,6 +64,7 @@ class _Rows(NamedTuple):
         symbols: Their bytes.
         good: Mask of those that are the strand of some bytes.
         sound: Mask of those which no check of the levels contradicts.
+        suspicion: As for ``correction.Corrected``.
         corrected: As for ``Found``.
         broken: As for ``Found.broken_groups``.
     """
@@ -69,8 +73,47 @@ class _Rows(NamedTuple):
     symbols: UInt8[np.ndarray, "n s"]
     good: Bool[np.ndarray, " n"]
     sound: Bool[np.ndarray, " n"]
+    suspicion: Float32[np.ndarray, " n"]
     corrected: int
     broken: int
+
+
+def first(
+    scheme: Scheme,
+    readings: Iterator[Strands],
+    reads: int,
+    key: bytes | None = None,
+    progress: Progress | None = None,
+) -> tuple[Found, Strands]:
+    """Recover the payload of a pool from the first reading that gives all of it, or else from the last one.
+
+    Args:
+        scheme: As for ``recover``.
+        readings: Readings of the strands, with more strands each time (``reading.read``); at least one.
+        reads: As for ``recover``.
+        key: As for ``recover``.
+        progress: As for ``recover``.
+
+    Returns:
+        What came back, and the reading that it is from.
+
+    Raises:
+        DecodeError: The header cannot be read from the last reading, or it is that of another pool or scheme.
+    """
+    found, strands, failure = None, None, None
+    for strands in readings:
+        try:
+            found, failure = recover(scheme, strands, reads, key, progress), None
+        except DecodeError as error:
+            found, failure = None, error
+        if found and found.recovered.verified:
+            break
+        progress = None  # strands count once
+    if failure:
+        raise failure
+    assert found
+    assert strands
+    return found, strands
 
 
 def recover(scheme: Scheme, strands: Strands, reads: int, key: bytes | None = None, progress: Progress = None) -> Found:
@@ -100,27 +143,47 @@ def recover(scheme: Scheme, strands: Strands, reads: int, key: bytes | None = No
     first = arrangement.header_layout(scheme, head.size).packets if scheme.version == 1 else 0
     rows = _read(scheme, strands, strands.index - first, layout.packets, progress)
     genuine = head.genuine()
-    recovered, received = _outer(layout, rows, lambda index, symbols: outer.decode(layout, index, symbols, genuine))
+    surplus = len(rows.position) - layout.sources if scheme.version > 1 else 0
+    recovered, received = _outer(
+        layout, rows, surplus, lambda index, symbols: outer.decode(layout, index, symbols, genuine)
+    )
     return Found(
         head, layout, recovered, int(received.sum()), int(found.good.sum()), rows.corrected + found.corrected,
         rows.broken + found.broken,
     )  # fmt: skip
 
 
-def _outer(layout, rows, decode):
-    """Decode the outer code: with all strands, and if that fails without those that a check of the levels contradicts.
+def _outer(layout, rows, surplus, decode):
+    """Decode the outer code: with all strands, and if that fails without some of them.
 
-    A strand beside a wrong one fails the same checks, and so the outer code had better find the wrong ones itself.
+    A strand beside a wrong one fails the same checks, and so the outer code had better find the wrong ones itself. It
+    finds half as many as it could replace, though. So the strands that a check contradicts are left out next, and then
+    as many of the most suspicious ones as it can replace, in turn. The digest of the payload says when it is right.
     Returns (outer.Recovered, mask of the strands that were used).
     """
     good = rows.good & ~rows.symbols[:, layout.symbol_bytes :].any(axis=1)
     symbols = rows.symbols[:, : layout.symbol_bytes]
-    recovered = decode(rows.position[good], symbols[good])
-    if recovered.verified or rows.sound[good].all():
-        return recovered, good
-    fewer = good & rows.sound
-    second = decode(rows.position[fewer], symbols[fewer])
-    return (second, fewer) if second.verified else (recovered, good)
+    first = decode(rows.position[good], symbols[good])
+    if first.verified:
+        return first, good
+    for used in _choices(rows, good, surplus):
+        recovered = decode(rows.position[used], symbols[used])
+        if recovered.verified:
+            return recovered, used
+    return first, good
+
+
+def _choices(rows, good, surplus) -> Iterator[Bool[np.ndarray, " n"]]:
+    """Yield masks of strands that may all be right, without some of the ``good`` ones."""
+    if not rows.sound[good].all():
+        yield good & rows.sound
+    order = np.flatnonzero(good)[np.argsort(-rows.suspicion[good], kind="stable")][:_SUSPECTS]
+    surplus -= int(np.count_nonzero(~good))
+    left_out = itertools.combinations(order.tolist(), surplus) if 0 < surplus <= len(order) else ()
+    for strands in itertools.islice(left_out, _CHOICES):
+        mask = good.copy()
+        mask[list(strands)] = False
+        yield mask
 
 
 def _check(scheme, head, key):
@@ -139,16 +202,19 @@ def _read(scheme, strands, position, total, progress=None):
     inside = np.flatnonzero((position >= 0) & (position < total))
     symbols = np.zeros((len(inside), arrangement.symbol_bytes(scheme)), np.uint8)
     good, sound, corrected, broken = np.zeros(len(inside), bool), np.zeros(len(inside), bool), 0, 0
+    suspicion = np.zeros(len(inside), np.float32)
     position = position[inside]
     for start, size in arrangement.groups(scheme, total):
         own = np.flatnonzero((position >= start) & (position < start + size))
         if len(own):
             symbols[own], good[own], found = _read_group(scheme, strands, inside[own], position[own] - start, size)
             sound[own] = found.sound[position[own] - start]
+            letters = _WRONG_LETTERS / (1 + np.exp(np.minimum(strands.odds[inside[own]], 50)))
+            suspicion[own] = found.suspicion[position[own] - start] + letters
             corrected, broken = corrected + found.changed, broken + (not found.ok)
         if progress:
             progress("repair", size, total)
-    return _Rows(position, symbols, good, sound, corrected, broken)
+    return _Rows(position, symbols, good, sound, suspicion, corrected, broken)
 
 
 def _read_group(scheme, strands, rows, position, size):
@@ -190,7 +256,8 @@ def _read_header(scheme, strands, number, packets):
     """Read the strands of the header, which are one group."""
     inside = np.flatnonzero((number >= 0) & (number < packets))
     symbols, good, found = _read_group(scheme, strands, inside, number[inside], packets)
-    return _Rows(number[inside], symbols, good, found.sound[number[inside]], found.changed, int(not found.ok))
+    inside = number[inside]
+    return _Rows(inside, symbols, good, found.sound[inside], found.suspicion[inside], found.changed, int(not found.ok))
 
 
 def _parsed(data):
@@ -224,7 +291,7 @@ def _layout_of(scheme, head, reads):
 
 def _in_front(scheme, strands, key, progress):
     """Recover a pool whose header stands in front of the payload."""
-    for total in _totals(strands.index):
+    for total in _totals(strands.index, strands.total):
         rows = _read(scheme, strands, strands.index, total, progress)
         progress = None  # the strands count once, however many numbers are tried
         for head in _headers(rows, total):
@@ -233,7 +300,8 @@ def _in_front(scheme, strands, key, progress):
             front = None if layout is None else front_of(layout)
             if layout is None or front is None or front.layout.packets != total:
                 continue
-            recovered, used = _outer(layout, rows, functools.partial(front.decode, head))
+            surplus = len(rows.position) - front.layout.sources
+            recovered, used = _outer(layout, rows, surplus, functools.partial(front.decode, head))
             held = rows.position[used] >= front.rows - bool(front.tail)
             return Found(
                 head, layout, recovered, int(held.sum()), int((rows.position[used] < front.rows).sum()),
@@ -242,20 +310,21 @@ def _in_front(scheme, strands, key, progress):
     raise DecodeError(f"the header cannot be read, nor repaired from the other strands: {REMEDY}, of one pool alone")
 
 
-def _totals(index) -> Iterator[int]:
-    """Yield the possible numbers of strands, the most likely ones first."""
+def _totals(index, known) -> Iterator[int]:
+    """Yield the possible numbers of strands, the most likely ones first, or the one that the code of the tags found."""
     highest = np.unique(index)[::-1][: 1 + _GHOSTS].tolist()
     likely, most = (range(1, count + 1) for count in _BEYOND)
     totals = [
         number + n for numbers, beyond in ((highest, likely), (highest[:1], most)) for number in numbers for n in beyond
     ]
-    yield from (total for total in dict.fromkeys(totals) if total <= layouts.MOST_EXACT)
+    totals = dict.fromkeys([known] if known else totals)
+    yield from (total for total in totals if total <= layouts.MOST_EXACT)
 
 
 def _headers(rows, total) -> Iterator[headers.Header]:
     """Yield the headers that stand in front of these strands: as read, and as the other strands repair it."""
     table = np.zeros((total, rows.symbols.shape[1]), np.uint8)
-    for mask in (rows.good, rows.good & rows.sound):
+    for mask in itertools.chain([rows.good], _choices(rows, rows.good, 1 + int(np.count_nonzero(~rows.good)))):
         position = rows.position[mask]
         table[:] = 0
         table[position] = rows.symbols[mask]
@@ -264,8 +333,6 @@ def _headers(rows, total) -> Iterator[headers.Header]:
         for gone in (missing, np.union1d(missing, [0])):  # the first strand itself may be wrong
             if 0 < len(gone) <= total // 2:
                 yield from _header_at(reed_solomon.filled(table, gone.tolist()), gone[:0])
-        if rows.sound.all():
-            return
 
 
 def _header_at(table, missing) -> Iterator[headers.Header]:

@@ -396,8 +396,8 @@ TALK_SCHEME = Scheme(
 TALK_FAST_SCHEME = Scheme(
     name="talk-fast", law=channel.TALK_LAW, table=_talk_like((1, 2, 3), (1, 2, 4), (1, 3, 6)),
     costs=_talk_like((2, 4, 6), (2, 4, 8), (3, 6, 12)), copies=5, delta=0.035, duration=768, data=281, spacing=13,
-    parity=22, index=5, check=3, group=190, version=2, loss=0.01, span=8, tags=5, shared=1,
-    beams=(1024, 1024, 4096, 4096),
+    parity=22, index=5, check=3, group=190, version=2, loss=0.01, span=8, tags=4, shared=1,
+    beams=(512, 2048, 2048, 2048, 4096, 16384, 16384),
 )  # fmt: skip
 # Two bases per time unit and twenty copies. All copies together lose a run once in 10^17 rounds, so the letters need
 # few checks.

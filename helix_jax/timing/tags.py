@@ -7,12 +7,12 @@ own tags, which are thus known for nothing, and the code fills in those of the o
 aligned again, as if they had many more check letters. The code also finds strands that were misread.
 
     column c     tag byte c of the strands 0, 1, ... of the group | repair symbols 0, 1, ...
-    strand s     writes n bytes of the repair symbols, which follow each other in this order: symbol 0 of all columns,
-                 symbol 1 of the odd ones; symbol 1 of the even columns and 2 of the odd ones, symbol 3 of the odd ones;
-                 and so on
+    strand s     writes n bytes of the repair symbols, which follow each other in turns: three times the next symbols of
+                 all columns, then once those of all but the last one, of all but the last two, and so on
 
-So every other column has twice as many repair symbols: it is known where many strands are not read yet, and the others
-follow when few are left. All columns are spread over the whole strand.
+So each column has more repair symbols than the next one, the first of four twice as many as the last. The first is
+known where a quarter of the strands are not read yet, and shows which ones are misread; the next follow when fewer are
+left. The tags of each column are spread over the whole strand.
 
 A group has ``Tagging.strands`` strands. Those that a pool does not have count as strands whose tags are zero, and
 nobody writes their repair symbols.
@@ -30,6 +30,7 @@ from helix_jax.strands.layouts import MOST_EXACT
 from helix_jax.timing.frame import TAG_BITS
 
 PER_BYTE = 8 // TAG_BITS
+_EVEN = 3  # parts of a turn in which all columns have a symbol
 _SPARE = 1  # repair symbols beyond those that the lost and the wrong ones take, which must agree with the rest
 _GHOSTS = 2  # the last strands of a group may be misread ones, whose numbers are too high
 _BEYOND = 4  # last strands of a group that may all be missing
@@ -52,11 +53,11 @@ class Tagging:
     @cached_property
     def symbols(self) -> Int[np.ndarray, "2 bytes"]:
         """The column and the number of the repair symbol that each byte is, for the bytes of a full group."""
-        odd = np.arange(1, self.columns, 2)
-        turn, place = np.divmod(np.arange(self.strands * self.shared), self.columns + len(odd))
-        column = np.concatenate([np.arange(self.columns), odd])[place]
-        often = 1 + column % 2
-        return np.stack([column, turn * often + (place >= self.columns)])
+        sizes = [self.columns] * (_EVEN - 1) + list(range(self.columns, 0, -1))
+        column, part = np.concatenate([np.arange(size) for size in sizes]), np.repeat(np.arange(len(sizes)), sizes)
+        turn, place = np.divmod(np.arange(self.strands * self.shared), len(column))
+        often = np.bincount(column)
+        return np.stack([column[place], turn * often[column[place]] + part[place]])
 
     @cached_property
     def repairs(self) -> tuple[int, ...]:
@@ -73,11 +74,13 @@ class Known(NamedTuple):
     """The tags of the strands of a group.
 
     Attributes:
+        strands: How many strands the group has, as far as it is known.
         tags: The tag bytes.
         sure: Mask of the columns in which they are known.
         wrong: Mask of the strands whose own tags were found to be wrong.
     """
 
+    strands: int
     tags: UInt8[np.ndarray, "strands columns"]
     sure: Bool[np.ndarray, " columns"]
     wrong: Bool[np.ndarray, " strands"]
@@ -113,11 +116,14 @@ def known(
     tags: UInt8[np.ndarray, "n columns"],
     shared: UInt8[np.ndarray, "n shared"],
     valid: Bool[np.ndarray, " n"],
+    *,
+    last: bool = True,
 ) -> Known:
     """Return the tags of all strands of a group.
 
-    How many strands the group has is not known. It is tried: as many as the highest position says, or a few more where
-    the last ones are missing, or fewer where the highest ones are those of misread strands.
+    How many strands the last group has is not known. It is tried: as many as the highest position says, or a few more
+    where the last ones are missing, or fewer where the highest ones are those of misread strands. Other groups are
+    full, which is tried first, as the strand that says that there is another group may be a misread one.
 
     Args:
         code: The code.
@@ -125,9 +131,11 @@ def known(
         tags: Their tags.
         shared: Their shared bytes.
         valid: Mask of those whose shared bytes can be used.
+        last: Whether it is the last group of the pool.
     """
     highest = np.unique(position)[::-1][: 1 + _GHOSTS].tolist()
-    ends = dict.fromkeys(min(last + 1 + n, code.strands) for last in highest for n in range(1 + _BEYOND))
+    ends = [min(top + 1 + n, code.strands) for top in highest for n in range(1 + _BEYOND)]
+    ends = dict.fromkeys(ends if last else [code.strands, *ends])
     attempts = []
     for end in ends:
         attempts.append(_known(code, end, position, tags, shared, valid, guessed=bool(attempts)))
@@ -159,4 +167,4 @@ def _known(code, end, position, tags, shared, valid, guessed):
             continue
         result[:, c], sure[c] = fixed[: code.strands], True
         wrong |= changed[: code.strands]
-    return Known(result, sure, wrong)
+    return Known(end, result, sure, wrong)

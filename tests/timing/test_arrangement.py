@@ -11,7 +11,7 @@ from helix_jax import packing
 from helix_jax.config import CODED, CodecConfig, StrandConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header, layouts
-from helix_jax.timing import arrangement, channel, frame, front, paths, reading, scheme
+from helix_jax.timing import arrangement, channel, correction, frame, front, paths, reading, scheme
 from helix_jax.timing import pool as timing
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import POISSON_SCHEME, TALK_SCHEME, Scheme
@@ -48,8 +48,8 @@ def strands_of(pool, gone=(), scheme=SCHEME):
     index = digits[:, parts["index"]].astype(np.int64) @ 3 ** np.arange(scheme.index)
     kept = np.array([i for i in np.argsort(index) if i not in set(gone)])
     parity = frame.trits_to_bits(digits[:, parts["parity"]], scheme.parity)[0]
-    doubt = np.zeros(len(kept), np.float32)
-    return reading.Strands(index[kept], letters[kept], likelihood[kept], parity[kept], doubt, len(kept), len(kept))
+    doubt, odds, count = np.zeros(len(kept), np.float32), np.full(len(kept), 9, np.float32), len(kept)
+    return reading.Strands(index[kept], letters[kept], likelihood[kept], parity[kept], doubt, odds, count, count, 0)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def decode(monkeypatch):
     """Decode a pool of strands without their alignment, which is the costly part and another module's."""
 
     def decoded(strands, scheme=SCHEME):
-        monkeypatch.setattr(reading, "read", lambda reads, scheme, progress: strands)
+        monkeypatch.setattr(reading, "read", lambda reads, scheme, progress: iter([strands]))
         return packing.unpack([np.zeros(1, np.uint8)] * len(strands.index), writer=timing.Timing(scheme))
 
     return decoded
@@ -176,6 +176,35 @@ def test_a_wrong_strand_is_found(wrong, decode):
     data, report = decode(strands)
     assert data == content(BYTES)
     assert report.packets_received >= 20
+
+
+@pytest.mark.parametrize("wrong", [0, 9])
+def test_a_wrong_strand_is_found_where_only_one_can_be_replaced(wrong, decode):
+    """Four of the five repair strands are used up, and the fifth can replace a strand, but not find it."""
+    strands = strands_of(made(BYTES), gone=(12, 17, 18, 24))
+    foreign = strands_of(packing.pack(content(BYTES, 5), writer=timing.Timing(SCHEME), compress=False))
+    for field in ("letters", "likelihood", "parity"):
+        getattr(strands, field)[wrong] = getattr(foreign, field)[wrong]
+    strands.odds[wrong] = 0.1
+    assert decode(strands)[0] == content(BYTES)
+
+
+def test_strands_with_wrong_levels_are_suspicious():
+    """Half of the strands have a level that looks wrong, and the parity is not enough to mend all of them."""
+    weak = dataclasses.replace(SCHEME, parity=4)
+    drawn = np.random.default_rng(0)
+    levels = (drawn.random((40, weak.data)) < 0.2).astype(np.uint8)
+    likelihood = np.where(np.arange(2) == levels[..., None], 0, -9).astype(np.float32)
+    for strand in range(0, 40, 2):
+        for place in drawn.choice(weak.data, 3, replace=False):
+            likelihood[strand, place] = [0, -1.5] if levels[strand, place] else [-1.5, 0]
+    doubt = np.where(np.arange(40) % 10 == 5, np.inf, 0).astype(np.float32)
+    found = correction.correct(weak, likelihood, correction.parity(weak, levels), doubt)
+    read = ~np.isinf(doubt) & ~np.isinf(found.suspicion)
+    wrong = (found.levels != levels).any(axis=1)
+    assert (wrong & read).sum() >= 5
+    assert (~wrong & read).sum() >= 5
+    assert np.median(found.suspicion[wrong & read]) > 10 * np.median(found.suspicion[~wrong & read])
 
 
 def test_strands_that_bear_the_numbers_of_a_header(decode):

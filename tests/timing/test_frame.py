@@ -5,6 +5,7 @@ import hashlib
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -407,3 +408,18 @@ def test_illegal_digits_are_not_ok(count, data):
     digits[2, :first] = 2  # the greatest number: 3^digits - 1
     found = frame.trits_to_bits(digits, count)[1]
     np.testing.assert_array_equal(found, [True, False, 3**first == 2 ** min(count, 19)])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_digits_are_those_that_were_written(first):
+    """Of NumPy arrays and of JAX arrays of any type of integers; 3 is a letter that repeats the one before it."""
+    layout = Frame(9, 4, 5, 3, 2, index_first=first, shared=4 if first else 0, tags=4 if first else 0)
+    rng = np.random.default_rng(4)
+    path = rng.integers(1, 4, (6, 9)).cumsum(axis=1) % 4
+    digits = rng.integers(0, 3, (6, len(layout.digit_rounds))).astype(np.uint8)
+    letters = np.array(frame.write(path.astype(np.uint8), np.zeros_like(path), digits, frame=layout)[0])
+    for strands in (letters, jnp.asarray(letters), letters.astype(np.int64)):
+        np.testing.assert_array_equal(frame.digits(strands, frame=layout), digits)
+    place = layout.digit_rounds[-1]
+    letters[:, place] = letters[:, place - 1]
+    assert (np.asarray(frame.digits(letters, frame=layout))[:, -1] == 3).all()

@@ -19,7 +19,7 @@ from helix_jax import packing
 from helix_jax.config import CodecConfig, StrandConfig, Survival
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header, layouts
-from helix_jax.timing import arrangement, channel, ecc, frame, paths, reading
+from helix_jax.timing import arrangement, channel, ecc, frame, paths, reading, recovery, search
 from helix_jax.timing import pool as timing
 from helix_jax.timing import tags as tagging
 from helix_jax.timing.graph import TALK, TimeTable
@@ -233,48 +233,150 @@ def test_strands_that_cannot_be_read_at_first_are_read_with_their_tags(monkeypat
     """The beam is as narrow the second time, so that nothing but the tags helps."""
     plan = plan_of(120, TAGGED)
     reads = shuffled(copies_of(plan, p=0.91, seed=3))
-    tagged, taken = reading._tagged, []
+    tagged, taken = search._tagged, []
 
     def tags_of(*args):
         taken.append(tagged(*args))
         return taken[-1]
 
-    monkeypatch.setattr(reading, "_tagged", tags_of)
+    monkeypatch.setattr(search, "_tagged", tags_of)
     data, report = decode(reads, TAGGED)
     assert data == content(120)
-    (clusters, tags), *more = taken
+    targets, *more = taken
     assert not more
-    once = len(plan.letters) - len(set(clusters.tolist()))  # strands that were read without tags
-    assert (tags[:, TAGGED.frame.tag_rounds] >= 0).any()
-    monkeypatch.setattr(reading, "_tagged", lambda *args: (taken[0][0], np.full_like(tags, -1)))
-    assert reading.read(reads, TAGGED).aligned == once < report.aligned
+    once = len(plan.letters) - len(set(targets.clusters.tolist()))  # strands that were read without tags
+    assert (targets.tags[:, TAGGED.frame.tag_rounds] >= 0).any()
+    assert (targets.number >= 0).any()
+    monkeypatch.setattr(search, "_tagged", lambda *args: search._untagged(targets.clusters, TAGGED.frame))
+    assert last_reading(reads, TAGGED).aligned == once < report.aligned
+
+
+def last_reading(reads, scheme):
+    return list(reading.read(reads, scheme))[-1]
+
+
+def strings_of(plan, odds, scheme=TAGGED):
+    """What alignment returns of the first strands of a plan, with these odds."""
+    count = len(odds)
+    nothing = np.zeros(count, np.float32)
+    return plan.letters[:count], np.zeros_like(plan.letters[:count]), nothing, nothing, np.array(odds, np.float32)
 
 
 @pytest.mark.parametrize(("least", "taken"), [(3.0, [False, False, False, True]), (1.0, [False, True, True, True])])
 def test_strands_are_taken_where_their_odds_exceed_the_least(least, taken):
-    rounds = TAGGED.frame.rounds
-    letters, nothing = np.ones((4, rounds), np.uint8), np.zeros(4, np.float32)
-    aligned = letters, letters, nothing, nothing, np.array([1.0, 1.1, 3.0, 3.1], np.float32)
     for scheme, expected in ((TAGGED, taken), (SCHEME, [True] * 4)):
-        found = reading._Found.nothing(4, scheme.frame)
+        found = search.Found.nothing(4, scheme.frame)
+        targets = search._untagged(np.arange(4), scheme.frame)
+        strings = strings_of(plan_of(120, scheme), [1.0, 1.1, 3.0, 3.1], scheme)
+        found.take(targets, strings, scheme, np.full(4, least, np.float32))
+        assert found.done.tolist() == expected
+
+
+def test_a_string_found_with_the_tags_of_a_strand_must_bear_its_number():
+    found = search.Found.nothing(3, TAGGED.frame)
+    plan = plan_of(120, TAGGED)
+    own = [int(digits @ 3 ** np.arange(5)) for digits in frame.digits(plan.letters[:3], frame=TAGGED.frame)[:, :5]]
+    targets = search._untagged(np.arange(3), TAGGED.frame)._replace(number=np.array([own[0], own[0], -1]))
+    found.take(targets, strings_of(plan, [9, 9, 9]), TAGGED, np.zeros(3, np.float32))
+    assert found.number.tolist() == [own[0], -1, own[2]]
+
+
+def test_of_two_clusters_with_one_number_the_surer_counts():
+    """In version 1, which has no odds, it is the larger one, which comes first."""
+    for scheme, chosen in ((TAGGED, 1), (SCHEME, 0)):
+        found, plan = search.Found.nothing(3, scheme.frame), plan_of(120, scheme)
+        letters, levels, score, doubt, odds = strings_of(plan, [4, 5, 6], scheme)
+        letters = letters[[0, 0, 1]]
         found.take(
-            np.arange(4), [part[:, : scheme.frame.rounds] if part.ndim > 1 else part for part in aligned], scheme, least
-        )
-        assert np.isfinite(found.doubt).tolist() == expected
+            search._untagged(np.arange(3), scheme.frame), (letters, levels, score, doubt, odds), scheme,
+            np.zeros(3, np.float32),
+        )  # fmt: skip
+        assert sorted(found.surest().tolist()) == [chosen, 2]
 
 
-def test_the_last_search_alone_accepts_lower_odds(monkeypatch):
+def test_strings_that_the_tags_disprove_are_forgotten():
+    """One strand bears the hash of other letters: its own tags are wrong, and its cluster is free again."""
+    plan, count = plan_of(120, TAGGED), len(plan_of(120, TAGGED).letters)
+    letters, place = plan.letters.copy(), TAGGED.frame.data_rounds[2]
+    others = {0, 1, 2, 3} - set(letters[3, place - 1 : place + 2].tolist())
+    letters[3, place] = others.pop()
+    found = search.Found.nothing(count, TAGGED.frame)
+    found.letters[:], found.number[:] = letters, np.arange(count)
+    tags, forgotten = search._code(TAGGED, found)
+    assert forgotten == {3: 3}
+    assert np.flatnonzero(~found.done).tolist() == [3]
+    assert found.total == count
+    assert tags.keys() == set(range(count))
+
+
+def test_what_was_tried_is_not_tried_again(monkeypatch):
+    """The second and the third beam are as wide as the first, and a strand without tags was aligned with it."""
+    scheme = dataclasses.replace(TAGGED, beams=(2, 2, 2))
+    reads = shuffled(copies_of(plan_of(120, scheme), p=0.91, seed=3))
+    aligned, wanted = [], []
+    map_batches, take = search.parallel.map_batches, search.Found.take
+
+    def counted(function, *args, **others):
+        if function is search._align_batch:
+            aligned.append(len(args[1]))
+        return map_batches(function, *args, **others)
+
+    def noted(found, targets, *args):
+        wanted.append([(cluster, tags.tobytes()) for cluster, tags in zip(*targets[::2], strict=True)])
+        take(found, targets, *args)
+
+    monkeypatch.setattr(search.parallel, "map_batches", counted)
+    monkeypatch.setattr(search.Found, "take", noted)
+    last_reading(reads, scheme)
+    assert len(wanted) > 1
+    assert sum(aligned) == len(set().union(*wanted))
+
+
+def test_the_last_search_alone_accepts_lower_odds_and_only_with_all_tags(monkeypatch):
     """The last by its place, even where the beams are equally wide."""
-    take, asked = reading._Found.take, []
+    take, asked, tagged = search.Found.take, [], search._tagged
 
-    def noted(found, clusters, aligned, scheme, least):
-        asked.append(least)
-        take(found, clusters, aligned, scheme, least)
+    def but_one(*args):
+        targets = tagged(*args)
+        targets.tags[0, TAGGED.frame.tag_rounds[0]] = -1
+        return targets
 
-    monkeypatch.setattr(reading._Found, "take", noted)
-    reads = shuffled(copies_of(plan_of(120, TAGGED), p=0.92, seed=1))
-    reading.read(reads, TAGGED)
-    assert asked == [3.0, 1.0]
+    def noted(found, targets, aligned, scheme, least):
+        asked.append((targets.tags[:, scheme.frame.tag_rounds], least))
+        take(found, targets, aligned, scheme, least)
+
+    monkeypatch.setattr(search.Found, "take", noted)
+    monkeypatch.setattr(search, "_tagged", but_one)
+    last_reading(shuffled(copies_of(plan_of(120, TAGGED), p=0.91, seed=3)), TAGGED)
+    (_, first), (tags, last) = asked
+    assert (first == 3).all()
+    assert (last == np.where((tags >= 0).all(axis=1), 0, 3)).all()
+    assert set(last.tolist()) == {0.0, 3.0}
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_a_pool_comes_from_the_first_reading_that_gives_all_of_it(wrong):
+    """Readings without most of the strands come first; those after a good one are not asked for."""
+    whole = last_reading(shuffled(copies_of(plan_of(120, TAGGED))), TAGGED)
+    half = dataclasses.replace(
+        whole,
+        **{
+            name: getattr(whole, name)[::2] for name in ("index", "letters", "likelihood", "parity", "doubt", "odds")
+        },
+    )  # fmt: skip
+    asked = []
+
+    def readings():
+        for reading_ in [*[half] * wrong, whole, None]:
+            asked.append(reading_)
+            yield reading_
+
+    found, strands = recovery.first(TAGGED, readings(), 100)
+    assert found.recovered.verified
+    assert strands is whole
+    assert asked == [*[half] * wrong, whole]
+    with pytest.raises(DecodeError, match="the header cannot be read"):
+        recovery.first(TAGGED, iter([half, half]), 100)
 
 
 def test_what_is_written_of_tags_is_agreed_upon():

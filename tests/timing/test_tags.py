@@ -9,9 +9,9 @@ from helix_jax.strands.reed_solomon import ReedSolomon
 from helix_jax.timing import tags
 from helix_jax.timing.tags import Tagging
 
-CODE = Tagging(columns=3, shared=2, strands=20)  # 10, 20 and 10 repair symbols
+CODE = Tagging(columns=3, shared=2, strands=20)  # 17, 13 and 10 repair symbols
 WIDE = Tagging(columns=3, shared=4, strands=20)  # twice as many
-APART = Tagging(columns=4, shared=2, strands=9)  # in turn, strands write columns 0 and 1, 2 and 3, 1 and 3
+APART = Tagging(columns=4, shared=2, strands=9)  # 6, 5, 4 and 3 of them
 NARROW = Tagging(columns=1, shared=1, strands=10)
 
 
@@ -32,9 +32,11 @@ def known(code, own, shared, gone=(), invalid=()):
 def symbols(code, strands):
     """The column and the number of the repair symbols that strands write, by the docstring of the module.
 
-    All columns have their next symbol in turn, and then the odd ones once more.
+    All columns have their next symbols in turn, three times, then all but the last one, and so on.
     """
-    order = [*range(code.columns), *range(1, code.columns, 2)]
+    order = [*range(code.columns)] * 2
+    for last in range(code.columns, 0, -1):
+        order += range(last)
     written, count = [], [0] * code.columns
     for i in range(strands * code.shared):
         column = order[i % len(order)]
@@ -105,13 +107,14 @@ def test_the_shared_bytes_are_the_repair_symbols_of_the_columns(code):
 def test_the_shared_bytes_stay():
     """A golden: pools hold them."""
     own = (np.arange(33).reshape(11, 3) ** 2 % 251).astype(np.uint8)
-    assert tags.parity(CODE, own).tobytes().hex() == "47e35c40568851ffe389ea39489302d1d084b3bcdf6a"
+    assert tags.parity(CODE, own).tobytes().hex() == "e21c5c9bef517cfcea3a767ce9ba025a1cb386693150"
 
 
 def test_repairs():
-    assert [Tagging(3, 2, n).repairs for n in (1, 3, 20)] == [(1, 1, 0), (2, 3, 1), (10, 20, 10)]
-    assert Tagging(4, 1, 191).fits
-    assert not Tagging(4, 1, 192).fits
+    assert [Tagging(3, 2, n).repairs for n in (1, 3, 20)] == [(1, 1, 0), (2, 2, 2), (17, 13, 10)]
+    assert Tagging(4, 1, 192).repairs == (63, 53, 43, 33)
+    assert Tagging(4, 1, 192).fits
+    assert not Tagging(4, 1, 193).fits
     assert Tagging(1, 1, 127).fits
     assert not Tagging(1, 1, 128).fits
 
@@ -137,9 +140,9 @@ def test_missing_tags_are_known_where_few_enough_symbols_are_missing(strands, go
     assert (found.tags.shape, found.tags.dtype, found.wrong.shape) == ((20, 3), np.uint8, (20,))
 
 
-@pytest.mark.parametrize(("gone", "sure"), [(6, [1, 1, 1]), (7, [0, 1, 0]), (9, [0, 1, 0]), (10, [0, 0, 0])])
+@pytest.mark.parametrize(("gone", "sure"), [(6, [1, 1, 1]), (7, [1, 1, 0]), (9, [1, 0, 0]), (10, [0, 0, 0])])
 def test_how_many_missing_strands_a_full_group_bears(gone, sure):
-    """Each lacks its tag and half a repair symbol of an even column, or a whole one of the odd column."""
+    """Each lacks its tag, and of ten strands those of the columns lack 8, 7 and 5 repair symbols."""
     own, shared = group(CODE, 20)
     found = known(CODE, own, shared, range(gone))
     assert found.sure.tolist() == sure
@@ -149,12 +152,12 @@ def test_how_many_missing_strands_a_full_group_bears(gone, sure):
 @pytest.mark.parametrize(
     ("gone", "invalid", "sure"),
     [
-        ((0,), (), [1, 1, 1, 1]), ((0, 3), (), [0, 1, 1, 1]), ((1,), (4,), [1, 1, 0, 1]), ((0, 1), (), [0, 1, 0, 1]),
-        ((2, 5), (7,), [1, 1, 0, 1]), ((2, 5), (0,), [0, 1, 1, 1]), ((2, 5), (3, 6, 7), [0, 0, 0, 1]),
+        ((0,), (), [1, 1, 1, 1]), ((0, 2), (), [1, 1, 1, 1]), ((0, 1), (), [1, 1, 1, 0]), ((2, 5), (7,), [1, 1, 0, 0]),
+        ((0, 4), (2,), [1, 0, 1, 1]), ((3, 4, 6), (), [1, 0, 0, 0]), ((1, 2, 6), (8,), [0, 0, 0, 0]),
     ],
 )  # fmt: skip
 def test_columns_are_known_on_their_own(gone, invalid, sure):
-    """They have 3, 6, 3 and 6 repair symbols, and it depends on the strands which of these are lost."""
+    """They have 6, 5, 4 and 3 repair symbols, and it depends on the strands which of these are lost."""
     own, shared = group(APART, 9)
     assert (spare(APART, 9, gone, invalid) >= 1).tolist() == sure
     found = known(APART, own, shared, gone, invalid)
@@ -165,9 +168,9 @@ def test_columns_are_known_on_their_own(gone, invalid, sure):
 @pytest.mark.parametrize(
     ("strands", "last", "others", "sure"),
     [
-        (20, 1, 4, [1, 1, 1]), (20, 1, 5, [0, 1, 0]), (20, 2, 3, [1, 1, 1]), (20, 2, 5, [0, 1, 0]),
-        (11, 1, 1, [1, 1, 1]), (11, 1, 2, [0, 1, 0]), (11, 2, 0, [1, 1, 1]), (11, 3, 0, [0, 1, 0]),
-        (16, 4, 0, [1, 1, 1]), (14, 4, 0, [0, 1, 0]), (10, 1, 1, [1, 1, 1]),
+        (20, 1, 4, [1, 1, 1]), (20, 1, 5, [1, 1, 0]), (20, 2, 3, [1, 1, 1]), (20, 2, 6, [1, 0, 0]),
+        (11, 1, 1, [1, 1, 1]), (11, 1, 2, [1, 1, 0]), (11, 2, 0, [1, 1, 1]), (11, 3, 0, [1, 1, 0]),
+        (16, 4, 0, [1, 1, 1]), (14, 4, 0, [1, 1, 0]), (10, 1, 1, [1, 1, 1]), (12, 4, 0, [1, 0, 0]),
     ],
 )  # fmt: skip
 def test_the_last_strands_of_a_group_may_be_missing(strands, last, others, sure):
@@ -255,3 +258,21 @@ def test_a_misread_strand_with_too_high_a_number_does_not_spoil_the_others(ghost
     assert found.sure.all()
     np.testing.assert_array_equal(found.tags[:11], own)
     assert not found.wrong[:11].any()
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_group_that_is_not_the_last_one_is_full(last):
+    """Its last five strands are missing, which is more than are tried for the last group."""
+    own, shared = group(CODE, 20)
+    position = np.arange(15)
+    found = tags.known(CODE, position, own[:15], shared[:15], np.ones(15, bool), last=last)
+    assert found.sure.all() == (not last)
+    if not last:
+        assert found.strands == 20
+        np.testing.assert_array_equal(found.tags, own)
+
+
+@pytest.mark.parametrize(("strands", "gone"), [(11, []), (11, [10]), (13, [0, 11, 12])])
+def test_how_many_strands_there_are_is_known_with_the_tags(strands, gone):
+    own, shared = group(CODE, strands)
+    assert known(CODE, own, shared, gone).strands == strands
