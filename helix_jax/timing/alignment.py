@@ -40,7 +40,6 @@ from helix_jax.timing.graph import TimeTable
 from helix_jax.timing.window import LEAST, NOTHING, PAD, Model, log_remainders, pad_reads
 
 _RIVALS = 32  # the likeliest strings, which are held against the best one letter by letter
-_DOUBT = 0.03  # probability given to other levels than those that alignment chose
 _RARE = 1e-7  # run lengths are ignored if runs at least as long are rarer than this, per round and copy
 _NOISE = 1e-4  # least probability of a run length where the sequencer errs
 
@@ -198,7 +197,6 @@ def _begun(model, reads, lengths, beam, window):
 def soft_levels(
     model: Model,
     letters: Integer[Arrayish, " R"],
-    levels: Integer[Arrayish, " R"],
     reads: UInt8[Arrayish, "N L"],
     lengths: Int32[Arrayish, " N"],
     *,
@@ -208,18 +206,18 @@ def soft_levels(
 ) -> tuple[Float32[Array, "R levels"], Int32[Array, "N R"]]:
     """Return the log-likelihoods of the levels of each round, and its run lengths, given the letters; pure.
 
-    For the level of one round, those of the other rounds are taken as found, except for a share of ``_DOUBT``.
+    For the level of one round, those of the other rounds are as frequent as in general. The levels that ``align`` found
+    are of no use here: those that are wrong together would support each other.
 
     Args:
         model: As for ``align``.
         letters: The letters that ``align`` found.
-        levels: The levels that ``align`` found.
         reads: As for ``align``.
         lengths: As for ``align``.
         layout: As for ``align``.
         window: As for ``align``.
         sweeps: In all sweeps but the first, a copy takes the levels of the other rounds as the other copies have them
-            after the sweep before, instead of as found. Levels that are wrong together then do not support each other.
+            after the sweep before.
 
     Returns:
         The log-likelihoods, whose mean over the levels that exist is zero, and which are ``NOTHING`` for the others;
@@ -228,14 +226,13 @@ def soft_levels(
     Raises:
         AlignmentError: The window is too small.
     """
-    count, longest = model.emission.shape[2], model.emission.shape[3] - 1
+    longest = model.emission.shape[3] - 1
     if window <= longest:
         raise AlignmentError(f"window {window}: give at least {longest + 1} for the longest run")
     before = jnp.concatenate([jnp.zeros_like(letters[:1]), letters[:-1]]).astype(jnp.int32)
     letters = letters.astype(jnp.int32)
     prior = jnp.exp(model.prior[np.minimum(layout.kinds, 1), before, letters])  # [R, levels]
-    prior = _DOUBT * prior / jnp.maximum(prior.sum(-1, keepdims=True), LEAST)
-    weight = prior + (1 - _DOUBT) * jax.nn.one_hot(levels, count, dtype=jnp.float32)
+    prior = prior / jnp.maximum(prior.sum(-1, keepdims=True), LEAST)
     emission = model.emission[before, letters]  # [R, levels, r + 1]
     reads = pad_reads(reads, lengths)
     future = jnp.pad(log_remainders(model, reads), ((0, 0), (window, 2 * window)))
@@ -244,7 +241,7 @@ def soft_levels(
         rounds = forward_backward.Round(letters, (weight[..., None] * emission).sum(1), emission)
         return forward_backward.of_copy(model, rounds, read, length, future, window=window)
 
-    log_likelihood, runs = jax.vmap(of_copy, in_axes=(None, 0, 0, 0))(weight, reads, lengths, future)
+    log_likelihood, runs = jax.vmap(of_copy, in_axes=(None, 0, 0, 0))(prior, reads, lengths, future)
     for _ in range(sweeps - 1):
         others = log_likelihood.sum(0)[None] - log_likelihood  # [N, R, levels]
         weight = jax.nn.softmax(jnp.log(jnp.maximum(prior, LEAST))[None] + others, axis=-1)

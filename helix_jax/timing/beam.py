@@ -257,7 +257,7 @@ def repeated(state: UInt32[Arrayish, " beam"], place: UInt32[Array, " beam"]) ->
         place: A hash of where the copies are (``places``).
     """
     slots = _SLOTS * len(state)
-    slot = frame.mixed(state ^ place) % slots
+    slot = (frame.mixed(state + place * jnp.uint32(frame.HASH_START)) >> 8) % slots
     numbers = jnp.arange(len(state), dtype=jnp.int32)
     first = jnp.full(slots, len(state), jnp.int32).at[slot].min(numbers)[slot]
     return (first < numbers) & (state[first] == state) & (place[first] == place)

@@ -14,6 +14,7 @@ from helix_jax.timing.scheme import Scheme
 
 _ATTEMPTS = 8  # with one strand less each
 _FEW = 1 / 8  # of the checks of a strand are broken: a misread strand breaks half of them
+_ITERATIONS = 500  # more than twice as many as pools with lost strands needed
 _SUREST = 12.0  # largest log-likelihood ratio of a level bit: a misread strand must not be certain of itself
 
 
@@ -115,7 +116,9 @@ def _decoded(scheme, code, llr, parity, kept, known, unknown):
     Returns (bits uint8[g, data, level bits], how many of them are likely wrong float32[g], whether it succeeded).
     """
     llr = np.where(kept[:, None, None], llr, np.float32(unknown)).astype(np.float32)
-    total, ok = ecc.beliefs(code, llr.reshape(-1), parity.reshape(-1), np.repeat(known, scheme.parity))
+    total, ok = ecc.beliefs(
+        code, llr.reshape(-1), parity.reshape(-1), np.repeat(known, scheme.parity), iterations=_ITERATIONS
+    )
     total = np.asarray(total).reshape(llr.shape)
     wrong = np.exp(-np.logaddexp(0, np.abs(total))).sum(axis=(1, 2), dtype=np.float32)
     return (total < 0).astype(np.uint8), wrong, bool(ok)

@@ -14,7 +14,7 @@ from helix_jax.timing import alignment, clustering, frame, search
 from helix_jax.timing.scheme import Scheme
 
 _MOST_COPIES = 2  # multiple of the copies that the scheme expects; the decoder ignores further copies
-_SWEEPS = 3  # of ``alignment.soft_levels``: the doubt of a level falls by a seventh, and hardly further
+_SWEEPS = 2  # of ``alignment.soft_levels``: the doubt of the levels falls by a third, and no further
 
 Progress = Callable[[str, int, int], None] | None
 Reads = Sequence[UInt8[np.ndarray, " _"]]
@@ -97,7 +97,7 @@ def _weighed(scheme, known, found, copies, lengths):
     letters, levels = found.letters[chosen], found.levels[chosen]
     index, parity = search.numbers(scheme, letters)
     soft = parallel.map_batches(
-        _soften_batch, known, letters, levels, copies[chosen], lengths[chosen], batch=search.rows(len(chosen)),
+        _soften_batch, known, letters, copies[chosen], lengths[chosen], batch=search.rows(len(chosen)),
         layout=layout, window=scheme.window,
     )  # fmt: skip
     data, _, _ = parallel.map_batches(_read, np.zeros(1), letters, levels, batch=search.BATCH, layout=layout)
@@ -110,11 +110,11 @@ def _weighed(scheme, known, found, copies, lengths):
     )
 
 
-def _soften_batch(known, letters, levels, copies, lengths, *, layout, window):
+def _soften_batch(known, letters, copies, lengths, *, layout, window):
     def soften(strand):
         return alignment.soft_levels(known, *strand, layout=layout, window=window, sweeps=_SWEEPS)[0]
 
-    return lax.map(soften, (letters, levels, copies, lengths))
+    return lax.map(soften, (letters, copies, lengths))
 
 
 def _read(_, letters, levels, *, layout):

@@ -26,6 +26,7 @@ from helix_jax.timing.scheme import Scheme
 
 REMEDY = "more copies of each strand are needed"
 _BEYOND = (4, 16)  # last strands that may all be missing, where the header stands in front: likely, and at the most
+_LEFT_OUT = 1, 3  # strands that may be wrong, where the header is sought, for whose code the surplus is not known yet
 _SUSPECTS, _CHOICES = 12, 40  # strands that may be wrong, and how many sets of them are tried
 _WRONG_LETTERS = 20  # level bits that are wrong where letters are
 _GHOSTS = 2  # misread strands with a number that is too high, likewise
@@ -157,8 +158,9 @@ def _outer(layout, rows, surplus, decode):
     """Decode the outer code: with all strands, and if that fails without some of them.
 
     A strand beside a wrong one fails the same checks, and so the outer code had better find the wrong ones itself. It
-    finds half as many as it could replace, though. So the strands that a check contradicts are left out next, and then
-    as many of the most suspicious ones as it can replace, in turn. The digest of the payload says when it is right.
+    finds half as many as it could replace, though. So the strands that a check contradicts are left out next, then the
+    most suspicious ones, one more each time, and then others as suspicious. The digest of the payload says when it is
+    right.
     Returns (outer.Recovered, mask of the strands that were used).
     """
     good = rows.good & ~rows.symbols[:, layout.symbol_bytes :].any(axis=1)
@@ -177,10 +179,12 @@ def _choices(rows, good, surplus) -> Iterator[Bool[np.ndarray, " n"]]:
     """Yield masks of strands that may all be right, without some of the ``good`` ones."""
     if not rows.sound[good].all():
         yield good & rows.sound
-    order = np.flatnonzero(good)[np.argsort(-rows.suspicion[good], kind="stable")][:_SUSPECTS]
+    order = np.flatnonzero(good)[np.argsort(-rows.suspicion[good], kind="stable")][:_SUSPECTS].tolist()
     surplus -= int(np.count_nonzero(~good))
-    left_out = itertools.combinations(order.tolist(), surplus) if 0 < surplus <= len(order) else ()
-    for strands in itertools.islice(left_out, _CHOICES):
+    left_out = [order[:n] for n in range(1, 1 + min(surplus, len(order)))]
+    if surplus > 0:
+        left_out += itertools.islice(itertools.combinations(order, surplus), _CHOICES)
+    for strands in left_out:
         mask = good.copy()
         mask[list(strands)] = False
         yield mask
@@ -324,7 +328,8 @@ def _totals(index, known) -> Iterator[int]:
 def _headers(rows, total) -> Iterator[headers.Header]:
     """Yield the headers that stand in front of these strands: as read, and as the other strands repair it."""
     table = np.zeros((total, rows.symbols.shape[1]), np.uint8)
-    for mask in itertools.chain([rows.good], _choices(rows, rows.good, 1 + int(np.count_nonzero(~rows.good)))):
+    lost = int(np.count_nonzero(~rows.good))
+    for mask in itertools.chain([rows.good], *(_choices(rows, rows.good, lost + more) for more in _LEFT_OUT)):
         position = rows.position[mask]
         table[:] = 0
         table[position] = rows.symbols[mask]

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,12 @@ from helix_jax.timing.graph import TALK, TimeTable
 SMALL_COPIES, SMALL_READ, SMALL_WINDOW = 3, 16, 32
 
 
+def exactly(function, *args, **options):
+    """The search without the merging of strings that hardly differ, which is no longer exact."""
+    with mock.patch.object(beam, "repeated", lambda state, place: jnp.zeros(len(state), bool)):
+        return function(*args, **options)
+
+
 class Small:
     """A strand so short that all strings can be tried: its channel, its layout, and the functions under test.
 
@@ -38,9 +45,9 @@ class Small:
         self.strings = self.all_strings()
         beam = sum(len(levels) for levels in self.strings.values())
         options = {"layout": layout, "window": SMALL_WINDOW}
-        self.align = jax.jit(functools.partial(alignment.align, beam=beam, **options))
+        self.align = jax.jit(functools.partial(exactly, alignment.align, beam=beam, **options))
         self.beginnings = jax.jit(
-            functools.partial(alignment.beginnings, beam=beam, **options), static_argnames=("rounds", "count")
+            functools.partial(exactly, alignment.beginnings, beam=beam, **options), static_argnames=("rounds", "count")
         )
         self.soft_levels = jax.jit(functools.partial(alignment.soft_levels, **options), static_argnames="sweeps")
 
@@ -340,7 +347,7 @@ def test_the_first_beginning_is_the_likeliest(case):
 # ---- soft levels -----------------------------------------------------------------------------------------------------
 
 
-def soft_by_trying(small, letters, levels, reads, doubt=0.03, sweeps=1):
+def soft_by_trying(small, letters, reads, sweeps=1):
     """Log likelihoods of levels, float64[R, levels], -inf where impossible; run lengths [N, R] with their margins."""
     rounds = range(len(letters))
     before = (0, *letters)
@@ -348,8 +355,8 @@ def soft_by_trying(small, letters, levels, reads, doubt=0.03, sweeps=1):
         small.chain[before[j], letters[j]] if small.layout.kinds[j] == DATA else np.eye(small.table.levels)[0]
         for j in rounds
     ])  # fmt: skip
-    prior = doubt * prior / prior.sum(1, keepdims=True)
-    weights = [prior + (1 - doubt) * np.eye(small.table.levels)[list(levels)]] * len(reads)
+    prior = prior / prior.sum(1, keepdims=True)
+    weights = [prior] * len(reads)
     rows = small.pmf[before[:-1], letters]
     for _ in range(sweeps):
         by_copy, found = np.zeros((len(reads), *prior.shape)), []
@@ -378,10 +385,10 @@ def soft_by_trying(small, letters, levels, reads, doubt=0.03, sweeps=1):
 IMPOSSIBLE = -40.0  # nats: float32 has no likelihoods below ``window.LEAST``, e ** -69, times that of the best level
 
 
-def assert_soft_levels(small, letters, levels, reads, sweeps=1):
-    arrays = np.array(letters, np.uint8), np.array(levels, np.uint8)
-    soft, runs = jax.device_get(small.soft_levels(small.known, *arrays, *small.arrays(reads), sweeps=sweeps))
-    total, found = soft_by_trying(small, letters, levels, reads, sweeps=sweeps)
+def assert_soft_levels(small, letters, reads, sweeps=1):
+    string = np.array(letters, np.uint8)
+    soft, runs = jax.device_get(small.soft_levels(small.known, string, *small.arrays(reads), sweeps=sweeps))
+    total, found = soft_by_trying(small, letters, reads, sweeps=sweeps)
     for row, known in zip(soft, total, strict=True):
         if np.isfinite(known).any():
             relative = np.maximum(known - known.max(), IMPOSSIBLE)
@@ -398,18 +405,18 @@ def assert_soft_levels(small, letters, levels, reads, sweeps=1):
 @settings(max_examples=15)
 @given(copies_of(talk()))
 def test_soft_levels(case):
-    assert_soft_levels(talk(), *case)
+    assert_soft_levels(talk(), *case[::2])
 
 
 @settings(max_examples=8)
 @given(copies_of(misread()))
 def test_soft_levels_with_misread_bases(case):
-    assert_soft_levels(misread(), *case)
+    assert_soft_levels(misread(), *case[::2])
 
 
 @pytest.mark.parametrize("sweeps", [2, 3])
 def test_soft_levels_in_sweeps(sweeps):
-    """The levels that alignment found are forgotten after the first one, and copies do not hear their own say."""
+    """Copies hear what the others say of the levels, and not their own say."""
     small = misread()
     generator, changed = np.random.default_rng(12), 0
     for _ in range(4):
@@ -417,8 +424,8 @@ def test_soft_levels_in_sweeps(sweeps):
         levels = small.strings[letters][generator.integers(len(small.strings[letters]))]
         times = small.table.array()[(0, *letters[:-1]), letters, levels]
         reads = [spelled(letters, generator.binomial(times, 0.5)) for _ in range(SMALL_COPIES)]
-        assert_soft_levels(small, letters, levels, reads, sweeps)
-        totals = [soft_by_trying(small, letters, levels, reads, sweeps=n)[0] for n in (1, sweeps - 1, sweeps)]
+        assert_soft_levels(small, letters, reads, sweeps)
+        totals = [soft_by_trying(small, letters, reads, sweeps=n)[0] for n in (1, sweeps - 1, sweeps)]
         changed += all(abs(total - totals[2]).max() > 0.006 for total in totals[:2])
     assert changed >= 2
 
@@ -426,7 +433,7 @@ def test_soft_levels_in_sweeps(sweeps):
 @settings(max_examples=8)
 @given(copies_of(talk()))
 def test_soft_levels_in_two_sweeps(case):
-    assert_soft_levels(talk(), *case, sweeps=2)
+    assert_soft_levels(talk(), *case[::2], sweeps=2)
 
 
 def test_levels_that_do_not_exist_are_nothing():
@@ -435,7 +442,7 @@ def test_levels_that_do_not_exist_are_nothing():
     letters = np.array([1, 0, 1, 2, 3, 0], np.uint8)
     reads, lengths = np.tile(letters, (2, 1)), np.array([6, 6], np.int32)
     reads, lengths = np.pad(reads, ((0, 1), (0, SMALL_READ - 6))), np.append(lengths, 0).astype(np.int32)
-    soft, runs = jax.device_get(talk().soft_levels(known, letters, letters * 0, reads, lengths))
+    soft, runs = jax.device_get(talk().soft_levels(known, letters, reads, lengths))
     np.testing.assert_array_equal(soft[[0, 2]], [[0, NOTHING]] * 2)  # A->C
     assert (abs(soft[[1, 3, 4, 5]]) < 100).all()
     assert (runs[:2] == 1).all()
@@ -830,13 +837,13 @@ def test_same_alone_in_a_batch_and_over_devices():
     reads, lengths = map(np.stack, zip(*cases, strict=True))
     alone = [jax.device_get(small.align(small.known, *case)) for case in cases]
     soft = [
-        jax.device_get(small.soft_levels(small.known, *found[:2], *case))
+        jax.device_get(small.soft_levels(small.known, found[0], *case))
         for found, case in zip(alone, cases, strict=True)
     ]
 
     def batch(known, reads, lengths):
         letters, levels, *numbers = jax.vmap(small.align, in_axes=(None, 0, 0))(known, reads, lengths)
-        soft = jax.vmap(small.soft_levels, in_axes=(None, 0, 0, 0, 0))(known, letters, levels, reads, lengths)
+        soft = jax.vmap(small.soft_levels, in_axes=(None, 0, 0, 0))(known, letters, reads, lengths)
         return letters, levels, *numbers, *soft
 
     expected = [np.stack(part) for part in (*zip(*alone, strict=True), *zip(*soft, strict=True))]
@@ -858,4 +865,4 @@ def test_beam_and_window_are_checked_by_name():
             alignment.align(small.known, reads, lengths, layout=small.layout, beam=strings, window=positions)
     letters = np.array([1, 2, 3, 1, 2, 3], np.uint8)
     with pytest.raises(AlignmentError, match="window 4: give at least 5"):
-        alignment.soft_levels(small.known, letters, letters * 0, reads, lengths, layout=small.layout, window=4)
+        alignment.soft_levels(small.known, letters, reads, lengths, layout=small.layout, window=4)

@@ -1,6 +1,7 @@
 """Pools of schemes of version 2: one lost strand costs one, the header stands in front, old pools stay readable."""
 
 import dataclasses
+import itertools
 import json
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ from helix_jax import packing
 from helix_jax.config import CODED, CodecConfig, StrandConfig
 from helix_jax.errors import DecodeError, HelixError
 from helix_jax.strands import header, layouts
-from helix_jax.timing import arrangement, channel, correction, frame, front, paths, reading, scheme
+from helix_jax.timing import arrangement, channel, correction, frame, front, paths, reading, recovery, scheme
 from helix_jax.timing import pool as timing
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import POISSON_SCHEME, TALK_SCHEME, Scheme
@@ -176,6 +177,19 @@ def test_a_wrong_strand_is_found(wrong, decode):
     data, report = decode(strands)
     assert data == content(BYTES)
     assert report.packets_received >= 20
+
+
+def test_strands_are_left_out_by_their_suspicion():
+    """First those that a check contradicts, then one more each time, then as many as can be replaced, in other sets."""
+    nobody = np.zeros((6, 1), np.uint8)
+    good, sound = np.array([1, 1, 0, 1, 1, 1], bool), np.array([1, 1, 1, 0, 1, 1], bool)
+    suspicion = np.array([0, 3, 9, 1, 0.5, 2], np.float32)
+    rows = recovery._Rows(np.arange(6), nobody, good, sound, suspicion, 0, 0)
+    left_out = [tuple(np.flatnonzero(good & ~mask).tolist()) for mask in recovery._choices(rows, good, 3)]
+    assert left_out == [(3,), (1,), (1, 5), *itertools.chain(
+        [(1, 5), (1, 3), (1, 4), (0, 1)], [(3, 5), (4, 5), (0, 5)], [(3, 4), (0, 3)], [(0, 4)]
+    )]  # fmt: skip
+    assert not list(recovery._choices(rows._replace(sound=good | True), good, 1))
 
 
 @pytest.mark.parametrize("wrong", [0, 9])
