@@ -1,9 +1,12 @@
 """Measure the timing channel: the talk's example, coders against capacity, curves, and data through the channel.
 
     python -m eval.timing [--out FOLDER] [--bits N] [--quick] [--json FILE] [--figure FILE]
+    python -m eval.timing --pools SCHEME [--count N] [--first SEED] [--bits N] [--json FILE]
 
 The program prints tables; --out also draws the curves into FOLDER. --quick uses small grids and short payloads.
---figure only draws the figure of docs/timing.md. Everything but the end-to-end pools takes about two minutes on two
+--figure only draws the figure of docs/timing.md. --pools only sends pools of random bytes through a scheme and its
+channel and reads them back, unlabelled and shuffled: those of docs/timing.md are `talk-fast` from seed 301 on.
+Everything but the end-to-end pools takes about two minutes on two
 cores.
 """
 
@@ -309,6 +312,24 @@ def show_trials(out: Console, rows: Sequence[end_to_end.Trial]) -> None:
     )
 
 
+def pools(out: Console, known: scheme.Scheme, seeds: Sequence[int], bits: int) -> list[end_to_end.Trial]:
+    """Read pools of these seeds, and print a line for each as it is done, and one for all of them."""
+    rows = []
+    for seed in seeds:
+        rows.append(end_to_end.trial(jax.random.key(seed), known, bits // 8))
+        each = rows[-1]
+        lost = "-" if each.failed is None else each.failed
+        out.print(
+            f"{known.name}, seed {seed}: {each.bits_per_time:.4f} bits per time unit, {lost} of {each.strands} strands "
+            f"not read, {'back' if each.back else 'NOT BACK: ' + each.message}, {each.decode_s:.0f} s"
+        )
+    out.print(
+        f"{sum(each.back for each in rows)} of {len(rows)} pools came back, with "
+        f"{min(each.bits_per_time for each in rows):.4f} bits per time unit or more"
+    )
+    return rows
+
+
 def main() -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -317,14 +338,23 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small grids and short payloads")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the same figures to FILE")
     parser.add_argument("--figure", metavar="FILE", help="only draw the figure of docs/timing.md")
+    parser.add_argument("--pools", metavar="SCHEME", help="only read pools of this scheme, a name or a file")
+    parser.add_argument("--count", metavar="N", type=int, default=20, help="pools to read (default 20)")
+    parser.add_argument("--first", metavar="SEED", type=int, default=301, help="the seed of the first (default 301)")
     options = parser.parse_args()
     parallel.use_all_cores()
     if options.figure:
         figure.draw(options.figure)
         return
+    out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    if options.pools:
+        seeds = range(options.first, options.first + options.count)
+        rows = pools(out, scheme.named(options.pools), seeds, options.bits or FULL.bits)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=2, default=dataclasses.asdict))
+        return
     size, known, key = QUICK if options.quick else FULL, scheme.TALK_SCHEME, jax.random.key(0)
     schemes = list(scheme.NAMED.values())
-    out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     figures: dict[str, Any] = {"example": example()}
     show_example(out, figures["example"])
     with console.progress(False) as step:

@@ -14,7 +14,7 @@ import pytest
 
 from eval.timing import command, curves, end_to_end, figure, throughput
 from helix_jax import packing
-from helix_jax.timing import channel, paths, pool, reading
+from helix_jax.timing import channel, paths, pool, search
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import TALK_SCHEME
 
@@ -35,7 +35,7 @@ def devices_stay(monkeypatch):
 def small():
     """Fewer strands side by side, and a narrow beam."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_ALIGNED", 1)
+        patch.setattr(search, "_ALIGNED", 1)
         patch.setattr(end_to_end, "ALIGNED", 1)
         patch.setattr(end_to_end, "BEAM", 4)
         yield
@@ -223,6 +223,28 @@ def test_program(tmp_path, monkeypatch, capsys, measured, corrections, alignment
     printed = capsys.readouterr().out
     for words in ("the talk's example", "1.815179438", "a coder", "letters alone", "strands right", "repair strands"):
         assert words in printed
+
+
+def test_pools_of_a_scheme(tmp_path, monkeypatch, capsys, tiny_trial):
+    """A line for each pool, lost ones too, and one for all."""
+    lost, asked = dataclasses.replace(tiny_trial, back=False, failed=None, message="too few strands"), []
+
+    def trial(key, known, count):
+        asked.append((int(jax.random.key_data(key)[-1]), known.name, count))
+        return lost if len(asked) == 2 else tiny_trial
+
+    monkeypatch.setattr(end_to_end, "trial", trial)
+    out = tmp_path / "pools.json"
+    chosen = ["--pools", "talk", "--count", "3", "--first", "7", "--bits", "800", "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", ["timing", *chosen])
+    command.main()
+    assert asked == [(7, "talk", 100), (8, "talk", 100), (9, "talk", 100)]
+    printed = capsys.readouterr().out
+    assert printed.count(", back,") == 2
+    assert "seed 8" in printed
+    assert "NOT BACK: too few strands" in printed
+    assert f"2 of 3 pools came back, with {tiny_trial.bits_per_time:.4f}" in printed
+    assert [row["back"] for row in json.loads(out.read_text())] == [True, False, True]
 
 
 def test_timing_speed(monkeypatch):
