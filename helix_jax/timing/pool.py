@@ -12,7 +12,7 @@
       | tags                a share in the code of the hashes of all strands, where the scheme has tags
     letters, durations uint8[n, R] -> schedule
 
-The way back is: reads -> ``reading`` (clusters, alignment, likelihoods of the levels) -> correction -> paths ->
+The way back is: reads -> ``reading`` (clusters, ``search``, likelihoods of the levels) -> correction -> paths ->
 strands.outer. The code of the levels is decoded before the constrained coder, as in the paper's pipeline (ISIT 2020).
 """
 
