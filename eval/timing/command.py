@@ -2,12 +2,13 @@
 
     python -m eval.timing [--out FOLDER] [--bits N] [--quick] [--json FILE] [--figure FILE]
     python -m eval.timing --pools SCHEME [--count N] [--first SEED] [--bits N] [--json FILE]
+    python -m eval.timing --lengths FILE [--json FILE]
 
 The program prints tables; --out also draws the curves into FOLDER. --quick uses small grids and short payloads.
 --figure only draws the figure of docs/timing.md. --pools only sends pools of random bytes through a scheme and its
 channel and reads them back, unlabelled and shuffled: those of docs/timing.md are `talk-fast` from seed 301 on.
-Everything but the end-to-end pools takes about two minutes on two
-cores.
+--lengths only measures strands of several lengths and numbers of copies, and draws their rates.
+Everything but the end-to-end pools takes about two minutes on two cores.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from jaxtyping import Array, Key
 from rich.console import Console
 from rich.table import Table
 
-from eval.timing import curves, end_to_end, figure
+from eval.timing import alignments, curves, end_to_end, figure
 from helix_jax import parallel
 from helix_jax.cli import console
 from helix_jax.timing import (
@@ -267,11 +268,11 @@ def show_corrections(out: Console, rows: Sequence[end_to_end.Correction]) -> Non
     show(out, "error-correcting code: n level bits, m parity bits in letters", columns, cells)
 
 
-def show_alignments(out: Console, rows: Sequence[end_to_end.Aligned]) -> None:
+def show_alignments(out: Console, rows: Sequence[alignments.Aligned]) -> None:
     """Print the alignment grid."""
     cells = [(str(r.copies), f"{r.loss:g}", f"{r.right} of {r.strands}") for r in rows]
     columns = ("copies", "loss of a run of time 1", "strands right")
-    show(out, f"alignment, {end_to_end.BEAM} strings followed, layout of talk", columns, cells)
+    show(out, f"alignment, {alignments.BEAM} strings followed, layout of talk", columns, cells)
 
 
 def show_trials(out: Console, rows: Sequence[end_to_end.Trial]) -> None:
@@ -312,6 +313,32 @@ def show_trials(out: Console, rows: Sequence[end_to_end.Trial]) -> None:
     )
 
 
+def lengths(out: Console, key: Key[Array, ""], path: Path) -> list[alignments.Length]:
+    """Measure strands of several lengths and numbers of copies, print their rates, and draw them into a file."""
+    rows = []
+    with console.progress(False) as step:
+        for number, series in enumerate(alignments.SERIES):
+            rows += alignments.lengths(jax.random.fold_in(key, number), series, step)
+    columns = (
+        "scheme",
+        "copies",
+        "time",
+        "check letter after",
+        "bits",
+        "parity",
+        "strands right",
+        "bits per time unit",
+    )
+    cells = [
+        (r.scheme, r.copies, f"{r.time:.0f}", r.spacing, r.bits, f"{r.parity:.0f}", f"{r.right} of {r.strands}",
+         f"{r.rate:.3f}")
+        for r in rows
+    ]  # fmt: skip
+    show(out, "strands by their length; an ideal code over strands, without tags", columns, cells)
+    alignments.draw(path, rows)
+    return rows
+
+
 def pools(out: Console, known: scheme.Scheme, seeds: Sequence[int], bits: int) -> list[end_to_end.Trial]:
     """Read pools of these seeds, and print a line for each as it is done, and one for all of them."""
     rows = []
@@ -338,6 +365,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small grids and short payloads")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the same figures to FILE")
     parser.add_argument("--figure", metavar="FILE", help="only draw the figure of docs/timing.md")
+    parser.add_argument("--lengths", metavar="FILE", type=Path, help="only draw the rate by the strands' length")
     parser.add_argument("--pools", metavar="SCHEME", help="only read pools of this scheme, a name or a file")
     parser.add_argument("--count", metavar="N", type=int, default=20, help="pools to read (default 20)")
     parser.add_argument("--first", metavar="SEED", type=int, default=301, help="the seed of the first (default 301)")
@@ -347,6 +375,11 @@ def main() -> None:
         figure.draw(options.figure)
         return
     out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    if options.lengths:
+        rows = lengths(out, jax.random.key(0), options.lengths)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=2, default=dataclasses.asdict))
+        return
     if options.pools:
         seeds = range(options.first, options.first + options.count)
         rows = pools(out, scheme.named(options.pools), seeds, options.bits or FULL.bits)
@@ -369,7 +402,7 @@ def main() -> None:
         corrections += [end_to_end.correction_of(key, one, size.blocks) for one in schemes]
         figures["corrections"] = [row for row in corrections if row]
         show_corrections(out, figures["corrections"])
-        figures["alignments"] = end_to_end.alignments(key, known, size.copies, size.losses, size.aligned, step)
+        figures["alignments"] = alignments.grid(key, known, size.copies, size.losses, size.aligned, step)
         show_alignments(out, figures["alignments"])
         figures["trials"] = end_to_end.trials(key, schemes, (options.bits or size.bits) // 8, step)
         show_trials(out, figures["trials"])

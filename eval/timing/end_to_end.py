@@ -1,4 +1,4 @@
-"""Data through the simulated timing channel: error correction, alignment, and end to end. For ``eval.timing``."""
+"""Data through the simulated timing channel: error correction, and end to end. For ``eval.timing``."""
 
 import dataclasses
 import math
@@ -9,13 +9,11 @@ from functools import partial
 
 import jax
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Key
 
-from helix_jax import packing, parallel
+from helix_jax import packing
 from helix_jax.errors import DecodeError
 from helix_jax.timing import (
-    alignment,
     block_coder,
     capacity,
     channel,
@@ -31,8 +29,6 @@ from helix_jax.timing import (
 from helix_jax.timing import correction as correction_codes
 from helix_jax.timing.graph import GraphError, TimeTable
 
-BEAM = 64  # beam width of the alignment grid
-ALIGNED = 8  # strands per call and device
 CROSSOVER = 0.02
 
 Step = Callable[[str, int, int], None]
@@ -142,78 +138,6 @@ def correction_of(key: PRNGKey, known: scheme.Scheme, blocks: int) -> Correction
     return Correction(
         f"{known.name}, N = {known.copies}", n, m, doubt / rounds / known.level_bits, wrong / rounds, failures, blocks
     )
-
-
-# ---- alignment -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """One cell of the alignment grid.
-
-    Attributes:
-        copies: number of copies.
-        loss: probability that a copy loses a run of time 1.
-        right: strands whose letters all came back.
-        strands: number of strands.
-    """
-
-    copies: int
-    loss: float
-    right: int
-    strands: int
-
-
-def _align(known, copies, lengths, *, layout, window):
-    """Align the strands one after the other, as the codec does."""
-
-    def align(pair):
-        return alignment.align(known, *pair, layout=layout, beam=BEAM, window=window)
-
-    return lax.map(align, (copies, lengths))
-
-
-def alignments(
-    key: PRNGKey,
-    known: scheme.Scheme,
-    copies: Sequence[int],
-    losses: Sequence[float],
-    strands: int,
-    step: Step | None = None,
-) -> list[Aligned]:
-    """Measure the alignment for each number of copies and loss, with binomial laws, on the strand layout of a scheme.
-
-    Args:
-        key: PRNG key.
-        known: the scheme.
-        copies: numbers of copies.
-        losses: probabilities that a copy loses a run of time 1.
-        strands: number of strands in each cell.
-        step: reports the progress.
-    """
-    draw, digits, key = jax.random.split(key, 3)
-    symbols = np.asarray(jax.random.bits(draw, (strands, pool.symbol_bytes(known)), np.uint8))
-    places = len(known.frame.digit_rounds)
-    digits = np.asarray(jax.random.randint(digits, (strands, places), 0, 3)).astype(np.uint8)
-    letters, levels = paths.write(paths.coder(known), symbols)
-    letters, levels = frame.write(letters, levels, digits, frame=known.frame)
-    letters, rows = np.asarray(letters), []
-    for number, count in enumerate(copies):
-        for loss in losses:
-            law = channel.Binomial.uniform(1 - loss)
-            writing, reading = jax.random.split(jax.random.fold_in(key, 1000 * number + round(1000 * loss)))
-            runs = synthesis.simulate(writing, letters, levels, channel.pmf_table(law, known.table), count)
-            reads, lengths = (np.asarray(part) for part in synthesis.to_reads(reading, letters, runs))
-            reads = np.pad(reads, ((0, 0), (0, 0), (0, -reads.shape[2] % 512)))
-            aligned = parallel.map_batches(
-                _align, alignment.model(law, known.table, costs=known.costs), reads, lengths,
-                batch=ALIGNED * len(jax.local_devices()),
-                layout=known.frame, window=known.window,
-            )  # fmt: skip
-            rows.append(Aligned(count, loss, int((aligned[0] == letters).all(axis=1).sum()), strands))
-            if step:
-                step("alignment", 1, len(copies) * len(losses))
-    return rows
 
 
 # ---- end to end ------------------------------------------------------------------------------------------

@@ -231,8 +231,9 @@ def design(
     """Design a scheme for a chemistry: its times, its coder, and the bits per hour to expect.
 
     Among the times that can be told apart with this number of copies and this
-    delta, those are chosen that carry the most bits per time unit. The bits per
-    hour are those of one strand: multiply them by the number of strands that are
+    delta, those are chosen that carry the most bits per time unit, after the
+    check letters that runs lost in all copies will need. The bits per hour are
+    those of one strand: multiply them by the number of strands that are
     written at the same time.
     """
     from helix_jax.timing import quantizer, state_splitting

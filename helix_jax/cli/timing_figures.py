@@ -31,6 +31,10 @@ def of_design(
     from helix_jax.timing import pool, quantizer
 
     theorem = rates.theorem_rate(scheme.table, scheme.delta, overhead=scheme.overhead)
+    achieved, after_lost_runs = (
+        quantizer.achieved_rate(scheme.table, levels.decisions, overhead=scheme.overhead, price=price)
+        for price in (0.0, quantizer.PRICE)
+    )
     repair = scheme.redundancy if scheme.version == 1 else scheme.loss / (1 - scheme.loss)
     bits = 8 * pool.symbol_bytes(scheme) / (1 + repair)
     carried = bits / scheme.strand_time
@@ -43,7 +47,8 @@ def of_design(
         "capacity": rounded(rates.capacity(scheme.table, overhead=scheme.overhead)),
         "baseline": rounded(rates.letters_capacity(scheme.table, overhead=scheme.overhead)),
         "theorem_rate": rounded(theorem),
-        "achieved_rate": rounded(quantizer.achieved_rate(scheme.table, levels.decisions, overhead=scheme.overhead)),
+        "achieved_rate": rounded(achieved),
+        "rate_after_lost_runs": rounded(after_lost_runs),
         "splitting": "{}:{}".format(*splitting),
         "splitting_rate": rounded(splitting[0] / splitting[1]),
         "coder": "state splitting" if scheme.splitting else "range coder",

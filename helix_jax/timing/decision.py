@@ -36,6 +36,7 @@ class Decision:
         scores: The score of each run length, by level.
         weights: The weight of each level.
         errors: The probability that each level is misread, or lost in all copies.
+        lost: The probability that all copies lose a run of each level.
         exact: False where the errors are upper bounds.
     """
 
@@ -43,6 +44,7 @@ class Decision:
     scores: Int32[np.ndarray, "levels runs"]
     weights: Int32[np.ndarray, " levels"]
     errors: tuple[float, ...]
+    lost: tuple[float, ...]
     exact: bool
 
     @property
@@ -81,10 +83,11 @@ class Transition:
             self.law.pmf(self.b, self.a, t)  # refuses a time that the law lacks
         cases, columns = self.evidence_on(times)
         cuts = [cases.cuts(i, j) for i, j in itertools.pairwise(columns)]
-        weights = _weights([cases.lost(i) for i in columns], cuts)
+        lost = tuple(float(cases.lost(i)) for i in columns)
+        weights = _weights(lost, cuts)
         errors = cases.errors(columns, weights)
         scores = cases.scores[columns].astype(np.int32)
-        return Decision(times, scores, weights.astype(np.int32), tuple(errors), cases.exact or len(times) <= 2)
+        return Decision(times, scores, weights.astype(np.int32), tuple(errors), lost, cases.exact or len(times) <= 2)
 
 
 def _weights(lost, cuts):

@@ -26,6 +26,9 @@ from helix_jax.timing.graph import BASES, TimeTable
 
 SETS_LIMIT = 5000
 CONTENDERS = 12  # the number of sets of times of one transition that ``design`` compares in full
+# The bits of letters that a reader with a beam needs for each bit of doubt. Two pairs of tables of times differed, when
+# their strands were read, as they do at a price of 4 and of 7 (docs/timing.md, "What a lost run costs").
+PRICE = 5.0
 NO_LEVEL = -1e9  # the log-likelihood of a level that does not exist
 
 Arrayish = Array | np.ndarray
@@ -191,28 +194,51 @@ def log_likelihoods(
 
 
 def achieved_rate(
-    table: TimeTable, decisions: Sequence[Sequence[Decision | None]], *, overhead: float | int = 0.0
+    table: TimeTable,
+    decisions: Sequence[Sequence[Decision | None]],
+    *,
+    overhead: float | int = 0.0,
+    price: float | int = 0.0,
 ) -> float:
     """Return the rate of a time table with its parity, where the largest error e of each transition is its own:
 
-        cap / (1 + alpha P),   P = mean over rounds of (1/C_{e,l} - 1) log2(l) / letters_capacity
+        cap / (1 + alpha P),   P = mean over rounds of ((1/C_{e,l} - 1) log2(l) + price * doubt) / letters_capacity
 
     This is the theorem of ISIT 2020 as in ``capacity.theorem_rate``, with the achieved errors in place of delta. For 12
     equal transitions of shortest time t_1 it is cap / (1 + alpha (1/C - 1) log_3(l) t_1). A transition of one level has
     no index and needs no parity. One whose index carries nothing (e is 1 - 1/l or more) makes the rate 0.
 
+    The doubt is that of the letters, which the theorem takes as read without error (``letters_in_doubt``).
+
     Args:
         table: The time table.
         decisions: The rule of each transition at [b][a], as in ``Quantizer``.
         overhead: The time units that are added to every round.
+        price: The bits of letters that a reader needs for each bit of that doubt.
 
     Returns:
         The rate in bits per time unit.
     """
     c = capacity.chain(table, overhead=overhead)
-    share = c.stationary[:, None] * c.probability.sum(axis=2)
-    parity = sum(share[b, a] * _parity(decisions[b][a]) for b, a in np.argwhere(share > 0))
-    return float(c.capacity) / (1 + c.alpha * parity / capacity.letters_capacity(table, overhead=overhead))
+    share = c.stationary[:, None, None] * c.probability
+    extra = 0.0
+    for b, a in np.argwhere(share.sum(axis=2) > 0):
+        decision = decisions[b][a]
+        of_levels = share[b, a, : len(decision.times)]
+        extra += of_levels.sum() * _parity(decision)
+        if price:
+            extra += price * (of_levels @ letters_in_doubt(np.array(decision.lost)))
+    return float(c.capacity / (1 + c.alpha * extra / capacity.letters_capacity(table, overhead=overhead)))
+
+
+def letters_in_doubt(lost: Float64[np.ndarray, "*rounds"]) -> Float64[np.ndarray, "*rounds"]:
+    """Return the bits of doubt that a round leaves about the letters, given the probability that all copies lose it.
+
+    Lost runs leave no trace, so that a reader has to guess where they are. Rare events of probability q have an entropy
+    of q log2(e / q) for each round. Runs that only some copies lost add to the doubt, where their order is in question;
+    that is left to the price (``design``).
+    """
+    return lost * np.log2(math.e / np.maximum(lost, 1e-300))
 
 
 def _parity(decision):
@@ -232,13 +258,14 @@ def design(
     *,
     overhead: float | int = 0.0,
     fewest: int = 1,
+    price: float | int = 0.0,
 ) -> Quantizer:
     """Choose the times of each transition that keep every error within delta and make ``achieved_rate`` greatest.
 
     The search is exact except that a set is tried only if its shorter times alone keep delta. First, each transition
-    takes the set with the largest sum of 2^(-R (t_i + parity time)); for the R with Perron root 1, this would be the
-    best table if the inputs were matched to the parity too. From there, single transitions are exchanged for one of
-    their best CONTENDERS while that raises the rate.
+    takes the set with the largest sum of 2^(-R (t_i + time of parity and doubt)); for the R with Perron root 1, this
+    would be the best table if the inputs were matched to these too. From there, single transitions are exchanged for
+    one of their best CONTENDERS while that raises the rate.
 
     Args:
         law: The law of the run lengths.
@@ -248,6 +275,7 @@ def design(
         levels: The largest number of times of a transition.
         overhead: The time units of a round beside those of its run.
         fewest: The smallest number of times of a transition.
+        price: As for ``achieved_rate``.
 
     Returns:
         The quantiser, whose ``table`` has the times.
@@ -256,26 +284,26 @@ def design(
         QuantizerError: A number is out of range, or no times meet the demand; the message has the delta that is
             possible.
     """
-    _check_demand(copies, delta, longest, levels, overhead, fewest)
+    _check_demand(copies, delta, longest, levels, overhead, fewest, price)
     rules = transitions(law, copies, longest)
     candidates = {}  # equal transitions are searched once
     for where, transition in rules.items():
         if id(transition) not in candidates:
             candidates[id(transition)] = _candidates(transition, delta, longest, levels, fewest, where)
-    sets = _contenders({where: candidates[id(transition)] for where, transition in rules.items()}, overhead)
+    sets = _contenders({where: candidates[id(transition)] for where, transition in rules.items()}, overhead, price)
     chosen = {where: options[0] for where, options in sets.items()}
-    best = _rate_of(chosen, overhead)
+    best = _rate_of(chosen, overhead, price)
     before = 0.0
     while best > before:
         before = best
         for where, option in ((where, option) for where, options in sets.items() for option in options):
-            trial = _rate_of(chosen | {where: option}, overhead)
+            trial = _rate_of(chosen | {where: option}, overhead, price)
             if trial > best + 1e-12:
                 chosen, best = chosen | {where: option}, trial
     return Quantizer(law, _table_of(chosen), copies, _square(lambda b, a: chosen[b, a], None))
 
 
-def _check_demand(copies, delta, longest, levels, overhead, fewest):
+def _check_demand(copies, delta, longest, levels, overhead, fewest, price):
     check_copies(copies)
     if not 0 < delta < 1:
         raise QuantizerError(f"delta: {delta}; an error probability between 0 and 1, both excluded")
@@ -286,6 +314,8 @@ def _check_demand(copies, delta, longest, levels, overhead, fewest):
         raise QuantizerError(f"{levels} levels, at least {fewest}, of {longest} times: fewest <= levels <= longest")
     if not 0 <= overhead < math.inf:
         raise QuantizerError(f"overhead: {overhead}; time units, at least 0")
+    if not 0 <= price < math.inf:
+        raise QuantizerError(f"price: {price}; bits of letters for each bit of doubt, at least 0")
     if sum(math.comb(longest, n) for n in range(1, levels + 1)) > SETS_LIMIT:
         raise QuantizerError(f"{levels} of {longest} times can be chosen in over {SETS_LIMIT} ways; lower one of them")
 
@@ -325,15 +355,16 @@ def _refusal(transition, times, delta, longest, fewest, where):
     )
 
 
-def _contenders(sets, overhead):
+def _contenders(sets, overhead, price):
     """Return the best decisions of each transition, best first, at the R that ``design`` describes."""
     shortest = TimeTable(_square(lambda b, a: (min(d.times[0] for d in sets[b, a]),), ()))
     letters = capacity.letters_capacity(shortest, overhead=overhead)
     most = max(len(d.times) for options in sets.values() for d in options)
 
     def cost(decision):
+        extra = _parity(decision) + price * letters_in_doubt(np.array(decision.lost))
         padding = [math.inf] * (most - len(decision.times))
-        return [*(t + overhead + _parity(decision) / letters for t in decision.times), *padding]
+        return [*(np.array(decision.times) + overhead + extra / letters), *padding]
 
     costs = {where: np.array([cost(d) for d in options]) for where, options in sets.items()}
     low, high = 0.0, math.log2(3 * most) + 1
@@ -353,5 +384,6 @@ def _table_of(chosen):
     return TimeTable(_square(lambda b, a: chosen[b, a].times, ()))
 
 
-def _rate_of(chosen, overhead):
-    return achieved_rate(_table_of(chosen), _square(lambda b, a: chosen[b, a], None), overhead=overhead)
+def _rate_of(chosen, overhead, price):
+    rules = _square(lambda b, a: chosen[b, a], None)
+    return achieved_rate(_table_of(chosen), rules, overhead=overhead, price=price)

@@ -307,7 +307,8 @@ def design(
 ) -> Scheme:
     """Make a scheme from a channel law: the times that carry most per time unit, and a strand layout for them.
 
-    The parity is sized for the error that the quantiser achieves, and not for ``delta``.
+    The times pay for the doubt that runs lost in all copies leave about the letters (``quantizer.PRICE``). The parity
+    is sized for the error that the quantiser achieves, and not for ``delta``.
 
     Args:
         law: The law of the run lengths.
@@ -333,7 +334,9 @@ def design(
     for field, value, most in (("copies", copies, MOST_COPIES), ("duration", duration, LONGEST_DURATION)):
         if not 1 <= value <= most:  # refuse now what would fail only after long searches
             raise SchemeError(f"scheme {name}: {field} is {value}, not 1 to {most}")
-    chosen = quantizer.design(law, copies, delta, longest, levels, overhead=overhead, fewest=levels)
+    chosen = quantizer.design(
+        law, copies, delta, longest, levels, overhead=overhead, fewest=levels, price=quantizer.PRICE
+    )
     if splitting is None:
         data = _rounds(chosen.table, duration, overhead)
     else:

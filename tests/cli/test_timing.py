@@ -427,6 +427,9 @@ def test_design(tmp_path, run_cli):
     assert [row["error"] for row in figures["times"]] == pytest.approx([*found.decisions[0][1].errors] * 12, abs=1e-9)
     assert figures["error"] == pytest.approx(found.error, abs=1e-9)
     assert figures["theorem_rate"] < figures["achieved_rate"] < figures["capacity"]
+    priced = quantizer.achieved_rate(made.table, found.decisions, price=quantizer.PRICE)
+    assert figures["rate_after_lost_runs"] == pytest.approx(priced, abs=1e-9)
+    assert priced < figures["achieved_rate"]
     assert figures["splitting_rate"] < figures["capacity"]
     p, q = map(int, figures["splitting"].split(":"))
     assert figures["splitting_rate"] == pytest.approx(p / q, abs=1e-8)

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import pytest
 
+from eval.timing import alignments as aligning
 from eval.timing import command, curves, end_to_end, figure, throughput
 from helix_jax import packing
-from helix_jax.timing import channel, paths, pool, search
+from helix_jax.timing import capacity, channel, paths, pool, search
 from helix_jax.timing.graph import TALK
 from helix_jax.timing.scheme import TALK_SCHEME
 
@@ -36,8 +37,8 @@ def small():
     """Fewer strands side by side, and a narrow beam."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "_ALIGNED", 1)
-        patch.setattr(end_to_end, "ALIGNED", 1)
-        patch.setattr(end_to_end, "BEAM", 4)
+        patch.setattr(aligning, "ALIGNED", 1)
+        patch.setattr(aligning, "BEAM", 4)
         yield
 
 
@@ -58,7 +59,7 @@ def corrections():
 
 @pytest.fixture(scope="module")
 def alignments(small):
-    return end_to_end.alignments(fresh_key(), TINY, (2,), (0.01, 0.7), 8)
+    return aligning.grid(fresh_key(), TINY, (2,), (0.01, 0.7), 8)
 
 
 # ---- the example, coders, curves -----------------------------------------------------------------------
@@ -142,6 +143,53 @@ def test_alignment_gets_worse_with_loss(alignments):
     assert many.right == 0
 
 
+@pytest.fixture(scope="module")
+def by_length(small):
+    """Of a good channel and of one that loses nearly all."""
+    lost = dataclasses.replace(TINY, name="lost", law=channel.Binomial.uniform(0.1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("helix_jax.timing.scheme.NAMED", {"tiny": TINY, "lost": lost})
+        measured = [
+            aligning.lengths(fresh_key(), aligning.Series(name, copies, durations, (24,), 4, 6))
+            for name, copies, durations in (("tiny", (3,), (30, 59)), ("lost", (2,), (30,)))
+        ]
+    return measured[0], measured[1]
+
+
+def test_rates_by_length(by_length):
+    """They are those of the strands as the scheme would write them, times the share that was read."""
+    (short, long), (lost,) = by_length
+    for row, duration in ((short, 30), (long, 59)):
+        made = aligning.resized(TINY, duration, 24)
+        assert made.duration == duration
+        assert (row.bits, row.copies, row.strands) == (paths.coder(made).bits, 3, 6)
+        assert row.right >= 5
+        assert row.parity >= 1
+        assert row.time == dataclasses.replace(made, parity=row.parity).strand_time
+        assert row.rate == pytest.approx(row.bits / row.time * row.right / 6)
+    assert aligning.resized(TINY, 59, 13).spacing == 13
+    assert short.bits < long.bits
+    assert (lost.right, lost.rate) == (0, 0)
+    assert math.isnan(lost.time)
+
+
+def test_doubts_are_those_of_the_levels(small):
+    """No run is lost, so the letters are certain; of one copy, a fifth of the runs has the length of the other time."""
+    rows = (0.0, 0.8, 0.2), (0.0, 0.2, 0.8)
+    law = channel.Tabulated(tuple(tuple(() if a == b else rows for a in range(4)) for b in range(4)))
+    known = dataclasses.replace(TINY, law=law, table=type(TALK).uniform((1, 2)), duration=75, data=60)
+    doubt = aligning.doubts(known, aligning.sample(fresh_key(), known, 1, 48, 8))
+    assert len(doubt) == 48
+    short, written = (
+        capacity.chain(known.table).level_share[0],
+        0.25,
+    )  # as the reader expects it, and in 15 of 60 rounds
+    likely = [short * np.array([0.8, 0.2]), (1 - short) * np.array([0.2, 0.8])]
+    surprise = -np.log2([(row / sum(likely))[length] for row in likely for length in (0, 1)]).reshape(2, 2)
+    mean = 60 * np.sum([[1 - written], [written]] * np.array([[0.8, 0.2], [0.2, 0.8]]) * surprise)
+    assert doubt.mean() == pytest.approx(mean, rel=0.1)
+
+
 def test_a_trial_comes_back(tiny_trial):
     assert tiny_trial.back
     assert tiny_trial.failed == 0
@@ -209,7 +257,7 @@ def test_program(tmp_path, monkeypatch, capsys, measured, corrections, alignment
     monkeypatch.setattr(curves, "measure", lambda *_: measured)
     monkeypatch.setattr(end_to_end, "correction", lambda *_: list(corrections))
     monkeypatch.setattr(end_to_end, "correction_of", lambda *_: None)
-    monkeypatch.setattr(end_to_end, "alignments", lambda *_: alignments)
+    monkeypatch.setattr(aligning, "grid", lambda *_: alignments)
     monkeypatch.setattr(end_to_end, "trial", lambda key, known, count, **_: tiny_trial)
     out = tmp_path / "figures.json"
     monkeypatch.setattr(sys, "argv", ["timing", "--quick", "--out", str(tmp_path / "plots"), "--json", str(out)])
@@ -245,6 +293,21 @@ def test_pools_of_a_scheme(tmp_path, monkeypatch, capsys, tiny_trial):
     assert "NOT BACK: too few strands" in printed
     assert f"2 of 3 pools came back, with {tiny_trial.bits_per_time:.4f}" in printed
     assert [row["back"] for row in json.loads(out.read_text())] == [True, False, True]
+
+
+def test_lengths_of_strands(tmp_path, monkeypatch, capsys, by_length):
+    """A row for each cell, and a picture with a curve for what was read."""
+    shown = {"talk-fast": by_length[0], "poisson-fast": by_length[1]}
+    monkeypatch.setattr(aligning, "lengths", lambda key, series, step: shown[series.name])
+    monkeypatch.setattr("helix_jax.timing.scheme.NAMED", {"tiny": TINY, "lost": TINY})
+    picture, out = tmp_path / "lengths.png", tmp_path / "lengths.json"
+    monkeypatch.setattr(sys, "argv", ["timing", "--lengths", str(picture), "--json", str(out)])
+    command.main()
+    printed = capsys.readouterr().out
+    assert f"{by_length[0][1].rate:.3f}" in printed
+    assert "0 of 6" in printed
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert [row["scheme"] for row in json.loads(out.read_text())] == ["tiny", "tiny", "lost"]
 
 
 def test_timing_speed(monkeypatch):

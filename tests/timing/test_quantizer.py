@@ -185,6 +185,35 @@ def test_achieved_rate_of_like_transitions():
     assert late == pytest.approx(capacity.theorem_rate(made.table, made.error, overhead=2.0), rel=1e-12)
 
 
+def test_lost_runs_have_their_price():
+    """Twelve like transitions, by hand: the chance that all copies lose a run, and the doubt of rare events."""
+    law, copies, price = Binomial.uniform(0.6), 3, 8.0
+    made = one_transition(law, (1, 3), copies)
+    lost = np.array([0.4**3, 0.4**9])
+    assert made.decisions[0][1].lost == pytest.approx(lost, rel=1e-6)
+    doubt = lost * (np.log2(1 / lost) + 1 / np.log(2))
+    assert quantizer.letters_in_doubt(lost) == pytest.approx(doubt, rel=1e-12)
+    assert quantizer.letters_in_doubt(np.zeros(2)).tolist() == [0, 0]
+    chain = capacity.chain(made.table)
+    free = quantizer.achieved_rate(made.table, made.decisions)
+    paid = quantizer.achieved_rate(made.table, made.decisions, price=price)
+    more = chain.alpha * price * (chain.level_share @ doubt) / np.log2(3)
+    assert chain.capacity / paid == pytest.approx(chain.capacity / free + more, rel=1e-6)
+
+
+def test_design_takes_longer_times_where_lost_runs_cost_more_than_time():
+    """Of two shortest times, the one that pays for the lost runs: the rate with the price says which."""
+    law, chosen = Binomial.uniform(0.55), {}
+    for price in (0.0, 8.0, 60.0):
+        made = quantizer.design(law, 5, 0.05, 7, 2, fewest=2, price=price)
+        chosen[price] = min(times[0] for row in made.table.times for times in row if times)
+        other = quantizer.design(law, 5, 0.05, 7, 2, fewest=2, price=0.0 if price else 60.0)
+        rates = [quantizer.achieved_rate(one.table, one.decisions, price=price) for one in (made, other)]
+        assert rates[0] >= rates[1]
+    assert chosen[0.0] == 1
+    assert chosen[60.0] == 2
+
+
 def test_achieved_rate_of_the_talk():
     """From the definition, with the shares of the max-entropic chain."""
     made = quantizer.quantizer(TALK_LAW, TALK, 5)
@@ -212,7 +241,7 @@ def test_an_index_that_tells_nothing_is_worth_nothing():
     assert quantizer.achieved_rate(made.table, made.decisions) == 0
 
 
-def brute_force(law, copies, delta, longest, levels, free, overhead=0.0):
+def brute_force(law, copies, delta, longest, levels, free, overhead=0.0, price=0.0):
     """Best rate over all choices for the transitions ``free`` (the others take {1}), without any shortcut."""
     sets = [s for n in range(1, levels + 1) for s in itertools.combinations(range(1, longest + 1), n)]
     options = []
@@ -227,12 +256,12 @@ def brute_force(law, copies, delta, longest, levels, free, overhead=0.0):
             decisions[b][a] = decision
         times = [[d.times if d else () for d in row] for row in decisions]
         table = TimeTable(tuple(map(tuple, times)))
-        best = max(best, quantizer.achieved_rate(table, decisions, overhead=overhead))
+        best = max(best, quantizer.achieved_rate(table, decisions, overhead=overhead, price=price))
     return best
 
 
-@pytest.mark.parametrize("overhead", [0.0, 1.5])
-def test_design_against_brute_force(overhead):
+@pytest.mark.parametrize(("overhead", "price"), [(0.0, 0.0), (1.5, 0.0), (0.0, 8.0), (1.5, 20.0)])
+def test_design_against_brute_force(overhead, price):
     """Three transitions can have two levels; the others write one base at any time, and so have one."""
     free = [(0, 1), (1, 3), (3, 2)]
     sure = ((0.05, 0.95),) * 3
@@ -244,9 +273,9 @@ def test_design_against_brute_force(overhead):
         return tuple(tuple(Binomial.uniform(share[b, a]).pmf(b, a, t)) for t in (1, 2, 3))
 
     law = Tabulated(tuple(tuple(pmfs(b, a) for a in range(4)) for b in range(4)))
-    made = quantizer.design(law, 4, 0.08, 3, 2, overhead=overhead)
-    ours = quantizer.achieved_rate(made.table, made.decisions, overhead=overhead)
-    assert ours == pytest.approx(brute_force(law, 4, 0.08, 3, 2, free, overhead), rel=1e-9)
+    made = quantizer.design(law, 4, 0.08, 3, 2, overhead=overhead, price=price)
+    ours = quantizer.achieved_rate(made.table, made.decisions, overhead=overhead, price=price)
+    assert ours == pytest.approx(brute_force(law, 4, 0.08, 3, 2, free, overhead, price), rel=1e-9)
     assert made.error <= 0.08
     assert max(len(made.table.times[b][a]) for b, a in free) == 2
 

@@ -206,6 +206,10 @@ def test_unknown_name(tmp_path):
 def test_design_takes_the_quantisers_times():
     made = scheme.design(GOOD, 5, 0.02, 8, 2)
     assert made.table == quantizer.design(GOOD, 5, 0.02, 8, 2, fewest=2).table == TimeTable.uniform((1, 2))
+    lossy, few = channel.TALK_LAW, (3, 0.1, 8, 2)
+    free = quantizer.design(lossy, *few, fewest=2).table
+    paid = quantizer.design(lossy, *few, fewest=2, price=quantizer.PRICE).table
+    assert scheme.design(lossy, *few).table == paid != free
     assert (made.copies, made.delta, made.duration, made.splitting) == (5, 0.02, 256, None)
     assert made.data == block_coder.best_rounds(made.table, 256)
     assert scheme.design(GOOD, 5, 0.02, 8, 2, duration=100, spacing=9, redundancy=0.5).spacing == 9
