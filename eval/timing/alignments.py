@@ -219,6 +219,7 @@ def lengths(key: PRNGKey, series: Series, step: Step | None = None) -> list[Leng
                 series.strands,
             )
         )  # fmt: skip
+        jax.clear_caches()  # each cell has programs of its own: hundreds of them exhaust a process
         if step:
             step(series.name, 1, len(cells))
     return rows

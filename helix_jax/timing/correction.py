@@ -15,6 +15,7 @@ from helix_jax.timing.scheme import Scheme
 _ATTEMPTS = 8  # with one strand less each
 _FEW = 1 / 8  # of the checks of a strand are broken: a misread strand breaks half of them
 _ITERATIONS = 500  # where strands are lost: of two pools of right letters, one settled between 100 and 200
+_SCALES = 1.2, 1.4, 1.6  # of the ratios: where belief propagation goes astray, another start may settle
 _SUREST = 12.0  # largest log-likelihood ratio of a level bit: a misread strand must not be certain of itself
 
 
@@ -88,26 +89,42 @@ def correct(
 
 
 def _correct_locally(scheme, code, llr, parity, was_read):
-    """Decode a code of ``local``; where it fails, leave out the strand that the most checks contradict, and again."""
+    """Decode a code of ``local``; where it fails, leave out the strand that the most checks contradict, and again.
+
+    Where that does not help, or none is contradicted so much, the code is decoded from other starts with all strands.
+    """
     kept, attempts = was_read.copy(), []
     for _ in range(_ATTEMPTS):
-        # No check can be used that sees a strand which was not read: its bits may be anything.
-        known = local.visible(kept, scheme.span)
-        bits, suspicion, ok = _decoded(scheme, code, llr, parity, kept, known, _SUREST)
-        broken = (
-            np.zeros_like(parity, bool)
-            if ok
-            else np.asarray(ecc.encode(code, bits.reshape(-1))).reshape(parity.shape) != parity
-        )
-        broken = broken.sum(axis=1) * known
-        sound = kept & ~local.seen(broken > 0, scheme.span)
-        suspicion = np.where(was_read & ~kept, np.float32(np.inf), suspicion)
-        attempts.append(Corrected(ecc.levels(bits, scheme.levels), sound, suspicion, ok, _changes(llr, bits, kept)))
+        attempt, broken = _attempt(scheme, code, llr, parity, was_read, kept)
+        attempts.append(attempt)
         contradictions = np.where(kept, local.contradictions(broken, scheme.span), -1)
         if contradictions.max() <= _FEW * scheme.parity * scheme.span:
             break
         kept[np.argmax(contradictions)] = False
+    if not attempts[-1].ok:
+        for scale in _SCALES:
+            attempt, _ = _attempt(scheme, code, np.float32(scale) * llr, parity, was_read, was_read)
+            if attempt.ok:
+                return attempt
     return max(attempts, key=lambda attempt: attempt.sound.sum())
+
+
+def _attempt(scheme, code, llr, parity, was_read, kept):
+    """Decode a code of ``local`` with the strands ``kept``.
+
+    Returns (Corrected, how many checks of each strand are broken).
+    """
+    # No check can be used that sees a strand which was not read: its bits may be anything.
+    known = local.visible(kept, scheme.span)
+    bits, suspicion, ok = _decoded(scheme, code, llr, parity, kept, known, _SUREST)
+    broken = np.zeros(len(parity), int)
+    if not ok:
+        computed = np.asarray(ecc.encode(code, bits.reshape(-1))).reshape(parity.shape)
+        broken = (computed != parity).sum(axis=1) * known
+    sound = kept & ~local.seen(broken > 0, scheme.span)
+    suspicion = np.where(was_read & ~kept, np.float32(np.inf), suspicion)
+    levels = ecc.levels(bits, scheme.levels)
+    return Corrected(levels, sound, suspicion, ok, _changes(llr, bits, kept)), broken
 
 
 def _decoded(scheme, code, llr, parity, kept, known, unknown):
