@@ -92,6 +92,8 @@ def _correct_locally(scheme, code, llr, parity, was_read):
     """Decode a code of ``local``; where it fails, leave out the strand that the most checks contradict, and again.
 
     Where that does not help, or none is contradicted so much, the code is decoded from other starts with all strands.
+    Only where the scheme has tags: without them the number of strands is not known but tried, and wrong numbers, which
+    never settle, should fail soon.
     """
     kept, attempts = was_read.copy(), []
     for _ in range(_ATTEMPTS):
@@ -101,7 +103,7 @@ def _correct_locally(scheme, code, llr, parity, was_read):
         if contradictions.max() <= _FEW * scheme.parity * scheme.span:
             break
         kept[np.argmax(contradictions)] = False
-    if not attempts[-1].ok:
+    if scheme.tags and not attempts[-1].ok:
         for scale in _SCALES:
             attempt, _ = _attempt(scheme, code, np.float32(scale) * llr, parity, was_read, was_read)
             if attempt.ok:
