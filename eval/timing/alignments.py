@@ -146,25 +146,22 @@ class Length:
         spacing: rounds before each check letter.
         bits: data bits of a strand.
         parity: parity bits of a strand, as ``local.planned_parity`` asks for them where no strand of a group is lost;
-            NaN if no strand was read.
-        time: mean time of a strand with that parity, in time units; NaN if no strand was read.
+            None if no strand was read. The strands that were read have a share of the scheme's parity.
+        time: mean time of a strand with that parity, in time units; None if no strand was read.
         right: strands whose letters all came back.
         strands: number of strands.
+        rate: bits per time unit that an ideal code over strands leaves, which pays one strand for each that is lost.
     """
 
     scheme: str
     copies: int
     spacing: int
     bits: int
-    parity: float
-    time: float
+    parity: int | None
+    time: float | None
     right: int
     strands: int
-
-    @property
-    def rate(self) -> float:
-        """Bits per time unit that an ideal code over strands leaves, which pays one strand for each that is lost."""
-        return self.bits / self.time * self.right / self.strands if self.right else 0.0
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -207,18 +204,15 @@ def lengths(key: PRNGKey, series: Series, step: Step | None = None) -> list[Leng
     for number, (copies, duration, spacing) in enumerate(cells):
         known = resized(scheme.NAMED[series.name], duration, spacing)
         one = sample(jax.random.fold_in(key, number), known, copies, series.strands, series.beam)
-        parity, time = math.nan, math.nan
-        if one.right.any():
+        right, coded = int(one.right.sum()), paths.coder(known).bits
+        parity, time, rate = None, None, 0.0
+        if right:
             bits = known.data * known.level_bits
             doubt = doubts(known, one)
             parity = local.planned_parity(known.group, bits, doubt.mean() / bits, doubt.var() / bits, 0, known.span)
             time = dataclasses.replace(known, parity=parity).strand_time
-        rows.append(
-            Length(
-                series.name, copies, spacing, paths.coder(known).bits, parity, time, int(one.right.sum()),
-                series.strands,
-            )
-        )  # fmt: skip
+            rate = coded / time * right / series.strands
+        rows.append(Length(series.name, copies, spacing, coded, parity, time, right, series.strands, rate))
         jax.clear_caches()  # each cell has programs of its own: hundreds of them exhaust a process
         if step:
             step(series.name, 1, len(cells))
@@ -229,9 +223,7 @@ def resized(known: scheme.Scheme, duration: int, spacing: int) -> scheme.Scheme:
     """Return a scheme with strands of another length, without tags."""
     data = block_coder.best_rounds(known.counted, duration)
     parity = max(1, round(known.parity * data / known.data))
-    return dataclasses.replace(
-        known, duration=duration, data=data, spacing=spacing, parity=parity, tags=0, shared=0, beams=known.beams[:1]
-    )
+    return dataclasses.replace(known, duration=duration, data=data, spacing=spacing, parity=parity, tags=0, shared=0)
 
 
 def doubts(known: scheme.Scheme, one: Sample) -> Float64[np.ndarray, " right"]:
@@ -268,8 +260,8 @@ def _panel(axis: Axes, rows: Sequence[Length]) -> None:
         best = {}
         for row in (row for row in rows if row.copies == copies):
             best[row.bits] = max(best.get(row.bits, row), row, key=lambda row: row.rate)
-        shown = [row for _, row in sorted(best.items()) if row.right]
-        axis.plot([row.time for row in shown], [row.rate for row in shown], "o-", label=f"N = {copies}")
+        shown = [(row.time, row.rate) for _, row in sorted(best.items()) if row.time]
+        axis.plot([time for time, _ in shown], [rate for _, rate in shown], "o-", label=f"N = {copies}")
     known = scheme.NAMED[rows[0].scheme]
     axis.axhline(math.log2(3), color="#999999", lw=0.8, ls="--")
     axis.text(axis.get_xlim()[1], math.log2(3), " log2 3", va="center", size=8, color="#999999")

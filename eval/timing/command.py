@@ -7,8 +7,8 @@
 The program prints tables; --out also draws the curves into FOLDER. --quick uses small grids and short payloads.
 --figure only draws the figure of docs/timing.md. --pools only sends pools of random bytes through a scheme and its
 channel and reads them back, unlabelled and shuffled: those of docs/timing.md are `talk-fast` from seed 301 on.
---lengths only measures strands of several lengths and numbers of copies, and draws their rates.
-Everything but the end-to-end pools takes about two minutes on two cores.
+--lengths only measures strands of several lengths and numbers of copies, and draws their rates; it takes an hour.
+Of the rest, everything but the end-to-end pools takes about two minutes on two cores.
 """
 
 import argparse
@@ -313,8 +313,8 @@ def show_trials(out: Console, rows: Sequence[end_to_end.Trial]) -> None:
     )
 
 
-def lengths(out: Console, key: Key[Array, ""], path: Path) -> list[alignments.Length]:
-    """Measure strands of several lengths and numbers of copies, print their rates, and draw them into a file."""
+def lengths(out: Console, key: Key[Array, ""]) -> list[alignments.Length]:
+    """Measure strands of several lengths and numbers of copies, and print their rates."""
     rows = []
     with console.progress(False) as step:
         for number, series in enumerate(alignments.SERIES):
@@ -330,12 +330,13 @@ def lengths(out: Console, key: Key[Array, ""], path: Path) -> list[alignments.Le
         "bits per time unit",
     )
     cells = [
-        (r.scheme, r.copies, f"{r.time:.0f}", r.spacing, r.bits, f"{r.parity:.0f}", f"{r.right} of {r.strands}",
-         f"{r.rate:.3f}")
+        (
+            r.scheme, r.copies, None if r.time is None else f"{r.time:.0f}", r.spacing, r.bits, r.parity,
+            f"{r.right} of {r.strands}", f"{r.rate:.3f}",
+        )
         for r in rows
     ]  # fmt: skip
     show(out, "strands by their length; an ideal code over strands, without tags", columns, cells)
-    alignments.draw(path, rows)
     return rows
 
 
@@ -364,21 +365,25 @@ def main() -> None:
     parser.add_argument("--bits", type=int, help=f"bits of a payload, end to end (default {FULL.bits:,})")
     parser.add_argument("--quick", action="store_true", help="small grids and short payloads")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the same figures to FILE")
-    parser.add_argument("--figure", metavar="FILE", help="only draw the figure of docs/timing.md")
-    parser.add_argument("--lengths", metavar="FILE", type=Path, help="only draw the rate by the strands' length")
-    parser.add_argument("--pools", metavar="SCHEME", help="only read pools of this scheme, a name or a file")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--figure", metavar="FILE", help="only draw the figure of docs/timing.md")
+    only.add_argument("--lengths", metavar="FILE.png", type=Path, help="only draw the rate by the strands' length")
+    only.add_argument("--pools", metavar="SCHEME", help="only read pools of this scheme, a name or a file")
     parser.add_argument("--count", metavar="N", type=int, default=20, help="pools to read (default 20)")
     parser.add_argument("--first", metavar="SEED", type=int, default=301, help="the seed of the first (default 301)")
     options = parser.parse_args()
+    if options.lengths and not (options.lengths.suffix == ".png" and options.lengths.parent.is_dir()):
+        parser.error(f"--lengths {options.lengths}: give a .png file in a folder that exists")
     parallel.use_all_cores()
     if options.figure:
         figure.draw(options.figure)
         return
     out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     if options.lengths:
-        rows = lengths(out, jax.random.key(0), options.lengths)
+        rows = lengths(out, jax.random.key(0))
         if options.json:
             options.json.write_text(json.dumps(rows, indent=2, default=dataclasses.asdict))
+        alignments.draw(options.lengths, rows)
         return
     if options.pools:
         seeds = range(options.first, options.first + options.count)

@@ -48,7 +48,8 @@ Scheme = Annotated[
         metavar="NAME|FILE.json",
         help="With --writer timing: the scheme. talk is the example of the ISIT 2020 talk, for 5 copies of each "
         "strand; poisson is for 20 copies; talk-fast and poisson-fast carry more through the same channels, with "
-        "less to spare (talk-fast for pools of a hundred strands or more); or a file that `helix-jax timing design` wrote.",
+        "less to spare (talk-fast for pools of a hundred strands or more); or a file that `helix-jax timing design` "
+        "wrote.",
     ),
 ]
 

@@ -15,8 +15,8 @@ from helix_jax.timing.scheme import Scheme
 _ATTEMPTS = 8  # with one strand less each
 _FEW = 1 / 8  # of the checks of a strand are broken: a misread strand breaks half of them
 _ITERATIONS = 500  # where strands are lost: of two pools of right letters, one settled between 100 and 200
-_SCALES = 1.2, 1.4, 1.6  # of the ratios: where belief propagation goes astray, another start may settle
-_SUREST = 12.0  # largest log-likelihood ratio of a level bit: a misread strand must not be certain of itself
+_SCALES = 1.2, 1.6  # times all ratios: where belief propagation goes astray, it may settle with other ratios
+_SUREST = 12.0  # largest ratio of a level bit, before ``_SCALES``: a misread strand must not be certain of itself
 
 
 class Corrected(NamedTuple):
@@ -56,7 +56,8 @@ def correct(
 
     Where the code fails, some strands are regarded as misread and left out, more of them at each attempt: in version 1
     the most doubtful ones, as wrong parity bits would spoil the whole group, and in version 2 those that many checks
-    contradict. A few contradictions are no reason there: a few bits are wrong, and ``suspicion`` says where.
+    contradict. A few contradictions are no reason there: a few bits are wrong, and ``suspicion`` says where. With tags,
+    what does not settle is tried again with other ratios; whether the result is right is for the outer code to say.
 
     Args:
         scheme: The scheme.
@@ -91,7 +92,7 @@ def correct(
 def _correct_locally(scheme, code, llr, parity, was_read):
     """Decode a code of ``local``; where it fails, leave out the strand that the most checks contradict, and again.
 
-    Where that does not help, or none is contradicted so much, the code is decoded from other starts with all strands.
+    Where that does not help, or none is contradicted so much, the code is decoded with all strands and greater ratios.
     Only where the scheme has tags: without them the number of strands is not known but tried, and wrong numbers, which
     never settle, should fail soon.
     """

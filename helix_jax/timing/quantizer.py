@@ -26,8 +26,9 @@ from helix_jax.timing.graph import BASES, TimeTable
 
 SETS_LIMIT = 5000
 CONTENDERS = 12  # the number of sets of times of one transition that ``design`` compares in full
-# The bits of letters that a reader with a beam needs for each bit of doubt. Two pairs of tables of times differed, when
-# their strands were read, as they do at a price of 4 and of 7 (docs/timing.md, "What a lost run costs").
+# The bits of letters that a reader with a beam needs for each bit of doubt. Measured: the rates at which the strands of
+# two pairs of tables were read differ as ``achieved_rate`` says at a price of 4, and of 7 (docs/timing.md, "What a lost
+# run costs").
 PRICE = 5.0
 NO_LEVEL = -1e9  # the log-likelihood of a level that does not exist
 
@@ -208,7 +209,8 @@ def achieved_rate(
     equal transitions of shortest time t_1 it is cap / (1 + alpha (1/C - 1) log_3(l) t_1). A transition of one level has
     no index and needs no parity. One whose index carries nothing (e is 1 - 1/l or more) makes the rate 0.
 
-    The doubt is that of the letters, which the theorem takes as read without error (``letters_in_doubt``).
+    The doubt is that of the letters, which the theorem takes as read without error (``letters_in_doubt``). The letters
+    that pay for it count as read without error, so the rate is too high where most runs are lost.
 
     Args:
         table: The time table.
@@ -218,26 +220,42 @@ def achieved_rate(
 
     Returns:
         The rate in bits per time unit.
+
+    Raises:
+        QuantizerError: The price is no number of bits.
     """
+    _check_price(price)
     c = capacity.chain(table, overhead=overhead)
-    share = c.stationary[:, None, None] * c.probability
-    extra = 0.0
-    for b, a in np.argwhere(share.sum(axis=2) > 0):
-        decision = decisions[b][a]
-        of_levels = share[b, a, : len(decision.times)]
-        extra += of_levels.sum() * _parity(decision)
-        if price:
-            extra += price * (of_levels @ letters_in_doubt(np.array(decision.lost)))
+    share = c.stationary[:, None] * c.probability.sum(axis=2)
+    extra = sum(share[b, a] * _parity(decisions[b][a]) for b, a in np.argwhere(share > 0))
+    extra += price * mean_doubt(c, decisions)
     return float(c.capacity / (1 + c.alpha * extra / capacity.letters_capacity(table, overhead=overhead)))
+
+
+def mean_doubt(chain: capacity.Chain, decisions: Sequence[Sequence[Decision | None]]) -> float:
+    """Return the mean of ``letters_in_doubt`` over the rounds, in bits.
+
+    Args:
+        chain: The chain of the time table.
+        decisions: The rule of each transition at [b][a], as in ``Quantizer``.
+    """
+    share = chain.stationary[:, None, None] * chain.probability
+    return sum(
+        float(share[b, a, : len(decision.times)] @ letters_in_doubt(np.array(decision.lost)))
+        for b, row in enumerate(decisions)
+        for a, decision in enumerate(row)
+        if decision
+    )
 
 
 def letters_in_doubt(lost: Float64[np.ndarray, "*rounds"]) -> Float64[np.ndarray, "*rounds"]:
     """Return the bits of doubt that a round leaves about the letters, given the probability that all copies lose it.
 
     Lost runs leave no trace, so that a reader has to guess where they are. Rare events of probability q have an entropy
-    of q log2(e / q) for each round. Runs that only some copies lost add to the doubt, where their order is in question;
-    that is left to the price (``design``).
+    of q log2(e / q) for each round. What else is in doubt (which letter was lost, and the order of runs that only some
+    copies lost) is part of what ``PRICE`` was measured for.
     """
+    lost = np.maximum(lost, 0.0)  # as a difference of sums, it may fall below
     return lost * np.log2(math.e / np.maximum(lost, 1e-300))
 
 
@@ -262,10 +280,10 @@ def design(
 ) -> Quantizer:
     """Choose the times of each transition that keep every error within delta and make ``achieved_rate`` greatest.
 
-    The search is exact except that a set is tried only if its shorter times alone keep delta. First, each transition
-    takes the set with the largest sum of 2^(-R (t_i + time of parity and doubt)); for the R with Perron root 1, this
-    would be the best table if the inputs were matched to these too. From there, single transitions are exchanged for
-    one of their best CONTENDERS while that raises the rate.
+    A set is tried only if its shorter times alone keep delta. First, each transition takes the set with the largest sum
+    of 2^(-R (t_i + time of parity and doubt)); for the R with Perron root 1, this would be the best table if the inputs
+    were matched to these too. From there, single transitions, and all those that the law treats alike, take another of
+    their best CONTENDERS, or their best set with another shortest time, while that raises the rate.
 
     Args:
         law: The law of the run lengths.
@@ -293,13 +311,18 @@ def design(
     sets = _contenders({where: candidates[id(transition)] for where, transition in rules.items()}, overhead, price)
     chosen = {where: options[0] for where, options in sets.items()}
     best = _rate_of(chosen, overhead, price)
+    alike = [
+        [one for one in rules if rules[one] is rule] for rule in {id(rule): rule for rule in rules.values()}.values()
+    ]
+    moves = [dict.fromkeys(group, option) for group in alike for option in sets[group[0]]]
+    moves += [{where: option} for where, options in sets.items() for option in options]
     before = 0.0
     while best > before:
         before = best
-        for where, option in ((where, option) for where, options in sets.items() for option in options):
-            trial = _rate_of(chosen | {where: option}, overhead, price)
+        for move in moves:
+            trial = _rate_of(chosen | move, overhead, price)
             if trial > best + 1e-12:
-                chosen, best = chosen | {where: option}, trial
+                chosen, best = chosen | move, trial
     return Quantizer(law, _table_of(chosen), copies, _square(lambda b, a: chosen[b, a], None))
 
 
@@ -314,10 +337,14 @@ def _check_demand(copies, delta, longest, levels, overhead, fewest, price):
         raise QuantizerError(f"{levels} levels, at least {fewest}, of {longest} times: fewest <= levels <= longest")
     if not 0 <= overhead < math.inf:
         raise QuantizerError(f"overhead: {overhead}; time units, at least 0")
-    if not 0 <= price < math.inf:
-        raise QuantizerError(f"price: {price}; bits of letters for each bit of doubt, at least 0")
+    _check_price(price)
     if sum(math.comb(longest, n) for n in range(1, levels + 1)) > SETS_LIMIT:
         raise QuantizerError(f"{levels} of {longest} times can be chosen in over {SETS_LIMIT} ways; lower one of them")
+
+
+def _check_price(price):
+    if not 0 <= price < math.inf:
+        raise QuantizerError(f"price: {price}; bits of letters for each bit of doubt, at least 0")
 
 
 def _candidates(transition, delta, longest, levels, fewest, where):
@@ -375,8 +402,10 @@ def _contenders(sets, overhead, price):
         low, high = (middle, high) if abs(np.linalg.eigvals(best)).max() > 1 else (low, middle)
     out = {}
     for where, rows in costs.items():
-        order = np.argsort(-(2.0 ** (-low * rows)).sum(axis=1), kind="stable")[:CONTENDERS]
-        out[where] = [sets[where][n] for n in order]
+        order = np.argsort(-(2.0 ** (-low * rows)).sum(axis=1), kind="stable")
+        first = np.unique([sets[where][n].times[0] for n in order], return_index=True)[1]
+        chosen = [*order[:CONTENDERS], *order[first[first >= CONTENDERS]]]
+        out[where] = [sets[where][n] for n in chosen]
     return out
 
 

@@ -27,6 +27,7 @@ LONGEST_TIME = 255  # in the schedule, a time is one byte
 LONGEST_DURATION = 4096  # keeps the tables of the coder small
 MOST_LOSS = 0.5
 MOST_TAGS = 255  # bytes
+MOST_SPACING = 16  # of ``design``: data rounds before a check letter where hardly a run is lost
 # fields that files of earlier releases and of version 1 lack
 LATER = ("version", "loss", "span", "tags", "shared", "costs")
 LAWS = {"binomial": channel.Binomial, "poisson": channel.Poisson, "tabulated": channel.Tabulated}
@@ -307,8 +308,9 @@ def design(
 ) -> Scheme:
     """Make a scheme from a channel law: the times that carry most per time unit, and a strand layout for them.
 
-    The times pay for the doubt that runs lost in all copies leave about the letters (``quantizer.PRICE``). The parity
-    is sized for the error that the quantiser achieves, and not for ``delta``.
+    The times pay for the doubt that runs lost in all copies leave about the letters (``quantizer.PRICE``), and the
+    check letters are as many as that takes. The duration is rounded down to a multiple of what all times are multiples
+    of, or of the splitting's q. The parity is sized for the error that the quantiser achieves, and not for ``delta``.
 
     Args:
         law: The law of the run lengths.
@@ -338,12 +340,16 @@ def design(
         law, copies, delta, longest, levels, overhead=overhead, fewest=levels, price=quantizer.PRICE
     )
     if splitting is None:
+        unit = math.gcd(*chosen.table.array().flatten().tolist())
+        duration -= duration % unit if duration >= unit else 0
         data = _rounds(chosen.table, duration, overhead)
     else:
         duration -= duration % splitting[1]
         data = paths.typical_rounds(chosen.table, splitting, duration)
     parity = _parity((levels - 1).bit_length() * data, chosen.error, fields) if levels > 1 else 0
-    layout: dict[str, Any] = {"spacing": 16, "parity": parity} | fields
+    doubt = quantizer.PRICE * quantizer.mean_doubt(capacity.chain(chosen.table, overhead=overhead), chosen.decisions)
+    spacing = max(1, math.floor(min(MOST_SPACING, math.log2(3) / max(doubt, 1e-9))))
+    layout: dict[str, Any] = {"spacing": spacing, "parity": parity} | fields
     return Scheme(
         name=name, law=law, table=chosen.table, copies=copies, delta=delta, overhead=overhead, splitting=splitting,
         duration=duration, data=data, **layout,

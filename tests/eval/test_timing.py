@@ -149,6 +149,7 @@ def by_length(small):
     lost = dataclasses.replace(TINY, name="lost", law=channel.Binomial.uniform(0.1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("helix_jax.timing.scheme.NAMED", {"tiny": TINY, "lost": lost})
+        patch.setattr(jax, "clear_caches", lambda: None)  # other tests need theirs
         measured = [
             aligning.lengths(fresh_key(), aligning.Series(name, copies, durations, (24,), 4, 6))
             for name, copies, durations in (("tiny", (3,), (30, 59)), ("lost", (2,), (30,)))
@@ -170,7 +171,7 @@ def test_rates_by_length(by_length):
     assert aligning.resized(TINY, 59, 13).spacing == 13
     assert short.bits < long.bits
     assert (lost.right, lost.rate) == (0, 0)
-    assert math.isnan(lost.time)
+    assert (lost.time, lost.parity) == (None, None)
 
 
 def test_doubts_are_those_of_the_levels(small):
@@ -180,10 +181,8 @@ def test_doubts_are_those_of_the_levels(small):
     known = dataclasses.replace(TINY, law=law, table=type(TALK).uniform((1, 2)), duration=75, data=60)
     doubt = aligning.doubts(known, aligning.sample(fresh_key(), known, 1, 48, 8))
     assert len(doubt) == 48
-    short, written = (
-        capacity.chain(known.table).level_share[0],
-        0.25,
-    )  # as the reader expects it, and in 15 of 60 rounds
+    short = capacity.chain(known.table).level_share[0]  # as the reader expects it
+    written = 0.25  # 15 of 60 rounds are of time 2
     likely = [short * np.array([0.8, 0.2]), (1 - short) * np.array([0.2, 0.8])]
     surprise = -np.log2([(row / sum(likely))[length] for row in likely for length in (0, 1)]).reshape(2, 2)
     mean = 60 * np.sum([[1 - written], [written]] * np.array([[0.8, 0.2], [0.2, 0.8]]) * surprise)
@@ -308,6 +307,17 @@ def test_lengths_of_strands(tmp_path, monkeypatch, capsys, by_length):
     assert "0 of 6" in printed
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert [row["scheme"] for row in json.loads(out.read_text())] == ["tiny", "tiny", "lost"]
+    assert json.loads(out.read_text())[1]["rate"] == by_length[0][1].rate
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--lengths", "gone/a.png"], ["--lengths", "a.xyz"], ["--lengths", "a.png", "--pools", "talk"]]
+)
+def test_lengths_refuses_before_it_measures(monkeypatch, capsys, wrong):
+    monkeypatch.setattr(sys, "argv", ["timing", *wrong])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "--lengths" in capsys.readouterr().err
 
 
 def test_timing_speed(monkeypatch):

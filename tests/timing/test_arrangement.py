@@ -221,7 +221,7 @@ def test_strands_with_wrong_levels_are_suspicious():
     assert np.median(found.suspicion[wrong & read]) > 4 * np.median(found.suspicion[~wrong & read])
 
 
-def test_other_starts_settle_where_one_does_not(monkeypatch):
+def test_other_ratios_settle_where_the_right_ones_do_not(monkeypatch):
     """Small groups whose parity is hardly enough: more of them come back, and none of those is wrong."""
     tight = dataclasses.replace(SCHEME, data=240, duration=283, parity=18, span=8, group=190, tags=4, shared=1)
     scales, once, again = correction._SCALES, 0, 0

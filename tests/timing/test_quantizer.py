@@ -203,15 +203,34 @@ def test_lost_runs_have_their_price():
 
 def test_design_takes_longer_times_where_lost_runs_cost_more_than_time():
     """Of two shortest times, the one that pays for the lost runs: the rate with the price says which."""
-    law, chosen = Binomial.uniform(0.55), {}
-    for price in (0.0, 8.0, 60.0):
+    law, chosen = Binomial.uniform(0.55), []
+    for price in (0.0, 5.0, 60.0):
         made = quantizer.design(law, 5, 0.05, 7, 2, fewest=2, price=price)
-        chosen[price] = min(times[0] for row in made.table.times for times in row if times)
-        other = quantizer.design(law, 5, 0.05, 7, 2, fewest=2, price=0.0 if price else 60.0)
-        rates = [quantizer.achieved_rate(one.table, one.decisions, price=price) for one in (made, other)]
-        assert rates[0] >= rates[1]
-    assert chosen[0.0] == 1
-    assert chosen[60.0] == 2
+        chosen.append({times[0] for row in made.table.times for times in row if times})
+    assert chosen == [{1}, {1}, {2}]
+
+
+@pytest.mark.parametrize(
+    ("p", "copies", "delta", "price"),
+    [(0.5, 1, 0.4, 5), (0.35, 2, 0.2, 5), (0.7, 2, 0.1, 5), (0.55, 3, 0.1, 5), (0.55, 5, 0.05, 20), (0.7, 3, 0.1, 0)],
+)
+def test_no_common_times_are_better_than_the_design(p, copies, delta, price):
+    """All pairs of times up to 8, which all transitions share: moving one transition alone would not get there."""
+    made = quantizer.design(Binomial.uniform(p), copies, delta, 8, 2, fewest=2, price=price)
+    ours = quantizer.achieved_rate(made.table, made.decisions, price=price)
+    for times in itertools.combinations(range(1, 9), 2):
+        other = one_transition(Binomial.uniform(p), times, copies)
+        if other.error <= delta:
+            assert ours >= quantizer.achieved_rate(other.table, other.decisions, price=price) - 1e-9
+
+
+def test_a_price_is_a_number_of_bits():
+    made = one_transition(Binomial.uniform(0.9), (1, 2), 5)
+    for price in (-1.0, math.inf, math.nan):
+        with pytest.raises(QuantizerError, match="price"):
+            quantizer.achieved_rate(made.table, made.decisions, price=price)
+        with pytest.raises(QuantizerError, match="price"):
+            quantizer.design(Binomial.uniform(0.9), 5, 0.02, 8, 2, price=price)
 
 
 def test_achieved_rate_of_the_talk():
