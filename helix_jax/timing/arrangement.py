@@ -6,8 +6,9 @@ are one group of the code of the levels, and every ``group`` of the others are o
 
 Version 2: up to 255 strands are one Reed-Solomon code, in which each lost strand costs one repair strand. The header
 stands in front of the payload in that code (``front``), and so costs no strands of its own. A pool of more strands, or
-of sections, has a header in strands of its own, which bear the highest numbers of the index; more than 255 strands of
-one block are RaptorQ, as blocks of 255 would need more repair strands together. The number of repair strands follows
+of sections, has a header in strands of its own, which bear the highest numbers of the index and carry their data in
+letters alone, as a group of so few strands could not rely on the code of the levels; more than 255 strands of one block
+are RaptorQ, as blocks of 255 would need more repair strands together. The number of repair strands follows
 from the scheme's probability ``loss`` that a strand is not read: the pool comes back with probability 1 - FAILURE.
 The groups of the code of the levels are of equal size, ``group`` strands at most.
 """
@@ -32,7 +33,7 @@ from helix_jax.timing.scheme import Scheme
 from helix_jax.writer import Share
 
 FAILURE = 0.01  # highest probability that more strands are lost than the repair strands of version 2 can replace
-UNTAGGED_LOSS = 0.2  # probability that a strand of a scheme with tags is not read without them
+HEADER_LOSS = 0.05  # least probability that a strand of letters alone is not read, for which version 2 plans
 HEADER_FAILURE = 1e-3  # the same of a header in strands of its own
 _KEY = b"timing.1"  # the key of the whitening, which makes strands uniform and hides nothing
 _AGREED = ("table", "duration", "data", "spacing", "parity", "splitting", "index", "check", "group")
@@ -155,12 +156,11 @@ def count(scheme: Scheme, layout: layouts.PacketLayout) -> int:
 def header_layout(scheme: Scheme, size: int = headers.SIZE) -> layouts.PacketLayout:
     """Return the layout of the strands that a header of ``size`` bytes has of its own.
 
-    They are twice as many as it takes in version 1, and follow from the loss in version 2; tags do not help them, as
-    they have the highest numbers and few neighbours.
+    They are twice as many as it takes in version 1, and follow from the loss in version 2; they have no tags.
     """
-    width = symbol_bytes(scheme)
+    width = symbol_bytes(scheme) if scheme.version == 1 else paths.plain_coder(scheme).bits // 8
     sources = -(-size // width)
-    loss = max(scheme.loss, UNTAGGED_LOSS if scheme.tags else 0.0)
+    loss = max(scheme.loss, HEADER_LOSS)
     repairs = sources if scheme.version == 1 else survival.enough(loss, HEADER_FAILURE, sources)
     return layouts.PacketLayout(8 * width + 33, width, 32, 1, size, repairs, reed_solomon=scheme.version > 1)
 

@@ -5,6 +5,7 @@ state-splitting coder fixes the time and not the rounds. A strand therefore begi
 follows is xored with a stream of that salt; the writer takes the first salt for which the number of rounds is right.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,8 +16,8 @@ from jaxtyping import Bool, UInt8
 
 from helix_jax import keyed, parallel
 from helix_jax.errors import HelixError
-from helix_jax.timing import block_coder, finite_state, rounds, state_splitting
-from helix_jax.timing.graph import TimeTable, ordinary_graph
+from helix_jax.timing import block_coder, capacity, finite_state, rounds, state_splitting
+from helix_jax.timing.graph import GraphError, TimeTable, ordinary_graph
 
 _BATCH = 4096
 _SALT_BITS = 8
@@ -38,7 +39,7 @@ class Coder(NamedTuple):
         arrays: The tables of the coder: a ``block_coder.DeviceBlock`` or ``finite_state.Arrays``.
         shape: Their numbers: a ``block_coder.BlockShape`` or ``finite_state.Shape``.
         edges: The ``rounds.Edges`` of the time table (state splitting), or None.
-        units: The time units of the coded part (state splitting), or 0.
+        units: The time units of the coded part (state splitting, ``plain_coder``), or 0.
     """
 
     bits: int
@@ -75,6 +76,32 @@ def coder(scheme: Any) -> Coder:  # a scheme.Scheme, whose module imports this o
     arrays, shape = finite_state.on_device(encoder)
     edges = rounds.edges_of(scheme.table)
     return Coder(bits, scheme.data, True, arrays, shape, edges, scheme.duration // q * q)
+
+
+@functools.lru_cache(maxsize=8)
+def plain_coder(scheme: Any) -> Coder:  # as for ``coder``
+    """Return the coder of strands of letters alone: all of their data rounds have the level ``plain_level``.
+
+    What such a strand says does not depend on the code of the levels, and few of its runs are lost. Its paths have as
+    many rounds as those of ``coder``, and all take the same time, which is near the mean of all such paths.
+
+    Raises:
+        PathError: The strands have no room for a byte.
+    """
+    level = plain_level(scheme)
+    table = TimeTable(tuple(tuple(times[level : level + 1] for times in row) for row in scheme.table.times))
+    mean = round(scheme.data * capacity.chain(table).mean_time)
+    for duration in sorted(range(1, 2 * mean), key=lambda duration: abs(duration - mean)):
+        with contextlib.suppress(GraphError):  # there may be no path of so many rounds that takes this time
+            block = block_coder.build_block(table, scheme.data, duration)
+            if block.bits >= 8:
+                return Coder(block.bits, scheme.data, False, *block_coder.block_on_device(block), None, duration)
+    raise PathError(f"scheme {scheme.name}: {scheme.data} letters hold no byte; use longer strands")
+
+
+def plain_level(scheme: Any) -> int:  # as for ``coder``
+    """Return the level of the data rounds of ``plain_coder``: the second, where runs are lost far less often."""
+    return min(1, scheme.levels - 1)
 
 
 def typical_rounds(table: TimeTable, splitting: tuple[int, int], duration: int) -> int:

@@ -244,7 +244,11 @@ class Station:
         spread = drift + turned * np.ptp(times) ** 2 + (scheme.frame.rounds - scheme.data) * np.ptp(shortest) ** 2
         late = scheme.table.longest if scheme.splitting else 0  # the last data round begins in time and may end late
         most = scheme.strand_time + scheme.index * (shortest.max() - shortest.mean()) + late
-        return math.ceil(strands * most + math.sqrt(strands * spread / 2 * -math.log(_EXCESS)))
+        more = 0.0  # what the header takes more, where it has strands of letters alone
+        if scheme.version > 1 and front_of(layout) is None:
+            heads = strands - layout.packets
+            more = heads * max(0.0, paths.plain_coder(scheme).units - scheme.path_time)
+        return math.ceil(strands * most + more + math.sqrt(strands * spread / 2 * -math.log(_EXCESS)))
 
     def draft(
         self,
@@ -291,18 +295,23 @@ class Draft:
     def written(self) -> TimedPool:
         """Return the schedule of all strands."""
         scheme, progress = self.station.scheme, self.station.progress
-        symbols, index, groups, heads = _arranged(scheme, self.header, self.layout, self.symbols)
+        plain, symbols, index, groups, heads = _arranged(scheme, self.header, self.layout, self.symbols)
         step = None if progress is None else lambda done: progress("strands", done, len(symbols))
-        letters, levels = paths.write(paths.coder(scheme), arrangement.whitened(symbols, index), step)
+        rest = slice(len(plain), None)  # the strands that share codes
+        letters, levels = paths.write(paths.coder(scheme), arrangement.whitened(symbols, index[rest]), step)
         parity = [correction.parity(scheme, levels[start : start + size]) for start, size in groups]
+        if len(plain):
+            first, _ = paths.write(paths.plain_coder(scheme), arrangement.whitened(plain, index[: len(plain)]))
+            letters = np.concatenate([first, letters])
+            levels = np.concatenate([np.full_like(first, paths.plain_level(scheme)), levels])
         digits = np.zeros((len(letters), len(scheme.frame.digit_rounds)), np.uint8)
         parts = scheme.frame.digit_parts
         digits[:, parts["index"]] = index[:, None] // 3 ** np.arange(scheme.index) % 3
-        digits[:, parts["parity"]] = frame.bits_to_trits(np.concatenate(parity))
+        digits[rest, parts["parity"]] = frame.bits_to_trits(np.concatenate(parity))
         write = functools.partial(parallel.map_batches, _write, np.zeros(1), batch=_BATCH, layout=scheme.frame)
         if scheme.tags:  # the tags are those of letters before the shared digits
-            shared = search.shared_bytes(scheme, index, write(letters, levels, digits)[0])
-            digits[:, parts["shared"]] = frame.bits_to_trits(np.unpackbits(shared, axis=1))
+            shared = search.shared_bytes(scheme, index[rest], write(letters[rest], levels[rest], digits[rest])[0])
+            digits[rest, parts["shared"]] = frame.bits_to_trits(np.unpackbits(shared, axis=1))
         strands, levels = write(letters, levels, digits)
         before = np.concatenate([np.zeros_like(strands[:, :1]), strands[:, :-1]], axis=1)
         durations = scheme.table.array()[before, strands, levels].astype(np.uint8)
@@ -310,23 +319,29 @@ class Draft:
 
 
 def _arranged(scheme, header, layout, payload):
-    """Return (symbols of all strands, their numbers, their groups as (start, size), strands that hold the header)."""
+    """Return what the strands hold.
+
+    Returns (symbols of strands of letters alone, symbols of the other strands, the numbers of both, the groups of the
+    others as (start, size), how many strands hold the header).
+    """
     front = front_of(layout)
     if front is not None:
         rows = front.join(packed(header.to_bytes()), payload)
         rows, heads = outer.encode(front.layout, rows.tobytes()), front.rows
-        index, groups = np.arange(len(rows)), arrangement.groups(scheme, len(rows))
-        first = rows[:0]
-    else:
-        data = header.to_bytes()
-        first = outer.encode(arrangement.header_layout(scheme, len(data)), data)
-        rows, heads = outer.encode(layout, payload.tobytes()), len(first)
-        numbers = arrangement.header_numbers(scheme, heads)
-        index = np.concatenate([numbers, np.arange(len(rows)) + (heads if scheme.version == 1 else 0)])
-        groups = [(0, heads), *((heads + start, size) for start, size in arrangement.groups(scheme, len(rows)))]
-    room = symbol_bytes(scheme)
-    symbols = np.concatenate([np.pad(part, ((0, 0), (0, room - part.shape[1]))) for part in (first, rows)])
-    return symbols, index, groups, heads
+        return rows[:0], _padded(scheme, rows), np.arange(len(rows)), arrangement.groups(scheme, len(rows)), heads
+    data = header.to_bytes()
+    first = outer.encode(arrangement.header_layout(scheme, len(data)), data)
+    rows, heads = _padded(scheme, outer.encode(layout, payload.tobytes())), len(first)
+    groups, numbers = arrangement.groups(scheme, len(rows)), arrangement.header_numbers(scheme, heads)
+    if scheme.version > 1:
+        return first, rows, np.concatenate([numbers, np.arange(len(rows))]), groups, heads
+    groups = [(0, heads), *((heads + start, size) for start, size in groups)]
+    symbols = np.concatenate([_padded(scheme, first), rows])
+    return first[:0], symbols, np.arange(len(symbols)), groups, heads
+
+
+def _padded(scheme, symbols):
+    return np.pad(symbols, ((0, 0), (0, symbol_bytes(scheme) - symbols.shape[1])))
 
 
 def _write(_, letters, levels, digits, *, layout):

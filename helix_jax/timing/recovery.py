@@ -257,8 +257,13 @@ def _header(scheme, strands):
 
 
 def _read_header(scheme, strands, number, packets):
-    """Read the strands of the header, which are one group."""
+    """Read the strands of the header, which are one group, or of letters alone in version 2."""
     inside = np.flatnonzero((number >= 0) & (number < packets))
+    if scheme.version > 1:
+        letters = strands.letters[inside]
+        symbols, good = paths.read(paths.plain_coder(scheme), letters, np.zeros_like(letters))
+        symbols = arrangement.whitened(symbols, strands.index[inside])
+        return _Rows(number[inside], symbols, good, good, np.zeros(len(inside), np.float32), 0, 0)
     symbols, good, found = _read_group(scheme, strands, inside, number[inside], packets)
     inside = number[inside]
     return _Rows(inside, symbols, good, found.sound[inside], found.suspicion[inside], found.changed, int(not found.ok))

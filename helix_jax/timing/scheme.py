@@ -178,6 +178,15 @@ class Scheme:
         return self.costs or self.table
 
     @property
+    def path_time(self) -> float:
+        """The mean time of the data rounds of a strand, in time units, if nothing stood between them."""
+        if not self.costs:
+            return self.duration
+        chain = capacity.chain(self.costs)
+        weight = chain.stationary[:, None, None] * chain.probability
+        return float(self.duration * (weight * self.table.array()).sum() / (weight * self.costs.array()).sum())
+
+    @property
     def strand_time(self) -> float:
         """The approximate mean time of a strand, in time units.
 
@@ -187,11 +196,7 @@ class Scheme:
         kinds, rounds = self.frame.kinds, self.frame.rounds
         turned = np.count_nonzero((kinds[1:] == DATA) & (kinds[:-1] != DATA))  # data rounds that follow other letters
         chain = capacity.chain(self.counted, overhead=self.overhead)
-        path = self.duration
-        if self.costs:
-            weight = chain.stationary[:, None, None] * chain.probability
-            path *= (weight * self.table.array()).sum() / (weight * self.costs.array()).sum()
-        path = path * (1 - turned / self.data) + turned * (times @ chain.level_share).mean()
+        path = self.path_time * (1 - turned / self.data) + turned * (times @ chain.level_share).mean()
         return float(path + (rounds - self.data) * times[:, 0].mean() + rounds * self.overhead)
 
     @property

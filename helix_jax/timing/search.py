@@ -27,6 +27,7 @@ _ODDS = 3.0  # least log odds against other strings of letters with which versio
 _LAST_ODDS = 0.0  # the same of the last search where all tags are known: what is not accepted then is lost
 _ENOUGH = 15 / 16  # of the clusters: the payload may come back from these
 _BEGINNINGS = 64  # strings that are looked at for the number of a strand that was not read
+_HEADS, _GAP = 64, 8  # strands of a header at most, at the end of the index, and missing numbers before them at least
 _CANDIDATES = 2  # numbers that such a strand may have
 
 
@@ -236,6 +237,7 @@ def _code(scheme, found):
     Returns (the known tags int32[tags] of each strand by its number, the numbers of the forgotten strings by cluster).
     """
     chosen = found.surest()
+    chosen = chosen[~_of_header(scheme, found.number[chosen])]
     if not len(chosen):
         return {}, {}
     number, own = found.number[chosen], _tags_of(scheme, found.letters[chosen])
@@ -258,6 +260,14 @@ def _code(scheme, found):
         forgotten |= dict(zip(chosen[wrong].tolist(), number[wrong].tolist(), strict=True))
     found.number[list(forgotten)] = -1
     return tags, forgotten
+
+
+def _of_header(scheme, number):
+    """Return a mask of the ascending numbers that a header in strands of its own has: the last ones, after a gap."""
+    after = np.flatnonzero(np.diff(number) > _GAP)[-1:] + 1
+    if not len(after) or number[after[0]] < 3**scheme.index - _HEADS:
+        return np.zeros(len(number), bool)
+    return np.arange(len(number)) >= after[0]
 
 
 def _tagged(scheme, known, found, copies, lengths):

@@ -269,6 +269,39 @@ def test_sections_have_a_header_of_their_own(decode):
     assert report.header_strands == own - spare
 
 
+def test_a_header_of_its_own_needs_no_code_of_levels(decode):
+    """Its strands have one level in all data rounds, few of whose runs are lost, and their letters say all."""
+    pool = packing.pack(content(BYTES), config=CodecConfig(note=True), writer=timing.Timing(SCHEME), name="a.bin")
+    heads, levels = pool.header_strands, pool.schedule.levels(TALK)
+    assert (levels[:heads, SCHEME.frame.data_rounds] == 1).all()
+    assert not (levels[heads:, SCHEME.frame.data_rounds] == 1).all()
+    assert pool.time <= timing.Timing(SCHEME).open(CodecConfig()).cost(pool.layout) <= 1.1 * pool.time
+    strands = strands_of(pool)
+    mine = strands.index >= 3**SCHEME.index - heads
+    assert mine.sum() == heads
+    strands.likelihood[mine], strands.parity[mine] = 0, 1
+    data, report = decode(strands)
+    assert (data, report.header_strands) == (content(BYTES), heads)
+
+
+@pytest.mark.parametrize("known", [scheme.TALK_FAST_SCHEME, scheme.POISSON_FAST_SCHEME])
+def test_strands_of_letters_alone(known):
+    """Of the schemes that are shipped: all data at one level, of a fixed time, and back from the letters."""
+    coder, level = paths.plain_coder(known), paths.plain_level(known)
+    symbols = np.random.default_rng(0).integers(0, 256, (5, coder.bits // 8)).astype(np.uint8)
+    letters, levels = paths.write(coder, symbols)
+    assert letters.shape == (5, known.data)
+    assert level == 1
+    assert not levels.any()
+    before = np.concatenate([np.zeros_like(letters[:, :1]), letters[:, :-1]], axis=1)
+    assert (before != letters)[:, 1:].all()
+    assert known.table.array()[before, letters, level].sum(axis=1).tolist() == [coder.units] * 5
+    assert coder.bits > 0.98 * np.log2(3) * known.data
+    back, good = paths.read(coder, letters, levels)
+    assert good.all()
+    assert (back == symbols).all()
+
+
 def test_the_other_version_is_refused(decode):
     old = dataclasses.replace(SCHEME, version=1)
     strands = strands_of(packing.pack(content(40), writer=timing.Timing(old), compress=False), scheme=old)

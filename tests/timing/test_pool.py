@@ -294,6 +294,48 @@ def test_of_two_clusters_with_one_number_the_surer_counts():
         assert sorted(found.surest().tolist()) == [chosen, 2]
 
 
+def test_tags_do_not_count_the_strands_of_a_header():
+    """A header in strands of its own has the highest numbers, and the last group of the others is known to be short."""
+    pool = packing.pack(
+        content(240), config=CodecConfig(note=True), writer=timing.Timing(TAGGED), name="a", compress=False
+    )
+    heads = pool.header_strands
+    assert heads > 0
+    count = pool.count - heads
+    number = search.numbers(TAGGED, pool.schedule.letters)[0]
+    assert sorted(number.tolist()) == [*range(count), *range(3**TAGGED.index - heads, 3**TAGGED.index)]
+    found = search.Found.nothing(pool.count, TAGGED.frame)
+    found.letters[:], found.number[:] = pool.schedule.letters, number
+    found.number[[heads + 2, heads + 5]] = -1  # two that were not read
+    tags, forgotten = search._code(TAGGED, found)
+    assert not forgotten
+    assert found.total == count
+    assert tags.keys() == set(range(count))
+    own = np.asarray(frame.tags(pool.schedule.letters[heads:], frame=TAGGED.frame))
+    for missing in (2, 5):
+        known = tags[missing] >= 0
+        assert known.any()
+        assert (tags[missing][known] == own[missing][known]).all()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "heads"),
+    [
+        ([0, 1, 2, 3, 240, 241, 242], 3),
+        ([0, 1, 2, 3, 240], 1),
+        ([*range(243)], 0),
+        ([0, 1, 2, 3], 0),
+        ([0, 1, 100], 0),
+        ([*range(230), 240, 242], 2),
+        ([*range(234), 235, 242], 0),
+    ],
+)
+def test_numbers_of_a_header_follow_a_gap(numbers, heads):
+    five = dataclasses.replace(TAGGED, index=5)
+    mask = search._of_header(five, np.array(numbers, np.int64))
+    assert np.flatnonzero(mask).tolist() == [*range(len(numbers) - heads, len(numbers))]
+
+
 def test_strings_that_the_tags_disprove_are_forgotten():
     """One strand bears the hash of other letters: its own tags are wrong, and its cluster is free again."""
     plan, count = plan_of(120, TAGGED), len(plan_of(120, TAGGED).letters)
