@@ -34,7 +34,7 @@ from helix_jax.writer import Share
 
 FAILURE = 0.01  # highest probability that more strands are lost than the repair strands of version 2 can replace
 HEADER_LOSS = 0.05  # least probability that a strand of letters alone is not read, for which version 2 plans
-HEADER_FAILURE = 1e-3  # the same of a header in strands of its own
+HEADER_FAILURE = 1e-3  # highest probability that a header in strands of its own is lost
 _KEY = b"timing.1"  # the key of the whitening, which makes strands uniform and hides nothing
 _AGREED = ("table", "duration", "data", "spacing", "parity", "splitting", "index", "check", "group")
 
