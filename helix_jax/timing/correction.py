@@ -16,6 +16,7 @@ _ATTEMPTS = 8  # with one strand less each
 _FEW = 1 / 8  # of the checks of a strand are broken: a misread strand breaks half of them
 _ITERATIONS = 500  # where strands are lost: of two pools of right letters, one settled between 100 and 200
 _SCALES = 1.2, 1.6  # times all ratios: where belief propagation goes astray, it may settle with other ratios
+_SMALL = 64  # strands of a group up to which ``_SCALES`` are tried: larger ones fail for strands that are not read yet
 _SUREST = 12.0  # largest ratio of a level bit, before ``_SCALES``: a misread strand must not be certain of itself
 
 
@@ -93,8 +94,8 @@ def _correct_locally(scheme, code, llr, parity, was_read):
     """Decode a code of ``local``; where it fails, leave out the strand that the most checks contradict, and again.
 
     Where that does not help, or none is contradicted so much, the code is decoded with all strands and greater ratios.
-    Only where the scheme has tags: without them the number of strands is not known but tried, and wrong numbers, which
-    never settle, should fail soon.
+    Only in small groups, where chance decides, and where the scheme has tags: without them the number of strands is not
+    known but tried, and wrong numbers, which never settle, should fail soon.
     """
     kept, attempts = was_read.copy(), []
     for _ in range(_ATTEMPTS):
@@ -104,7 +105,7 @@ def _correct_locally(scheme, code, llr, parity, was_read):
         if contradictions.max() <= _FEW * scheme.parity * scheme.span:
             break
         kept[np.argmax(contradictions)] = False
-    if scheme.tags and not attempts[-1].ok:
+    if scheme.tags and len(was_read) <= _SMALL and not attempts[-1].ok:
         for scale in _SCALES:
             attempt, _ = _attempt(scheme, code, np.float32(scale) * llr, parity, was_read, was_read)
             if attempt.ok:
