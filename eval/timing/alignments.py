@@ -19,11 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helix_jax import parallel
-from helix_jax.timing import alignment, block_coder, channel, ecc, frame, local, paths, pool, scheme, synthesis
+from helix_jax.timing import alignment, block_coder, channel, ecc, frame, local, paths, pool, reading, scheme, synthesis
 
 BEAM = 64  # beam width of the grid of losses
 ALIGNED = 8  # strands per call and device
-SWEEPS = 2  # of ``alignment.soft_levels``, as in the codec
 
 Step = Callable[[str, int, int], None]
 PRNGKey = Key[Array, ""]
@@ -229,21 +228,9 @@ def resized(known: scheme.Scheme, duration: int, spacing: int) -> scheme.Scheme:
 def doubts(known: scheme.Scheme, one: Sample) -> Float64[np.ndarray, " right"]:
     """Return the doubt of the levels of each strand whose letters came back, in bits."""
     letters, levels = one.letters[one.right], one.levels[one.right]
-    soft = parallel.map_batches(
-        _soften, one.model, letters, one.copies[one.right], one.lengths[one.right],
-        batch=ALIGNED * len(jax.local_devices()), layout=known.frame, window=known.window,
-    )  # fmt: skip
-    before = np.concatenate([np.zeros_like(letters[:, :1]), letters[:, :-1]], axis=1)
-    likelihood = (soft + np.asarray(one.model.prior)[0][before, letters])[:, known.frame.data_rounds]
+    likelihood = reading.likelihoods(known, one.model, letters, one.copies[one.right], one.lengths[one.right])
     bits = ecc.level_bits(levels[:, known.frame.data_rounds], known.levels)
     return np.asarray(ecc.surprisal(ecc.bit_llr(likelihood), bits)).sum(axis=(1, 2))
-
-
-def _soften(known, letters, copies, lengths, *, layout, window):
-    def soften(strand):
-        return alignment.soft_levels(known, *strand, layout=layout, window=window, sweeps=SWEEPS)[0]
-
-    return lax.map(soften, (letters, copies, lengths))
 
 
 def draw(path: str | os.PathLike, rows: Sequence[Length]) -> None:

@@ -27,7 +27,7 @@ from helix_jax.timing import (
     synthesis,
 )
 from helix_jax.timing import correction as correction_codes
-from helix_jax.timing.graph import GraphError, TimeTable
+from helix_jax.timing.graph import TimeTable
 
 CROSSOVER = 0.02
 
@@ -295,22 +295,11 @@ def _path_time(known, schedule):
 def letters_only(known: scheme.Scheme) -> scheme.Scheme:
     """Return a scheme of the same layout and number of rounds whose transitions only have their shortest time."""
     table = TimeTable(tuple(tuple(times[:1] for times in row) for row in known.table.times))
-    best = round(known.data * capacity.chain(table).mean_time)
-    for duration in sorted(range(1, 2 * best), key=lambda duration: abs(duration - best)):
-        try:
-            block_coder.build_block(table, known.data, duration)
-        except GraphError:
-            continue
-        return dataclasses.replace(
-            known,
-            name=f"{known.name}, letters alone",
-            table=table,
-            costs=None,
-            parity=0,
-            duration=duration,
-            splitting=None,
-        )
-    raise scheme.SchemeError(f"scheme {known.name}: its shortest times alone carry nothing")
+    duration = block_coder.nearest_block(table, known.data).duration
+    return dataclasses.replace(
+        known, name=f"{known.name}, letters alone", table=table, costs=None, parity=0, duration=duration,
+        splitting=None,
+    )  # fmt: skip
 
 
 def trials(key: PRNGKey, schemes: Sequence[scheme.Scheme], count: int, step: Step | None = None) -> list[Trial]:

@@ -6,6 +6,7 @@ agree in rounds as well as in time, so the durations of all of them fill one rec
 a base, numbered as in ``enumerative``. The tables are bit-identical on every machine, and their SHA-256 is ``digest``.
 """
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, UInt8, UInt32
 
 from helix_jax import range_coder
+from helix_jax.timing import capacity
 from helix_jax.timing.coder_counts import (
     NOTHING,
     add,
@@ -116,6 +118,26 @@ def best_rounds(table: TimeTable, duration: int, first_base: int = 0) -> int:
     if not best_number:
         raise GraphError(f"no path from {BASES[first_base]} takes exactly {duration} time units: choose another time")
     return best_number
+
+
+def nearest_block(table: TimeTable, rounds: int) -> Block:
+    """Build the tables for paths of ``rounds`` rounds, all of the possible time nearest to that of most such paths.
+
+    Args:
+        table: The time table.
+        rounds: The number of rounds.
+
+    Returns:
+        The tables.
+
+    Raises:
+        GraphError: No such path carries a bit.
+    """
+    mean = round(rounds * capacity.chain(table).mean_time)
+    for duration in sorted(range(1, 2 * mean), key=lambda duration: abs(duration - mean)):
+        with contextlib.suppress(GraphError):  # there may be no path of so many rounds that takes this time
+            return build_block(table, rounds, duration)
+    raise GraphError(f"no paths of {rounds} rounds carry a bit: use more rounds, or more times")
 
 
 def build_block(table: TimeTable, rounds: int, duration: int, first_base: int = 0) -> Block:

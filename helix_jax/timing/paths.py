@@ -5,7 +5,6 @@ state-splitting coder fixes the time and not the rounds. A strand therefore begi
 follows is xored with a stream of that salt; the writer takes the first salt for which the number of rounds is right.
 """
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,8 +15,8 @@ from jaxtyping import Bool, UInt8
 
 from helix_jax import keyed, parallel
 from helix_jax.errors import HelixError
-from helix_jax.timing import block_coder, capacity, finite_state, rounds, state_splitting
-from helix_jax.timing.graph import GraphError, TimeTable, ordinary_graph
+from helix_jax.timing import block_coder, finite_state, rounds, state_splitting
+from helix_jax.timing.graph import TimeTable, ordinary_graph
 
 _BATCH = 4096
 _SALT_BITS = 8
@@ -87,16 +86,14 @@ def plain_coder(scheme: Any) -> Coder:  # as for ``coder``
 
     Raises:
         PathError: The strands have no room for a byte.
+        GraphError: They have none for a bit.
     """
     level = plain_level(scheme)
     table = TimeTable(tuple(tuple(times[level : level + 1] for times in row) for row in scheme.table.times))
-    mean = round(scheme.data * capacity.chain(table).mean_time)
-    for duration in sorted(range(1, 2 * mean), key=lambda duration: abs(duration - mean)):
-        with contextlib.suppress(GraphError):  # there may be no path of so many rounds that takes this time
-            block = block_coder.build_block(table, scheme.data, duration)
-            if block.bits >= 8:
-                return Coder(block.bits, scheme.data, False, *block_coder.block_on_device(block), None, duration)
-    raise PathError(f"scheme {scheme.name}: {scheme.data} letters hold no byte; use longer strands")
+    block = block_coder.nearest_block(table, scheme.data)
+    if block.bits < 8:
+        raise PathError(f"scheme {scheme.name}: {scheme.data} letters hold no byte; use longer strands")
+    return Coder(block.bits, scheme.data, False, *block_coder.block_on_device(block), None, block.duration)
 
 
 def plain_level(scheme: Any) -> int:  # as for ``coder``

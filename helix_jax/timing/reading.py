@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from jax import lax
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float32, Int, Int32, UInt8
 
 from helix_jax import parallel
 from helix_jax.errors import DecodeError
 from helix_jax.timing import alignment, clustering, frame, search
 from helix_jax.timing.scheme import Scheme
+from helix_jax.timing.window import Model
 
 _MOST_COPIES = 2  # multiple of the copies that the scheme expects; the decoder ignores further copies
 _SWEEPS = 2  # of ``alignment.soft_levels``: the doubt of the levels falls by a third, and no further
@@ -96,18 +97,37 @@ def _weighed(scheme, known, found, copies, lengths):
         raise DecodeError(f"no strand of scheme {scheme.name} can be read: too few copies, or another scheme")
     letters, levels = found.letters[chosen], found.levels[chosen]
     index, parity = search.numbers(scheme, letters)
-    soft = parallel.map_batches(
-        _soften_batch, known, letters, copies[chosen], lengths[chosen], batch=search.rows(len(chosen)),
-        layout=layout, window=scheme.window,
-    )  # fmt: skip
+    likelihood = likelihoods(scheme, known, letters, copies[chosen], lengths[chosen])
     data, _, _ = parallel.map_batches(_read, np.zeros(1), letters, levels, batch=search.BATCH, layout=layout)
-    before = np.concatenate([np.zeros_like(letters[:, :1]), letters[:, :-1]], axis=1)
-    prior = np.asarray(known.prior)[0][before, letters]
-    likelihood = (soft + prior)[:, layout.data_rounds]
     done = int(found.done.sum())
     return Strands(
         index, data, likelihood, parity, found.doubt[chosen], found.odds[chosen], len(copies), done, found.total
     )
+
+
+def likelihoods(
+    scheme: Scheme,
+    known: Model,
+    letters: UInt8[np.ndarray, "m rounds"],
+    copies: UInt8[np.ndarray, "m N L"],
+    lengths: Int32[np.ndarray, "m N"],
+) -> Float32[np.ndarray, "m data levels"]:
+    """Return the log-likelihoods of the levels of the data rounds, which include the prior.
+
+    Args:
+        scheme: The scheme.
+        known: The model of its channel.
+        letters: The letters of all rounds.
+        copies: The copies of each strand.
+        lengths: Their lengths.
+    """
+    soft = parallel.map_batches(
+        _soften_batch, known, letters, copies, lengths, batch=search.rows(len(letters)), layout=scheme.frame,
+        window=scheme.window,
+    )  # fmt: skip
+    before = np.concatenate([np.zeros_like(letters[:, :1]), letters[:, :-1]], axis=1)
+    prior = np.asarray(known.prior)[0][before, letters]
+    return (soft + prior)[:, scheme.frame.data_rounds]
 
 
 def _soften_batch(known, letters, copies, lengths, *, layout, window):
